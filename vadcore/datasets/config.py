@@ -1,0 +1,118 @@
+"""The ``dataset.<name>`` sections of params.yaml."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from vadcore.errors import VadError
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Size = Annotated[tuple[PositiveInt, PositiveInt], Field(description="[height, width] in pixels")]
+
+
+class Footage(Section):
+    """What every data set can be told about extraction."""
+
+    size: Size | None = None  # null keeps the footage's own size
+    color: Literal["grey", "rgb"] = "grey"
+    fps: PositiveFloat | None = None  # keep only as many frames a second (null: all of them)
+
+
+class Street(Footage):
+    """The generated surveillance scene; see vadcore/datasets/street."""
+
+    format: Literal["street"]
+    seed: int = 0
+    height: PositiveInt = 128
+    width: PositiveInt = 192
+    frames_per_second: PositiveFloat = 12.5
+    train_clips: PositiveInt = 6
+    train_frames: PositiveInt = 150  # a clip
+    test_clips: PositiveInt = 8
+    test_frames: PositiveInt = 150
+    people_per_minute: PositiveFloat = 40.0  # rate at which people enter the scene
+    anomalies_per_clip: PositiveInt = 1
+    noise: float = Field(default=2.0, ge=0)  # standard deviation of the sensor noise, grey levels
+
+
+class Stored(Footage):
+    """Footage that lies somewhere on this machine, or can be downloaded."""
+
+    source: str  # a folder or archive (absolute, or relative to $VAD_DATA_DIR or to the project), or "download"
+
+
+class Frames(Stored):
+    """``training/frames/NN/*.jpg``, ``testing/frames/NN/*.jpg``, an optional ``.mat`` of intervals and masks."""
+
+    format: Literal["frames"]
+    frames_per_second: PositiveFloat = 10.0  # image files carry no rate
+    labels: str | None = None  # file name inside the folder; null: the only *.mat there is
+    masks: str | None = None  # file name inside the folder; null: pixel_masks.npz where it exists
+
+
+class Ucsd(Stored):
+    """The official UCSD tree (Ped1, Ped2): tif frames, ``_gt`` masks, the ``.m`` list of abnormal intervals."""
+
+    format: Literal["ucsd"]
+    subset: Literal["UCSDped1", "UCSDped2"] = "UCSDped2"
+    frames_per_second: PositiveFloat = 10.0
+
+
+class Avenue(Stored):
+    """CUHK Avenue: avi clips; two label sets are in circulation and differ on 441 of 15 324 frames."""
+
+    format: Literal["avenue"]
+    label_set: Literal["masks", "intervals"] = "masks"
+
+
+class ShanghaiTech(Stored):
+    """ShanghaiTech Campus: training videos, test frames, ``.npy`` frame (and pixel) masks."""
+
+    format: Literal["shanghaitech"]
+    frames_per_second: PositiveFloat = 24.0  # of the test frames, which carry no rate
+
+
+class Videos(Stored):
+    """A folder of footage: ``train/`` (normal only) and ``test/``; labels optional."""
+
+    format: Literal["videos"]
+    labels: str | None = None  # CSV inside the folder: clip,start,end (seconds or hh:mm:ss), or clip,first_frame,last_frame
+
+
+class Actions(Stored):
+    """Human action clips stored as horizontal strips: ``<class>/<id>.jpg``."""
+
+    format: Literal["actions"]
+    frames_per_second: PositiveFloat = 25.0
+    frame_width: PositiveInt | None = None  # null: frames are square
+    train_classes: tuple[str, ...] | None = None  # null: all classes that are not test classes
+    test_classes: tuple[str, ...] = ()  # shown only in the test split, as abnormal
+    held_out: float = Field(default=0.2, ge=0, lt=1)  # share of each training class's clips that is tested as normal
+
+
+DatasetConfig = Annotated[
+    Street | Frames | Ucsd | Avenue | ShanghaiTech | Videos | Actions, Field(discriminator="format")
+]
+
+
+def locate(source: str) -> Path:
+    """The path that ``source`` names: absolute, or inside ``$VAD_DATA_DIR``, or inside the working folder."""
+    path = Path(source).expanduser()
+    data_dir = os.environ.get("VAD_DATA_DIR")
+    candidates = [path] if path.is_absolute() or not data_dir else [Path(data_dir).expanduser() / path, path]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate.resolve()
+    tried = " or ".join(str(candidate) for candidate in candidates)
+    hint = "" if data_dir else " (VAD_DATA_DIR, the folder of data sets at hand, is not set)"
+    raise VadError(f"source {source}: not found at {tried}{hint}; correct dataset.*.source in params.yaml")
