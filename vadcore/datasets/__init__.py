@@ -67,3 +67,15 @@ def clips(config, raw: Path) -> list[Clip]:
     """What ``raw`` holds, train before test, each split sorted by name."""
     found = format_module(config.format).clips(config, Path(raw))
     return sorted(found, key=lambda clip: (clip.split != "train", clip.name))
+
+
+def label_set(config) -> str:
+    """Which of the labels in circulation a data set's results are measured against; goes into every table."""
+    return getattr(config, "label_set", None) or {
+        "street": "generated truth",
+        "frames": "intervals (.mat)",
+        "ucsd": "intervals (.m list)",
+        "shanghaitech": "frame masks (.npy)",
+        "videos": "intervals (CSV)",
+        "actions": "unseen action classes",
+    }[config.format]

@@ -32,16 +32,16 @@ class Street(Footage):
     """The generated surveillance scene; see vadcore/datasets/street."""
 
     format: Literal["street"]
-    seed: int = 0
-    height: PositiveInt = 128
-    width: PositiveInt = 192
+    seed: int = Field(default=0, ge=0)
+    height: int = Field(default=128, ge=48, multiple_of=2)  # pixels; the lossless video has even sides
+    width: int = Field(default=192, ge=48, multiple_of=2)
     frames_per_second: PositiveFloat = 12.5
     train_clips: PositiveInt = 6
-    train_frames: PositiveInt = 150  # a clip
-    test_clips: PositiveInt = 8
-    test_frames: PositiveInt = 150
+    train_frames: int = Field(default=150, ge=2)  # a clip
+    test_clips: PositiveInt = 8  # the seven kinds of events take turns; every 8th clip is wholly normal
+    test_frames: int = Field(default=150, ge=2)
     people_per_minute: PositiveFloat = 40.0  # rate at which people enter the scene
-    anomalies_per_clip: PositiveInt = 1
+    anomalies_per_clip: PositiveInt = 1  # events in a test clip that is not wholly normal
     noise: float = Field(default=2.0, ge=0)  # standard deviation of the sensor noise, grey levels
 
 

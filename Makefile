@@ -1,0 +1,65 @@
+# Two commands do everything: `make demo` and `make test`. Everything is installed into .venv, once.
+.DEFAULT_GOAL := help
+SHELL := bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# stages are `python -m tasks...`: let them find the environment's python, whoever calls
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONUNBUFFERED := 1
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help setup demo repro profile test test-all lint format bench mlflow results clean distclean
+
+help: ## show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
+
+# The environment is made anew when the pins change; a second call does nothing.
+$(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
+	touch $@
+
+mlflow.db: | $(VENV)/installed
+	$(BIN)/python -m tasks.tracking init
+
+setup: $(VENV)/installed mlflow.db ## install everything into .venv and create the MLflow database
+
+demo: setup ## run the pipeline on the built-in data set, to reports/index.html
+	$(BIN)/dvc repro
+	@echo "open $(CURDIR)/reports/index.html"
+
+repro: setup ## run what params.yaml asks for (only what has changed)
+	$(BIN)/dvc repro
+
+profile: setup ## take over a profile and run it: make profile NAME=ped2-cpu
+	@test -f profiles/$(NAME).yaml || { echo "no profiles/$(NAME).yaml; there are:"; ls profiles; exit 2; }
+	cp profiles/$(NAME).yaml params.yaml
+	$(BIN)/dvc repro
+
+test: setup ## pass the tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/installed ## check style and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed ## put the code into the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## measure the speed ratios, side by side
+	$(BIN)/python -m benchmarks.ratios
+
+mlflow: setup ## browse the runs at http://127.0.0.1:5000
+	$(BIN)/mlflow server --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
+
+clean: ## remove what the pipeline made, keep the environment
+	rm -rf data models scores reports checkpoints tracking mlflow.db mlartifacts
+
+distclean: clean ## also remove the environment and DVC's cache
+	rm -rf $(VENV) .dvc/cache .dvc/tmp *.egg-info

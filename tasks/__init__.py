@@ -1,0 +1,1 @@
+"""What each stage does: one thin program a stage, ``python -m tasks.<stage>``."""

@@ -1,0 +1,86 @@
+"""Decode a data set's footage into chunked Zarr arrays, clip by clip."""
+
+import time
+
+from tasks import paths
+from tasks.parallel import per_clip
+from tasks.stage import Stage, stage_main
+from vadcore import datasets
+from vadcore.errors import VadError
+from vadcore.extract import extract_clip
+from vadcore.files import write_json
+from vadcore.store import ClipId, ClipStore
+
+
+def extract(stage: Stage) -> None:
+    config = stage.params.dataset[stage.dataset]
+    raw = paths.raw(stage.dataset)
+    if not raw.is_dir():
+        raise VadError(f"{raw}: no footage here; run the prepare stage first")
+    clips = datasets.clips(config, raw)
+    urls = paths.frames(stage.dataset), paths.masks(stage.dataset)
+    frames, masks = ClipStore(urls[0], "frames", write=True), ClipStore(urls[1], "masks", write=True)
+
+    started = time.monotonic()
+    done, left_out = [], []
+    calls = [(clip, config, *urls) for clip in clips]
+    for call, result in per_clip(extract_clip, calls, stage.params.machine, "extract"):
+        if not isinstance(result, VadError):
+            done.append(result)
+        elif stage.params.extract.on_error == "stop":
+            raise VadError(f"{result} (or set extract.on_error to skip, to go on without such clips)")
+        else:
+            stage.say(f"left out: {result}")
+            left_out.append({"clip": str(ClipId(call[0].split, call[0].name)), "why": str(result)})
+    if not done:
+        raise VadError(f"{raw}: not one of its {len(clips)} clips can be read")
+    seconds = time.monotonic() - started
+
+    wanted = {extracted.clip for extracted in done}
+    frames.keep_only(wanted)
+    masks.keep_only(wanted)
+    facts = _facts(config, frames, sorted(left_out, key=lambda entry: entry["clip"]))
+    write_json(paths.facts(stage.dataset), facts)
+    fresh = sum(extracted.frames for extracted in done if not extracted.kept)
+    stage.say(
+        f"{urls[0]}: {len(done)} clips, {facts['frames']} frames ({fresh} decoded now, {fresh / seconds:.0f} a second)"
+        + (f"; {len(left_out)} clips left out" if left_out else "")
+    )
+    stage.run.metrics({"clips": len(done), "frames": facts["frames"], "frames_per_second": fresh / seconds})
+    stage.run.dataset(stage.dataset, frames.digest(), str(raw), "extract")
+    stage.run.made(urls[0])
+
+
+def _facts(config, frames: ClipStore, left_out: list) -> dict:
+    """What a reader wants to know of the data."""
+    splits = {}
+    seconds = 0.0
+    for split in ("train", "test"):
+        clips = frames.clips(split)
+        attributes = [frames.attributes(clip) for clip in clips]
+        lengths = [frames.length(clip) for clip in clips]
+        seconds += sum(length / known["fps"] for length, known in zip(lengths, attributes, strict=True))
+        splits[f"{split}_clips"] = len(clips)
+        splits[f"{split}_frames"] = sum(lengths)
+        if split == "test":
+            splits["test_frames_abnormal"] = sum(b - a for known in attributes for a, b in known["abnormal"])
+            splits["test_clips_labelled"] = sum(known["labelled"] for known in attributes)
+    first = next(iter(frames.clips()))
+    height, width, channels = frames.array(first).shape[1:]
+    return {
+        "format": config.format,
+        "label_set": datasets.label_set(config),
+        "frames": splits["train_frames"] + splits["test_frames"],
+        **splits,
+        "hours": round(seconds / 3600, 4),
+        "height": height,
+        "width": width,
+        "color": "grey" if channels == 1 else "rgb",
+        "fps": frames.attributes(first)["fps"],
+        "digest": frames.digest(),
+        "left_out": left_out,
+    }
+
+
+if __name__ == "__main__":
+    stage_main("extract", extract, ("dataset",), __doc__)

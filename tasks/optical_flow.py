@@ -1,0 +1,39 @@
+"""Precompute the optical flow between neighbouring frames of every clip."""
+
+import time
+
+from tasks import paths
+from tasks.parallel import per_clip
+from tasks.stage import Stage, stage_main
+from vadcore.errors import VadError
+from vadcore.flow import store_flow
+from vadcore.store import ClipStore
+
+
+def _store(clip, frames_url, flow_url, estimator: str, options: dict) -> bool:
+    return store_flow(clip, frames_url, flow_url, estimator, **options)
+
+
+def optical_flow(stage: Stage) -> None:
+    settings = stage.params.optical_flow
+    frames_url, flow_url = paths.frames(stage.dataset), paths.flow(stage.dataset)
+    frames = ClipStore(frames_url, "frames")
+    flow = ClipStore(flow_url, "flow", write=True)
+    options = settings.model_dump(exclude={"estimator"})
+    started = time.monotonic()
+    fresh = 0
+    calls = [(clip, frames_url, flow_url, settings.estimator, options) for clip in frames.clips()]
+    for call, result in per_clip(_store, calls, stage.params.machine, "optical flow"):
+        if isinstance(result, VadError):
+            raise result
+        fresh += 0 if result else frames.length(call[0]) - 1
+    flow.keep_only(set(frames.clips()))
+    seconds = time.monotonic() - started
+    stage.say(f"{flow_url}: {len(flow.clips())} clips ({fresh} fields computed now, {fresh / seconds:.0f} a second)")
+    stage.run.metrics({"fields_per_second": fresh / seconds})
+    stage.run.dataset(stage.dataset, frames.digest(), str(frames_url), "optical_flow")
+    stage.run.made(flow_url)
+
+
+if __name__ == "__main__":
+    stage_main("optical_flow", optical_flow, ("dataset",), __doc__)

@@ -1,0 +1,43 @@
+"""Where every stage reads and writes, relative to the project's folder. dvc.yaml names the same places."""
+
+from pathlib import Path
+
+DATA = Path("data")
+MODELS = Path("models")
+SCORES = Path("scores")
+REPORTS = Path("reports")
+CHECKPOINTS = Path("checkpoints")
+
+
+def raw(dataset: str) -> Path:
+    """The footage as delivered."""
+    return DATA / "raw" / dataset
+
+
+def frames(dataset: str) -> Path:
+    return DATA / dataset / "frames.zarr"
+
+
+def masks(dataset: str) -> Path:
+    return DATA / dataset / "masks.zarr"
+
+
+def flow(dataset: str) -> Path:
+    return DATA / dataset / "flow.zarr"
+
+
+def facts(dataset: str) -> Path:
+    """What extraction found: clips, frames, hours, what was left out."""
+    return DATA / dataset / "facts.json"
+
+
+def model(dataset: str, name: str) -> Path:
+    return MODELS / dataset / name
+
+
+def scores(dataset: str, name: str) -> Path:
+    return SCORES / dataset / name
+
+
+def checkpoints(dataset: str, name: str) -> Path:
+    return CHECKPOINTS / dataset / name

@@ -1,0 +1,76 @@
+"""What every stage program shares: its command line, params, tracking, and how it ends when something is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tasks.tracking import StageRun, stage_run
+from vadcore.config import Params, load_params
+from vadcore.errors import VadError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage is asked to do. ``dataset`` and ``model`` are empty where the stage has none."""
+
+    params: Params
+    run: StageRun
+    dataset: str = ""
+    model: str = ""
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches."""
+        print(text, flush=True)
+
+
+def stage_main(name: str, work: Callable[[Stage], None], takes: tuple[str, ...], doc: str) -> None:
+    """Run ``work`` as the stage ``name``; ``takes`` names its positional arguments, dataset and model."""
+    parser = argparse.ArgumentParser(prog=f"python -m tasks.{name}", description=doc.strip().splitlines()[0])
+    for argument in takes:
+        parser.add_argument(argument, help=f"a name listed in params.yaml under {argument}s")
+    arguments = vars(parser.parse_args())
+    try:
+        params = load_params()
+        _check(params, **arguments)
+        sections = {
+            "seed": params.seed,
+            "profile": params.profile,
+            **{key: getattr(params, key).model_dump() for key in _SECTIONS[name]},
+        }
+        if "dataset" in arguments:
+            sections["dataset"] = params.dataset[arguments["dataset"]].model_dump()
+        if "model" in arguments:
+            sections["model"] = params.model[arguments["model"]].model_dump()
+        with stage_run(name, **arguments, params=sections, experiment=params.tracking.experiment) as run:
+            work(Stage(params, run, **arguments))
+    except VadError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"error: {error.filename or 'disk'}: no space left; free some and run the same command again")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+# the sections of params.yaml, besides the data set's and the model's, that a stage reads
+_SECTIONS = {
+    "prepare": (),
+    "extract": ("extract",),
+    "optical_flow": ("optical_flow",),
+    "train": ("train",),
+    "score": ("calibrate", "score"),
+    "report": ("report",),
+}
+
+
+def _check(params: Params, dataset: str = "", model: str = "") -> None:
+    if dataset and dataset not in params.dataset:
+        raise VadError(f"params.yaml: no section dataset.{dataset}; there are: {', '.join(params.dataset)}")
+    if model and model not in params.model:
+        raise VadError(f"params.yaml: no section model.{model}; there are: {', '.join(params.model)}")

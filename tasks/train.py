@@ -1,0 +1,168 @@
+"""Train a system on a data set's normal footage, and judge the footage held out for calibration."""
+
+import resource
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tasks import paths
+from tasks.stage import Stage, stage_main
+from vadcore.checkpoint import CheckpointFolder
+from vadcore.device import choose_device, choose_precision
+from vadcore.errors import VadError
+from vadcore.files import complete, digest_of, write_json
+from vadcore.footage import Footage
+from vadcore.models import code_digest, create_model, save_model
+from vadcore.score import measure
+from vadcore.store import ClipStore
+from vadcore.train import TrainSettings, Watcher, train
+from vadcore.windows import hold_out
+
+# what decides the weights besides configuration and data
+CODE = ("train.py", "windows.py", "footage.py", "store.py", "device.py", "models/base.py")
+
+
+def train_stage(stage: Stage) -> None:
+    params, dataset, name = stage.params, stage.dataset, stage.model
+    config, settings = params.model[name], params.train
+    seed = params.seed if config.seed is None else config.seed
+    device = choose_device(params.machine.device)
+    dtype, why = choose_precision(settings.precision, device)
+    stage.say(f"{name} on {dataset}: {device}, {why}")
+
+    frames = ClipStore(paths.frames(dataset), "frames")
+    flow = ClipStore(paths.flow(dataset), "flow") if config.needs_flow else None
+    lengths = {clip: frames.length(clip) for clip in frames.clips("train")}
+    kept, held = hold_out(lengths, settings.held_out, params.seed)  # the same for every system
+    torch.manual_seed(seed)
+    model = create_model(name, config)
+    where = {"device": device, "cache": params.machine.cache}
+    held_out = Footage.for_model(model, frames, held, flow, **where)
+
+    key = digest_of(
+        {
+            "model": config.model_dump(exclude=set(config.scoring_keys)),
+            "train": settings.model_dump(exclude={"log_every", "save_seconds"}),
+            "seeds": [params.seed, seed],
+            "precision": str(dtype),
+            "device": device.type,
+            "frames": frames.digest(),
+            "flow": flow.digest() if flow else None,
+            "code": code_digest(name, CODE),
+        }
+    )
+    checkpoint = CheckpointFolder(paths.checkpoints(dataset, name), f"train-{key}")
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    stage.run.dataset(dataset, frames.digest(), str(paths.frames(dataset)), "train")
+    stage.run.params({"parameters": parameters, "device": str(device), "dtype": str(dtype)})
+
+    phases = model.phases()
+    watcher = Watcher(
+        metrics=lambda phase, step, values: stage.run.metrics(
+            {(f"{phase}/{k}" if len(phases) > 1 else k): v for k, v in values.items()}, step
+        ),
+        picture=lambda path: stage.run.picture(path, "samples"),
+        say=stage.say,
+        progress=sys.stderr.isatty(),
+    )
+    result = None
+    if phases:
+        footage = Footage.for_model(model, frames, kept, flow, **where)
+        stage.say(
+            f"{parameters} parameters; {len(kept)} clips to train on, {len(held)} held out; windows from {footage.cache}"
+        )
+        run = TrainSettings(
+            seed=seed,
+            dtype=dtype,
+            check_every=settings.check_every,
+            held_out_windows=settings.held_out_windows,
+            log_every=settings.log_every,
+            save_seconds=settings.save_seconds,
+        )
+        result = train(model, footage, held_out, run, checkpoint, watcher)
+        if result.resumed_from == result.iterations:
+            stage.say(f"this very training was finished before; to repeat it, delete {checkpoint.folder} first")
+
+    out = paths.model(dataset, name)
+    _write(out, name, model.to("cpu"), checkpoint, result)
+    model.to(device)
+    _judge_held_out(out, model, held_out, frames, dtype)
+    metrics = {
+        "dataset": dataset,
+        "model": name,
+        "seed": seed,
+        "trained": model.trained,
+        "parameters": parameters,
+        "iterations": result.iterations if result else 0,
+        "best_iteration": result.best_iteration if result else None,
+        "held_out_loss": result.held_out_loss if result else None,
+        "train_seconds": round(result.seconds, 1) if result else 0.0,
+        "windows_per_second": round(result.windows / result.seconds, 1) if result and result.seconds else None,
+        "precision": str(dtype).removeprefix("torch."),
+        "device": _device_name(device),
+        "peak_memory_mb": round(_peak_memory_mb(device)),
+    }
+    write_json(out / "metrics.json", metrics)
+    stage.run.metrics({k: v for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)})
+    stage.say(f"{out}: " + ", ".join(f"{k} {v}" for k, v in metrics.items() if k in _SHOWN and v is not None))
+    stage.run.artifact(out / "metrics.json")
+    stage.run.model(out)
+    for file in sorted(path for path in out.iterdir() if path.is_file()):
+        stage.run.made(file)
+
+
+_SHOWN = ("parameters", "iterations", "best_iteration", "held_out_loss", "train_seconds", "peak_memory_mb")
+
+
+def _write(out: Path, name: str, model, checkpoint: CheckpointFolder, result) -> None:
+    """The outs of a training, made from its end state; also when a killed stage had already made some of them."""
+    save_model(model, name, out)
+    columns = ["phase", "iteration", "loss", "held_out"]
+    history = pd.DataFrame(result.history if result else [], columns=None if result else columns)
+    with complete(out / "history.csv") as temporary:
+        history.to_csv(temporary, index=False)
+    samples = out / "samples"
+    shutil.rmtree(samples, ignore_errors=True)
+    samples.mkdir(parents=True)
+    if (checkpoint.folder / "samples").is_dir():
+        shutil.copytree(checkpoint.folder / "samples", samples, dirs_exist_ok=True)
+
+
+def _judge_held_out(out: Path, model, held_out: Footage, frames: ClipStore, dtype) -> None:
+    """Raw measures of the held-out normal footage: what calibration is made from, so that it needs no new training."""
+    tables = []
+    for number, segment in enumerate(held_out.segments):
+        measured = measure(model, held_out, number, dtype)
+        table = pd.DataFrame(measured.measures)
+        table.insert(0, "clip", segment.clip.name)
+        table.insert(1, "frame", np.arange(segment.start, segment.stop))
+        table.insert(2, "fps", frames.attributes(segment.clip)["fps"])
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    if table[model.score].notna().sum() == 0:
+        raise VadError(
+            f"{frames.url}: the held-out clips are shorter than one window of {model.windows.length} frames; "
+            "give longer training clips or a larger train.held_out"
+        )
+    with complete(out / "held_out.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def _device_name(device: torch.device) -> str:
+    from vadcore.provenance import processor
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
+
+
+if __name__ == "__main__":
+    stage_main("train", train_stage, ("dataset", "model"), __doc__)

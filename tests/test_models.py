@@ -1,0 +1,205 @@
+"""One file over the whole registry: what every system must do."""
+
+import numpy as np
+import pytest
+import torch
+from footage_maker import make_store
+from pydantic import ValidationError
+
+from vadcore.errors import VadError
+from vadcore.footage import Footage
+from vadcore.models import create_model, list_models, load_model, model_config, save_model
+from vadcore.models.base import Batch
+from vadcore.store import ClipStore
+from vadcore.train import _Updates
+from vadcore.windows import Segment
+
+# small enough to train in a test; a system without an entry runs at its defaults
+SMALL = {
+    "convlstm_ae": {"image_size": (24, 32), "frames": 4, "conv": (8, 8), "lstm": (8, 8), "learning_rate": 5e-3},
+    "flow_magnitude": {"row_scale": True},
+}
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture
+def footage(tmp_path):
+    store = make_store(tmp_path, flow=True)
+    whole = [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
+
+    def of(model, device="cpu"):
+        return Footage.for_model(model, store, whole, ClipStore(tmp_path / "flow.zarr", "flow"), device=device)
+
+    return of
+
+
+def build(name: str):
+    torch.manual_seed(0)
+    return create_model(name, SMALL.get(name, {}))
+
+
+def batch_for(model, footage: Footage, windows, size: int = 3) -> Batch:
+    starts = np.arange(size) * 2
+    picks = np.stack([starts % len(footage.segments), starts, np.ones_like(starts)], axis=1)
+    return footage.batch(picks, windows.length)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", list_models())
+def test_every_judged_frame_gets_every_measure_and_a_map(name, device, footage):
+    model = build(name).to(device).eval()
+    with torch.no_grad():
+        judged = model.judge(batch_for(model, footage(model, device), model.windows))
+    frames = len(model.windows.judged)
+    assert model.score in judged.measures
+    for values in judged.measures.values():
+        assert values.shape == (3, frames)
+    assert judged.measures[model.score].isfinite().any()
+    assert judged.maps.shape[:2] == (3, frames)
+    assert judged.maps.isfinite().all()
+    if judged.shown is not None:
+        assert judged.shown.shape[:2] == (3, frames)
+        assert judged.shown.min() >= -1e-3
+        assert judged.shown.max() <= 1 + 1e-3
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_judging_twice_gives_the_same(name, footage):
+    model = build(name).eval()
+    batch = batch_for(model, footage(model), model.windows)
+    with torch.no_grad():
+        first, second = (model.judge(batch).measures[model.score] for _ in range(2))
+    assert torch.equal(first.nan_to_num(-1), second.nan_to_num(-1))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", list_models())
+def test_every_phase_moves_its_parameters_and_overfits_one_batch(name, device, footage):
+    model = build(name).to(device).train()
+    source = footage(model, device)
+    for phase in model.phases():
+        phase.begin()
+        batch = batch_for(model, source, phase.windows)
+        update = _Updates(phase, processes=1)
+        owned = [p for optimizer in phase.optimizers.values() for group in optimizer.param_groups for p in group["params"]]
+        before = [p.detach().clone() for p in owned]
+        first = float(phase.step(batch, update)["loss"])
+        for parameter, old in zip(owned, before, strict=True):
+            assert not torch.equal(parameter, old)
+        if phase.optimizers:
+            losses = [float(phase.step(batch, update)["loss"]) for _ in range(60)]
+            assert losses[-1] < first / 2
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_saved_model_judges_as_before(name, footage, tmp_path):
+    model = build(name).eval()
+    batch = batch_for(model, footage(model), model.windows)
+    save_model(model, name, tmp_path / "saved")
+    loaded = load_model(tmp_path / "saved")
+    assert loaded.config == model.config
+    with torch.no_grad():
+        first, second = model.judge(batch), loaded.judge(batch)
+    assert torch.equal(first.maps, second.maps)
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    save_model(build("convlstm_ae"), "convlstm_ae", tmp_path)
+    text = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("- 8\n- 8\nlstm", "- 16\n- 8\nlstm"))
+    with pytest.raises(VadError, match=r"weights\.safetensors: weights of another model"):
+        load_model(tmp_path)
+
+
+def test_a_damaged_weights_file_is_refused(tmp_path):
+    save_model(build("convlstm_ae"), "convlstm_ae", tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"not weights")
+    with pytest.raises(VadError, match="not a safetensors file"):
+        load_model(tmp_path)
+
+
+def test_a_missing_model_names_the_stage_to_run(tmp_path):
+    with pytest.raises(VadError, match="run the train stage"):
+        load_model(tmp_path / "nothing")
+
+
+def test_an_unknown_system_lists_the_known_ones():
+    with pytest.raises(VadError, match=r"model\.convlstm: no such system; there are: convlstm_ae, "):
+        create_model("convlstm")
+
+
+class TestConvLSTM:
+    """Chong & Tay 2017, figures derived by hand from the published layers."""
+
+    def test_parameters_are_those_of_the_published_layers(self):
+        convolutions = (128 * 1 * 11 * 11 + 128) + (64 * 128 * 5 * 5 + 64)
+        lstm = sum(4 * h * (c + h) * 9 + 4 * h for c, h in ((64, 64), (64, 32), (32, 64)))
+        transposed = (64 * 128 * 5 * 5 + 128) + (128 * 1 * 11 * 11 + 1)
+        model = create_model("convlstm_ae")
+        assert sum(p.numel() for p in model.parameters()) == convolutions + lstm + transposed == 1_068_225
+
+    def test_shapes_are_those_of_the_published_layers(self):
+        model = create_model("convlstm_ae", {"image_size": (256, 256)})
+        x = torch.zeros(1, 10, 1, 256, 256)
+        assert model.encoder(x[0]).shape == (10, 64, 32, 32)
+        assert model.temporal(torch.zeros(1, 10, 64, 32, 32)).shape == (1, 10, 64, 32, 32)
+        assert model.decoder(torch.zeros(10, 64, 32, 32)).shape == (10, 1, 256, 256)
+
+    def test_training_uses_the_four_published_strides(self):
+        assert create_model("convlstm_ae").phases()[0].windows.strides == (1, 2, 3, 4)
+
+    def test_the_cell_is_that_of_its_equations(self):
+        """Shi et al. 2015, one step at a time, written out."""
+        from vadcore.models.convlstm_ae import ConvLSTM
+
+        torch.manual_seed(0)
+        layer = ConvLSTM(3, 5).double()
+        x = torch.randn(2, 4, 3, 6, 7, dtype=torch.float64)
+        h = c = torch.zeros(2, 5, 6, 7, dtype=torch.float64)
+        weight = torch.cat([layer.from_input.weight, layer.from_state.weight], dim=1)
+        for t in range(4):
+            gates = torch.conv2d(torch.cat([x[:, t], h], 1), weight, layer.from_input.bias, padding=1)
+            i, f, o, g = gates.chunk(4, 1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            torch.testing.assert_close(layer(x)[:, t], h)
+
+    def test_the_sequence_cost_is_the_sum_of_the_frame_errors_of_the_window(self):
+        model = build("convlstm_ae").eval()
+        frames = torch.rand(2, 4, 1, 24, 32)
+        with torch.no_grad():
+            judged = model.judge(Batch(frames, torch.zeros(2), torch.zeros(2, 4)))
+            rebuilt = (model(frames * 2 - 1) + 1) / 2
+        expected = (rebuilt - frames).flatten(2).norm(dim=2).sum(1)
+        torch.testing.assert_close(judged.measures["src"][:, 0], expected)
+        assert judged.measures["src"][:, 1:].isnan().all()
+
+    def test_impossible_sizes_are_refused_with_sizes_that_would_do(self):
+        with pytest.raises(ValidationError, match=r"multiples of 8, such as \[96, 128\]"):
+            model_config("convlstm_ae", {"image_size": (100, 128)})
+
+
+class TestBaselines:
+    def test_frame_difference_is_that_of_a_frame_and_the_one_before(self):
+        frames = torch.zeros(1, 2, 1, 32, 32)
+        frames[0, 1, 0, :16, :16] = 0.5
+        judged = create_model("frame_diff", {"block": 16}).judge(Batch(frames, torch.zeros(1), torch.zeros(1, 2)))
+        assert judged.measures["mean"].item() == pytest.approx(0.125)  # a quarter of the pixels changed by a half
+        assert judged.measures["block_max"].item() == pytest.approx(0.5)
+
+    def test_flow_magnitude_is_the_percentile_of_the_averaged_speed(self):
+        flow = torch.zeros(1, 1, 2, 40, 40)
+        flow[0, 0, 0, :4, :4], flow[0, 0, 1, :4, :4] = 3.0, 4.0  # one block of a hundred moves at 5 px/frame
+        model = create_model("flow_magnitude", {"pool": 4, "percentile": 100})
+        judged = model.judge(Batch(torch.zeros(1, 2, 1, 40, 40), torch.zeros(1), torch.zeros(1, 2), flow))
+        assert judged.measures["magnitude"].item() == pytest.approx(5.0)
+        assert judged.measures["mean"].item() == pytest.approx(0.05)
+
+    def test_the_row_scale_makes_near_and_far_alike(self):
+        """Speed that grows linearly down the picture, as perspective makes it, scores alike in every row."""
+        model = create_model("flow_magnitude", {"pool": 1, "row_scale": True, "percentile": 100})
+        flow = torch.zeros(1, 1, 2, 64, 8)
+        flow[0, 0, 0] = torch.linspace(1, 4, 64)[:, None]
+        batch = Batch(torch.zeros(1, 2, 1, 64, 8), torch.zeros(1), torch.zeros(1, 2), flow)
+        model.phases()[0].step(batch, lambda name, loss: None)
+        torch.testing.assert_close(model.judge(batch).maps, torch.ones(1, 1, 64, 8), atol=0.02, rtol=0)

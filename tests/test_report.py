@@ -1,0 +1,479 @@
+"""The report: honest figures, and a page that needs nothing but itself."""
+
+import csv
+import html
+import json
+import re
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from vadcore.errors import VadError
+from vadcore.report import build_report, charts
+from vadcore.report.columns import write
+
+DATASETS, MODELS = ["street", "ped2_small"], ["future_frame", "convlstm_ae", "frame_diff"]
+RUN = {
+    "command": "dvc repro",
+    "profile": "demo",
+    "commit": "0123456789abcdef0123456789abcdef01234567",
+    "hardware": "Some CPU, 2 cores",
+    "versions": {"python": "3.11.2", "torch": "2.13.0"},
+    "date": "2026-01-02T03:04:05+00:00",
+}
+TRUTH = (40, 69)  # first and last abnormal frame of each even clip
+THRESHOLD = 1.25
+
+
+def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names=None, seed=0):
+    """Everything that scoring and training leave behind for one model, from a seeded generator."""
+    random = np.random.default_rng([seed, *map(ord, model)])
+    trained = model != "frame_diff"
+    scored, learned = root / "scores" / dataset / model, root / "models" / dataset / model
+    (scored / "worst").mkdir(parents=True)
+    (learned / "samples").mkdir(parents=True)
+    parts, events = [], []
+    for clip in range(clips):
+        label = np.zeros(frames)
+        if clip % 2 == 0:
+            label[TRUTH[0] : TRUTH[1] + 1] = 1
+        score = 0.5 + 0.3 * np.sin(np.arange(frames) / 9) + 0.2 * random.standard_normal(frames)
+        score += label * (1.2 if trained else 0.6)
+        score[:4] = np.nan
+        name = names[clip] if names else f"{clip + 1:02d}"
+        table = {"clip": name, "frame": np.arange(frames), "label": label if labelled else np.nan, "fps": 10.0}
+        parts.append(pd.DataFrame({**table, "score": score, "p_value": 0.5, "mse": score}))
+        for start, end in charts.intervals(np.arange(frames), np.nan_to_num(score) >= THRESHOLD):
+            peak = start + int(np.argmax(score[start : end + 1]))
+            event = {"start_frame": start, "end_frame": end, "peak_frame": peak, "peak_score": score[peak]}
+            events.append(
+                {"clip": name, **event, "p_value": 0.001, "start_seconds": start / 10, "end_seconds": end / 10}
+            )
+    table = pd.concat(parts)
+    table.to_parquet(scored / "frames.parquet")
+    columns = [
+        "clip",
+        "start_frame",
+        "end_frame",
+        "peak_frame",
+        "peak_score",
+        "p_value",
+        "start_seconds",
+        "end_seconds",
+    ]
+    pd.DataFrame(events, columns=columns).to_csv(scored / "events.csv", index=False)
+    judged = table.dropna(subset="score")
+    auc = roc_auc_score(judged["label"], judged["score"]) if labelled else None
+    if labelled:
+        curve = roc_curve(judged["label"], judged["score"], drop_intermediate=False)
+        pd.DataFrame(dict(zip(("fpr", "tpr", "threshold"), curve, strict=True))).to_csv(scored / "roc.csv", index=False)
+    row = {
+        "dataset": dataset,
+        "model": model,
+        "seed": 1,
+        "label_set": "generated" if labelled else None,
+        "auc_micro": auc,
+        "auc_micro_minmax": auc and auc + 0.01,
+        "auc_macro": auc and auc - 0.02,
+        "macro_clips": 2 if labelled else None,
+        "ap": 0.8123 if labelled else None,
+        "eer": 0.1567 if labelled else None,
+        "pixel_auc": None,
+        "rbdc": None,
+        "tbdc": None,
+        "detection_rate": 0.5 if labelled else None,
+        "detection_delay_seconds": 0.7 if labelled else None,
+        "false_alarms_per_hour": 31.5 if labelled else None,
+        "false_alarms_per_hour_asked": 12.0,
+        "threshold": THRESHOLD,
+        "threshold_extrapolated": True,
+        "footage_hours": 0.02,
+        "frames_scored": len(judged),
+        "frames_unscored": 4 * clips,
+        "frames_abnormal": int(table["label"].sum()) if labelled else None,
+        "score_fps": 107.4,
+        "score_measure": "psnr",
+        "smoothing_frames": 3.0,
+        "trained": trained,
+    }
+    (scored / "metrics.json").write_text(json.dumps(row))
+    worst = []
+    for number, (_, frame) in enumerate(judged.nlargest(2, "score").iterrows()):
+        picture = random.integers(0, 255, (8, 16, 3), dtype=np.uint8).repeat(30, axis=0).repeat(30, axis=1)
+        cv2.imwrite(str(scored / "worst" / f"{number}.png"), picture)
+        label = frame["label"] if labelled else None
+        entry = {"clip": frame["clip"], "frame": int(frame["frame"]), "score": frame["score"], "p_value": 0.001}
+        worst.append({**entry, "label": label, "picture": f"{number}.png"})
+    (scored / "worst" / "worst.json").write_text(json.dumps(worst))
+
+    measured = {"train_seconds": 95.0 if trained else 0.0, "parameters": 1_234_567 if trained else 0}
+    if trained:
+        measured |= {"iterations": 400, "best_iteration": 300, "held_out_loss": 0.0123, "device": "cpu"}
+        iteration = np.arange(10, 401, 10)
+        loss = np.exp(-iteration / 60) + 0.01
+        held_out = np.where(iteration % 100 == 0, loss * 1.1, np.nan)
+        history = {"phase": "autoencoder", "iteration": iteration, "mse": loss, "held_out": held_out}
+        pd.DataFrame(history).to_csv(learned / "history.csv", index=False)
+        for at in range(100, 401, 50):
+            cv2.imwrite(str(learned / "samples" / f"{at:06d}.png"), np.full((96, 256, 3), at // 2, np.uint8))
+    (learned / "metrics.json").write_text(json.dumps(measured))
+    (learned / "calibration.json").write_text(json.dumps({"threshold": THRESHOLD, "frames": 720}))
+
+
+def build(root, datasets=DATASETS, models=MODELS, out="reports", **more):
+    facts = {
+        name: {"format": "street", "clips": {"train": 6, "test": 4}, "frames": 480, "fps": 10.0} for name in datasets
+    }
+    build_report(root / "scores", root / "models", root / out, datasets, models, RUN, {"seed": 1}, facts, **more)
+    return (root / out / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    root = tmp_path_factory.mktemp("results")
+    for dataset in DATASETS:
+        for model in MODELS:
+            write_system(root, dataset, model)
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(results):
+    return build(results)
+
+
+def table_row(page, model):
+    """The texts of the cells of a model's line in the first results table, notes left out."""
+    table = page[page.index('class="sortable results"') :]
+    line = table[: table.index("</table>")]
+    line = next(part for part in line.split("<tr>") if f"</i>{model}" in part)
+    return [re.sub(r"<small.*", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", line)]
+
+
+def lanes(page, clip_id):
+    """The SVG of every system over one clip."""
+    article = page[page.index(f'id="{clip_id}"') :]
+    return re.findall(r"<svg.*?</svg>", article[: article.index("</article>")])
+
+
+def curve_points(svg):
+    """Decodes a path as the page's script does."""
+    points = []
+    for piece in re.search(r'<path d="([^"]*)"', svg)[1].split("M")[1:]:
+        numbers = [int(number) for number in re.findall(r"-?\d+", piece)]
+        x, y = numbers[:2]
+        points.append((x, y))
+        for dx, dy in zip(numbers[2::2], numbers[3::2], strict=True):
+            x, y = x + dx, y + dy
+            points.append((x, y))
+    return points
+
+
+def axis(svg):
+    return float(re.search(r'data-low="([^"]*)"', svg)[1]), float(re.search(r'data-high="([^"]*)"', svg)[1])
+
+
+def test_the_page_loads_nothing(page):
+    assert not re.findall(r"(?:https?:)?//[a-z]", re.sub(r'="data:[^"]*"', "", page).replace("// ", ""))
+    sources = re.findall(r'(?:src|href|srcset|poster|action)="([^"]*)"', page)
+    assert sources
+    assert all(source.startswith(("#", "data:image/webp;base64,")) for source in sources)
+    assert not re.search(r"@import|url\(|<link|<iframe|<object", page)
+    assert "default-src 'none'" in page  # the browser refuses what slips through
+
+
+def test_every_system_has_its_row_with_its_figures(results, page):
+    for model in MODELS:
+        row = json.loads((results / "scores" / "street" / model / "metrics.json").read_text())
+        cells = table_row(page, model)
+        assert cells[:3] == [f"{100 * row[key]:.1f}" for key in ("auc_micro", "auc_micro_minmax", "auc_macro")]
+        assert cells[3:8] == ["81.2", "15.7", "50.0", "0.70", "31.5"]
+    assert table_row(page, "future_frame")[8:] == ["107", "1.6 min", "1.2 M"]
+
+
+def test_a_figure_that_no_system_has_takes_no_column(page):
+    table = page[page.index('class="sortable results"') :]
+    assert "pixel AUC" not in table[: table.index("</table>")]
+
+
+def test_systems_that_learn_nothing_are_marked(page):
+    table = page[page.index('class="sortable results"') :]
+    table = table[: table.index("</table>")]
+    for model, marks in (("frame_diff", 1), ("future_frame", 0)):
+        line = next(part for part in table.split("<tr>") if f"</i>{model}" in part)
+        assert line.count("nothing learned") == marks
+
+
+def test_how_a_figure_was_made_stands_beside_it(page):
+    text = html.unescape(re.sub(r"<[^>]+>", "", page))
+    for said in (
+        "All systems: score: psnr, threshold 1.25, smoothed over time with sigma 3 frames, seed 1.",
+        "Label set: generated.",
+        "464 test frames judged",  # 4 clips of 120 frames, of which 4 have no score
+        "60 of 480 labelled frames are abnormal",  # frames 40 to 69 of two clips
+        "Thresholds come from 72 s of normal training footage",  # 0.02 h
+        "asked 12‡",
+        "‡ The rate asked for is rarer",
+        "2 clips",
+        *(str(value) for value in RUN.values() if isinstance(value, str)),
+        "torch 2.13.0",
+    ):
+        assert said in text, said
+
+
+def test_what_differs_between_systems_stands_in_their_rows(tmp_path):
+    for model, measure in (("future_frame", "psnr"), ("frame_diff", "block maximum")):
+        write_system(tmp_path, "street", model)
+        file = tmp_path / "scores" / "street" / model / "metrics.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"score_measure": measure}))
+    page = build(tmp_path, ["street"], ["future_frame", "frame_diff"])
+    assert re.findall(r'class="how">([^<]*)<', page) == ["score: psnr", "score: block maximum"]
+    assert "All systems: threshold 1.25, smoothed" in page
+
+
+def test_data_sets_and_models_appear_as_listed_and_no_others(results):
+    shown = build(results, ["ped2_small"], ["frame_diff", "convlstm_ae"], out="some")
+    assert "street</h2>" not in shown
+    assert "future_frame" not in shown
+    assert shown.index("</i>frame_diff") < shown.index("</i>convlstm_ae")
+
+
+def test_metrics_json_holds_the_run_and_the_rows(results, page):
+    stored = json.loads((results / "reports" / "metrics.json").read_text())
+    assert list(stored) == ["run", "rows"]
+    assert stored["run"] == RUN
+    assert [(row["dataset"], row["model"]) for row in stored["rows"]] == [(d, m) for d in DATASETS for m in MODELS]
+    row = json.loads((results / "scores" / "street" / "future_frame" / "metrics.json").read_text())
+    assert stored["rows"][0] == row | {"train_seconds": 95.0, "parameters": 1_234_567}  # cost: from the training stage
+    assert 0 <= stored["rows"][0]["auc_micro"] <= 1
+
+
+def test_results_csv_is_the_rows_as_a_table(results, page):
+    with (results / "reports" / "results.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    rows = json.loads((results / "reports" / "metrics.json").read_text())["rows"]
+    assert len(table) == len(rows) == 6
+    assert [float(line["auc_micro"]) for line in table] == [row["auc_micro"] for row in rows]
+    assert table[0]["rbdc"] == ""
+
+
+def test_shades_are_the_true_intervals(page):
+    abnormal, normal = lanes(page, "d1c1"), lanes(page, "d1c2")
+    assert len(abnormal) == len(normal) == len(MODELS)
+    for svg in abnormal:
+        # Frame i covers i - 0.5 .. i + 0.5: frames 40 to 69 begin at 39.5 and are 30 wide.
+        assert re.findall(r'class="truth" x="([\d.]+)" y="0" width="(\d+)"', svg) == [("39.5", "30")]
+        assert 'viewBox="-0.5 0 120 1000"' in svg
+    assert all("truth" not in svg for svg in normal)
+
+
+def test_the_threshold_is_drawn_where_the_score_axis_puts_it(page):
+    for svg in lanes(page, "d1c1"):
+        low, high = axis(svg)
+        y = re.search(r'class="thr" x1="-0.5" y1="(\d+)" x2="119.5" y2="(\d+)"', svg)
+        assert y[1] == y[2]
+        assert int(y[1]) == pytest.approx(1000 * (high - THRESHOLD) / (high - low), abs=0.6)
+
+
+def test_curves_carry_the_scores_and_leave_unjudged_frames_out(results, page):
+    frames = pd.read_parquet(results / "scores" / "street" / "future_frame" / "frames.parquet")
+    scores = frames[frames["clip"] == "01"].set_index("frame")["score"]
+    svg = lanes(page, "d1c1")[0]
+    low, high = axis(svg)
+    points = curve_points(svg)
+    assert [x for x, _ in points] == list(range(4, 120))
+    for x, y in points:
+        assert high - y / 1000 * (high - low) == pytest.approx(scores[x], abs=0.51 * (high - low) / 1000)
+
+
+def test_alarms_are_the_stored_events(results, page):
+    events = pd.read_csv(results / "scores" / "street" / "future_frame" / "events.csv", dtype={"clip": str})
+    own = events[events["clip"] == "01"]
+    drawn = re.findall(r'class="alarm" x="([\d.]+)" y="930" width="(\d+)"', lanes(page, "d1c1")[0])
+    assert len(own) > 0
+    assert [(float(x) + 0.5, int(width)) for x, width in drawn] == [
+        (start, end - start + 1) for start, end in zip(own["start_frame"], own["end_frame"], strict=True)
+    ]
+
+
+def test_worst_frames_are_embedded_and_say_whether_they_are_false_alarms(page):
+    assert page.count('src="data:image/webp;base64,') >= 2 * len(MODELS) * len(DATASETS)
+    assert "abnormal, caught" in page
+
+
+def test_published_figures_stand_beside_known_data_sets_only(page):
+    street, ped2 = (
+        page[page.index('id="d1"') : page.index('id="d2"')],
+        page[page.index('id="d2"') : page.index('id="terms"')],
+    )
+    assert "not ours" not in street
+    assert "not ours" in ped2
+    assert re.search(r"Liu et al., CVPR 2018</td><td></td><td[^>]*>95\.4<", ped2)
+    assert "Chong &amp; Tay, ISNN 2017</td><td></td>" in ped2
+
+
+def test_footage_without_labels_gets_its_curves_and_alarms(tmp_path):
+    for model in MODELS:
+        write_system(tmp_path, "yard", model, labelled=False)
+    page = build(tmp_path, ["yard"])
+    assert "no labels" in page
+    assert "AUC micro" not in page[: page.index('id="terms"')]
+    assert 'class="truth"' not in page
+    assert 'class="thr"' in page
+    assert 'class="alarm"' in page
+    assert 'class="roc"' not in page
+    assert table_row(page, "future_frame") == ["107", "1.6 min", "1.2 M"]
+    row = json.loads((tmp_path / "reports" / "metrics.json").read_text())["rows"][0]
+    assert row["auc_micro"] is None
+
+
+@pytest.mark.parametrize(
+    ("lost", "stage"),
+    [
+        ("scores/street/convlstm_ae/metrics.json", "score@street-convlstm_ae"),
+        ("scores/street/convlstm_ae/frames.parquet", "score@street-convlstm_ae"),
+        ("scores/street/convlstm_ae/events.csv", "score@street-convlstm_ae"),
+        ("models/street/convlstm_ae/metrics.json", "train@street-convlstm_ae"),
+    ],
+)
+def test_missing_results_name_the_file_and_the_stage_to_run(tmp_path, lost, stage):
+    for model in MODELS:
+        write_system(tmp_path, "street", model)
+    build(tmp_path, ["street"])
+    before = (tmp_path / "reports" / "index.html").read_bytes()
+    (tmp_path / lost).unlink()
+    with pytest.raises(VadError) as error:
+        build(tmp_path, ["street"])
+    assert str(error.value) == f"{tmp_path / lost}: does not exist; run `dvc repro {stage}`"
+    assert (tmp_path / "reports" / "index.html").read_bytes() == before  # the last report stays
+
+
+@pytest.mark.parametrize(("broken", "text"), [("metrics.json", "{"), ("frames.parquet", "no parquet"), ("roc.csv", "")])
+def test_unreadable_results_are_one_line_that_names_the_file(tmp_path, broken, text):
+    write_system(tmp_path, "street", "frame_diff")
+    file = tmp_path / "scores" / "street" / "frame_diff" / broken
+    file.write_text(text)
+    with pytest.raises(VadError, match=re.escape(str(file))) as error:
+        build(tmp_path, ["street"], ["frame_diff"])
+    assert "\n" not in str(error.value)
+    assert "dvc repro --force score@street-frame_diff" in str(error.value)
+
+
+def test_an_unreadable_picture_names_its_file(tmp_path):
+    write_system(tmp_path, "street", "frame_diff")
+    picture = tmp_path / "scores" / "street" / "frame_diff" / "worst" / "0.png"
+    picture.write_bytes(b"")
+    with pytest.raises(VadError, match=re.escape(str(picture))):
+        build(tmp_path, ["street"], ["frame_diff"])
+
+
+def test_models_that_judged_different_footage_are_not_compared(tmp_path):
+    write_system(tmp_path, "street", "future_frame")
+    write_system(tmp_path, "street", "frame_diff", frames=130)
+    with pytest.raises(VadError, match="future_frame and frame_diff were scored on different frames"):
+        build(tmp_path, ["street"], ["future_frame", "frame_diff"])
+
+
+def test_nothing_listed_is_refused(results):
+    with pytest.raises(VadError, match="models is empty"):
+        build(results, models=[])
+
+
+def test_names_cannot_become_markup(tmp_path):
+    names = ["<script>alert(1)</script>", 'a"onload="x', "b&c", "d'e"]
+    write_system(tmp_path, "street", "frame_diff", names=names)
+    page = build(tmp_path, ["street"], ["frame_diff"])
+    assert "<script>alert" not in page
+    assert 'a"onload' not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 2
+    assert page.count("<script>") == 1
+
+
+def test_the_same_inputs_give_the_same_bytes(results, page):
+    build(results, out="again")
+    for name in ("index.html", "metrics.json", "results.csv"):
+        assert (results / "again" / name).read_bytes() == (results / "reports" / name).read_bytes()
+    assert sorted(path.name for path in (results / "again").iterdir()) == ["index.html", "metrics.json", "results.csv"]
+
+
+def test_a_hundred_clips_of_a_thousand_frames_stay_light(tmp_path):
+    for model in MODELS:
+        write_system(tmp_path, "campus", model, clips=100, frames=1000)
+    page = build(tmp_path, ["campus"])
+    assert page.count('<article class="clip') == 100
+    assert len(re.sub(r'src="data:[^"]*"', "", page).encode()) < 3_000_000
+
+
+def test_thinning_keeps_every_peak_of_its_bucket():
+    y = np.random.default_rng(0).standard_normal(10_000)
+    y[[1234, 7777]] = 50, -50
+    kept = charts.thin(np.arange(10_000), y, buckets=100)
+    assert len(kept) <= 2 * 100 + 2
+    assert {0, 1234, 7777, 9999} <= set(kept.tolist())
+    for start in range(0, 10_000, 100):
+        part = y[start : start + 100]
+        assert {start + part.argmax(), start + part.argmin()} <= set(kept.tolist())
+
+
+def test_a_path_breaks_where_there_is_no_score_and_shows_a_lonely_frame():
+    # low 0, high 10: y = 1000 - 100 * score
+    d = charts.path(np.arange(7), np.array([1, 2, np.nan, 5, np.nan, 0, 10.0]), 0, 10)
+    assert d == "M0 900l1-100M3 500l0 0M5 1000l1-1000"
+
+
+def test_a_level_stretch_is_drawn_by_its_ends():
+    assert charts.path(np.arange(6), np.array([5, 5, 5, 5, 10, 10.0]), 0, 10) == "M0 500l3 0 1-500 1 0"
+
+
+@pytest.mark.parametrize(
+    ("labels", "runs"),
+    [
+        ([0, 0, 0], []),
+        ([1, 1, 1], [(0, 2)]),
+        ([1, 0, 1], [(0, 0), (2, 2)]),
+        ([np.nan, 1, 1], [(1, 2)]),
+    ],
+)
+def test_intervals_are_runs_of_abnormal_frames_with_both_ends(labels, runs):
+    assert charts.intervals(np.arange(3), np.array(labels)) == runs
+
+
+def test_a_missing_frame_ends_an_interval():
+    assert charts.intervals(np.array([3, 4, 6]), np.ones(3)) == [(3, 4), (6, 6)]
+
+
+def test_the_operating_point_is_where_scores_reach_the_threshold():
+    curve = pd.DataFrame({"fpr": [0, 0, 0.5, 1], "tpr": [0, 0.5, 0.75, 1], "threshold": [np.inf, 3, 2, 1]})
+    assert charts.operating_point(curve, 2) == (0.5, 0.75)
+    assert charts.operating_point(curve, 2.5) == (0, 0.5)
+    assert charts.operating_point(curve, None) is None
+
+
+def test_score_axis_holds_all_scores_and_the_threshold():
+    low, high = charts.score_range(np.array([1.0, np.nan, 3.0]), 5.0)
+    assert (low, high) == pytest.approx((1 - 0.16, 5 + 0.16))  # 4 % of 4 at both ends
+    assert charts.score_range(np.array([2.0, 2.0]), None) == (1.5, 2.5)
+    assert charts.score_range(np.array([np.nan]), None) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (0.95449, "percent", "95.4"),
+        (1.0, "percent", "100.0"),
+        (None, "percent", "–"),
+        (0.7, "rate", "0.70"),
+        (31.49, "rate", "31.5"),
+        (3.26, "speed", "3.3"),
+        (1654.6, "speed", "1,655"),
+        (42.4, "time", "42 s"),
+        (5400, "time", "1.5 h"),
+        (999, "count", "999"),
+        (45_371_666, "count", "45.4 M"),
+    ],
+)
+def test_figures_are_written_as_a_person_reads_them(value, kind, text):
+    assert write(value, kind) == text

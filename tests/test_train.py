@@ -1,0 +1,222 @@
+"""Training: resumes exactly, selects on held-out footage, runs any phases, stops at a loss that is not finite."""
+
+import pytest
+import torch
+from footage_maker import make_store
+from torch import nn
+
+from vadcore.checkpoint import CheckpointFolder
+from vadcore.errors import VadError
+from vadcore.footage import Footage
+from vadcore.models import create_model
+from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase
+from vadcore.train import TrainSettings, Watcher, spread, train
+from vadcore.windows import Segment, Windows
+
+SETTINGS = TrainSettings(seed=5, check_every=4, held_out_windows=6, log_every=3, save_seconds=1e9)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+@pytest.fixture
+def split(tmp_path):
+    store = make_store(tmp_path)
+    whole = [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
+    return Footage(store, whole[:2]), Footage(store, whole[2:])
+
+
+def small(iterations: int = 10, **changes) -> Model:
+    torch.manual_seed(0)
+    section = {"image_size": (24, 32), "frames": 4, "conv": (8, 8), "lstm": (8,), "batch_size": 4, "learning_rate": 1e-3}
+    return create_model("convlstm_ae", {**section, "iterations": iterations, **changes})
+
+
+def run(model, split, folder, settings=SETTINGS, **watching):
+    return train(model, *split, settings, CheckpointFolder(folder, "train-x"), Watcher(say=lambda text: None, **watching))
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def without_seconds(result):
+    return {key: value for key, value in vars(result).items() if key not in ("seconds", "resumed_from")}
+
+
+def test_the_same_seed_gives_the_same_weights(split, tmp_path):
+    first, second = small(), small()
+    run(first, split, tmp_path / "a")
+    run(second, split, tmp_path / "b")
+    assert same(first, second)
+
+
+@pytest.mark.parametrize("killed_at", [3, 6, 9])  # before the first check point, between, at a log
+def test_a_killed_training_continues_as_if_it_had_not_been_stopped(split, tmp_path, killed_at):
+    undisturbed = small()
+    expected = run(undisturbed, split, tmp_path / "a")
+
+    def kill(phase, iteration, values):
+        if iteration == killed_at:
+            raise Killed
+
+    often = TrainSettings(**{**vars(SETTINGS), "save_seconds": 0.0})  # a checkpoint after every iteration
+    with pytest.raises(Killed):
+        run(small(), split, tmp_path / "b", often, metrics=kill)
+    resumed = small()
+    result = run(resumed, split, tmp_path / "b")
+    assert result.resumed_from == killed_at - 1
+    assert same(resumed, undisturbed)
+    assert without_seconds(result) == without_seconds(expected)
+
+
+def test_a_finished_training_is_not_repeated(split, tmp_path):
+    first, second = small(), small()
+    run(first, split, tmp_path)
+    result = run(second, split, tmp_path, metrics=lambda *_: pytest.fail("trained again"))
+    assert result.resumed_from == 10
+    assert same(first, second)
+
+
+def test_a_checkpoint_under_another_key_is_never_taken(tmp_path):
+    CheckpointFolder(tmp_path, "train-old").save({"model": 1})
+    fresh = CheckpointFolder(tmp_path, "train-new")
+    assert fresh.load() is None
+    assert not (tmp_path / "train-old").exists()
+
+
+def test_a_damaged_checkpoint_says_what_to_do(tmp_path):
+    folder = CheckpointFolder(tmp_path, "train-x")
+    folder.file.write_bytes(b"half a file")
+    with pytest.raises(VadError, match=r"state\.pt: not a readable checkpoint; delete it"):
+        folder.load()
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    folder = CheckpointFolder(tmp_path, "train-x")
+    torch.save({"model": Killed()}, folder.file)
+    with pytest.raises(VadError, match="not a readable checkpoint"):
+        folder.load()
+
+
+def test_the_weights_with_the_smallest_held_out_loss_are_kept(split, tmp_path):
+    model = small(iterations=12, learning_rate=0.3)  # far too fast: it gets worse
+    result = run(model, split, tmp_path)
+    losses = {row["iteration"]: row["held_out"] for row in result.history if "held_out" in row}
+    assert list(losses) == [4, 8, 12]
+    assert result.held_out_loss == min(losses.values())
+    assert result.best_iteration == min(losses, key=losses.get)
+    phase = model.phases()[0]
+    picks = spread(split[1].lengths, phase.windows, 6)
+    with torch.no_grad():
+        again = torch.stack([phase.held_out(split[1].batch(picks[[n]], 4)) for n in range(len(picks))]).mean()
+    assert again.item() == pytest.approx(result.held_out_loss, rel=1e-5)
+
+
+def test_pictures_are_drawn_at_every_check_point(split, tmp_path):
+    drawn = []
+    run(small(), split, tmp_path, picture=drawn.append)
+    assert [path.name for path in drawn] == ["000004.png", "000008.png", "000010.png"]
+    assert all(path.stat().st_size > 0 for path in drawn)
+
+
+def test_looking_at_the_check_points_does_not_change_the_training(split, tmp_path):
+    seldom, often = small(), small()
+    run(seldom, split, tmp_path / "a", TrainSettings(seed=5, check_every=10, held_out_windows=6))
+    run(often, split, tmp_path / "b", TrainSettings(seed=5, check_every=1, held_out_windows=6))
+    finest = {row["iteration"]: row["held_out"] for row in run(often, split, tmp_path / "b").history}
+    last = run(seldom, split, tmp_path / "a").held_out_loss
+    assert finest[10] == last
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_is_not_saved(split, tmp_path):
+    model = small(learning_rate=1e30)
+    with pytest.raises(VadError, match=r"loss loss is nan at iteration \d+ of phase autoencoder; lower .*learning_rate"):
+        run(model, split, tmp_path)
+    state = CheckpointFolder(tmp_path, "train-x").load()
+    assert state is None or all(value.isfinite().all() for value in state["model"].values())
+
+
+class TwoPlayers(Model):
+    """Two phases; the second has two optimizers that move in turn, and a scheduler."""
+
+    windows = Windows(2)
+    score = "error"
+
+    def __init__(self):
+        super().__init__(ModelConfig())
+        self.start = nn.Parameter(torch.zeros(1))
+        self.generator = nn.Parameter(torch.zeros(1))
+        self.critic = nn.Parameter(torch.ones(1))
+        self.begun: list[str] = []
+
+    def phases(self):
+        first = torch.optim.SGD([self.start], 0.1)
+        generator, critic = torch.optim.SGD([self.generator], 0.1), torch.optim.Adam([self.critic], 0.01)
+        return [
+            Phase("warm", 3, self.windows, 2, self._warm, {"sgd": first}, begin=lambda: self.begun.append("warm")),
+            Phase(
+                "play",
+                4,
+                self.windows,
+                2,
+                self._play,
+                {"generator": generator, "critic": critic},
+                schedulers={"generator": torch.optim.lr_scheduler.StepLR(generator, 2, 0.1)},
+                clip_norm={"critic": 1e-3},
+                sampling="clips",
+                begin=lambda: self.begun.append("play"),
+            ),
+        ]
+
+    def _warm(self, batch: Batch, update):
+        loss = (self.start - batch.frames.mean()).square().sum()
+        update("sgd", loss)
+        return {"loss": loss}
+
+    def _play(self, batch: Batch, update):
+        fooled = (self.generator * self.critic.detach() - self.start.detach() - 1).square().sum()
+        update("generator", fooled)
+        judged = (self.critic * self.generator.detach() - 0.5 * torch.rand(1)).square().sum()  # draws random numbers
+        update("critic", judged)
+        return {"loss": fooled, "critic": judged}
+
+    def judge(self, batch):
+        return Judged({"error": batch.frames.mean((1, 2, 3, 4))[:, None]}, batch.frames[:, :1, 0])
+
+
+@pytest.mark.parametrize("killed_at", [("warm", 2), ("play", 1), ("play", 3)])
+def test_phases_with_several_optimizers_and_schedulers_resume_exactly(split, tmp_path, killed_at):
+    every = TrainSettings(seed=5, check_every=100, log_every=1, save_seconds=0.0)
+    undisturbed = TwoPlayers()
+    expected = run(undisturbed, split, tmp_path / "a", every)
+    assert undisturbed.begun == ["warm", "play"]
+    assert expected.iterations == 7
+
+    def kill(phase, iteration, values):
+        if (phase, iteration) == killed_at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(TwoPlayers(), split, tmp_path / "b", every, metrics=kill)
+    resumed = TwoPlayers()
+    result = run(resumed, split, tmp_path / "b", every)
+    assert same(resumed, undisturbed)
+    assert result.history == expected.history
+
+
+def test_a_phase_without_optimizers_gathers_statistics(split, tmp_path):
+    class Mean(TwoPlayers):
+        def phases(self):
+            return [Phase("mean", 5, self.windows, 2, self._gather)]
+
+        def _gather(self, batch, update):
+            with torch.no_grad():
+                self.start += batch.frames.mean() / 5
+            return {"loss": batch.frames.mean()}
+
+    model = Mean()
+    run(model, split, tmp_path)
+    assert 0.2 < model.start.item() < 0.6
+    assert not model.trained

@@ -1,0 +1,88 @@
+"""Windows never cross clips, batches depend on nothing but the iteration, held-out footage is never trained on."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vadcore.errors import VadError
+from vadcore.store import ClipId
+from vadcore.windows import Sampler, Windows, hold_out, scoring_windows, training_windows
+
+LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=6)
+
+
+@given(LENGTHS, st.integers(1, 12), st.sampled_from([(1,), (1, 2, 3, 4), (2,)]))
+def test_training_windows_are_all_that_fit_into_one_clip(lengths, length, strides):
+    windows = Windows(length, strides)
+    expected = {
+        (clip, start, stride)
+        for clip, frames in enumerate(lengths)
+        for stride in strides
+        for start in range(frames)
+        if start + (length - 1) * stride <= frames - 1
+    }
+    if not expected:
+        with pytest.raises(VadError, match="as long as one window"):
+            training_windows(lengths, windows)
+    else:
+        found = [tuple(row) for row in training_windows(lengths, windows).tolist()]
+        assert len(found) == len(set(found))
+        assert set(found) == expected
+
+
+@given(st.integers(0, 100), st.integers(1, 12), st.integers(1, 20))
+def test_scoring_windows_reach_from_the_first_frame_to_the_last(frames, length, step):
+    starts = scoring_windows(frames, Windows(length, step=step))
+    if frames < length:
+        assert len(starts) == 0
+        return
+    assert starts[0] == 0
+    assert starts[-1] == frames - length
+    assert (np.diff(starts) <= step).all()
+
+
+@given(LENGTHS.filter(lambda lengths: max(lengths) >= 4), st.integers(1, 9), st.sampled_from(["windows", "clips"]))
+def test_a_batch_depends_on_its_iteration_alone(lengths, batch_size, sampling):
+    straight = Sampler(lengths, Windows(4), batch_size, sampling, seed=3)
+    resumed = Sampler(lengths, Windows(4), batch_size, sampling, seed=3)
+    forward = [straight.batch(n) for n in range(7)]
+    for n in (6, 2, 5):
+        np.testing.assert_array_equal(resumed.batch(n), forward[n])
+
+
+def test_one_pass_shows_every_window_once():
+    sampler = Sampler([10, 12], Windows(4), batch_size=4, sampling="windows", seed=0)
+    seen = np.concatenate([sampler.batch(n) for n in range(4)])  # 7 + 9 windows
+    assert sorted(map(tuple, seen.tolist())) == sorted(map(tuple, training_windows([10, 12], Windows(4)).tolist()))
+
+
+def test_clip_sampling_weighs_clips_equally_however_long_they_are():
+    sampler = Sampler([10, 1000], Windows(4), batch_size=4, sampling="clips", seed=0)
+    clips = np.concatenate([sampler.batch(n)[:, 0] for n in range(50)])
+    assert (clips == 0).sum() == (clips == 1).sum() == 100
+
+
+def test_flow_windows_have_stride_one():
+    with pytest.raises(ValueError, match="stride 1"):
+        Windows(5, strides=(1, 2), flow=True)
+
+
+@given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 5))
+def test_held_out_clips_are_never_trained_on(count, share, seed):
+    lengths = {ClipId("train", f"{n:02d}"): 50 for n in range(count)}
+    kept, held = hold_out(lengths, share, seed)
+    assert kept
+    assert held
+    assert sorted(segment.clip for segment in kept + held) == sorted(lengths)
+
+
+def test_of_a_single_clip_the_last_part_is_held_out():
+    clip = ClipId("train", "only")
+    (kept,), (held,) = hold_out({clip: 100}, 0.2, seed=0)
+    assert (kept.start, kept.stop, held.start, held.stop) == (0, 80, 80, 100)
+
+
+def test_no_training_footage_is_an_error():
+    with pytest.raises(VadError, match="normal footage"):
+        hold_out({}, 0.2, seed=0)

@@ -1,0 +1,173 @@
+"""params.yaml: read, validated whole, and turned into frozen objects.
+
+Every fault is one line that names the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from vadcore.datasets.config import DatasetConfig, Section
+from vadcore.errors import VadError
+from vadcore.models import ModelConfig, model_config
+
+
+class Machine(Section):
+    """What this machine is asked to do; changes how fast results come, not what they are."""
+
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    workers: NonNegativeInt = 0  # processes for per-clip work; 0: one a core
+    scheduler: str | None = None  # address of a dask.distributed scheduler; null: processes on this machine
+    cache: Literal["auto", "device", "ram", "stream"] = "auto"  # where training reads windows from
+
+
+class Extract(Section):
+    on_error: Literal["stop", "skip"] = "stop"  # skip: leave unreadable clips out, and list them
+
+
+class OpticalFlow(Section):
+    estimator: Literal["dis"] = "dis"
+    preset: Literal["ultrafast", "fast", "medium"] = "medium"
+
+
+class Train(Section):
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    held_out: float = Field(
+        default=0.15, gt=0, lt=1
+    )  # share of the normal training clips kept for selection and calibration
+    check_every: PositiveInt = 500  # iterations between check points: held-out loss, pictures
+    held_out_windows: PositiveInt = 64  # windows that the held-out loss is measured on
+    log_every: PositiveInt = 10  # iterations between logged losses
+    save_seconds: PositiveFloat = 30.0  # time between checkpoints
+
+
+class Calibrate(Section):
+    false_alarms_per_hour: PositiveFloat = 12.0  # what the person who watches can live with
+    merge_seconds: NonNegativeFloat = 1.0  # alarms closer than this are one event
+    min_seconds: NonNegativeFloat = 0.2  # shorter alarms are none
+
+
+class Score(Section):
+    smoothing: NonNegativeFloat = 0.0  # sigma of the Gaussian over time, in frames, on every system's score
+    worst: PositiveInt = 8  # frames shown with their error maps
+
+
+class Report(Section):
+    title: str = "Video anomaly report"
+
+
+class Tracking(Section):
+    experiment: str = "vad"
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    profile: str = "custom"
+    seed: NonNegativeInt = 1
+    datasets: tuple[str, ...] = Field(min_length=1)
+    models: tuple[str, ...] = ()
+    flow_models: tuple[str, ...] = ()
+    machine: Machine = Machine()
+    extract: Extract = Extract()
+    optical_flow: OpticalFlow = OpticalFlow()
+    train: Train = Train()
+    calibrate: Calibrate = Calibrate()
+    score: Score = Score()
+    report: Report = Report()
+    tracking: Tracking = Tracking()
+    dataset: dict[str, DatasetConfig]
+    model: dict[str, ModelConfig]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _typed_models(cls, values):
+        """Give every ``model.<name>`` section the class that its system registered."""
+        if isinstance(values, dict) and isinstance(values.get("model"), dict):
+            typed = {}
+            for name, section in values["model"].items():
+                try:
+                    typed[name] = model_config(name, section or {})
+                except ValidationError as error:
+                    raise VadError(_first_fault(error, f"model.{name}")) from error
+            values = {**values, "model": typed}
+        return values
+
+    @model_validator(mode="after")
+    def _names_are_known(self):
+        for key, wanted, sections in (
+            ("datasets", self.datasets, self.dataset),
+            ("models", self.models, self.model),
+            ("flow_models", self.flow_models, self.model),
+        ):
+            for name in wanted:
+                if name not in sections:
+                    known = ", ".join(sections) or "none"
+                    raise ValueError(
+                        f"{key}: {name!r} has no section {key.split('_')[-1][:-1]}.{name}; there are: {known}"
+                    )
+        for name in self.models:
+            if self.model[name].needs_flow:
+                raise ValueError(f"models: {name!r} needs optical flow; list it under flow_models")
+        for name in self.flow_models:
+            if not self.model[name].needs_flow:
+                raise ValueError(f"flow_models: {name!r} needs no optical flow; list it under models")
+        if not self.all_models:
+            raise ValueError("models: nothing to run; name at least one under models or flow_models")
+        return self
+
+    @property
+    def all_models(self) -> tuple[str, ...]:
+        """Every listed model, those that need flow last."""
+        return (*self.models, *self.flow_models)
+
+
+def load_params(path: Path | str = "params.yaml") -> Params:
+    """Read and validate a params file.
+
+    Raises :class:`VadError` with the first fault: unreadable file, unknown key, wrong type, impossible combination.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VadError(f"{path}: not found; run from the project's folder, or copy a file of profiles/ here") from error
+    except yaml.YAMLError as error:
+        raise VadError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise VadError(f"{path}: holds no sections; copy a file of profiles/ over it")
+    try:
+        return Params(**values)
+    except ValidationError as error:
+        raise VadError(f"{path}: {_first_fault(error)}") from error
+    except VadError as error:
+        raise VadError(f"{path}: {error}") from error
+
+
+def _first_fault(error: ValidationError, prefix: str = "") -> str:
+    """The first fault of ``error`` as ``key: value 'x': what is allowed``."""
+    fault = error.errors()[0]
+    parts = [prefix] if prefix else []
+    # a tagged union puts its tag ('street', 'videos', ...) into the path: that is not a key of the file
+    parts += [str(part) for n, part in enumerate(fault["loc"]) if not (n == 2 and fault["loc"][0] == "dataset")]
+    key = ".".join(parts)
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key; correct its spelling or remove it"
+    if fault["type"] == "missing":
+        return f"{key}: missing; add it"
+    if fault["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: value {fault['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,121 @@
+"""The normal stream: who comes when, on which line, how fast.
+
+Everyone keeps right: towards larger a on the near half of the walkway (b < 0), towards smaller a on the far half. People
+arrive as a Poisson process, alone or in pairs, at 1.0 to 1.7 m/s. The stream has been running before the first frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .actor import Actor, Motion
+from .camera import Camera
+from .people import on_foot, random_look
+from .site import HALF_WALKWAY
+
+MARGIN = 1.6  # m outside the picture where people appear and vanish, shadow included
+PAIRS = 0.25  # share of arrivals that are two people side by side
+ROOM = 0.9  # m that people try to keep from each other
+TRIES = 12  # lines that a newcomer considers
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The moments of a clip's frames: ``count`` of them, ``rate`` a second, the first at 0."""
+
+    count: int
+    rate: float
+
+    @property
+    def times(self) -> np.ndarray:
+        """Seconds, float ``[T]``."""
+        return np.arange(self.count) / self.rate
+
+    @property
+    def length(self) -> float:
+        """Seconds."""
+        return self.count / self.rate
+
+
+def keep_right(b: float) -> int:
+    """The direction (1: larger a, -1: smaller a) in which the stream goes at ``b``."""
+    return 1 if b < 0 else -1
+
+
+def straight_on(
+    clock: Clock, through: tuple[float, float], at: float, direction: int, speed: float, slope: float = 0.0,
+    sway: tuple[float, float] = (0.0, 0.0), pace: np.ndarray | None = None,
+) -> Motion:  # fmt: skip
+    """A way along the walkway.
+
+    ``through``: (a, b) in m, passed at second ``at``; ``direction`` 1 or -1; ``speed`` in m/s; ``slope``: metres of b for
+    each metre of a; ``sway``: (amplitude in m, phase) of a slow meander; ``pace [T]``: speed over usual speed (None: 1).
+    """
+    pace = np.ones(clock.count) if pace is None else pace
+    covered = np.concatenate([[0.0], np.cumsum((pace[1:] + pace[:-1]) / 2)]) * speed / clock.rate
+    passed = np.interp(at, clock.times, covered)
+    before, after = min(at, 0.0), max(at - clock.times[-1], 0.0)  # np.interp stops at the ends of the clip
+    distance = covered - passed - (before + after) * speed
+    along = direction * distance
+    a = through[0] + along
+    b = through[1] + slope * along + sway[0] * np.sin(2 * np.pi * a / 7 + sway[1])
+    steer = slope + sway[0] * np.cos(2 * np.pi * a / 7 + sway[1]) * 2 * np.pi / 7
+    heading = np.arctan2(direction * steer, float(direction))
+    return Motion(np.stack([a, b], axis=-1), heading, distance, pace, speed)
+
+
+def closest(motion: Motion, others: list[Motion]) -> float:
+    """The least distance in metres to any of the others at any frame, at most ``ROOM``."""
+    gaps = [np.linalg.norm(motion.position - other.position, axis=-1).min() for other in others]
+    return min([ROOM, *gaps])
+
+
+def pedestrians(
+    camera: Camera, clock: Clock, rng: np.random.Generator, per_minute: float, taken: list[Motion]
+) -> list[Actor]:
+    """The people of one clip. ``taken``: the ways of whoever is there already, which newcomers avoid where they can."""
+    far = camera.visible_span(HALF_WALKWAY, MARGIN)
+    gap = 60.0 * (1 + PAIRS) / per_minute  # seconds between arrivals
+    arrival = -(far[1] - far[0]) / 1.0  # early enough for the slowest to have crossed
+    actors, ways = [], list(taken)
+    while True:
+        arrival += rng.exponential(gap)
+        if arrival >= clock.length:
+            return actors
+        for motion in _newcomers(camera, clock, rng, arrival, ways):
+            ways.append(motion)
+            look = random_look(rng)
+            if _seen(camera, motion):
+                actors.append(on_foot(camera, look, motion)[0])
+
+
+def _newcomers(
+    camera: Camera, clock: Clock, rng: np.random.Generator, arrival: float, ways: list[Motion]
+) -> list[Motion]:
+    """One person, or two side by side, on the roomiest of some random lines."""
+    pair = rng.random() < PAIRS
+    best, room = [], -1.0
+    for _ in range(TRIES):
+        half = -1 if rng.random() < 0.5 else 1
+        b = half * rng.uniform(0.6, HALF_WALKWAY - 0.5)
+        speed = float(np.clip(rng.normal(1.33, 0.16), 1.0, 1.7))
+        sway = (rng.uniform(0.05, 0.25), rng.uniform(0, 2 * np.pi))
+        direction = keep_right(b)
+        span = camera.visible_span(b, MARGIN)
+        start = span[0] if direction > 0 else span[1]
+        lines = [b - 0.3, b + 0.3] if pair else [b]
+        tried = [straight_on(clock, (start, line), arrival, direction, speed, sway=sway) for line in lines]
+        roomy = min(closest(motion, ways) for motion in tried)
+        if roomy > room:
+            best, room = tried, roomy
+        if room >= ROOM:
+            break
+    return best
+
+
+def _seen(camera: Camera, motion: Motion) -> bool:
+    """Whether somebody who goes this way comes into the picture during the clip."""
+    low, high = camera.visible_span(motion.position[:, 1], MARGIN)
+    return bool(((motion.position[:, 0] > low) & (motion.position[:, 0] < high)).any())

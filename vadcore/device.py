@@ -1,0 +1,51 @@
+"""Where a model runs and in which precision."""
+
+from __future__ import annotations
+
+import torch
+
+from vadcore.errors import VadError
+
+
+def choose_device(wanted: str = "auto") -> torch.device:
+    """``auto``: the GPU when torch can use one, else the CPU. Raises :class:`VadError` for one that is not there."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise VadError(f"machine.device: {wanted!r} is no device; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise VadError(
+            f"machine.device: {wanted!r}, but torch sees {torch.cuda.device_count()} CUDA device(s); use auto or cpu"
+        )
+    return device
+
+
+def bfloat16_is_faster(device: torch.device) -> tuple[bool, str]:
+    """Whether bfloat16 has hardware of its own on ``device``, and what that is.
+
+    Decided from what the processor says it has, not by timing, so that the same machine always decides the same.
+    ``benchmarks/precision.py`` measures that the rule is right.
+    """
+    if device.type == "cuda":
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        return supported, f"{torch.cuda.get_device_name(device)} {'has' if supported else 'lacks'} bfloat16 units"
+    if torch.cpu._is_amx_tile_supported():
+        return True, "the processor has AMX tiles"
+    if torch.cpu._is_avx512_bf16_supported():
+        return True, "the processor has AVX512-BF16"
+    return False, "the processor has neither AMX nor AVX512-BF16"
+
+
+def choose_precision(wanted: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """The dtype for autocast, and one sentence for the log. ``wanted``: auto, float32 or bfloat16."""
+    if wanted != "auto":
+        return getattr(torch, wanted), f"{wanted} as asked"
+    faster, why = bfloat16_is_faster(device)
+    return (torch.bfloat16, f"bfloat16 autocast: {why}") if faster else (torch.float32, f"float32: {why}")
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """The context in which forward passes run; does nothing for float32."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

@@ -1,0 +1,118 @@
+"""The systems. One file each; ``@register_model`` makes its name usable as ``model.<name>`` in params.yaml.
+
+``list_models()`` names them, ``create_model(name, config)`` builds one, ``save_model`` and ``load_model`` move a trained
+one to and from a folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vadcore.errors import VadError
+from vadcore.files import complete, sha256_files, write_text
+from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+
+__all__ = [
+    "Batch",
+    "Judged",
+    "Model",
+    "ModelConfig",
+    "Phase",
+    "Update",
+    "code_digest",
+    "create_model",
+    "list_models",
+    "load_model",
+    "model_config",
+    "register_model",
+    "save_model",
+]
+
+_REGISTRY: dict[str, tuple[type[Model], type[ModelConfig]]] = {}
+
+
+def register_model(name: str, config: type[ModelConfig]):
+    """Class decorator: makes the system known as ``name``, configured by ``config``."""
+
+    def register(model: type[Model]) -> type[Model]:
+        if name in _REGISTRY:
+            raise ValueError(f"two systems are called {name!r}")
+        _REGISTRY[name] = (model, config)
+        return model
+
+    return register
+
+
+def list_models() -> list[str]:
+    """Names of all systems."""
+    return sorted(_REGISTRY)
+
+
+def _known(name: str) -> tuple[type[Model], type[ModelConfig]]:
+    if name not in _REGISTRY:
+        raise VadError(f"model.{name}: no such system; there are: {', '.join(list_models())}")
+    return _REGISTRY[name]
+
+
+def model_config(name: str, section: dict | ModelConfig) -> ModelConfig:
+    """The validated ``model.<name>`` section."""
+    config = _known(name)[1]
+    return section if isinstance(section, config) else config(**section)
+
+
+def create_model(name: str, config: ModelConfig | dict | None = None) -> Model:
+    """Build system ``name`` (published figures where ``config`` does not say otherwise)."""
+    model, _ = _known(name)
+    return model(model_config(name, config or {}))
+
+
+def code_digest(name: str, files: tuple[str, ...]) -> str:
+    """Identifies the code of system ``name`` and of ``files`` (inside vadcore): state made by other code is not taken."""
+    package = Path(__file__).parents[1]
+    system = Path(sys.modules[_known(name)[0].__module__].__file__)
+    return sha256_files([*(package / file for file in files), system])
+
+
+def save_model(model: Model, name: str, folder: Path) -> None:
+    """Write ``weights.safetensors`` and ``config.yaml`` into ``folder``; each complete or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    with complete(folder / "weights.safetensors") as temporary:
+        save_file(tensors, temporary)
+    text = yaml.safe_dump({"system": name, **model.config.model_dump(mode="json")}, sort_keys=False)
+    write_text(folder / "config.yaml", text)
+
+
+def load_model(folder: Path | str) -> Model:
+    """The model that :func:`save_model` wrote to ``folder``, in evaluation mode on the CPU."""
+    folder = Path(folder)
+    file = folder / "weights.safetensors"
+    try:
+        values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        tensors = load_file(file)
+    except FileNotFoundError as error:
+        raise VadError(f"{error.filename or file}: no trained model here; run the train stage first") from error
+    except SafetensorError as error:
+        raise VadError(f"{file}: not a safetensors file ({error}); train again or fetch the file again") from error
+    name = values.pop("system")
+    model = create_model(name, values)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise VadError(
+            f"{file}: weights of another model than {folder / 'config.yaml'} describes ({reason})"
+        ) from error
+    return model.eval()
+
+
+for _module in pkgutil.iter_modules(__path__):
+    if _module.name != "base":
+        importlib.import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,113 @@
+"""What a system has to say about itself, so that one trainer and one scorer can run all of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vadcore.datasets.config import Section, Size
+from vadcore.windows import Windows
+
+
+class ModelConfig(Section):
+    """Keys that every ``model.<name>`` section has; each system adds its own."""
+
+    needs_flow: ClassVar[bool] = False
+    scoring_keys: ClassVar[tuple[str, ...]] = (
+        "score",
+    )  # keys that do not touch training: changing one retrains nothing
+
+    image_size: Size | None = None  # [height, width] the model works at; null: the stored frames' own
+    color: Literal["grey", "rgb"] = "grey"
+    seed: int | None = None  # null: the seed of params.yaml
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.color == "grey" else 3
+
+
+@dataclass
+class Batch:
+    """Windows of footage on the model's device.
+
+    frames: float ``[B, T, C, H, W]`` in 0..1. flow: float ``[B, T-1, 2, H, W]``, motion from each frame to the next in
+    pixels of ``frames``, or None. clip: long ``[B]``, which clip of the footage. numbers: long ``[B, T]``, frame numbers.
+    """
+
+    frames: Tensor
+    clip: Tensor
+    numbers: Tensor
+    flow: Tensor | None = None
+
+
+@dataclass
+class Judged:
+    """A system's verdict on a batch; ``J`` frames of each window are judged (``Windows.judged`` says which).
+
+    measures: name -> float ``[B, J]``, higher = more anomalous; NaN where this window says nothing of that frame.
+    maps: float ``[B, J, h, w]``, where in the frame, higher = more anomalous, at any resolution.
+    shown: what a person compares the input with (a reconstruction or prediction), ``[B, J, C, H, W]`` in 0..1, or None.
+    """
+
+    measures: dict[str, Tensor]
+    maps: Tensor
+    shown: Tensor | None = None
+
+
+class Update(Protocol):
+    """Given to :attr:`Phase.step`: one optimizer step down a loss."""
+
+    def __call__(self, optimizer: str, loss: Tensor) -> None: ...
+
+
+@dataclass
+class Phase:
+    """One leg of a training: its windows, its optimizers, its step.
+
+    ``step(batch, update)`` computes losses, calls ``update(name, loss)`` once for each optimizer that shall move (in the
+    order it wants: a GAN calls it twice) and returns scalar tensors to log, ``loss`` first among them. ``held_out(batch)`` is the scalar that
+    selection minimises on held-out normal clips; None keeps the last weights. A phase without optimizers gathers
+    statistics. ``begin()`` runs once when the phase starts (freeze a part, derive the optimizers' parameters); it is not
+    called again on resume.
+    """
+
+    name: str
+    iterations: int
+    windows: Windows
+    batch_size: int
+    step: Callable[[Batch, Update], dict[str, Tensor]]
+    optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
+    schedulers: dict[str, torch.optim.lr_scheduler.LRScheduler] = field(default_factory=dict)
+    clip_norm: dict[str, float] = field(default_factory=dict)
+    held_out: Callable[[Batch], Tensor] | None = None
+    begin: Callable[[], None] = lambda: None
+    sampling: Literal["windows", "clips"] = "windows"
+
+
+class Model(nn.Module, ABC):
+    """A system. Subclasses set :attr:`windows` (what scoring reads) and write :meth:`phases` and :meth:`judge`."""
+
+    windows: Windows
+    score: str  # the measure that is the system's score unless its configuration says otherwise
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is anything to learn (False: an untrained baseline)."""
+        return any(phase.optimizers for phase in self.phases())
+
+    def phases(self) -> list[Phase]:
+        """The legs of the training, in order; none for a baseline."""
+        return []
+
+    @abstractmethod
+    def judge(self, batch: Batch) -> Judged:
+        """Judge the frames ``windows.judged`` of each window. Called without gradients, in evaluation mode."""

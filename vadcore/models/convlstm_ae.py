@@ -1,0 +1,149 @@
+"""ConvLSTM autoencoder: Chong & Tay 2017, "Abnormal Event Detection in Videos using Spatiotemporal Autoencoder"."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from vadcore.datasets.config import Size
+from vadcore.models import register_model
+from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+from vadcore.windows import Windows
+
+SHRINK = 8  # of the two strided convolutions, 4 and 2
+
+
+class ConvLSTMConfig(ModelConfig):
+    """Defaults are the published figures; Adam's rate is 1e-4 as commonly given for the paper."""
+
+    scoring_keys: ClassVar[tuple[str, ...]] = ("score", "step")
+
+    image_size: Size = (256, 256)
+    frames: PositiveInt = Field(default=10, ge=2)  # window length
+    strides: tuple[PositiveInt, ...] = (
+        1,
+        2,
+        3,
+        4,
+    )  # frame strides in training; without them the published figure is lost
+    conv: tuple[PositiveInt, PositiveInt] = (128, 64)  # channels of the spatial encoder
+    lstm: tuple[PositiveInt, ...] = (64, 32, 64)  # channels of the ConvLSTM layers; the last feeds the decoder
+    batch_size: PositiveInt = 8
+    iterations: PositiveInt = 20_000
+    learning_rate: PositiveFloat = 1e-4
+    weight_decay: float = Field(default=0.0, ge=0)
+    step: PositiveInt = 1  # distance between the starts of scoring windows
+    # src: summed error of the window that starts at a frame (as published); mse: a frame's own error, averaged over all
+    # windows that hold it, so that the last frames of a clip are judged too
+    score: Literal["src", "mse", "block_max"] = "src"
+
+    @model_validator(mode="after")
+    def _size_fits(self):
+        if any(side % SHRINK for side in self.image_size):
+            near = [max(SHRINK, round(side / SHRINK) * SHRINK) for side in self.image_size]
+            raise ValueError(f"image_size {list(self.image_size)}: sides must be multiples of {SHRINK}, such as {near}")
+        if self.score == "src" and self.step != 1:
+            raise ValueError(f"step {self.step}: score src belongs to the frame a window starts at; set step to 1")
+        return self
+
+
+class ConvLSTM(nn.Module):
+    """Shi et al. 2015 without peepholes: ``[B, T, C, H, W]`` to the hidden states ``[B, T, hidden, H, W]``."""
+
+    def __init__(self, channels: int, hidden: int, kernel: int = 3):
+        super().__init__()
+        self.hidden = hidden
+        # what comes from the input is one convolution over all frames at once; only the recurrent part is sequential
+        self.from_input = nn.Conv2d(channels, 4 * hidden, kernel, padding=kernel // 2)
+        self.from_state = nn.Conv2d(hidden, 4 * hidden, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, _, h, w = x.shape
+        driven = self.from_input(x.flatten(0, 1)).unflatten(0, (b, t))  # [B, T, 4*hidden, H, W]
+        state = cell = None
+        states = []
+        for step in range(t):
+            gates = driven[:, step]
+            if state is not None:
+                gates = gates + self.from_state(state)
+            i, f, o, g = gates.chunk(4, dim=1)  # [B, hidden, H, W] each
+            fresh = torch.sigmoid(i) * torch.tanh(g)
+            cell = fresh if cell is None else torch.sigmoid(f) * cell + fresh
+            state = torch.sigmoid(o) * torch.tanh(cell)
+            states.append(state)
+        return torch.stack(states, dim=1)
+
+
+@register_model("convlstm_ae", ConvLSTMConfig)
+class ConvLSTMAutoencoder(Model):
+    """Reconstructs a window of frames through strided convolutions a frame and ConvLSTM layers over time.
+
+    The score is the reconstruction error: e(t) = ||I(t) - f(I)(t)||_2 over the pixels, summed over the window.
+    """
+
+    def __init__(self, config: ConvLSTMConfig):
+        super().__init__(config)
+        self.score = config.score
+        self.windows = Windows(config.frames, config.strides, judged=tuple(range(config.frames)), step=config.step)
+        first, second = config.conv
+        self.encoder = nn.Sequential(
+            nn.Conv2d(config.channels, first, 11, stride=4, padding=5),  # [.., first, H/4, W/4]
+            nn.Tanh(),
+            nn.Conv2d(first, second, 5, stride=2, padding=2),  # [.., second, H/8, W/8]
+            nn.Tanh(),
+        )
+        widths = (second, *config.lstm)
+        self.temporal = nn.Sequential(*(ConvLSTM(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(config.lstm[-1], first, 5, stride=2, padding=2, output_padding=1),
+            nn.Tanh(),
+            nn.ConvTranspose2d(first, config.channels, 11, stride=4, padding=5, output_padding=3),
+            nn.Tanh(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct ``x`` ``[B, T, C, H, W]`` in -1..1."""
+        b, t = x.shape[:2]
+        z = self.encoder(x.flatten(0, 1)).unflatten(0, (b, t))
+        z = self.temporal(z)  # [B, T, lstm[-1], H/8, W/8]
+        return self.decoder(z.flatten(0, 1)).unflatten(0, (b, t)).float()
+
+    def phases(self) -> list[Phase]:
+        config = self.config
+        adam = torch.optim.Adam(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        return [
+            Phase(
+                "autoencoder",
+                config.iterations,
+                self.windows,
+                config.batch_size,
+                self._step,
+                optimizers={"adam": adam},
+                held_out=self._loss,
+            )
+        ]
+
+    def _loss(self, batch: Batch) -> Tensor:
+        x = batch.frames * 2 - 1
+        return F.mse_loss(self(x), x)
+
+    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        loss = self._loss(batch)
+        update("adam", loss)
+        return {"loss": loss.detach()}
+
+    def judge(self, batch: Batch) -> Judged:
+        x = batch.frames * 2 - 1
+        shown = (self(x) + 1) / 2
+        maps = (shown - batch.frames).square().mean(2)  # [B, T, H, W]
+        cost = maps.sum((2, 3)).sqrt()  # e(t), [B, T]
+        src = torch.full_like(cost, torch.nan)
+        src[:, 0] = cost.sum(1)  # belongs to the frame that the window starts at
+        b, t, h, w = maps.shape
+        block = max(1, h // 16)
+        worst = F.avg_pool2d(maps.view(b * t, 1, h, w), block, stride=max(1, block // 2)).amax((1, 2, 3)).view(b, t)
+        return Judged({"mse": maps.mean((2, 3)), "src": src, "block_max": worst}, maps, shown)

@@ -1,0 +1,66 @@
+"""Baseline without training: how fast the fastest pixels move."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from vadcore.models import register_model
+from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+from vadcore.windows import Windows
+
+
+class FlowMagnitudeConfig(ModelConfig):
+    needs_flow: ClassVar[bool] = True
+
+    pool: PositiveInt = 4  # the flow is averaged over blocks of so many pixels first
+    percentile: float = Field(default=99.5, gt=0, le=100)
+    row_scale: bool = False  # divide each row's speed by what normal training footage shows there (perspective)
+    score: Literal["magnitude", "mean"] = "magnitude"
+
+
+@register_model("flow_magnitude", FlowMagnitudeConfig)
+class FlowMagnitude(Model):
+    """A high percentile of the optical flow's magnitude from a frame to the next, px/frame.
+
+    With ``row_scale`` each row's magnitude is divided by the mean magnitude that training footage has in that row.
+    """
+
+    windows = Windows(length=2, judged=(0,), flow=True)
+
+    def __init__(self, config: FlowMagnitudeConfig):
+        super().__init__(config)
+        self.score = config.score
+        rows = 256  # the scale is kept on a fixed grid and interpolated to the footage's rows
+        self.register_buffer("row_sum", torch.zeros(rows, dtype=torch.float64))
+        self.register_buffer("row_count", torch.zeros((), dtype=torch.float64))
+
+    def _magnitude(self, batch: Batch) -> Tensor:
+        """Speed of the averaged flow ``[B, h, w]``, px/frame."""
+        flow = F.avg_pool2d(batch.flow[:, 0], self.config.pool, ceil_mode=True)  # [B, 2, h, w]
+        return flow.norm(dim=1)
+
+    def phases(self) -> list[Phase]:
+        if not self.config.row_scale:
+            return []
+        return [Phase("row_scale", 64, self.windows, batch_size=16, step=self._gather)]
+
+    def _gather(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        rows = self._magnitude(batch).mean((0, 2))  # [h]
+        self.row_sum += F.interpolate(rows[None, None], len(self.row_sum), mode="linear")[0, 0].double()
+        self.row_count += 1
+        return {"loss": rows.mean()}  # nothing is minimised: the mean speed, px/frame, is what there is to watch
+
+    def judge(self, batch: Batch) -> Judged:
+        speed = self._magnitude(batch)  # [B, h, w]
+        mean = speed.mean((1, 2))
+        if self.config.row_scale:
+            scale = (self.row_sum / self.row_count.clamp(min=1)).float()
+            scale = F.interpolate(scale[None, None], speed.shape[1], mode="linear")[0, 0]  # [h]
+            speed = speed / scale.clamp(min=0.05)[:, None]  # rows in which nothing moves do not explode
+        high = torch.quantile(speed.flatten(1), self.config.percentile / 100, dim=1)
+        return Judged({"magnitude": high[:, None], "mean": mean[:, None]}, maps=speed[:, None])

@@ -1,0 +1,34 @@
+"""Baseline without training: how much neighbouring frames differ."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import PositiveInt
+
+from vadcore.models import register_model
+from vadcore.models.base import Batch, Judged, Model, ModelConfig
+from vadcore.windows import Windows
+
+
+class FrameDiffConfig(ModelConfig):
+    block: PositiveInt = 16  # side of the blocks whose largest mean is taken, px
+    score: Literal["mean", "block_max"] = "mean"
+
+
+@register_model("frame_diff", FrameDiffConfig)
+class FrameDiff(Model):
+    """Absolute difference of a frame and the one before it: its mean, and the mean of its most different block."""
+
+    windows = Windows(length=2, judged=(1,))
+
+    def __init__(self, config: FrameDiffConfig):
+        super().__init__(config)
+        self.score = config.score
+
+    def judge(self, batch: Batch) -> Judged:
+        difference = (batch.frames[:, 1] - batch.frames[:, 0]).abs().mean(1, keepdim=True)  # [B, 1, H, W] in 0..1
+        blocks = F.avg_pool2d(difference, self.config.block, stride=max(1, self.config.block // 2), ceil_mode=True)
+        measures = {"mean": difference.mean((2, 3)), "block_max": blocks.amax((2, 3))}  # [B, 1] each
+        return Judged(measures, maps=difference)

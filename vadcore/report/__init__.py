@@ -1,0 +1,72 @@
+"""The report: one HTML file that needs nothing else, and the same figures as JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from pathlib import Path
+
+from vadcore.errors import VadError
+from vadcore.files import complete, write_json, write_text
+from vadcore.report.load import load_system, plain, same_footage
+from vadcore.report.page import render_page
+from vadcore.report.published import PUBLISHED, Published
+
+__all__ = ["build_report"]
+
+
+def build_report(
+    scores: Path,
+    models: Path,
+    out: Path,
+    datasets: list[str],
+    model_names: list[str],
+    run: dict,
+    params: dict | str,
+    dataset_facts: dict[str, dict],
+    published: tuple[Published, ...] = PUBLISHED,
+    title: str = "Video anomaly report",
+    flow_models: Collection[str] = (),
+) -> None:
+    """Write ``index.html``, ``metrics.json`` and ``results.csv`` into ``out``, each complete or not at all.
+
+    The same inputs give the same bytes.
+
+    Parameters
+    ----------
+    scores, models: the folders that hold ``<dataset>/<model>/``, as scoring and training wrote them.
+    datasets, model_names: what to show, in this order; whatever else lies in the folders is left out.
+    run: how the results were made: command, profile, commit, hardware, versions (a dict), date.
+    params: the configuration, as read or as text.
+    dataset_facts: per data set what a reader should know of the footage (format, clips, frames, hours, size, fps,
+        source digest, label set, ...); shown as given.
+    published: figures of the field, shown beside ours where a data set's name begins with that of a known one.
+    title: the page's heading.
+    flow_models: those of ``model_names`` that run in the stages ``train_flow`` and ``score_flow``, so that a message
+        about missing results names the right stage.
+
+    Raises
+    ------
+    VadError: nothing to show, results are missing or unreadable, or the models of a data set judged different frames.
+    """
+    for key, names in (("datasets", datasets), ("models", model_names)):
+        if not names:
+            raise VadError(f"params.yaml: {key} is empty, there is nothing to report; list at least one")
+    systems = {
+        name: [load_system(scores, models, name, model, model in flow_models) for model in model_names]
+        for name in datasets
+    }
+    for group in systems.values():
+        same_footage(group)
+    rows = [system.row for group in systems.values() for system in group]
+
+    # Everything is rendered before anything is written: a failure leaves the last report as it was.
+    page = render_page(systems, plain(run), params, dataset_facts, published, title)
+    out = Path(out)
+    write_json(out / "metrics.json", {"run": plain(run), "rows": rows})
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with complete(out / "results.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    write_text(out / "index.html", page)

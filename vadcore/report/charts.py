@@ -1,0 +1,189 @@
+"""Line charts as inline SVG that carry their own data.
+
+A chart is stretched to the width it is given, so its coordinates can be the data's: x is the frame number (or the
+iteration, or 1000 times the false positive rate), y runs from 0 (top, ``high``) to 1000 (bottom, ``low``). The page's
+script reads values back from the paths; nothing is stored twice. All text around a chart is HTML.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+HEIGHT = 1000  # units of y
+BUCKETS = 240  # a curve keeps the lowest and the highest point of each: about one per pixel of a card
+
+
+def intervals(frames: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
+    """The runs of abnormal frames: (first, last) frame numbers, both inclusive.
+
+    Parameters
+    ----------
+    frames: increasing frame numbers ``[T]``; a missing number ends a run.
+    labels: ``[T]``, 1 = abnormal; 0 and NaN are not.
+    """
+    abnormal = np.asarray(frames)[np.asarray(labels) == 1]
+    if not len(abnormal):
+        return []
+    runs = np.split(abnormal, np.flatnonzero(np.diff(abnormal) > 1) + 1)
+    return [(int(run[0]), int(run[-1])) for run in runs]
+
+
+def thin(x: np.ndarray, y: np.ndarray, buckets: int = BUCKETS) -> np.ndarray:
+    """Which points of a curve to draw so that it looks the same and no peak is lost.
+
+    Parameters
+    ----------
+    x, y: ``[T]`` without NaN, x increasing.
+    buckets: x is cut into so many equal parts; each keeps its lowest and its highest point.
+
+    Returns
+    -------
+    Increasing indices, at most ``2 * buckets + 2`` of them; first and last always among them.
+    """
+    if len(x) <= 2 * buckets:
+        return np.arange(len(x))
+    part = ((x - x[0]) * buckets // (x[-1] - x[0] + 1)).astype(int)
+    order = np.lexsort((y, part))
+    starts = np.flatnonzero(np.diff(part[order], prepend=-1))
+    ends = np.append(starts[1:], len(order)) - 1
+    return np.unique(np.concatenate((order[starts], order[ends], [0, len(x) - 1])))
+
+
+def path(x: np.ndarray, y: np.ndarray, low: float, high: float, buckets: int = BUCKETS) -> str:
+    """The ``d`` of an SVG path through integer x and y, thinned; NaN in y interrupts the line.
+
+    ``M x y`` starts each piece in absolute units, the points that follow are relative, so that a curve takes about
+    five bytes a point.
+    """
+    x, y = np.asarray(x).astype(np.int64), np.asarray(y, dtype=np.float64)
+    known = np.isfinite(y)
+    pieces = []
+    for piece in np.split(np.arange(len(x)), np.flatnonzero(np.diff(known.astype(int))) + 1):
+        if not len(piece) or not known[piece[0]]:
+            continue
+        px, py = x[piece], y[piece]
+        keep = thin(px, py, max(2, round(buckets * len(piece) / len(x))))
+        px, py = px[keep], height_of(py[keep], low, high)
+        flat = np.zeros(len(px), bool)
+        flat[1:-1] = (py[1:-1] == py[:-2]) & (py[1:-1] == py[2:])  # on a level stretch only its ends count
+        px, py = px[~flat], py[~flat]
+        steps = "".join(f"{dx} {dy} " for dx, dy in zip(np.diff(px), np.diff(py), strict=True)).replace(" -", "-")
+        # A single judged frame still shows: a line of no length with round caps is a dot.
+        pieces.append(f"M{px[0]} {py[0]}l{steps.rstrip() or '0 0'}")
+    return "".join(pieces)
+
+
+def height_of(value: float | np.ndarray, low: float, high: float) -> int | np.ndarray:
+    """y of a value: 0 at ``high``, 1000 at ``low``, rounded."""
+    y = np.rint((high - np.asarray(value, dtype=np.float64)) / (high - low) * HEIGHT).astype(np.int64)
+    return y if y.ndim else int(y)
+
+
+def score_range(scores: np.ndarray, threshold: float | None) -> tuple[float, float]:
+    """(low, high) of an axis that holds every score and the threshold, with 4 % of air at both ends."""
+    values = np.asarray(scores, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if threshold is not None:
+        values = np.append(values, threshold)
+    if not len(values):
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    air = 0.04 * (high - low) or 0.5
+    return low - air, high + air
+
+
+def timeline(frames: pd.DataFrame, events: pd.DataFrame, threshold: float | None, low: float, high: float) -> str:
+    """One system's scores over one clip.
+
+    Parameters
+    ----------
+    frames: this clip's lines of frames.parquet, in the order of frames.
+    events: this clip's lines of events.csv.
+    threshold: drawn as a dashed line; None draws none.
+    low, high: the ends of the score axis, the same for all clips of a system.
+    """
+    number = frames["frame"].to_numpy()
+    first, width = int(number[0]), int(number[-1] - number[0]) + 1
+    # Frame i covers i - 0.5 .. i + 0.5, its score sits in the middle.
+    shades = [
+        f'<rect class="truth" x="{start - 0.5}" y="0" width="{end - start + 1}" height="{HEIGHT}"/>'
+        for start, end in intervals(number, frames["label"].to_numpy())
+    ]
+    alarms = [
+        f'<rect class="alarm" x="{start - 0.5}" y="{HEIGHT - 70}" width="{end - start + 1}" height="70"/>'
+        for start, end in zip(events["start_frame"].astype(int), events["end_frame"].astype(int), strict=True)
+    ]
+    line = []
+    if threshold is not None:
+        y = height_of(threshold, low, high)
+        line = [f'<line class="thr" x1="{first - 0.5}" y1="{y}" x2="{first - 0.5 + width}" y2="{y}"/>']
+    curve = [f'<path d="{path(number, frames["score"].to_numpy(), low, high)}"/>']
+    return _svg("tl", f"{first - 0.5} 0 {width} {HEIGHT}", [*shades, *alarms, *line, *curve], low, high)
+
+
+def roc(curves: list[tuple[str, pd.DataFrame, float | None]]) -> str:
+    """The ROC curves of several systems in one chart.
+
+    Parameters
+    ----------
+    curves: for each system its CSS class, its curve (fpr, tpr, threshold; thresholds falling) and the
+        threshold that was set on normal footage, marked on the curve with a dot; None marks nothing.
+    """
+    grid = [f'<path class="grid" d="M0 {at}H1000M{at} 0V1000"/>' for at in (250, 500, 750)]
+    grid.append('<path class="chance" d="M0 1000L1000 0"/>')
+    lines, dots = [], []
+    for system, curve, threshold in curves:
+        fpr, tpr = curve["fpr"].to_numpy(), curve["tpr"].to_numpy()
+        points = np.unique(np.rint(1000 * np.stack((fpr, tpr), axis=1)).astype(int), axis=0)
+        # Of the points in one column of the picture only the lowest and the highest can be seen.
+        column = pd.DataFrame(points, columns=["x", "y"]).groupby("x")["y"].agg(["min", "max"]).reset_index()
+        corners = column.melt("x", value_name="y").sort_values(["x", "y"]).drop_duplicates(["x", "y"])
+        lines.append(f'<path class="{system}" d="{path(corners["x"], corners["y"], 0, HEIGHT, buckets=HEIGHT)}"/>')
+        at = operating_point(curve, threshold)
+        if at is not None:
+            x, y = round(1000 * at[0]), height_of(at[1], 0, 1)
+            dots.append(f'<circle class="{system}" cx="{x}" cy="{y}" r="13"/>')
+    return _svg("roc", "0 0 1000 1000", [*grid, *lines, *dots], 0, 1)
+
+
+def operating_point(curve: pd.DataFrame, threshold: float | None) -> tuple[float, float] | None:
+    """(false positive rate, true positive rate) of "a frame is abnormal when its score reaches the threshold"."""
+    if threshold is None:
+        return None
+    reached = curve[curve["threshold"] >= threshold]
+    return (float(reached["fpr"].max()), float(reached["tpr"].max())) if len(reached) else (0.0, 0.0)
+
+
+def losses(curves: list[tuple[str, pd.Series]], best: int | None) -> tuple[str, float, float, bool]:
+    """Loss curves over iterations.
+
+    Parameters
+    ----------
+    curves: CSS class and loss by iteration (the index); NaN where it was not measured, which does not break the line.
+    best: the iteration whose weights were kept, marked with a vertical line.
+
+    Returns
+    -------
+    The SVG, the lowest and the highest loss in it, and whether its axis is logarithmic (when they are all positive
+    and more than 20 times apart).
+    """
+    curves = [(name, curve.dropna()) for name, curve in curves]
+    values = np.concatenate([curve.to_numpy(dtype=np.float64) for _, curve in curves])
+    bottom, top = float(values.min()), float(values.max())
+    logarithmic = bottom > 0 and top / bottom > 20
+    axis = np.log10 if logarithmic else np.asarray
+    low, high = score_range(axis(values), None)
+    first = min(int(curve.index[0]) for _, curve in curves)
+    width = max(1, max(int(curve.index[-1]) for _, curve in curves) - first)
+    shapes = [f'<path class="{name}" d="{path(curve.index, axis(curve), low, high)}"/>' for name, curve in curves]
+    if best is not None:
+        shapes.insert(0, f'<line class="thr" x1="{best}" y1="0" x2="{best}" y2="{HEIGHT}"/>')
+    return _svg("loss", f"{first} 0 {width} {HEIGHT}", shapes, low, high), bottom, top, logarithmic
+
+
+def _svg(kind: str, box: str, shapes: list[str], low: float, high: float) -> str:
+    return (
+        f'<svg class="{kind}" viewBox="{box}" preserveAspectRatio="none" data-low="{low:.6g}" data-high="{high:.6g}" '
+        f'aria-hidden="true">{"".join(shapes)}</svg>'
+    )

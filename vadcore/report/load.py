@@ -1,0 +1,137 @@
+"""Reads what scoring and training left behind for one system on one data set."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from vadcore.errors import VadError
+
+FRAME_COLUMNS = ("clip", "frame", "label", "fps", "score", "p_value")
+
+
+@dataclass(frozen=True)
+class System:
+    """One model on one data set.
+
+    Attributes
+    ----------
+    row: its line of the results table; AUC and the like in 0..1, None where a metric does not exist.
+    frames: one line a frame, sorted by clip and frame: clip, frame, label (0, 1, NaN), fps, score (NaN: not judged),
+        p_value.
+    roc: fpr, tpr, threshold; None without labels.
+    events: where the score crossed the threshold: clip, start_frame, end_frame (inclusive), peak_frame, peak_score,
+        ...
+    worst: its highest-scored frames, ``picture`` as a path.
+    training: what the training stage measured; ``history`` its losses over iterations, ``samples`` its pictures in
+        the order of iterations; None and empty for systems that learn nothing.
+    calibration: how its threshold came about.
+    """
+
+    dataset: str
+    model: str
+    row: dict
+    frames: pd.DataFrame
+    roc: pd.DataFrame | None
+    events: pd.DataFrame
+    worst: list[dict]
+    training: dict
+    history: pd.DataFrame | None
+    samples: list[Path]
+    calibration: dict
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self.frames["label"].notna().any())
+
+
+def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow: bool = False) -> System:
+    """Read ``scores/<dataset>/<model>`` and ``models/<dataset>/<model>``.
+
+    ``needs_flow``: the model runs in the stages that wait for optical flow; only messages depend on it.
+
+    Raises
+    ------
+    VadError: a file is missing or unreadable; the message names the stage that writes it.
+    """
+    scored, trained = Path(scores) / dataset / model, Path(models) / dataset / model
+    score_stage, train_stage = (
+        f"{stage}{'_flow' if needs_flow else ''}@{dataset}-{model}" for stage in ("score", "train")
+    )
+    training = _read_json(trained / "metrics.json", train_stage)
+    row = _read_json(scored / "metrics.json", score_stage)
+    # Cost is measured by the training stage; the score stage may repeat it.
+    row = row | {
+        key: training[key] for key in ("train_seconds", "parameters") if row.get(key) is None and key in training
+    }
+
+    frames = _read(pd.read_parquet, scored / "frames.parquet", score_stage)
+    lacking = [column for column in FRAME_COLUMNS if column not in frames]
+    if lacking:
+        raise VadError(
+            f"{scored / 'frames.parquet'}: no column {', '.join(lacking)}; run `dvc repro --force {score_stage}`"
+        )
+    frames = frames[list(FRAME_COLUMNS)].sort_values(["clip", "frame"], kind="stable", ignore_index=True)
+
+    worst = scored / "worst" / "worst.json"
+    history = trained / "history.csv"
+    return System(
+        dataset=dataset,
+        model=model,
+        row=row,
+        frames=frames,
+        roc=_read(pd.read_csv, scored / "roc.csv", score_stage) if (scored / "roc.csv").exists() else None,
+        events=_read(pd.read_csv, scored / "events.csv", score_stage, dtype={"clip": str}),
+        worst=[entry | {"picture": worst.parent / entry["picture"]} for entry in _read_json(worst, score_stage)]
+        if worst.exists()
+        else [],
+        training=training,
+        history=_read(pd.read_csv, history, train_stage) if history.exists() else None,
+        samples=sorted(path for path in trained.glob("samples/*") if path.suffix in (".png", ".webp")),
+        calibration=_read_json(scored / "calibration.json", score_stage),
+    )
+
+
+def same_footage(systems: list[System]) -> None:
+    """Make sure that the systems of one data set judged the same frames against the same labels.
+
+    Raises
+    ------
+    VadError: they did not: one of them was scored before the footage or its labels changed.
+    """
+    first = systems[0]
+    for other in systems[1:]:
+        if not first.frames[["clip", "frame", "label"]].equals(other.frames[["clip", "frame", "label"]]):
+            raise VadError(
+                f"scores/{first.dataset}: {first.model} and {other.model} were scored on different frames or labels; "
+                f"run `dvc repro --force score@{first.dataset}-{first.model} score@{first.dataset}-{other.model}`"
+            )
+
+
+def plain(value):
+    """A value as JSON can hold it: NaN and infinities, inside lists and dicts too, become None."""
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _read_json(path: Path, stage: str):
+    return plain(_read(lambda file: json.loads(Path(file).read_text(encoding="utf-8")), path, stage))
+
+
+def _read(reader, path: Path, stage: str, **options):
+    if not path.exists():
+        raise VadError(f"{path}: does not exist; run `dvc repro {stage}`")
+    try:
+        return reader(path, **options)
+    except (ValueError, OSError) as error:  # pandas, pyarrow and json raise subclasses of these
+        reason = " ".join(str(error).split())
+        raise VadError(f"{path}: cannot be read ({reason}); run `dvc repro --force {stage}`") from error

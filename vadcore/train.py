@@ -1,0 +1,294 @@
+"""One trainer for every system: phases, check points, selection on held-out normal footage, exact resume.
+
+Gradients of several processes (``accelerate launch``) are averaged in :class:`_Updates`; each process takes its share of
+the same global batch, so the number of processes changes the speed and not the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from torch import Tensor
+from tqdm import tqdm
+
+from vadcore.checkpoint import CheckpointFolder, random_state, set_random_state
+from vadcore.device import autocast
+from vadcore.errors import VadError
+from vadcore.footage import Footage
+from vadcore.models.base import Batch, Judged, Model, Phase
+from vadcore.render import strip, write_png
+from vadcore.windows import Sampler, training_windows
+
+PICTURED = 2  # held-out windows shown at every check point
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train; mirrors the ``train`` section of params.yaml."""
+
+    seed: int = 1
+    dtype: torch.dtype = torch.float32
+    check_every: int = 500
+    held_out_windows: int = 64
+    log_every: int = 10
+    save_seconds: float = 30.0
+
+
+@dataclass
+class Watcher:
+    """What a training reports while it runs. Every callable may be left out."""
+
+    metrics: Callable[[str, int, dict[str, float]], None] = lambda phase, iteration, values: None
+    picture: Callable[[Path], None] = lambda path: None
+    say: Callable[[str], None] = print
+    progress: bool = True
+
+
+@dataclass
+class Trained:
+    """What came of it. ``history``: one row a logged iteration; ``seconds``: time spent training, over all resumes."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_iteration: int | None = None
+    held_out_loss: float | None = None
+    iterations: int = 0
+    seconds: float = 0.0
+    windows: int = 0
+    resumed_from: int | None = None
+
+
+class _Updates:
+    """The ``update`` given to :attr:`Phase.step`: zero, backward, average over processes, clip, step."""
+
+    def __init__(self, phase: Phase, processes: int):
+        self.phase, self.processes = phase, processes
+
+    def __call__(self, name: str, loss: Tensor) -> None:
+        optimizer = self.phase.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(loss.device.type, enabled=False):
+            loss.backward()
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if self.processes > 1:
+            flat = reduce(torch.cat([p.grad.flatten() for p in parameters]), "mean")
+            for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+                parameter.grad.copy_(part.view_as(parameter))
+        if name in self.phase.clip_norm:
+            torch.nn.utils.clip_grad_norm_(parameters, self.phase.clip_norm[name])
+        optimizer.step()
+        torch.clear_autocast_cache()  # a later forward pass of this step must see the moved weights
+        if name in self.phase.schedulers:
+            self.phase.schedulers[name].step()
+
+
+def train(
+    model: Model,
+    footage: Footage,
+    held_out: Footage,
+    settings: TrainSettings,
+    checkpoint: CheckpointFolder,
+    watcher: Watcher | None = None,
+) -> Trained:
+    """Train ``model`` in place on ``footage``; it ends with the weights that did best on ``held_out``.
+
+    Continues from ``checkpoint`` when that holds a state. Raises :class:`VadError` when a loss stops being finite.
+    """
+    watcher = watcher or Watcher()
+    process = PartialState(cpu=footage.device.type == "cpu")
+    torch.manual_seed(settings.seed)
+    model.to(footage.device).train()
+    phases = model.phases()
+    run = _Run(model, phases, footage, held_out, settings, checkpoint, watcher, process)
+    run.restore()
+    for number in range(run.phase_number, len(phases)):
+        run.phase(number)
+    model.eval()
+    return run.result
+
+
+class _Run:
+    """The state of one training: what a checkpoint holds, and the loop over it."""
+
+    def __init__(self, model, phases, footage, held_out, settings, checkpoint, watcher, process):
+        self.model, self.phases, self.footage, self.held_out = model, phases, footage, held_out
+        self.settings, self.checkpoint, self.watcher, self.process = settings, checkpoint, watcher, process
+        self.result = Trained()
+        self.phase_number = self.iteration = 0  # the next iteration to do
+        self.best: dict[str, Tensor] | None = None
+        self.pending: dict[str, Tensor] = {}  # sums of logged scalars since the last log
+        self.pending_count = 0
+        self.saved_at = self.counted_to = time.monotonic()
+
+    # --- checkpoints -------------------------------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Take up the last saved state, if there is one."""
+        state = self.checkpoint.load()
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.phase_number, self.iteration = state["phase"], state["iteration"]
+        if self.phase_number < len(self.phases):
+            phase = self.phases[self.phase_number]
+            for name, saved in state["optimizers"].items():
+                phase.optimizers[name].load_state_dict(saved)
+            for name, saved in state["schedulers"].items():
+                phase.schedulers[name].load_state_dict(saved)
+        self.best, self.pending_count = state["best"], state["pending_count"]
+        self.pending = {key: value.to(self.footage.device) for key, value in state["pending"].items()}
+        self.result = Trained(**state["result"])
+        self.result.resumed_from = self.result.iterations
+        set_random_state(state["random"])
+        self.watcher.say(f"resuming from {self.checkpoint.file} after {self.result.iterations} iterations")
+
+    def save(self) -> None:
+        """Write everything that the rest of the training depends on."""
+        self.check_finite()
+        now = time.monotonic()
+        self.result.seconds += now - self.counted_to
+        self.saved_at = self.counted_to = now
+        if self.process.is_main_process:
+            phase = self.phases[self.phase_number] if self.phase_number < len(self.phases) else None
+            self.checkpoint.save(
+                {
+                    "model": self.model.state_dict(),
+                    "phase": self.phase_number,
+                    "iteration": self.iteration,
+                    "optimizers": {n: o.state_dict() for n, o in phase.optimizers.items()} if phase else {},
+                    "schedulers": {n: s.state_dict() for n, s in phase.schedulers.items()} if phase else {},
+                    "best": self.best,
+                    "pending": self.pending,
+                    "pending_count": self.pending_count,
+                    "result": vars(self.result),
+                    "random": random_state(),
+                }
+            )
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    def phase(self, number: int) -> None:
+        """Run phase ``number`` from ``self.iteration`` to its end."""
+        settings, phase = self.settings, self.phases[number]
+        share = self.process.num_processes
+        if phase.batch_size % share:
+            raise VadError(f"batch_size {phase.batch_size}: not divisible by the {share} processes; change either")
+        seed = int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
+        sampler = Sampler(self.footage.lengths, phase.windows, phase.batch_size, phase.sampling, seed)
+        if self.iteration == 0:
+            phase.begin()
+            self.best = None
+        update = _Updates(phase, share)
+        plan = (sampler.batch(n)[self.process.process_index :: share] for n in range(self.iteration, phase.iterations))
+        bar = tqdm(
+            total=phase.iterations,
+            initial=self.iteration,
+            desc=phase.name,
+            unit="it",
+            mininterval=1 if self.watcher.progress else 10,
+            disable=not self.process.is_main_process,
+        )
+        with bar:
+            for batch in self.footage.batches(plan, phase.windows.length):
+                with autocast(self.footage.device, settings.dtype):
+                    losses = phase.step(batch, update)
+                for key, value in losses.items():
+                    self.pending[key] = self.pending[key] + value.detach() if key in self.pending else value.detach()
+                self.pending_count += 1
+                self.iteration += 1
+                self.result.iterations += 1
+                self.result.windows += phase.batch_size
+                at_check_point = self.iteration % settings.check_every == 0 or self.iteration == phase.iterations
+                if at_check_point or self.iteration % settings.log_every == 0:
+                    self.log(phase, bar)
+                if at_check_point:
+                    self.check_point(phase)
+                    self.save()
+                elif time.monotonic() - self.saved_at > settings.save_seconds:
+                    self.save()
+                bar.update()
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+        self.phase_number, self.iteration, self.best = number + 1, 0, None
+        self.save()
+
+    def log(self, phase: Phase, bar: tqdm) -> None:
+        """Report the mean of each loss since the last log."""
+        means = {key: float(value) / self.pending_count for key, value in self.pending.items()}
+        self.check_finite()
+        self.pending, self.pending_count = {}, 0
+        self.result.history.append({"phase": phase.name, "iteration": self.iteration, **means})
+        self.watcher.metrics(phase.name, self.iteration, means)
+        bar.set_postfix({key: f"{value:.4g}" for key, value in means.items()}, refresh=False)
+
+    def check_finite(self) -> None:
+        for key, value in self.pending.items():
+            if not torch.isfinite(value):
+                raise VadError(
+                    f"loss {key} is {float(value)} at iteration {self.iteration} of phase "
+                    f"{self.phases[self.phase_number].name}; lower model.*.learning_rate or set train.precision to float32"
+                )
+
+    def check_point(self, phase: Phase) -> None:
+        """Measure the held-out loss, keep the best weights, write pictures. Does not touch the random state."""
+        if phase.held_out is None:
+            return
+        before = random_state()
+        self.model.eval()
+        with torch.no_grad():
+            loss = self.held_out_loss(phase)
+            if self.process.is_main_process:
+                self.draw()
+        self.model.train()
+        set_random_state(before)
+        row = {"held_out": loss}
+        self.result.history[-1].update(row)
+        self.watcher.metrics(phase.name, self.iteration, row)
+        if self.best is None or loss < self.result.held_out_loss:
+            self.best = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+            self.result.held_out_loss, self.result.best_iteration = loss, self.iteration
+
+    def held_out_loss(self, phase: Phase) -> float:
+        """Mean of ``phase.held_out`` over the same evenly spread windows every time."""
+        picks = spread(self.held_out.lengths, phase.windows, self.settings.held_out_windows)
+        groups = np.array_split(picks, -(-len(picks) // phase.batch_size))
+        total = 0.0
+        for group, batch in zip(groups, self.held_out.batches(groups, phase.windows.length), strict=True):
+            with autocast(self.held_out.device, self.settings.dtype):
+                total += float(phase.held_out(batch)) * len(group)
+        return total / len(picks)
+
+    def draw(self) -> None:
+        """Input above output of the same held-out windows, one picture a check point."""
+        windows = self.model.windows
+        picks = spread(self.held_out.lengths, windows, PICTURED)
+        batch = self.held_out.batch(picks, windows.length)
+        with autocast(self.held_out.device, self.settings.dtype):
+            judged = self.model.judge(batch)
+        if judged.shown is None:
+            return
+        path = self.checkpoint.folder / "samples" / f"{self.result.iterations:06d}.png"
+        write_png(path, sample_picture(batch, judged, windows.judged))
+        self.watcher.picture(path)
+
+
+def spread(lengths: list[int], windows, count: int) -> np.ndarray:
+    """At most ``count`` stride-1 windows ``[n, 3]``, evenly spread over all there are."""
+    every = training_windows(lengths, windows)
+    every = every[every[:, 2] == 1]
+    return every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
+
+
+def sample_picture(batch: Batch, judged: Judged, positions: tuple[int, ...]) -> np.ndarray:
+    """uint8 RGB: for each window of the batch, the judged inputs above what the model shows for them."""
+    inputs = batch.frames[:, list(positions)].cpu().numpy()  # [B, J, C, H, W]
+    shown = judged.shown.float().cpu().numpy()
+    rows = [strip(a, b) for a, b in zip(inputs, shown, strict=True)]
+    return np.concatenate(rows, axis=0)

@@ -1,0 +1,126 @@
+"""Which frames make a training or a scoring window. Everything here is a pure function of lengths, seed and iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from vadcore.errors import VadError
+from vadcore.store import ClipId
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows a system wants.
+
+    length: frames in a window. strides: distances between them that training uses (scoring always uses 1).
+    judged: positions in the window that scoring judges. step: distance between the starts of scoring windows.
+    flow: whether the stored optical flow of the window is wanted too; then the only stride is 1.
+    """
+
+    length: int
+    strides: tuple[int, ...] = (1,)
+    judged: tuple[int, ...] = (0,)
+    step: int = 1
+    flow: bool = False
+
+    def __post_init__(self):
+        if self.flow and self.strides != (1,):
+            raise ValueError("stored flow is that of neighbouring frames: windows with flow have stride 1")
+        if not all(0 <= position < self.length for position in self.judged):
+            raise ValueError(f"judged positions {self.judged} are not in a window of {self.length} frames")
+
+    def span(self, stride: int) -> int:
+        """Frames from the first to the last of a window, both included."""
+        return (self.length - 1) * stride + 1
+
+
+def training_windows(lengths: list[int], windows: Windows) -> np.ndarray:
+    """Every window inside one clip: int64 ``[M, 3]`` of (clip, start, stride), none crossing from clip to clip."""
+    rows = [
+        np.stack([np.full(starts, clip), np.arange(starts), np.full(starts, stride)], axis=1)
+        for clip, length in enumerate(lengths)
+        for stride in windows.strides
+        if (starts := length - windows.span(stride) + 1) > 0
+    ]
+    if not rows:
+        raise VadError(
+            f"no training clip is as long as one window of {windows.length} frames (the longest has "
+            f"{max(lengths, default=0)}); give longer clips or a shorter window"
+        )
+    return np.concatenate(rows).astype(np.int64)
+
+
+def scoring_windows(length: int, windows: Windows) -> np.ndarray:
+    """Starts of the windows that score a clip: every ``step``-th, and the last, so that no tail is left out."""
+    last = length - windows.length
+    if last < 0:
+        return np.empty(0, np.int64)
+    return np.unique(np.append(np.arange(0, last + 1, windows.step), last))
+
+
+class Sampler:
+    """Draws training batches. ``batch(iteration)`` does not depend on what was drawn before, so resuming is exact.
+
+    sampling ``windows``: every window once in each pass, in an order shuffled anew each pass. ``clips``: cycles over the
+    clips in shuffled order, one random window of each, so that every clip weighs the same.
+    """
+
+    def __init__(
+        self, lengths: list[int], windows: Windows, batch_size: int, sampling: Literal["windows", "clips"], seed: int
+    ):
+        self.all = training_windows(lengths, windows)
+        self.batch_size, self.sampling, self.seed = batch_size, sampling, seed
+        if sampling == "clips":
+            self.by_clip = [self.all[self.all[:, 0] == clip] for clip in np.unique(self.all[:, 0])]
+        self.in_pass = len(self.all) if sampling == "windows" else len(self.by_clip)
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def _shuffled(self, number: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 0, number]).permutation(self.in_pass)
+
+    def batch(self, iteration: int) -> np.ndarray:
+        """int64 ``[batch_size, 3]`` of (clip, start, stride) for this iteration (0-based)."""
+        positions = np.arange(iteration * self.batch_size, (iteration + 1) * self.batch_size)
+        picks = [self._order(int(position // self.in_pass))[position % self.in_pass] for position in positions]
+        if self.sampling == "windows":
+            return self.all[picks]
+        rows = [self.by_clip[pick] for pick in picks]
+        rng = np.random.default_rng([self.seed, 1, iteration])
+        return np.stack([of_clip[rng.integers(len(of_clip))] for of_clip in rows])
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Frames ``start`` to ``stop`` (exclusive) of a clip."""
+
+    clip: ClipId
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def hold_out(lengths: dict[ClipId, int], share: float, seed: int) -> tuple[list[Segment], list[Segment]]:
+    """Split normal footage into (trained on, held out).
+
+    Whole clips are held out, chosen at random, at least one; of a single clip, its last ``share`` is.
+    """
+    clips = sorted(lengths)
+    if not clips:
+        raise VadError("no training clips; the training split needs normal footage")
+    if len(clips) == 1:
+        (clip,) = clips
+        cut = max(1, round(lengths[clip] * (1 - share)))
+        return [Segment(clip, 0, cut)], [Segment(clip, cut, lengths[clip])]
+    count = min(max(1, round(share * len(clips))), len(clips) - 1)
+    chosen = set(np.random.default_rng([seed, 2]).permutation(len(clips))[:count].tolist())
+    whole = [Segment(clip, 0, lengths[clip]) for clip in clips]
+    return (
+        [segment for n, segment in enumerate(whole) if n not in chosen],
+        [segment for n, segment in enumerate(whole) if n in chosen],
+    )
