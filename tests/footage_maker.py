@@ -12,7 +12,8 @@ def pictures(frames: int, size: tuple[int, int] = (24, 32), channels: int = 1, s
     rng = np.random.default_rng(seed)
     clip = np.repeat(rng.integers(60, 120, (1, *size, channels), dtype=np.uint8), frames, axis=0)
     for t in range(frames):
-        x = (t * speed + seed) % (size[1] - 6)
+        room = size[1] - 6
+        x = room - abs((t * speed + seed) % (2 * room) - room)  # turns round at the edges
         clip[t, 8:14, x : x + 6] = 220
     return clip
 

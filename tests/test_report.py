@@ -120,7 +120,7 @@ def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names
         for at in range(100, 401, 50):
             cv2.imwrite(str(learned / "samples" / f"{at:06d}.png"), np.full((96, 256, 3), at // 2, np.uint8))
     (learned / "metrics.json").write_text(json.dumps(measured))
-    (learned / "calibration.json").write_text(json.dumps({"threshold": THRESHOLD, "frames": 720}))
+    (scored / "calibration.json").write_text(json.dumps({"threshold": THRESHOLD, "frames": 720}))
 
 
 def build(root, datasets=DATASETS, models=MODELS, out="reports", **more):
@@ -214,9 +214,9 @@ def test_how_a_figure_was_made_stands_beside_it(page):
         "Label set: generated.",
         "464 test frames judged",  # 4 clips of 120 frames, of which 4 have no score
         "60 of 480 labelled frames are abnormal",  # frames 40 to 69 of two clips
-        "Thresholds come from 72 s of normal training footage",  # 0.02 h
+        "Thresholds are set for 12 false alarms an hour on 72 s of normal training footage",  # 0.02 h
         "asked 12‡",
-        "‡ The rate asked for is rarer",
+        "‡ That rate is rarer than so little footage can show",
         "2 clips",
         *(str(value) for value in RUN.values() if isinstance(value, str)),
         "torch 2.13.0",
@@ -230,7 +230,7 @@ def test_what_differs_between_systems_stands_in_their_rows(tmp_path):
         file = tmp_path / "scores" / "street" / model / "metrics.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"score_measure": measure}))
     page = build(tmp_path, ["street"], ["future_frame", "frame_diff"])
-    assert re.findall(r'class="how">([^<]*)<', page) == ["score: psnr", "score: block maximum"]
+    assert re.findall(r'class="how">([^<]*)<', page) == ["score: psnr", "nothing learned · score: block maximum"]
     assert "All systems: threshold 1.25, smoothed" in page
 
 
@@ -315,6 +315,13 @@ def test_published_figures_stand_beside_known_data_sets_only(page):
     assert "Chong &amp; Tay, ISNN 2017</td><td></td>" in ped2
 
 
+@pytest.mark.parametrize("empty", ["fpr,tpr,threshold\n", "fpr,tpr,threshold\n0,,inf\n1,,1\n"])
+def test_a_roc_that_does_not_exist_is_not_drawn(tmp_path, empty):
+    write_system(tmp_path, "street", "frame_diff")
+    (tmp_path / "scores" / "street" / "frame_diff" / "roc.csv").write_text(empty)
+    assert 'class="roc"' not in build(tmp_path, ["street"], ["frame_diff"])
+
+
 def test_footage_without_labels_gets_its_curves_and_alarms(tmp_path):
     for model in MODELS:
         write_system(tmp_path, "yard", model, labelled=False)
@@ -360,6 +367,11 @@ def test_unreadable_results_are_one_line_that_names_the_file(tmp_path, broken, t
         build(tmp_path, ["street"], ["frame_diff"])
     assert "\n" not in str(error.value)
     assert "dvc repro --force score@street-frame_diff" in str(error.value)
+
+
+def test_results_that_need_flow_name_the_stages_that_wait_for_it(results):
+    with pytest.raises(VadError, match="run `dvc repro train_flow@street-flow_magnitude`"):
+        build(results, models=["flow_magnitude"], flow_models=["flow_magnitude"])
 
 
 def test_an_unreadable_picture_names_its_file(tmp_path):

@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from vadcore.datasets import clips, prepare
 from vadcore.datasets.config import Street
+from vadcore.datasets.reading import read_video
 from vadcore.datasets.street import LEAST_VISIBLE, tracks, true_flow
 from vadcore.datasets.street.footage import film, site_of
+from vadcore.datasets.street.storage import write_video
 from vadcore.errors import VadError
 
 
@@ -55,10 +57,9 @@ def test_pictures_come_back_exactly_as_they_were_generated(made):
 
 
 def test_every_grey_level_of_every_colour_survives_the_video(tmp_path):
-    from vadcore.datasets.street.storage import _write_video  # checks what it wrote, raises if anything differs
-
     levels = np.random.default_rng(0).integers(0, 256, (4, 64, 96, 3), dtype=np.uint8)
-    _write_video(tmp_path / "noise.avi", levels, 12.5)
+    write_video(tmp_path / "noise.avi", levels, 12.5)
+    assert np.array_equal(np.stack(list(read_video(tmp_path / "noise.avi"))), levels)
 
 
 def test_truth_on_disk_is_the_truth_that_was_generated(made):
@@ -153,7 +154,9 @@ def test_clips_that_are_not_there_are_named(tmp_path):
         true_flow(tmp_path, "test", "03")
 
 
-@pytest.mark.parametrize("fields", [{"height": 127}, {"width": 46}, {"noise": -1}, {"test_frames": 1}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "fields", [{"height": 127}, {"width": 46}, {"width": 258}, {"noise": -1}, {"test_frames": 1}, {"seed": -1}]
+)
 def test_impossible_settings_are_refused(fields):
     with pytest.raises(ValidationError, match=next(iter(fields))):
         street(**fields)

@@ -118,7 +118,7 @@ def test_flow_is_the_motion_of_a_turning_and_sliding_piece():
 
     maps = np.stack([turned(0.3, centre), turned(0.4, centre + slide)])
     actor = Actor(
-        "square", np.full(2, 10.0), np.stack([centre] * 2), np.zeros(2, bool), [Piece(sprite, maps, np.ones(2))]
+        "square", 0, np.full(2, 10.0), np.stack([centre] * 2), np.zeros(2, bool), [Piece(sprite, maps, np.ones(2))]
     )
     painter = Painter(empty, [actor])
     _, numbers = painter.paint(0)
@@ -140,7 +140,7 @@ def test_warping_the_next_frame_back_along_the_flow_gives_this_frame(index):
     grey = clip.frames.astype(np.float32).mean(axis=-1)
     y, x = np.mgrid[:192, :288].astype(np.float32)
     warped_error, still_error = [], []
-    for t in range(20, 50, 6):
+    for t in range(20, 50, 3):
         u, v = clip.flow[t].astype(np.float32) / 64
         identity, following = (clip.identity[k].astype(np.float32) for k in (t, t + 1))
         warped = cv2.remap(grey[t + 1], x + u, y + v, cv2.INTER_LINEAR)
@@ -150,8 +150,8 @@ def test_warping_the_next_frame_back_along_the_flow_gives_this_frame(index):
         warped_error.append(np.abs(warped - grey[t])[judged])
         still_error.append(np.abs(grey[t + 1] - grey[t])[judged])
     warped_error, still_error = np.concatenate(warped_error), np.concatenate(still_error)
-    assert len(warped_error) > 2000
-    assert np.median(warped_error) < 1.5  # grey levels of 255
+    assert len(warped_error) > 1000
+    assert np.median(warped_error) < 2.55  # one hundredth of the range of grey levels
     assert warped_error.mean() < 0.15 * still_error.mean()
 
 
@@ -166,7 +166,7 @@ def test_a_flow_estimator_finds_the_true_flow_better_than_no_motion():
     clip = filmed("test", 1, height=192, width=288, noise=0, test_frames=60)
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     found, none = [], []
-    for t in range(20, 50, 6):
+    for t in range(20, 50, 3):
         grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip.frames[t : t + 2]]
         truth = clip.flow[t].transpose(1, 2, 0) / 64
         moving = clip.identity[t] > 0

@@ -71,11 +71,14 @@ def clips(config, raw: Path) -> list[Clip]:
 
 def label_set(config) -> str:
     """Which of the labels in circulation a data set's results are measured against; goes into every table."""
-    return getattr(config, "label_set", None) or {
-        "street": "generated truth",
-        "frames": "intervals (.mat)",
-        "ucsd": "intervals (.m list)",
-        "shanghaitech": "frame masks (.npy)",
-        "videos": "intervals (CSV)",
-        "actions": "unseen action classes",
-    }[config.format]
+    return (
+        getattr(config, "label_set", None)
+        or {
+            "street": "generated truth",
+            "frames": "intervals (.mat)",
+            "ucsd": "intervals (.m list)",
+            "shanghaitech": "frame masks (.npy)",
+            "videos": "intervals (CSV)",
+            "actions": "unseen action classes",
+        }[config.format]
+    )

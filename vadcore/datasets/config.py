@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from vadcore.errors import VadError
 
@@ -43,6 +43,12 @@ class Street(Footage):
     people_per_minute: PositiveFloat = 40.0  # rate at which people enter the scene
     anomalies_per_clip: PositiveInt = 1  # events in a test clip that is not wholly normal
     noise: float = Field(default=2.0, ge=0)  # standard deviation of the sensor noise, grey levels
+
+    @model_validator(mode="after")
+    def _picture_shape(self) -> Street:
+        if not self.height / 2 <= self.width <= 4 * self.height:
+            raise ValueError(f"width {self.width} must be between half and four times the height {self.height}")
+        return self
 
 
 class Stored(Footage):
@@ -86,7 +92,9 @@ class Videos(Stored):
     """A folder of footage: ``train/`` (normal only) and ``test/``; labels optional."""
 
     format: Literal["videos"]
-    labels: str | None = None  # CSV inside the folder: clip,start,end (seconds or hh:mm:ss), or clip,first_frame,last_frame
+    # CSV beside train/ and test/: clip,start,end (seconds or hh:mm:ss) or clip,first_frame,last_frame (from 0, inclusive)
+    labels: str | None = None
+    frames_per_second: PositiveFloat | None = None  # null: what each video's header says
 
 
 class Actions(Stored):

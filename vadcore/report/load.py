@@ -23,13 +23,14 @@ class System:
     row: its line of the results table; AUC and the like in 0..1, None where a metric does not exist.
     frames: one line a frame, sorted by clip and frame: clip, frame, label (0, 1, NaN), fps, score (NaN: not judged),
         p_value.
-    roc: fpr, tpr, threshold; None without labels.
+    roc: fpr, tpr, threshold; None or empty without labels of both classes.
     events: where the score crossed the threshold: clip, start_frame, end_frame (inclusive), peak_frame, peak_score,
         ...
     worst: its highest-scored frames, ``picture`` as a path.
     training: what the training stage measured; ``history`` its losses over iterations, ``samples`` its pictures in
         the order of iterations; None and empty for systems that learn nothing.
     calibration: how its threshold came about.
+    score_stage: the stage that wrote its scores.
     """
 
     dataset: str
@@ -43,6 +44,7 @@ class System:
     history: pd.DataFrame | None
     samples: list[Path]
     calibration: dict
+    score_stage: str
 
     @property
     def labelled(self) -> bool:
@@ -84,7 +86,7 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
         model=model,
         row=row,
         frames=frames,
-        roc=_read(pd.read_csv, scored / "roc.csv", score_stage) if (scored / "roc.csv").exists() else None,
+        roc=_read(pd.read_csv, scored / "roc.csv", score_stage).dropna() if (scored / "roc.csv").exists() else None,
         events=_read(pd.read_csv, scored / "events.csv", score_stage, dtype={"clip": str}),
         worst=[entry | {"picture": worst.parent / entry["picture"]} for entry in _read_json(worst, score_stage)]
         if worst.exists()
@@ -93,6 +95,7 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
         history=_read(pd.read_csv, history, train_stage) if history.exists() else None,
         samples=sorted(path for path in trained.glob("samples/*") if path.suffix in (".png", ".webp")),
         calibration=_read_json(scored / "calibration.json", score_stage),
+        score_stage=score_stage,
     )
 
 
@@ -108,7 +111,7 @@ def same_footage(systems: list[System]) -> None:
         if not first.frames[["clip", "frame", "label"]].equals(other.frames[["clip", "frame", "label"]]):
             raise VadError(
                 f"scores/{first.dataset}: {first.model} and {other.model} were scored on different frames or labels; "
-                f"run `dvc repro --force score@{first.dataset}-{first.model} score@{first.dataset}-{other.model}`"
+                f"run `dvc repro --force {first.score_stage} {other.score_stage}`"
             )
 
 

@@ -22,11 +22,11 @@ from vadcore.errors import VadError
 
 from .. import Clip
 from ..config import Street
+from ..reading import read_video
 from .anomalies import KINDS
 from .footage import LEAST_VISIBLE, film, planned_events, site_of
 from .render import FLOW_UNIT
 from .storage import clip_names, digest, is_complete, read_truth, remove_others, truth_path, video_path, write_clip
-from .video import read_video
 
 __all__ = [
     "KINDS",

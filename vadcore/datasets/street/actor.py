@@ -12,10 +12,11 @@ from .sprites import Sprite
 
 @dataclass(frozen=True)
 class Motion:
-    """Where somebody is at every frame.
+    """Where somebody is at every frame of the T that it covers.
 
     Attributes
     ----------
+    first: the clip's frame that entry 0 is about.
     position: float ``[T, 2]``, (a, b) in metres.
     heading: float ``[T]``, radians from the walkway's direction.
     distance: float ``[T]``, metres covered.
@@ -28,6 +29,7 @@ class Motion:
     distance: np.ndarray
     pace: np.ndarray
     speed: float
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Actor:
     Attributes
     ----------
     kind: what it is, as the table of objects names it.
+    first: the clip's frame that entry 0 of every array is about; before it and after its T frames it is out of sight.
     depth: float ``[T]``, metres from the camera to where it stands: who is nearer covers who is farther.
     feet: float ``[T, 2]``, the pixel (x, y) where it stands.
     abnormal: bool ``[T]``, the frames in which it is what surveillance looks for.
@@ -53,18 +56,27 @@ class Actor:
     """
 
     kind: str
+    first: int
     depth: np.ndarray
     feet: np.ndarray
     abnormal: np.ndarray
     pieces: list[Piece] = field(default_factory=list)
     shadows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
 
+    def covers(self, t: int) -> bool:
+        """Whether the clip's frame t is one of its T frames."""
+        return 0 <= t - self.first < len(self.depth)
 
-def stand(camera: Camera, kind: str, position: np.ndarray, abnormal: np.ndarray | bool) -> Actor:
-    """An actor without pieces that stands at ``position [T, 2]``."""
+    def is_abnormal(self, t: int) -> bool:
+        """Whether it is abnormal at the clip's frame t."""
+        return self.covers(t) and bool(self.abnormal[t - self.first])
+
+
+def stand(camera: Camera, kind: str, position: np.ndarray, abnormal: np.ndarray | bool, first: int = 0) -> Actor:
+    """An actor without pieces that stands at ``position [T, 2]`` from the clip's frame ``first`` on."""
     ground = np.concatenate([position, np.zeros((len(position), 1))], axis=1)
     abnormal = np.broadcast_to(np.asarray(abnormal, bool), len(position)).copy()
-    return Actor(kind, camera.depth(ground), camera.project(ground), abnormal)
+    return Actor(kind, first, camera.depth(ground), camera.project(ground), abnormal)
 
 
 def along_bone(

@@ -134,7 +134,7 @@ def _depth(camera: Camera, way: Motion) -> np.ndarray:
 
 def _fall(camera: Camera, clock: Clock, rng: np.random.Generator, at: float) -> Staged:
     """Somebody walks, falls, lies, gets up and walks on. Abnormal from the start of the fall until upright again."""
-    b = rng.choice([-1, 1]) * rng.uniform(0.9, HALF_WALKWAY - 1.5)
+    b = rng.choice([rng.uniform(-2.8, -0.9), rng.uniform(0.7, 1.6)])  # not where a body is a few pixels thin
     direction = keep_right(b)
     spot = sum(camera.visible_span(b, 0.0)) / 2 + direction * rng.uniform(-2.0, 0.5)
     times, up_again = clock.times, at + FALL + LIES * clock.length

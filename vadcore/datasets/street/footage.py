@@ -101,7 +101,7 @@ def _shoot(painter: Painter, actors: list[Actor], light: np.ndarray, noise: floa
         identity[t] = painter.owners(numbers)
         if t < count - 1:
             flow[t] = painter.flow(t, numbers)
-        wanted = [i + 1 for i, actor in enumerate(actors) if actor.abnormal[t]]
+        wanted = [i + 1 for i, actor in enumerate(actors) if actor.is_abnormal(t)]
         if wanted:
             mask = np.isin(identity[t], wanted)
             masks[t] = mask if mask.sum() >= LEAST_VISIBLE else False

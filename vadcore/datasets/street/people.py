@@ -90,7 +90,7 @@ def on_foot(
         posture or Posture(look.lean),
     )
     joints = {name: place_in_world(local, motion.position, motion.heading) for name, local in joints.items()}
-    actor = stand(camera, kind, motion.position, abnormal)
+    actor = stand(camera, kind, motion.position, abnormal, motion.first)
     actor.pieces += body_pieces(camera, look, joints, motion.heading)
     actor.shadows += body_shadows(camera, look, joints)
     return actor, joints

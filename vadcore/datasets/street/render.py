@@ -43,8 +43,7 @@ class Painter:
         self._firsts = firsts[:-1]
         self._owner = np.zeros(firsts[-1], np.uint16)
         self._owner[1:] = np.repeat(np.arange(len(actors)) + 1, [len(p) for p in self._pieces])
-        motions = [piece.motion for pieces in self._pieces for piece in pieces]
-        self._motion = np.stack(motions, axis=1) if motions else None  # [T, pieces, 2, 3]
+        self._motions = [np.stack([piece.motion for piece in pieces], axis=1) for pieces in self._pieces]
         self._seen = [_near_picture(pieces, size) for pieces in self._pieces]
 
     @property
@@ -54,13 +53,13 @@ class Painter:
 
     def paint(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """The picture float32 ``[H, W, 3]`` before light and noise, and the number of each pixel's piece ``[H, W]``."""
-        here = [i for i in range(len(self._actors)) if self._seen[i][t]]
+        here = self._here(t)
         frame = self._site.picture.copy()
         shadow = self._shadows(here, t)
         if shadow is not None:
             frame *= (1 - SHADOW * shadow)[..., None]
         numbers = np.zeros(frame.shape[:2], np.int32)
-        layers: list[tuple[float, int | Prop]] = [(self._actors[i].depth[t], i) for i in here]
+        layers: list[tuple[float, int | Prop]] = [(self._actors[i].depth[t - self._actors[i].first], i) for i in here]
         layers += [(prop.depth, prop) for prop in self._site.props]
         for _, layer in sorted(layers, key=lambda item: -item[0]):
             if isinstance(layer, Prop):
@@ -78,12 +77,25 @@ class Painter:
         flow = np.zeros((2, *numbers.shape), np.int16)
         ys, xs = np.nonzero(numbers)
         if len(ys):
-            motion = self._motion[t, numbers[ys, xs] - 1]  # [pixels, 2, 3]
+            table = np.zeros((len(self._owner), 2, 3))
+            for i in self._here(t):
+                motions = self._motions[i][t - self._actors[i].first]
+                table[self._firsts[i] : self._firsts[i] + len(motions)] = motions
+            motion = table[numbers[ys, xs]]  # [pixels, 2, 3]
             moved = motion[:, :, 0] * xs[:, None] + motion[:, :, 1] * ys[:, None] + motion[:, :, 2]
             flow[:, ys, xs] = np.round(moved.T / FLOW_UNIT).astype(np.int16)
         return flow
 
+    def _here(self, t: int) -> list[int]:
+        """The actors that may show at frame t."""
+        found = []
+        for i, actor in enumerate(self._actors):
+            if actor.covers(t) and self._seen[i][t - actor.first]:
+                found.append(i)
+        return found
+
     def _paint_actor(self, i: int, t: int, frame: np.ndarray, numbers: np.ndarray) -> None:
+        t -= self._actors[i].first
         x, y = self._actors[i].feet[t]
         height, width = numbers.shape
         shade = self._site.shade[int(np.clip(round(y), 0, height - 1)), int(np.clip(round(x), 0, width - 1))]
@@ -112,9 +124,10 @@ class Painter:
         """How much of the sun the actors take from each pixel, float32 ``[H, W]``, 0..1, with soft edges."""
         mask = np.zeros(self._site.picture.shape[:2], np.uint8)
         for i in here:
+            own = t - self._actors[i].first
             for start, end, thickness in self._actors[i].shadows:
-                ends = [tuple(int(v) for v in np.round(point[t] * 16)) for point in (start, end)]  # 1/16 px
-                cv2.line(mask, *ends, 255, max(1, round(thickness[t])), cv2.LINE_AA, 4)
+                ends = [tuple(int(v) for v in np.round(point[own] * 16)) for point in (start, end)]  # 1/16 px
+                cv2.line(mask, *ends, 255, max(1, round(thickness[own])), cv2.LINE_AA, 4)
         if not mask.any():
             return None
         return cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), mask.shape[0] / 140)

@@ -17,8 +17,8 @@ from vadcore.errors import VadError
 from vadcore.files import digest_of
 
 from ..config import Street
+from ..reading import read_video
 from .footage import Footage
-from .video import read_video
 
 VERSION = 1  # of the generator: raised when the same configuration gives different footage
 # What a clip of each split depends on, besides its number. How many clips there are does not change the others.
@@ -66,7 +66,7 @@ def write_clip(raw: Path, split: str, name: str, footage: Footage, fps: float, i
     folder.mkdir(parents=True, exist_ok=True)
     truth_path(raw, split, name).unlink(missing_ok=True)
     video = folder / f".{name}.part.avi"
-    _write_video(video, footage.frames, fps)
+    write_video(video, footage.frames, fps)
     truth = folder / f".{name}.part.npz"
     try:
         np.savez_compressed(
@@ -106,8 +106,11 @@ def remove_others(raw: Path, keep: set[Path]) -> int:
     return len(found - keep)
 
 
-def _write_video(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write uint8 RGB ``[T, H, W, 3]`` and check that the very same pictures come back."""
+def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
+    """Write uint8 RGB ``[T, H, W, 3]`` and check that the very same pictures come back.
+
+    Raises :class:`VadError` if they do not.
+    """
     height, width = frames.shape[1:3]
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"FFV1"), fps, (width, height))
     if not writer.isOpened():

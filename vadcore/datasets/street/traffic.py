@@ -23,20 +23,27 @@ TRIES = 12  # lines that a newcomer considers
 
 @dataclass(frozen=True)
 class Clock:
-    """The moments of a clip's frames: ``count`` of them, ``rate`` a second, the first at 0."""
+    """The moments of ``count`` frames from frame ``first`` on, ``rate`` a second; a clip's frame 0 is at second 0."""
 
     count: int
     rate: float
+    first: int = 0
 
     @property
     def times(self) -> np.ndarray:
         """Seconds, float ``[T]``."""
-        return np.arange(self.count) / self.rate
+        return (self.first + np.arange(self.count)) / self.rate
 
     @property
     def length(self) -> float:
         """Seconds."""
         return self.count / self.rate
+
+    def between(self, start: float, end: float) -> Clock:
+        """The frames from second ``start`` to second ``end``, at least one; the clip's own where it is shorter."""
+        first = int(np.clip(np.floor(start * self.rate), 0, self.count - 1))
+        last = int(np.clip(np.ceil(end * self.rate), first, self.count - 1))
+        return Clock(last - first + 1, self.rate, first)
 
 
 def keep_right(b: float) -> int:
@@ -56,20 +63,27 @@ def straight_on(
     pace = np.ones(clock.count) if pace is None else pace
     covered = np.concatenate([[0.0], np.cumsum((pace[1:] + pace[:-1]) / 2)]) * speed / clock.rate
     passed = np.interp(at, clock.times, covered)
-    before, after = min(at, 0.0), max(at - clock.times[-1], 0.0)  # np.interp stops at the ends of the clip
+    # np.interp stops at the ends of the clock.
+    before, after = min(at - clock.times[0], 0.0), max(at - clock.times[-1], 0.0)
     distance = covered - passed - (before + after) * speed
     along = direction * distance
     a = through[0] + along
     b = through[1] + slope * along + sway[0] * np.sin(2 * np.pi * a / 7 + sway[1])
     steer = slope + sway[0] * np.cos(2 * np.pi * a / 7 + sway[1]) * 2 * np.pi / 7
     heading = np.arctan2(direction * steer, float(direction))
-    return Motion(np.stack([a, b], axis=-1), heading, distance, pace, speed)
+    return Motion(np.stack([a, b], axis=-1), heading, distance, pace, speed, clock.first)
 
 
 def closest(motion: Motion, others: list[Motion]) -> float:
-    """The least distance in metres to any of the others at any frame, at most ``ROOM``."""
-    gaps = [np.linalg.norm(motion.position - other.position, axis=-1).min() for other in others]
-    return min([ROOM, *gaps])
+    """The least distance in metres to any of the others at any common frame, at most ``ROOM``."""
+    least = ROOM
+    for other in others:
+        start = max(motion.first, other.first)
+        end = min(motion.first + len(motion.position), other.first + len(other.position))
+        if start < end:
+            mine, theirs = (way.position[start - way.first : end - way.first] for way in (motion, other))
+            least = min(least, float(np.linalg.norm(mine - theirs, axis=-1).min()))
+    return least
 
 
 def pedestrians(
@@ -84,6 +98,7 @@ def pedestrians(
         arrival += rng.exponential(gap)
         if arrival >= clock.length:
             return actors
+        ways = [way for way in ways if way.first + len(way.position) > arrival * clock.rate]
         for motion in _newcomers(camera, clock, rng, arrival, ways):
             ways.append(motion)
             look = random_look(rng)
@@ -106,7 +121,8 @@ def _newcomers(
         span = camera.visible_span(b, MARGIN)
         start = span[0] if direction > 0 else span[1]
         lines = [b - 0.3, b + 0.3] if pair else [b]
-        tried = [straight_on(clock, (start, line), arrival, direction, speed, sway=sway) for line in lines]
+        crossing = clock.between(arrival, arrival + (span[1] - span[0] + 1.0) / speed)
+        tried = [straight_on(crossing, (start, line), arrival, direction, speed, sway=sway) for line in lines]
         roomy = min(closest(motion, ways) for motion in tried)
         if roomy > room:
             best, room = tried, roomy

@@ -35,7 +35,7 @@ def bicycle(camera: Camera, look: Look, motion: Motion) -> Actor:
         joints[f"knee_{side}"] = two_bones(hip, ankle, THIGH * h, SHIN * h, bend=1)
         joints[f"elbow_{side}"] = two_bones(shoulder, hand, UPPER_ARM * h, FOREARM * h, bend=-1)
     joints = {name: place_in_world(local, motion.position, motion.heading) for name, local in joints.items()}
-    actor = stand(camera, "bicycle", motion.position, True)
+    actor = stand(camera, "bicycle", motion.position, True, motion.first)
     actor.pieces += body_pieces(camera, look, joints, motion.heading)
     actor.shadows += body_shadows(camera, look, joints)
 
@@ -74,7 +74,7 @@ def cart(camera: Camera, look: Look, motion: Motion) -> Actor:
         joints[f"knee_{side}"] = two_bones(hip, ankle, THIGH * h, SHIN * h, bend=1)
         joints[f"elbow_{side}"] = two_bones(shoulder, hand, UPPER_ARM * h, FOREARM * h, bend=-1)
     joints = {name: place_in_world(local, motion.position, motion.heading) for name, local in joints.items()}
-    actor = stand(camera, "cart", motion.position, True)
+    actor = stand(camera, "cart", motion.position, True, motion.first)
     actor.pieces += body_pieces(camera, look, joints, motion.heading)
 
     def at(forward: float, left: float, up: float) -> np.ndarray:

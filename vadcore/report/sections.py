@@ -1,0 +1,172 @@
+"""The parts of the page below the table: score curves, highest-scored frames, training."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import yaml
+from markupsafe import Markup
+
+from vadcore.errors import VadError
+from vadcore.render import encode
+from vadcore.report import charts
+from vadcore.report.columns import count, duration, significant
+from vadcore.report.load import System
+from vadcore.report.words import truth
+
+WORST_SHOWN = 6  # pictures a system
+SAMPLES_SHOWN = 4  # check points a system, spread evenly, first and last among them
+PICTURE_WIDTH = 1200  # pixels; wider ones are reduced
+QUALITY = 80  # of WebP, 0..100
+
+
+def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
+    """Every clip with one chart a system; a system has one score axis for all clips."""
+    scales = [charts.score_range(system.frames["score"].to_numpy(), system.row.get("threshold")) for system in group]
+    frames = [dict(list(system.frames.groupby("clip", sort=False))) for system in group]
+    events = [dict(list(system.events.groupby("clip", sort=False))) for system in group]
+    found = []
+    for index, (name, own) in enumerate(frames[0].items(), 1):
+        lanes = []
+        for position, system in enumerate(group):
+            part, alarms = frames[position][name], events[position].get(name, system.events.iloc[:0])
+            peak = part["score"].max()
+            lanes.append(
+                {
+                    "style": styles[position],
+                    "model": system.model,
+                    "svg": Markup(charts.timeline(part, alarms, system.row.get("threshold"), *scales[position])),
+                    "peak": "no score" if pd.isna(peak) else f"max {significant(float(peak))}",
+                    "alarms": len(alarms),
+                }
+            )
+        fps = float(own["fps"].iloc[0])
+        found.append(
+            {
+                "id": f"d{number}c{index}",
+                "name": name,
+                "frames": len(own),
+                "first": int(own["frame"].iloc[0]),
+                "last": int(own["frame"].iloc[-1]),
+                "fps": f"{fps:g}",
+                "seconds": f"{len(own) / fps:.1f} s",
+                "abnormal": bool((own["label"] == 1).any()),
+                "truth": truth(own),
+                "lanes": lanes,
+            }
+        )
+    return found
+
+
+def worst(system: System) -> list[dict]:
+    """The highest-scored frames with what the labels say of them."""
+    return [_worst_frame(system, entry) for entry in system.worst[:WORST_SHOWN]]
+
+
+def _worst_frame(system: System, entry: dict) -> dict:
+    threshold, label = system.row.get("threshold"), entry.get("label")
+    alarm = threshold is not None and entry["score"] >= threshold
+    kind = {None: "unlabelled", 0: "normal", 1: "abnormal"}[None if label is None else int(label)]
+    verdict = {
+        ("abnormal", True): "abnormal, caught",
+        ("abnormal", False): "abnormal, below the threshold",
+        ("normal", True): "normal: a false alarm",
+        ("normal", False): "normal, below the threshold",
+        ("unlabelled", True): "no label, above the threshold",
+        ("unlabelled", False): "no label, below the threshold",
+    }[kind, alarm]
+    p_value = entry.get("p_value")
+    return {
+        **_picture(entry["picture"]),
+        "clip": entry["clip"],
+        "frame": entry["frame"],
+        "score": significant(entry["score"]),
+        "p_value": None if p_value is None else significant(p_value, 2),
+        "verdict": verdict,
+        "kind": kind,
+    }
+
+
+def _picture(path: Path) -> dict:
+    """A picture file as a WebP data URI with its size."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise VadError(f"{path}: not a readable picture; run the stage that writes it again with `dvc repro --force`")
+    if image.shape[1] > PICTURE_WIDTH:
+        height = round(image.shape[0] * PICTURE_WIDTH / image.shape[1])
+        image = cv2.resize(image, (PICTURE_WIDTH, height), interpolation=cv2.INTER_AREA)
+    data = encode(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY)
+    text = base64.b64encode(data).decode("ascii")
+    return {"uri": f"data:image/webp;base64,{text}", "width": image.shape[1], "height": image.shape[0]}
+
+
+def training(system: System) -> dict:
+    """What training measured, its losses and its check points; and the calibration."""
+    measured = system.training
+    facts = [
+        ("training time", duration(measured["train_seconds"]) if measured.get("train_seconds") else None),
+        ("iterations", f"{measured['iterations']:,}" if measured.get("iterations") else None),
+        ("weights kept from iteration", f"{measured['best_iteration']:,}" if measured.get("best_iteration") else None),
+        (
+            "held-out loss",
+            significant(measured.get("held_out_loss")) if measured.get("held_out_loss") is not None else None,
+        ),
+        ("parameters", count(measured["parameters"]) if measured.get("parameters") else None),
+        ("speed", f"{measured['windows_per_second']:.1f} windows/s" if measured.get("windows_per_second") else None),
+        ("peak memory", f"{measured['peak_memory_mb']:,.0f} MB" if measured.get("peak_memory_mb") else None),
+        ("precision", measured.get("precision")),
+        ("device", measured.get("device")),
+    ]
+    chosen = (
+        sorted({round(at) for at in np.linspace(0, len(system.samples) - 1, SAMPLES_SHOWN)}) if system.samples else []
+    )
+    return {
+        "model": system.model,
+        "trained": system.row.get("trained", True),
+        "facts": [(name, value) for name, value in facts if value is not None],
+        "losses": _losses(system),
+        "samples": [
+            {"name": system.samples[at].stem.lstrip("0") or "0", **_picture(system.samples[at])} for at in chosen
+        ],
+        "calibration": yaml.safe_dump(system.calibration, sort_keys=False, allow_unicode=True),
+    }
+
+
+def _losses(system: System) -> list[dict]:
+    """One chart a training phase: every loss of its steps, and the loss on held-out normal clips where it was measured."""
+    history = system.history
+    if history is None or not len(history):
+        return []
+    charted = []
+    selecting = (
+        history.loc[history["held_out"].notna(), "phase"] if "held_out" in history else history["phase"].iloc[:0]
+    )
+    for phase, part in history.groupby("phase", sort=False):
+        part = part.set_index("iteration").drop(columns="phase").dropna(axis="columns", how="all")
+        names = [name for name in part.columns if name != "held_out"]
+        curves = [(f"l{index % 6}", name, part[name]) for index, name in enumerate(names)]
+        if "held_out" in part:
+            curves.append(("held-out", "held-out normal clips", part["held_out"]))
+        if not curves:
+            continue
+        # The count starts anew in each phase; the best iteration is that of the last phase that selects.
+        best = system.training.get("best_iteration") if len(selecting) and phase == selecting.iloc[-1] else None
+        svg, bottom, top, logarithmic = charts.losses([(style, curve) for style, _, curve in curves], best)
+        charted.append(
+            {
+                "phase": phase,
+                "svg": Markup(svg),
+                "logarithmic": logarithmic,
+                "low": significant(bottom),
+                "high": significant(top),
+                "first": int(part.index[0]),
+                "last": int(part.index[-1]),
+                "best": best,
+                "curves": [(style, name) for style, name, _ in curves],
+            }
+        )
+    return charted

@@ -1,0 +1,123 @@
+"""What the page says about the figures, in sentences."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from vadcore.report import charts
+from vadcore.report.columns import NONE, duration, significant, write
+from vadcore.report.load import System
+
+
+def summary(group: list[System]) -> str:
+    """What the table says, in one or two sentences; no more than the figures bear."""
+    if not group[0].labelled:
+        return (
+            "This footage has no labels, so nothing can be said about how good the systems are. The curves show their "
+            "scores and where each of them raises an alarm."
+        )
+    judged = [system for system in group if system.row.get("auc_micro") is not None]
+    trained = [system for system in judged if system.row.get("trained", True)]
+    free = [system for system in judged if not system.row.get("trained", True)]
+    if not judged:
+        return "The labels hold only one class, so frames cannot be ranked against them."
+    best = max(trained or free, key=lambda system: system.row["auc_micro"])
+    auc = best.row["auc_micro"]
+    among = " of the trained systems" if trained and free else ""
+    text = f"{best.model} ranks the frames best{among}: raw micro AUC {100 * auc:.1f} %"
+    if trained and free:
+        rival = max(free, key=lambda system: system.row["auc_micro"])
+        gap = round(100 * auc, 1) - round(100 * rival.row["auc_micro"], 1)  # of the printed figures
+        side = (
+            f"{abs(gap):.1f} points {'above' if gap > 0 else 'below'}" if f"{abs(gap):.1f}" != "0.0" else "level with"
+        )
+        text += f", {side} {rival.model}, which learns nothing"
+    text += ". "
+    rate, alarms = best.row.get("detection_rate"), best.row.get("false_alarms_per_hour")
+    if rate is not None and alarms is not None:
+        text += f"At the threshold set on normal footage alone it finds {100 * rate:.0f} % of the events"
+        delay = best.row.get("detection_delay_seconds")
+        text += f" after {delay:.1f} s" if delay is not None else ""
+        text += f", with {write(alarms, 'rate')} false alarms an hour"
+        asked = best.row.get("false_alarms_per_hour_asked")
+        text += f" ({asked:g} asked for)." if asked is not None else "."
+    return text.strip()
+
+
+def protocol(group: list[System]) -> list[str]:
+    """How the figures of a table were made; each line is a sentence."""
+    rows = [system.row for system in group]
+    row = rows[0]
+    lines = []
+    if not group[0].labelled:
+        lines.append("No labels: AUC and the like do not exist for this footage.")
+    elif row.get("label_set"):
+        lines.append(f"Label set: {row['label_set']}.")
+    common = shared([made(entry) for entry in rows])
+    if common:
+        lines.append(f"All systems: {', '.join(common)}.")
+    if row.get("frames_scored") is not None:
+        least, most = (
+            pick(entry["frames_scored"] for entry in rows if entry.get("frames_scored") is not None)
+            for pick in (min, max)
+        )
+        judged = f"{most:,.0f}" if least == most else f"{least:,.0f} to {most:,.0f}"
+        text = f"{judged} test frames judged"
+        if any(entry.get("frames_unscored") for entry in rows):
+            text += "; a frame that a model’s window cannot judge has no score and counts in none of its metrics"
+        lines.append(text + ".")
+    if row.get("frames_abnormal") is not None and group[0].labelled:
+        total = int(group[0].frames["label"].notna().sum())
+        lines.append(f"{row['frames_abnormal']:,.0f} of {total:,} labelled frames are abnormal.")
+    if row.get("footage_hours") is not None:
+        asked = row.get("false_alarms_per_hour_asked")
+        lines.append(
+            f"Thresholds are set{f' for {asked:g} false alarms an hour' if asked is not None else ''} on "
+            f"{duration(3600 * row['footage_hours'])} of normal training footage that training did not see; nothing of "
+            "the test footage is used for training, selection or thresholds."
+        )
+    if any(entry.get("threshold_extrapolated") for entry in rows):
+        lines.append(
+            f"{'‡ ' if group[0].labelled else ''}That rate is rarer than so little footage can show: the threshold is "
+            "extrapolated from the tail of the normal scores."
+        )
+    return lines
+
+
+def made(row: dict) -> list[str]:
+    """How a system's scores came about, in short phrases."""
+    smoothing, threshold = row.get("smoothing_frames"), row.get("threshold")
+    parts = [
+        f"score: {row['score_measure']}" if row.get("score_measure") else None,
+        f"threshold {significant(threshold)}" if threshold is not None else None,
+        f"smoothed over time with sigma {smoothing:g} frames" if smoothing else "not smoothed over time",
+        f"seed {row['seed']}" if row.get("seed") is not None else None,
+    ]
+    return [part for part in parts if part is not None]
+
+
+def shared(phrases: list[list[str]]) -> list[str]:
+    """What all of several systems have in common; with a single one nothing, so that it stands beside it."""
+    return [part for part in phrases[0] if len(phrases) > 1 and all(part in other for other in phrases)]
+
+
+def truth(frames: pd.DataFrame) -> str:
+    """What the labels say of one clip."""
+    if frames["label"].isna().all():
+        return "no labels"
+    runs = charts.intervals(frames["frame"].to_numpy(), frames["label"].to_numpy())
+    if not runs:
+        return "all normal"
+    shown = ", ".join(f"{start}–{end}" for start, end in runs[:4])
+    return f"abnormal {shown}" + (f" and {len(runs) - 4} more" if len(runs) > 4 else "")
+
+
+def fact(value) -> str:
+    """A fact of the footage as text; dicts and lists become short phrases."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {fact(entry)}" for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return " × ".join(fact(entry) for entry in value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return NONE if value is None else str(value)
