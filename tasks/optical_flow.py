@@ -10,10 +10,6 @@ from vadcore.flow import store_flow
 from vadcore.store import ClipStore
 
 
-def _store(clip, frames_url, flow_url, estimator: str, options: dict) -> bool:
-    return store_flow(clip, frames_url, flow_url, estimator, **options)
-
-
 def optical_flow(stage: Stage) -> None:
     settings = stage.params.optical_flow
     frames_url, flow_url = paths.frames(stage.dataset), paths.flow(stage.dataset)
@@ -23,7 +19,7 @@ def optical_flow(stage: Stage) -> None:
     started = time.monotonic()
     fresh = 0
     calls = [(clip, frames_url, flow_url, settings.estimator, options) for clip in frames.clips()]
-    for call, result in per_clip(_store, calls, stage.params.machine, "optical flow"):
+    for call, result in per_clip(store_flow, calls, stage.params.machine, "optical flow"):
         if isinstance(result, VadError):
             raise result
         fresh += 0 if result else frames.length(call[0]) - 1

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from vadcore.config import Machine
 from vadcore.errors import VadError
 from vadcore.provenance import cores
+
+if TYPE_CHECKING:
+    from vadcore.config import Machine
 
 
 def per_clip(

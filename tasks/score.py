@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,15 +16,16 @@ from tasks.stage import Stage, stage_main
 from vadcore.calibrate import Calibration, calibrate
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.device import choose_device, choose_precision
-from vadcore.evaluate import evaluate, score_table
-from vadcore.events import find_events, smooth
+from vadcore.config import Params
+from vadcore.evaluate import event_table, result_row, score_table
+from vadcore.events import smooth
 from vadcore.files import complete, digest_of, sha256_files, write_json, write_text
 from vadcore.footage import Footage
-from vadcore.metrics import roc_curve
+from vadcore.metrics import join_labels, roc_curve
 from vadcore.models import code_digest, load_model
 from vadcore.render import beside, write_png
 from vadcore.score import Measured, measure
-from vadcore.store import ClipStore
+from vadcore.store import ClipId, ClipStore
 from vadcore.windows import Segment
 
 
@@ -42,7 +44,7 @@ def score_stage(stage: Stage) -> None:
     dtype, why = choose_precision(trained["precision"], device)
     stage.say(f"{name} on {dataset}: {device}, {why} (that of training)")
 
-    calibration = _calibrate(stage, pd.read_parquet(folder / "held_out.parquet"), model.score)
+    calibration = _calibrate(pd.read_parquet(folder / "held_out.parquet"), model.score, params)
     model.to(device)
     clips = [Segment(clip, 0, frames.length(clip)) for clip in frames.clips("test")]
     identity = {
@@ -71,15 +73,11 @@ def score_stage(stage: Stage) -> None:
 
     fps = {segment.clip.name: frames.attributes(segment.clip)["fps"] for segment in clips}
     labels = {segment.clip.name: frames.labels(segment.clip) for segment in clips}
-    table = score_table(
-        {clip: result.measures for clip, result in measured.items()},
-        model.score,
-        labels,
-        fps,
-        smoothing=params.score.smoothing,
-        calibration=calibration,
-    )
     truth = {clip.name: masks.read(clip) for clip in masks.clips("test")}
+    maps = {clip: result.maps for clip, result in measured.items()}
+    raw = {clip: result.measures for clip, result in measured.items()}
+    table = join_labels(score_table(raw, model.score, fps, params.score.smoothing, calibration), labels)
+    events = event_table(table, calibration, params.calibrate)
     row = {
         "dataset": dataset,
         "model": name,
@@ -87,27 +85,95 @@ def score_stage(stage: Stage) -> None:
         "label_set": json.loads(paths.facts(dataset).read_text())["label_set"],
         "score_measure": model.score,
         "smoothing_frames": params.score.smoothing,
-        **evaluate(table, calibration, params.calibrate, {clip: r.maps for clip, r in measured.items()}, truth),
+        **result_row(table, calibration, params.calibrate, maps, truth),
         "score_fps": round(sum(map(len, clips)) / seconds, 1),
         **{key: trained[key] for key in ("trained", "train_seconds", "parameters", "iterations", "precision")},
     }
+    _write(out, row, table, events, calibration, maps)
+    _draw_worst(out / "worst", _worst(table, calibration, params), maps, frames, truth, calibration)
+    _log(stage, out, row)
+
+
+def _calibrate(held_out: pd.DataFrame, measure_name: str, params: Params) -> Calibration:
+    """From the raw measures of the held-out normal clips, smoothed as the test scores are."""
+    scores = {
+        clip: smooth(rows[measure_name].to_numpy(np.float64), params.score.smoothing)
+        for clip, rows in held_out.groupby("clip", sort=True)
+    }
+    settings = params.calibrate
+    fps = {clip: float(rows["fps"].iloc[0]) for clip, rows in held_out.groupby("clip", sort=True)}
+    return calibrate(
+        scores, fps, settings.false_alarms_per_hour, settings.merge_seconds, settings.min_seconds
+    )
+
+
+def _write(out: Path, row: dict, table, events, calibration: Calibration, maps: dict[str, np.ndarray]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with complete(out / "frames.parquet") as temporary:
         table.to_parquet(temporary, index=False)
     with complete(out / "roc.csv") as temporary:
         roc_curve(table).to_csv(temporary, index=False)
-    events = _events(table, calibration, params.calibrate)
     with complete(out / "events.csv") as temporary:
         events.to_csv(temporary, index=False)
     write_text(out / "calibration.json", calibration.to_json())
     shutil.rmtree(out / "maps", ignore_errors=True)
     (out / "maps").mkdir()
-    for clip, result in measured.items():
+    for clip, of_clip in maps.items():
         with complete(out / "maps" / f"{clip}.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, maps=result.maps)
-    _worst(out / "worst", table, measured, frames, truth, calibration, params.score.worst)
+            np.savez_compressed(file, maps=of_clip)
     write_json(out / "metrics.json", row)
-    _log(stage, out, row)
+
+
+def _worst(table: pd.DataFrame, calibration: Calibration, params: Params) -> list[dict]:
+    """The highest-scored frames, no two within a second of the same clip."""
+    chosen: list[dict] = []
+    for frame in table.dropna(subset=["score"]).sort_values(["score", "clip", "frame"], ascending=False).itertuples():
+        apart = all(
+            other["clip"] != frame.clip or abs(other["frame"] - frame.frame) > max(frame.fps, 1) for other in chosen
+        )
+        if apart:
+            chosen.append(
+                {
+                    "clip": frame.clip,
+                    "frame": int(frame.frame),
+                    "score": float(frame.score),
+                    "p_value": float(frame.p_value),
+                    "label": None if pd.isna(frame.label) else int(frame.label),
+                    "picture": f"{frame.clip}-{frame.frame:05d}.png",
+                }
+            )
+        if len(chosen) == params.score.worst:
+            break
+    return chosen
+
+
+def _draw_worst(folder: Path, worst: list[dict], maps, frames: ClipStore, truth, calibration: Calibration) -> None:
+    """Each of the worst frames beside its error map; one scale for all, from the maps of every test clip."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    seen = np.concatenate([of_clip[::5].ravel() for of_clip in maps.values()]).astype(np.float32)
+    low, high = np.nanpercentile(seen, [50, 99.9]) if np.isfinite(seen).any() else (0.0, 1.0)
+    for entry in worst:
+        clip, number = ClipId("test", entry["clip"]), entry["frame"]
+        picture = frames.read(clip, number, number + 1)[0]
+        picture = picture[..., 0] if picture.shape[2] == 1 else picture
+        mask = truth[clip.name][number] if clip.name in truth else None
+        error = maps[clip.name][number].astype(np.float32)
+        write_png(folder / entry["picture"], beside(picture, error, float(low), float(max(high, low + 1e-12)), mask))
+    write_json(folder / "worst.json", worst)
+
+
+def _log(stage: Stage, out: Path, row: dict) -> None:
+    numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    stage.run.metrics(numbers)
+    for file in ("metrics.json", "roc.csv", "events.csv", "calibration.json"):
+        stage.run.artifact(out / file)
+    stage.run.artifact(out / "worst", "worst")
+    for file in sorted(path for path in out.iterdir() if path.is_file()):
+        stage.run.made(file)
+    shown = ("auc_micro", "auc_micro_minmax", "auc_macro", "eer", "pixel_auc")
+    figures = ", ".join(f"{key} {row[key]:.4f}" for key in shown if row.get(key) is not None)
+    stage.say(f"{out}: {figures or 'no labels to evaluate against'}; {row['score_fps']:.0f} frames a second")
 
 
 if __name__ == "__main__":

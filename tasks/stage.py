@@ -7,10 +7,13 @@ import errno
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tasks.tracking import StageRun, stage_run
-from vadcore.config import Params, load_params
 from vadcore.errors import VadError
+
+if TYPE_CHECKING:
+    from vadcore.config import Params
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ def stage_main(name: str, work: Callable[[Stage], None], takes: tuple[str, ...],
         parser.add_argument(argument, help=f"a name listed in params.yaml under {argument}s")
     arguments = vars(parser.parse_args())
     try:
+        # here, not above: every process of a per-clip pool imports this module, and needs neither models nor torch
+        from vadcore.config import load_params
+
         params = load_params()
         _check(params, **arguments)
         sections = {

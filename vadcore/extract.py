@@ -14,7 +14,7 @@ from vadcore.datasets import Clip
 from vadcore.datasets.config import Footage
 from vadcore.errors import VadError
 from vadcore.files import digest_of, sha256_files
-from vadcore.footage import resize_picture, to_color
+from vadcore.pictures import resize_picture, to_color
 from vadcore.store import ClipId, ClipStore, intervals
 
 BLOCK = 64  # pictures handed from the decoder to the compressor at a time

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import cv2
 import numpy as np
 import psutil
 import torch
@@ -14,24 +13,11 @@ from torch import Tensor
 
 from vadcore.errors import VadError
 from vadcore.models.base import Batch, Model
+from vadcore.pictures import resize_picture, to_color
 from vadcore.store import FLOW_UNIT, ClipStore
 from vadcore.windows import Segment
 
 PREFETCH = 4  # batches read ahead when streaming
-
-
-def resize_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """``[H, W, C]`` to ``[*size, C]``: area average when shrinking, bilinear when growing."""
-    if picture.shape[:2] == size:
-        return picture
-    shrinking = size[0] <= picture.shape[0] and size[1] <= picture.shape[1]
-    resized = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
-    return resized.reshape(*size, picture.shape[2])
-
-
-def to_color(picture: np.ndarray, channels: int) -> np.ndarray:
-    """``[H, W, C]`` RGB to grey where the model wants one channel; the other way is refused by :class:`Footage`."""
-    return picture if picture.shape[2] == channels else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
 
 
 class Footage:

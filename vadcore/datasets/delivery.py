@@ -60,9 +60,8 @@ def deliver(config: Stored, raw: Path, layout: Layout, say: Callable[[str], None
             )
     else:
         source = locate(config.source)
-        if raw.exists() and (
-            source.samefile(raw) or raw.resolve() in source.parents or source in raw.resolve().parents
-        ):
+        copy = raw.resolve()
+        if source == copy or source in copy.parents or copy in source.parents:
             raise VadError(f"source {config.source}: overlaps {raw}, where its copy goes; move the footage elsewhere")
         archives = _archives_at(source, layout)
         if archives is None:

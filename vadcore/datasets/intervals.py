@@ -40,10 +40,10 @@ def read_mat(path: Path) -> list[Intervals]:
     cell array of such; empty means that nothing is abnormal. For two intervals both readings fit the shape, but only
     one of them gives intervals in order that do not touch: that one is taken.
     """
+    if not path.is_file():
+        raise VadError(f"{path}: missing; correct dataset.*.labels or bring the file")
     try:
         variables = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
-    except FileNotFoundError:
-        raise VadError(f"{path}: missing; correct dataset.*.labels or bring the file") from None
     except NotImplementedError:
         raise VadError(f"{path}: MATLAB 7.3 format; save it again with -v7") from None
     except Exception as error:  # SciPy raises whatever the damaged bytes lead to

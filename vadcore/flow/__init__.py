@@ -40,7 +40,7 @@ def create_estimator(name: str, **options) -> Estimator:
     return {"dis": dis}[name](**options)
 
 
-def store_flow(clip: ClipId, frames_url: str | Path, flow_url: str | Path, estimator: str, **options) -> bool:
+def store_flow(clip: ClipId, frames_url: str | Path, flow_url: str | Path, estimator: str, options: dict) -> bool:
     """Write the flow of one clip, unless it is there, made from the same frames by the same estimator.
 
     Returns whether it was there. A clip of one frame has no flow and is left out.

@@ -14,6 +14,7 @@ from vadcore.models import register_model
 from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
 from vadcore.windows import Windows
 
+MEAN_BATCHES = 64  # of 16 frames each: the mean image
 SHRINK = 8  # of the two strided convolutions, 4 and 2
 
 
@@ -35,6 +36,7 @@ class ConvLSTMConfig(ModelConfig):
     batch_size: PositiveInt = 8
     iterations: PositiveInt = 20_000
     learning_rate: PositiveFloat = 1e-4
+    subtract_mean: bool = True  # the mean image of the training frames, as the paper does: only what moves is left
     weight_decay: float = Field(default=0.0, ge=0)
     step: PositiveInt = 1  # distance between the starts of scoring windows
     # src: summed error of the window that starts at a frame (as published); mse: a frame's own error, averaged over all
@@ -89,6 +91,8 @@ class ConvLSTMAutoencoder(Model):
         super().__init__(config)
         self.score = config.score
         self.windows = Windows(config.frames, config.strides, judged=tuple(range(config.frames)), step=config.step)
+        self.register_buffer("mean_sum", torch.zeros(config.channels, *config.image_size))
+        self.register_buffer("mean_count", torch.zeros(()))
         first, second = config.conv
         self.encoder = nn.Sequential(
             nn.Conv2d(config.channels, first, 11, stride=4, padding=5),  # [.., first, H/4, W/4]
@@ -106,29 +110,47 @@ class ConvLSTMAutoencoder(Model):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruct ``x`` ``[B, T, C, H, W]`` in -1..1."""
+        """Reconstruct ``x`` ``[B, T, C, H, W]``, centred as :meth:`centre` does."""
         b, t = x.shape[:2]
         z = self.encoder(x.flatten(0, 1)).unflatten(0, (b, t))
         z = self.temporal(z)  # [B, T, lstm[-1], H/8, W/8]
         return self.decoder(z.flatten(0, 1)).unflatten(0, (b, t)).float()
 
+    def centre(self, frames: Tensor) -> Tensor:
+        """Frames in 0..1 to what the network sees, in -1..1."""
+        if self.config.subtract_mean:
+            return frames - self.mean_sum / self.mean_count.clamp(min=1)
+        return frames * 2 - 1
+
+    def uncentre(self, x: Tensor) -> Tensor:
+        """The inverse of :meth:`centre`."""
+        if self.config.subtract_mean:
+            return x + self.mean_sum / self.mean_count.clamp(min=1)
+        return (x + 1) / 2
+
     def phases(self) -> list[Phase]:
         config = self.config
         adam = torch.optim.Adam(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        return [
-            Phase(
-                "autoencoder",
-                config.iterations,
-                self.windows,
-                config.batch_size,
-                self._step,
-                optimizers={"adam": adam},
-                held_out=self._loss,
-            )
-        ]
+        learn = Phase(
+            "autoencoder",
+            config.iterations,
+            self.windows,
+            config.batch_size,
+            self._step,
+            optimizers={"adam": adam},
+            held_out=self._loss,
+        )
+        if not config.subtract_mean:
+            return [learn]
+        return [Phase("mean_image", MEAN_BATCHES, Windows(1), 16, self._add_to_mean, sampling="clips"), learn]
+
+    def _add_to_mean(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        self.mean_sum += batch.frames[:, 0].mean(0)
+        self.mean_count += 1
+        return {"loss": batch.frames.var()}  # nothing is minimised: the variance is what there is to watch
 
     def _loss(self, batch: Batch) -> Tensor:
-        x = batch.frames * 2 - 1
+        x = self.centre(batch.frames)
         return F.mse_loss(self(x), x)
 
     def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
@@ -137,8 +159,7 @@ class ConvLSTMAutoencoder(Model):
         return {"loss": loss.detach()}
 
     def judge(self, batch: Batch) -> Judged:
-        x = batch.frames * 2 - 1
-        shown = (self(x) + 1) / 2
+        shown = self.uncentre(self(self.centre(batch.frames)))
         maps = (shown - batch.frames).square().mean(2)  # [B, T, H, W]
         cost = maps.sum((2, 3)).sqrt()  # e(t), [B, T]
         src = torch.full_like(cost, torch.nan)
@@ -146,4 +167,4 @@ class ConvLSTMAutoencoder(Model):
         b, t, h, w = maps.shape
         block = max(1, h // 16)
         worst = F.avg_pool2d(maps.view(b * t, 1, h, w), block, stride=max(1, block // 2)).amax((1, 2, 3)).view(b, t)
-        return Judged({"mse": maps.mean((2, 3)), "src": src, "block_max": worst}, maps, shown)
+        return Judged({"mse": maps.mean((2, 3)), "src": src, "block_max": worst}, maps, shown.clamp(0, 1))

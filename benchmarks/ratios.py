@@ -1,0 +1,240 @@
+"""What the pipeline's layers cost, as ratios to the bare work, measured side by side in one run.
+
+    python -m benchmarks.ratios [--frames FOLDER] [--out benchmarks/results/ratios.json]
+
+FOLDER holds one folder of pictures a clip (default: ``$VAD_DATA_DIR/ped2/training/frames``; without it, generated
+``street`` footage is used). Each pair is measured in alternating rounds; the ratio is that of the best rounds, so that
+whatever else the machine does meanwhile weighs on both sides alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.result import write_result
+from tasks.parallel import per_clip
+from vadcore import datasets
+from vadcore.checkpoint import CheckpointFolder
+from vadcore.config import Machine
+from vadcore.datasets.config import Frames, Street
+from vadcore.device import autocast, choose_device, choose_precision
+from vadcore.extract import extract_clip
+from vadcore.footage import Footage
+from vadcore.models import create_model
+from vadcore.score import measure
+from vadcore.store import ClipStore
+from vadcore.train import TrainSettings, Watcher, train
+from vadcore.windows import Sampler, Segment, scoring_windows
+
+SIZE = (128, 192)
+ROUNDS = 3
+
+
+def side_by_side(bare: Callable[[], float], ours: Callable[[], float]) -> tuple[float, float]:
+    """Best rate of each over alternating rounds (one unmeasured first), in units a second."""
+    rates: tuple[list[float], list[float]] = ([], [])
+    for number in range(ROUNDS + 1):
+        for kept, work in zip(rates, (bare, ours), strict=True):
+            started = time.perf_counter()
+            units = work()
+            if number:
+                kept.append(units / (time.perf_counter() - started))
+    return max(rates[0]), max(rates[1])
+
+
+def footage_at_hand(frames: Path | None, folder: Path) -> tuple[list[datasets.Clip], object, str]:
+    """Clips to extract, their settings, and what they are."""
+    if frames is None and os.environ.get("VAD_DATA_DIR"):
+        frames = Path(os.environ["VAD_DATA_DIR"]) / "ped2" / "training" / "frames"
+    if frames is not None and frames.is_dir():
+        config = Frames(format="frames", source=str(frames.parents[1]), size=SIZE)
+        clips = [clip for clip in datasets.clips(config, frames.parents[1]) if clip.split == "train"]
+        return clips[:8], config, f"{frames.parents[1].name}, pictures"
+    config = Street(format="street", size=SIZE, height=240, width=360, train_clips=4, test_clips=1, test_frames=2)
+    datasets.prepare(config, folder / "raw", lambda text: None)
+    return datasets.clips(config, folder / "raw")[:4], config, "street, video"
+
+
+def bare_extraction(clips: list[datasets.Clip]) -> int:
+    """Decode, grey, resize with OpenCV alone, straight from the files."""
+    count = 0
+    for clip in clips:
+        if clip.source.is_dir():
+            for file in clip.files:
+                picture = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+                cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_AREA)
+                count += 1
+            continue
+        video = cv2.VideoCapture(str(clip.source))
+        while (read := video.read())[0]:
+            cv2.resize(cv2.cvtColor(read[1], cv2.COLOR_BGR2GRAY), SIZE[::-1], interpolation=cv2.INTER_AREA)
+            count += 1
+    return count
+
+
+def extraction(clips, config, folder: Path) -> list[dict]:
+    number = iter(range(10**6))
+
+    def fresh() -> tuple[Path, Path]:
+        base = folder / f"extract{next(number)}"
+        urls = base / "frames.zarr", base / "masks.zarr"
+        ClipStore(urls[0], "frames", write=True)
+        ClipStore(urls[1], "masks", write=True)
+        return urls
+
+    def ours() -> int:
+        urls = fresh()
+        return sum(extract_clip(clip, config, *urls).frames for clip in clips)
+
+    bare, one = side_by_side(lambda: bare_extraction(clips), ours)
+    rows = [row("extraction, one process, against a bare OpenCV loop", "frames/s", bare, one, 0.70)]
+
+    # scaling: the same clips, four times over, through the pipeline's own pool; its start-up is in the figure
+    many = [(clip, config) for _ in range(4) for clip in clips]
+
+    def pooled(workers: int) -> Callable[[], int]:
+        def work() -> int:
+            urls = [fresh() for _ in range(4)]
+            calls = [(*call, *urls[n // len(clips)]) for n, call in enumerate(many)]
+            return sum(done.frames for _, done in per_clip(extract_clip, calls, Machine(workers=workers), "extract"))
+
+        return work
+
+    single, double = side_by_side(pooled(1), pooled(2))
+    rows.append(row("extraction, two processes, against one", "frames/s", single, double, None))
+    return rows
+
+
+def model_and_footage(clips, config, folder: Path, device, iterations: int):
+    urls = folder / "frames.zarr", folder / "masks.zarr"
+    ClipStore(urls[0], "frames", write=True)
+    ClipStore(urls[1], "masks", write=True)
+    for clip in clips:
+        extract_clip(clip, config, *urls)
+    store = ClipStore(urls[0], "frames")
+    section = {"image_size": SIZE, "conv": (64, 32), "lstm": (32, 16, 32), "batch_size": 4, "iterations": iterations}
+    torch.manual_seed(0)
+    model = create_model("convlstm_ae", section)
+    segments = [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
+    return model.to(device), Footage.for_model(model, store, segments, None, device=device), store
+
+
+def training(model, footage, dtype, folder: Path) -> dict:
+    phase = model.phases()[0]
+    iterations = phase.iterations
+    sampler = Sampler(footage.lengths, phase.windows, phase.batch_size, phase.sampling, 0)
+    tensors = [footage.batch(sampler.batch(n), phase.windows.length).frames * 2 - 1 for n in range(iterations)]
+    number = iter(range(10**6))
+
+    def bare() -> int:
+        model.train()
+        adam = torch.optim.Adam(model.parameters(), 1e-4)
+        for x in tensors:
+            with autocast(footage.device, dtype):
+                loss = F.mse_loss(model(x), x)
+            adam.zero_grad(set_to_none=True)
+            loss.backward()
+            adam.step()
+        synchronize(footage.device)
+        return iterations
+
+    def ours() -> int:
+        settings = TrainSettings(dtype=dtype, check_every=10**9, save_seconds=1e9, held_out_windows=1)
+        folded = CheckpointFolder(folder / f"train{next(number)}", "train-x")
+        train(model, footage, footage, settings, folded, Watcher(say=lambda text: None, progress=False))
+        synchronize(footage.device)
+        return iterations
+
+    return row("training step, against a bare loop over tensors in memory", "steps/s", *side_by_side(bare, ours), 0.95)
+
+
+def scoring(model, footage, dtype) -> dict:
+    model.eval()
+    length = model.windows.length
+    starts = scoring_windows(footage.lengths[0], model.windows)
+    size = max(1, 80 // length)
+    groups = [starts[first : first + size] for first in range(0, len(starts), size)]
+    plan = [np.stack([np.zeros_like(g), g, np.ones_like(g)], axis=1) for g in groups]
+    tensors = [footage.batch(picks, length).frames * 2 - 1 for picks in plan]
+
+    def bare() -> int:
+        with torch.inference_mode(), autocast(footage.device, dtype):
+            for x in tensors:
+                model(x)
+        synchronize(footage.device)
+        return footage.lengths[0]
+
+    def ours() -> int:
+        measure(model, footage, 0, dtype)
+        return footage.lengths[0]
+
+    return row("scoring, against the bare forward pass", "frames/s", *side_by_side(bare, ours), 0.90)
+
+
+def windows_from_zarr(store: ClipStore) -> dict:
+    """Random 16-frame windows out of the store, on one core."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    clips = store.clips("train")
+    rng = np.random.default_rng(0)
+    picks = [(n := clips[rng.integers(len(clips))], int(rng.integers(store.length(n) - 16))) for _ in range(150)]
+    started = time.perf_counter()
+    size = sum(store.read(clip, first, first + 16).nbytes for clip, first in picks)
+    speed = size / (time.perf_counter() - started) / 1e6
+    print(f"{'random 16-frame windows out of the store, one core':62s} {speed:8.1f} MB/s")
+    return {"what": "random 16-frame windows out of the store, one core", "unit": "MB/s", "ours": round(speed, 1)}
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def row(what: str, unit: str, bare: float, ours: float, wanted: float | None) -> dict:
+    goal = f"  (wanted: {wanted:.2f} or more)" if wanted else ""
+    print(f"{what:62s} {ours:8.1f} of {bare:8.1f} {unit:9s} ratio {ours / bare:.3f}{goal}", flush=True)
+    return {
+        "what": what,
+        "unit": unit,
+        "bare": round(bare, 2),
+        "ours": round(ours, 2),
+        "ratio": round(ours / bare, 3),
+        "wanted": wanted,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=Path, help="a folder of clip folders of pictures")
+    parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    device = choose_device()
+    dtype, why = choose_precision("auto", device)
+    print(f"{device}, {why}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        clips, config, what = footage_at_hand(arguments.frames, folder)
+        print(f"footage: {what}, {len(clips)} clips")
+        cv2.setNumThreads(1)
+        rows = extraction(clips, config, folder)
+        model, footage, store = model_and_footage(clips, config, folder, device, arguments.iterations)
+        rows.append(training(model, footage, dtype, folder))
+        rows.append(scoring(model, footage, dtype))
+        rows.append(windows_from_zarr(store))
+    if arguments.out:
+        write_result(arguments.out, [{"footage": what, **entry} for entry in rows], profile=None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Put the results of everything params.yaml lists onto one page."""
+
+import json
+
+from tasks import paths
+from tasks.stage import Stage, stage_main
+from vadcore.errors import VadError
+from vadcore.provenance import run_facts
+from vadcore.report import build_report
+
+
+def report(stage: Stage) -> None:
+    params = stage.params
+    facts = {}
+    for dataset in params.datasets:
+        try:
+            facts[dataset] = json.loads(paths.facts(dataset).read_text())
+        except FileNotFoundError as error:
+            raise VadError(f"{paths.facts(dataset)}: not there; run: dvc repro extract@{dataset}") from error
+    used = {"dataset": set(params.datasets), "model": set(params.all_models)}
+    settings = params.model_dump(mode="json")
+    for section, names in used.items():  # what is not listed did not take part
+        settings[section] = {name: value for name, value in settings[section].items() if name in names}
+    build_report(
+        paths.SCORES,
+        paths.MODELS,
+        paths.REPORTS,
+        list(params.datasets),
+        list(params.all_models),
+        run_facts("dvc repro", params.profile),
+        settings,
+        facts,
+        title=params.report.title,
+        flow_models=params.flow_models,
+    )
+    for name in ("index.html", "metrics.json", "results.csv"):
+        stage.run.artifact(paths.REPORTS / name)
+        stage.run.made(paths.REPORTS / name)
+    stage.say(f"{paths.REPORTS / 'index.html'}: open it in a browser")
+
+
+if __name__ == "__main__":
+    stage_main("report", report, (), __doc__)

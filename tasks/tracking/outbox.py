@@ -1,0 +1,148 @@
+"""The outbox: what stages logged and MLflow has not confirmed yet, one folder ("spool") a run.
+
+======================  ===============================================================================================
+``run.json``            name, experiment, tags, start, pipeline, process: written once, when the run starts
+``events.jsonl``        what the stage logged, one JSON object a line, in order; the last one is ``end``
+``system.jsonl``        system metrics in the same form, written by the process that follows the stage
+``files/``              copies of logged pictures, files and models
+``state.json``          what has been sent: tracking URI, run id, bytes of each ``.jsonl`` that MLflow has confirmed
+``sender.log``          what MLflow printed while it was sent
+======================  ===============================================================================================
+
+Times are milliseconds since 1970 UTC, as in MLflow. A spool goes away once its run has ended and all of it was sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from vadcore.files import write_json
+
+TRACKING = Path("tracking")  # in the project's folder, where every stage runs
+LOGS = ("events.jsonl", "system.jsonl")
+QUIET_SECONDS = 600  # a spool of another machine that nobody has written to for so long belongs to a dead process
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def this_process() -> dict:
+    """What identifies the running process, also after its number was given to another one."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "created": psutil.Process().create_time()}
+
+
+def is_alive(process: dict) -> bool:
+    """Whether ``process`` (see :func:`this_process`) of this machine still runs."""
+    try:
+        found = psutil.Process(process["pid"])
+        return abs(found.create_time() - process["created"]) < 1 and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Spool:
+    """One run in the outbox. ``about`` is its ``run.json``."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.key = self.folder.name
+        self.about = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+
+    @classmethod
+    def create(cls, outbox: Path, key: str, about: dict) -> Spool:
+        """Start a spool. ``about`` needs: name, experiment, uri, tags, start, pipeline, process."""
+        folder = outbox / key
+        (folder / "files").mkdir(parents=True)
+        for name in LOGS:
+            (folder / name).touch()
+        write_json(folder / "run.json", about)
+        return cls(folder)
+
+    @property
+    def state(self) -> dict:
+        """What has been sent; empty before the first contact."""
+        path = self.folder / "state.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def save_state(self, state: dict) -> None:
+        write_json(self.folder / "state.json", state)
+
+    def events(self, name: str = "events.jsonl", offset: int = 0) -> Iterator[tuple[dict, int]]:
+        """The events of a log from byte ``offset`` on, each with the offset of the next one. A half-written last line
+        (its writer was killed, or is about to finish it) is left out."""
+        with (self.folder / name).open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                yield json.loads(line), offset
+
+    def ended(self) -> bool:
+        """Whether the stage's last event, its end, has been written."""
+        with (self.folder / "events.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().splitlines(keepends=True)
+        return bool(lines) and lines[-1].endswith(b"\n") and lines[-1].startswith(b'{"end"')
+
+    def writer_lives(self) -> bool:
+        """Whether the stage may still log. Of a process on another machine only its recent writing can be seen."""
+        process = self.about["process"]
+        if process["host"] != socket.gethostname():
+            return time.time() - self._last_written() < QUIET_SECONDS
+        return is_alive(process)
+
+    def _last_written(self) -> float:
+        return max((self.folder / name).stat().st_mtime for name in LOGS)
+
+    def end_as_killed(self) -> None:
+        """Write the end that a killed stage could not write, at the time of its last sign of life."""
+        time_ms = int(self._last_written() * 1000)
+        log = self.folder / "events.jsonl"
+        with log.open("rb+") as file:
+            written = file.read()
+            file.truncate(written.rfind(b"\n") + 1)  # half a line
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"end": "KILLED", "time": time_ms}) + "\n")
+
+    @contextmanager
+    def claim(self) -> Iterator[bool]:
+        """Yields whether this process alone may send the spool; False where another one is at it, or has sent it."""
+        path = self.folder.with_name(self.key + ".lock")
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield (self.folder / "run.json").exists()
+        finally:
+            if not self.folder.exists():
+                path.unlink(missing_ok=True)
+            lock.release()
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+def spools(outbox: Path) -> list[Spool]:
+    """Everything in the outbox, oldest first."""
+    found = []
+    for path in sorted(outbox.glob("*/run.json")):
+        try:
+            found.append(Spool(path.parent))
+        except FileNotFoundError:  # another process has just sent it
+            continue
+    return sorted(found, key=lambda spool: spool.about["start"])

@@ -1,0 +1,96 @@
+"""params.yaml is validated whole; every fault is one line that names the key, the value and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vadcore.config import load_params
+from vadcore.errors import VadError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def smallest() -> dict:
+    return {
+        "datasets": ["street"],
+        "models": ["frame_diff"],
+        "dataset": {"street": {"format": "street"}},
+        "model": {"frame_diff": None},
+    }
+
+
+def fault(tmp_path, values) -> str:
+    file = tmp_path / "params.yaml"
+    file.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+    with pytest.raises(VadError) as caught:
+        load_params(file)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{file}: ")
+    return message.removeprefix(f"{file}: ")
+
+
+def test_the_smallest_file_is_enough(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(smallest()))
+    params = load_params(file)
+    assert params.all_models == ("frame_diff",)
+    assert params.model["frame_diff"].block == 16
+
+
+@pytest.mark.parametrize("file", [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))], ids=lambda f: f.name)
+def test_every_profile_is_valid(file):
+    load_params(file)
+
+
+def test_the_default_params_are_the_demo_profile():
+    assert (ROOT / "profiles" / "demo.yaml").read_text() == (ROOT / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trian": {}}, "trian: unknown key; correct its spelling or remove it"),
+        ({"train": {"chek_every": 3}}, "train.chek_every: unknown key; correct its spelling or remove it"),
+        ({"train": {"check_every": 0}}, "train.check_every: value 0: input should be greater than 0"),
+        ({"train": {"precision": "fp16"}}, "train.precision: value 'fp16': input should be 'auto', 'float32' or 'bfloat16'"),
+        ({"train": {"held_out": 1.5}}, "train.held_out: value 1.5: input should be less than 1"),
+        ({"seed": "one"}, "seed: value 'one': input should be a valid integer"),
+        ({"datasets": ["street", "yard"]}, "datasets: 'yard' has no section dataset.yard; there are: street"),
+        ({"models": ["conv"]}, "models: 'conv' has no section model.conv; there are: frame_diff"),
+        ({"models": []}, "models: nothing to run; name at least one under models or flow_models"),
+        ({"flow_models": ["frame_diff"]}, "flow_models: 'frame_diff' needs no optical flow; list it under models"),
+        ({"model": {"frame_diff": None, "resnet": {}}}, "model.resnet: no such system; there are: convlstm_ae"),
+        ({"model": {"frame_diff": {"blok": 3}}}, "model.frame_diff.blok: unknown key; correct its spelling or remove it"),
+        (
+            {"model": {"frame_diff": None, "convlstm_ae": {"image_size": [100, 128]}}},
+            "model.convlstm_ae: image_size [100, 128]: sides must be multiples of 8, such as [96, 128]",
+        ),
+        (
+            {"model": {"frame_diff": None, "convlstm_ae": {"step": 5}}},
+            "model.convlstm_ae: step 5: score src belongs to the frame a window starts at; set step to 1",
+        ),
+        ({"dataset": {"street": {"format": "ucsd"}}}, "dataset.street.source: missing; add it"),
+        ({"dataset": {"street": {"format": "street", "noise": -1}}}, "dataset.street.noise: value -1"),
+        ({"dataset": {"street": {"format": "youtube"}}}, "dataset.street: value "),
+    ],
+    ids=str,
+)
+def test_a_fault_names_key_value_and_remedy(tmp_path, change, message):
+    assert fault(tmp_path, {**smallest(), **change}).startswith(message)
+
+
+def test_a_flow_system_under_models_is_refused(tmp_path):
+    values = {**smallest(), "models": ["flow_magnitude"], "model": {"flow_magnitude": None}}
+    assert fault(tmp_path, values) == "models: 'flow_magnitude' needs optical flow; list it under flow_models"
+
+
+def test_broken_yaml_and_an_empty_file_are_told_apart(tmp_path):
+    assert "not valid YAML" in fault(tmp_path, "datasets: [street\n")
+    assert "holds no sections" in fault(tmp_path, "")
+
+
+def test_a_missing_file_says_where_to_find_one(tmp_path):
+    with pytest.raises(VadError, match="copy a file of profiles/ here"):
+        load_params(tmp_path / "params.yaml")

@@ -1,0 +1,20 @@
+"""Size and colour of single pictures. Imports no torch: the processes that only decode footage start faster so."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def resize_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``[H, W, C]`` to ``[*size, C]``: area average when shrinking, bilinear when growing."""
+    if picture.shape[:2] == size:
+        return picture
+    shrinking = size[0] <= picture.shape[0] and size[1] <= picture.shape[1]
+    resized = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+    return resized.reshape(*size, picture.shape[2])
+
+
+def to_color(picture: np.ndarray, channels: int) -> np.ndarray:
+    """``[H, W, C]`` RGB to grey where the model wants one channel; the other way is refused by :class:`vadcore.footage.Footage`."""
+    return picture if picture.shape[2] == channels else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
