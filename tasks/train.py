@@ -84,7 +84,7 @@ def train_stage(stage: Stage) -> None:
             save_seconds=settings.save_seconds,
         )
         result = train(model, footage, held_out, run, checkpoint, watcher)
-        if result.resumed_from == result.iterations:
+        if result.found_finished:
             stage.say(f"this very training was finished before; to repeat it, delete {checkpoint.folder} first")
 
     out = paths.model(dataset, name)

@@ -146,7 +146,7 @@ class TestConvLSTM:
         assert model.decoder(torch.zeros(10, 64, 32, 32)).shape == (10, 1, 256, 256)
 
     def test_training_uses_the_four_published_strides(self):
-        assert create_model("convlstm_ae").phases()[0].windows.strides == (1, 2, 3, 4)
+        assert create_model("convlstm_ae").phases()[-1].windows.strides == (1, 2, 3, 4)
 
     def test_the_cell_is_that_of_its_equations(self):
         """Shi et al. 2015, one step at a time, written out."""
@@ -169,10 +169,21 @@ class TestConvLSTM:
         frames = torch.rand(2, 4, 1, 24, 32)
         with torch.no_grad():
             judged = model.judge(Batch(frames, torch.zeros(2), torch.zeros(2, 4)))
-            rebuilt = (model(frames * 2 - 1) + 1) / 2
+            rebuilt = model.uncentre(model(model.centre(frames)))
         expected = (rebuilt - frames).flatten(2).norm(dim=2).sum(1)
         torch.testing.assert_close(judged.measures["src"][:, 0], expected)
         assert judged.measures["src"][:, 1:].isnan().all()
+
+    def test_the_mean_image_of_the_training_frames_is_subtracted(self, footage):
+        model = build("convlstm_ae")
+        mean_phase = model.phases()[0]
+        batches = [batch_for(model, footage(model), mean_phase.windows, size) for size in (2, 2, 2)]
+        for batch in batches:
+            mean_phase.step(batch, lambda name, loss: None)
+        mean = torch.cat([batch.frames[:, 0] for batch in batches]).mean(0)
+        frames = torch.rand(1, 4, 1, 24, 32)
+        torch.testing.assert_close(model.centre(frames), frames - mean)
+        torch.testing.assert_close(model.uncentre(model.centre(frames)), frames)
 
     def test_impossible_sizes_are_refused_with_sizes_that_would_do(self):
         with pytest.raises(ValidationError, match=r"multiples of 8, such as \[96, 128\]"):

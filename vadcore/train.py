@@ -62,7 +62,8 @@ class Trained:
     iterations: int = 0
     seconds: float = 0.0
     windows: int = 0
-    resumed_from: int | None = None
+    resumed_from: int | None = None  # the iteration, in its phase, that this process went on from
+    found_finished: bool = False  # nothing was left to do
 
 
 class _Updates:
@@ -145,9 +146,12 @@ class _Run:
         self.best, self.pending_count = state["best"], state["pending_count"]
         self.pending = {key: value.to(self.footage.device) for key, value in state["pending"].items()}
         self.result = Trained(**state["result"])
-        self.result.resumed_from = self.result.iterations
+        self.result.resumed_from = self.iteration
+        self.result.found_finished = self.phase_number == len(self.phases)
+        if self.result.found_finished:
+            return
         set_random_state(state["random"])
-        self.watcher.say(f"resuming from {self.checkpoint.file} after {self.result.iterations} iterations")
+        self.watcher.say(f"resuming from {self.checkpoint.file} at iteration {self.iteration} of phase {self.phase_number + 1}")
 
     def save(self) -> None:
         """Write everything that the rest of the training depends on."""
@@ -203,8 +207,9 @@ class _Run:
                     self.pending[key] = self.pending[key] + value.detach() if key in self.pending else value.detach()
                 self.pending_count += 1
                 self.iteration += 1
-                self.result.iterations += 1
-                self.result.windows += phase.batch_size
+                if phase.optimizers:
+                    self.result.iterations += 1
+                    self.result.windows += phase.batch_size
                 at_check_point = self.iteration % settings.check_every == 0 or self.iteration == phase.iterations
                 if at_check_point or self.iteration % settings.log_every == 0:
                     self.log(phase, bar)
@@ -245,7 +250,7 @@ class _Run:
         with torch.no_grad():
             loss = self.held_out_loss(phase)
             if self.process.is_main_process:
-                self.draw()
+                self.draw(phase)
         self.model.train()
         set_random_state(before)
         row = {"held_out": loss}
@@ -265,7 +270,7 @@ class _Run:
                 total += float(phase.held_out(batch)) * len(group)
         return total / len(picks)
 
-    def draw(self) -> None:
+    def draw(self, phase: Phase) -> None:
         """Input above output of the same held-out windows, one picture a check point."""
         windows = self.model.windows
         picks = spread(self.held_out.lengths, windows, PICTURED)
@@ -274,7 +279,9 @@ class _Run:
             judged = self.model.judge(batch)
         if judged.shown is None:
             return
-        path = self.checkpoint.folder / "samples" / f"{self.result.iterations:06d}.png"
+        learning = sum(bool(other.optimizers) for other in self.phases)
+        name = f"{self.iteration:06d}.png" if learning == 1 else f"{phase.name}-{self.iteration:06d}.png"
+        path = self.checkpoint.folder / "samples" / name
         write_png(path, sample_picture(batch, judged, windows.judged))
         self.watcher.picture(path)
 

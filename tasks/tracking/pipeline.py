@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 from datetime import datetime
@@ -22,7 +23,7 @@ def pipeline_of_this_process() -> dict:
     """``{"key", "start"}`` of the pipeline: ``VAD_PIPELINE`` where it is set; else the ``dvc repro`` (or ``dvc exp``)
     that this process descends from; else this process, a stage started by hand, is a pipeline of its own."""
     if named := os.environ.get("VAD_PIPELINE"):
-        return {"key": named, "start": now_ms()}
+        return {"key": re.sub(r"[^\w ./:@+-]", "_", named), "start": now_ms()}  # no quotes: it is searched for
     process = psutil.Process()
     owner = next((parent for parent in process.parents() if _runs_dvc(parent)), process)
     created = owner.create_time()
@@ -60,7 +61,7 @@ def attach(client, uri: str, experiment_id: str, about: dict, folder: Path) -> s
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
         if run is None or run.info.lifecycle_stage == "deleted":
-            where = f"tags.`vad.pipeline` = '{_quoted(key)}' and tags.`vad.stage` = 'pipeline'"
+            where = f"tags.`vad.pipeline` = '{key}' and tags.`vad.stage` = 'pipeline'"
             run = next(iter(client.search_runs([experiment_id], where, max_results=1)), None)
         if run is None:
             run = _create(client, experiment_id, about)
@@ -104,10 +105,6 @@ def _create(client, experiment_id: str, about: dict):
 
 def _name(start: int, datasets: list[str]) -> str:
     return " ".join(["pipeline", f"{datetime.fromtimestamp(start / 1000):%Y-%m-%d %H:%M}", *datasets])
-
-
-def _quoted(text: str) -> str:
-    return text.replace("'", "''")
 
 
 def _forget_old(folder: Path) -> None:

@@ -227,14 +227,16 @@ def test_the_decoders_own_remarks_stay_silent(tmp_path):
         "try: list(read_video(sys.argv[1]))\nexcept VadError as error: print(error)"
     )
     root = Path(__file__).resolve().parents[2]
+    asked = {"OPENCV_FFMPEG_LOGLEVEL": "16", "OPENCV_LOG_LEVEL": "ERROR"}  # what the person sets comes first
     quiet = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
-    for extra, remarks in (({}, False), ({"OPENCV_FFMPEG_LOGLEVEL": "16"}, True)):  # the person's own wish comes first
+    for extra, remarks in (({}, False), (asked, True)):
         done = subprocess.run(
             [sys.executable, "-c", program, str(path)],
             capture_output=True, text=True, cwd=root, check=True, env=quiet | extra,
         )  # fmt: skip
         assert "not a readable video" in done.stdout
-        assert bool(done.stderr) == remarks
+        lines = (done.stdout + done.stderr).splitlines()  # OpenCV's build decides which of them FFmpeg writes to
+        assert (len(lines) > 1) == remarks
 
 
 def test_real_video_has_the_frames_of_the_footage_it_was_made_from():

@@ -1,0 +1,141 @@
+"""The process beside a stage: sends what the stage logs while it runs, and the rest when it has ended or was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import time
+from pathlib import Path
+
+from tasks.tracking.outbox import Spool, now_ms, spools
+from tasks.tracking.run import kept
+from tasks.tracking.send import Sender
+from tasks.tracking.server import why, without_secrets
+
+SEND_SECONDS = 2.0
+SAMPLE_SECONDS = 5.0
+RETRY_SECONDS = 30.0  # the longest pause between attempts at a server that does not answer
+LAST_ATTEMPTS = 2
+
+
+class Follower:
+    """Follows one stage, whose end (or death) closes the pipe ``ends``."""
+
+    def __init__(self, spool: Spool, ends: int):
+        self.spool, self.ends = spool, ends
+        self.sender = Sender(spool)
+        self.failure: Exception | None = None
+        self._system = None
+        self._samples = 0
+
+    def run(self) -> str:
+        """Return what to tell the person: nothing when all is well."""
+        started = sampled = time.monotonic()
+        attempt, pause = started, SEND_SECONDS
+        while not self.stage_is_over():
+            if self._system and time.monotonic() - sampled >= SAMPLE_SECONDS:
+                sampled = time.monotonic()
+                self.sample()
+            if time.monotonic() >= attempt:
+                if self.try_to_send():
+                    pause = SEND_SECONDS
+                    self.send_leftover()
+                else:
+                    pause = min(2 * pause, RETRY_SECONDS)
+                attempt = time.monotonic() + pause
+            self.wait(min(attempt, sampled + SAMPLE_SECONDS) - time.monotonic())
+        if not self.spool.ended():
+            self.spool.end_as_killed()
+        if self._system:
+            self.sample()
+        for attempt_number in range(LAST_ATTEMPTS):
+            if self.try_to_send():
+                break
+            if attempt_number + 1 < LAST_ATTEMPTS:
+                time.sleep(1)
+        return self.last_words()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but wake up when the stage ends."""
+        if self.ends is None:
+            time.sleep(max(0.0, min(seconds, 0.5)))
+        elif select.select([self.ends], [], [], max(0.0, seconds))[0] and not os.read(self.ends, 1):
+            self.ends = None  # closed; a stage that was killed may still take a moment to be gone
+
+    def stage_is_over(self) -> bool:
+        return self.spool.ended() or not self.spool.writer_lives()
+
+    def sample(self) -> None:
+        event = {"metrics": self._system.sample(), "step": self._samples, "time": now_ms()}
+        self._samples += 1
+        with (self.spool.folder / "system.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(event) + "\n")
+
+    def try_to_send(self) -> bool:
+        """Whether MLflow took what there was."""
+        try:
+            if self._system is None:
+                from tasks.tracking.system import SystemMetrics
+
+                self._system = SystemMetrics()
+            self.sender.send()
+        except Exception as error:
+            self.failure = error
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            return False
+        self.failure = None
+        return True
+
+    def send_leftover(self) -> None:
+        """Send one spool that a killed stage, or a server that was down, has left behind; this stage's own kind first."""
+        name = self.spool.about["name"]
+        for other in sorted(spools(self.spool.folder.parent), key=lambda spool: spool.about["name"] != name):
+            if other.key == self.spool.key or other.writer_lives():
+                continue
+            try:
+                send_finished(other)
+            except Exception as error:  # its own server may be down; it stays, and so does this stage
+                print(f"{other.key}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            else:
+                return
+
+    def last_words(self) -> str:
+        server, place = without_secrets(self.sender.uri), str(self.spool.folder)
+        if self.failure:
+            return f"MLflow at {server} did not answer ({why(self.failure)}); {kept(place)}"
+        return refusal(self.sender)
+
+
+def refusal(sender: Sender) -> str:
+    """What to tell the person about what MLflow would never take; nothing when it took all."""
+    if not sender.refused:
+        return ""
+    return f"MLflow at {without_secrets(sender.uri)} refused a part of {sender.spool.key}: {sender.refused[0]}"
+
+
+def send_finished(spool: Spool) -> Sender | None:
+    """Send the spool of a stage that no longer runs; None where another process is sending it or has sent it."""
+    with spool.claim() as mine:
+        if not mine:
+            return None
+        if not spool.ended():
+            spool.end_as_killed()
+        sender = Sender(spool)
+        sender.send()
+        return sender
+
+
+def follow(folder: Path) -> int:
+    """The whole life of the process: what it says to the stage goes to standard output, everything else to standard
+    error, which the stage has directed to ``sender.log``."""
+    to_stage = sys.stdout
+    sys.stdout = sys.stderr
+    spool = Spool(folder)
+    with spool.claim() as mine:
+        if mine:
+            said = Follower(spool, sys.stdin.fileno()).run()
+            if said:
+                print(said, file=to_stage, flush=True)
+    return 0

@@ -1,0 +1,221 @@
+"""What a stage logs with: every call appends a line to the run's spool, and nothing here waits for MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from tasks.tracking.digests import locked_digest, out_digest
+from tasks.tracking.facts import stage_tags
+from tasks.tracking.outbox import TRACKING, Spool, now_ms, this_process
+from tasks.tracking.pipeline import pipeline_of_this_process
+from tasks.tracking.server import wanted_uri, without_secrets
+
+LINK_BYTES = 16 << 20  # larger files are hard-linked into the spool: the project replaces files, never rewrites them
+PATIENCE_SECONDS = 120  # how long the end of a stage waits for the rest to be sent; then it goes on without the stage
+ROOT = Path(__file__).resolve().parents[2]  # where the package `tasks` is found
+
+
+def _name(text: str) -> str:
+    """``text`` in the characters that MLflow allows in names of params, metrics and tags."""
+    return re.sub(r"[^\w\-. :/]", "_", text)[:250]
+
+
+def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield _name(f"{prefix}{key}"), value
+
+
+class StageRun:
+    """A stage's run. Made by :func:`stage_run`; may be used from several threads."""
+
+    def __init__(self, spool: Spool):
+        self.key = spool.key
+        self._folder = spool.folder
+        self._log = (spool.folder / "events.jsonl").open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+        self._params: dict[str, str] = {}
+        self._files = 0
+
+    def _write(self, event: dict) -> None:
+        with self._lock:
+            self._log.write(json.dumps(event) + "\n")
+            self._log.flush()
+
+    def params(self, values: Mapping) -> None:
+        """Parameters, nested ones under dotted names. A param never changes in MLflow: a second value is a ValueError."""
+        fresh = {name: str(value)[:6000] for name, value in _flat(values)}
+        for name, value in fresh.items():
+            if self._params.get(name, value) != value:
+                raise ValueError(f"param {name} was logged as {self._params[name]!r}, now as {value!r}")
+        self._params.update(fresh)
+        self._write({"params": fresh})
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Numbers at a step (None: of the run as a whole, kept at step 0). NaN and infinities are allowed."""
+        numbers = {_name(name): float(value) for name, value in values.items()}
+        self._write({"metrics": numbers, "step": step or 0, "time": now_ms()})
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Text to search runs by."""
+        self._write({"tags": {_name(name): str(value)[:8000] for name, value in values.items()}})
+
+    def picture(self, path: Path | str, folder: str = "pictures") -> None:
+        """A picture, as it is now, to appear under ``folder`` among the run's artifacts."""
+        self.artifact(path, folder)
+
+    def artifact(self, path: Path | str, folder: str = "") -> None:
+        """A file or folder, as it is now, to appear under ``folder`` among the run's artifacts."""
+        self._write({"artifact": self._keep(Path(path)), "folder": folder})
+
+    def dataset(self, name: str, digest: str, source: str, context: str) -> None:
+        """An input of the run. ``digest`` is what vadcore calls the data; ``source`` the path it lies at, whose digest in
+        dvc.lock is logged as the data set's (``digest`` itself where dvc.lock knows no such out)."""
+        values = {"name": name, "digest": digest, "source": str(source), "context": context}
+        self._write({"dataset": {**values, "dvc": locked_digest(str(source))}})
+
+    def made(self, path: Path | str) -> None:
+        """An out that the stage has made, by path and by DVC's digest of it: ``python -m tasks.tracking whence`` finds
+        the run by either, and so by what dvc.lock of any commit says."""
+        shown = Path(os.path.relpath(path)).as_posix()
+        digest = out_digest(path)
+        self.tags({f"vad.made.{shown}": digest, f"vad.digest.{digest}": shown})
+
+    def model(self, folder: Path | str) -> None:
+        """The trained model in ``folder`` (as ``vadcore.models.save_model`` wrote it), to be loaded and served by MLflow:
+        uint8 windows ``[B, T, H, W, C]`` in, float32 scores ``[B, J]`` out (see :mod:`tasks.tracking.vad_pyfunc`)."""
+        from vadcore.models import load_model
+
+        folder = Path(folder)
+        model = load_model(folder)
+        config, windows = model.config, model.windows
+        height, width = config.image_size or (-1, -1)
+        inputs = [{"name": "frames", "dtype": "uint8", "shape": [-1, windows.length, height, width, config.channels]}]
+        if config.needs_flow:
+            shape = [-1, windows.length - 1, 2, height, width]
+            inputs.append({"name": "flow", "dtype": "float32", "shape": shape})
+        outputs = {"dtype": "float32", "shape": [-1, len(windows.judged)]}
+        files = [self._keep(folder / name) for name in ("weights.safetensors", "config.yaml")]
+        self._write({"model": {"files": files, "inputs": inputs, "outputs": outputs, "time": now_ms()}})
+
+    def _keep(self, path: Path) -> str:
+        """Copy ``path`` into the spool; its name there, relative to the spool."""
+        if not path.name:
+            path = path.resolve()
+        with self._lock:
+            self._files += 1
+            kept = self._folder / "files" / str(self._files) / path.name
+        kept.parent.mkdir()
+        if path.is_dir():
+            shutil.copytree(path, kept, copy_function=_copy)
+        else:
+            _copy(path, kept)
+        return kept.relative_to(self._folder).as_posix()
+
+    def end(self, status: str, error: BaseException | None = None) -> None:
+        """Called by :func:`stage_run`. status: FINISHED, FAILED or KILLED."""
+        if error is not None:
+            text = str(error)
+            self.tags({"vad.error": f"{type(error).__name__}: {text}" if text else type(error).__name__})
+        self._write({"end": status, "time": now_ms()})
+        self._log.close()
+
+
+def _copy(source: str | Path, target: str | Path) -> None:
+    if os.path.getsize(source) >= LINK_BYTES:
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # another file system, or one without links
+            pass
+    shutil.copy(source, target)
+
+
+@contextmanager
+def stage_run(
+    stage: str, dataset: str = "", model: str = "", params: Mapping | None = None, experiment: str = "vad"
+) -> Iterator[StageRun]:
+    """The run of a stage, named ``<stage> <dataset> <model>``, child of its pipeline's run.
+
+    When the block ends the run is FINISHED; an exception makes it FAILED, KeyboardInterrupt KILLED, and is raised on.
+    Whether MLflow answers decides nothing but a printed line.
+    """
+    pipeline = pipeline_of_this_process()
+    words = [word for word in (stage, dataset, model) if word]
+    about = {
+        "name": " ".join(words),
+        "experiment": experiment,
+        "uri": without_secrets(wanted_uri()),
+        "tags": stage_tags(stage, dataset, model, pipeline["key"]),
+        "start": now_ms(),
+        "pipeline": pipeline,
+        "process": this_process(),
+    }
+    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
+    key = re.sub(r"[^\w.-]", "_", "-".join([moment, *words, uuid.uuid4().hex[:6]]))
+    spool = Spool.create(TRACKING.resolve() / "outbox", key, about)
+    run = StageRun(spool)
+    sender = _start_sender(spool.folder)
+    try:
+        if params:
+            run.params(params)
+        yield run
+    except BaseException as error:
+        if isinstance(error, SystemExit) and not error.code:
+            run.end("FINISHED")
+        else:
+            run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", error)
+        raise
+    else:
+        run.end("FINISHED")
+    finally:
+        _last_words(sender, spool.folder)
+
+
+def _start_sender(folder: Path) -> subprocess.Popen:
+    """A process in a session of its own, so that neither Ctrl-C nor the stage's violent end takes it along."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with (folder / "sender.log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tasks.tracking", "follow", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+
+
+def _last_words(sender: subprocess.Popen, folder: Path) -> None:
+    """Let the sender finish, and print what the person has to know: nothing, when all was sent."""
+    place = os.path.relpath(folder)
+    try:
+        said, _ = sender.communicate(timeout=PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"MLflow is slow; {place} is still being sent in the background", flush=True)
+        return
+    if said.strip():
+        print(said.strip().replace(str(folder), place), flush=True)
+    elif sender.returncode:
+        log = (folder / "sender.log").read_text(encoding="utf-8").strip().splitlines()
+        reason = log[-1] if log else f"exit code {sender.returncode}"
+        print(f"sending to MLflow broke off ({reason}); {kept(place)}", flush=True)
+
+
+def kept(place: str) -> str:
+    """What to tell the person about a spool that stays."""
+    return f"kept in {place}; send later with: python -m tasks.tracking send"

@@ -1,0 +1,47 @@
+"""Loads a logged model for ``mlflow.pyfunc``. Travels with the model, next to a copy of vadcore, and needs nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from vadcore.device import choose_device
+from vadcore.models import Batch, Model, load_model
+
+FRAMES_AT_ONCE = {"cpu": 80, "cuda": 640}  # frames in a batch of windows
+
+
+class VadModel:
+    """Windows of footage in, scores out; higher means more anomalous."""
+
+    def __init__(self, model: Model, device: torch.device):
+        self.model, self.device = model.to(device), device
+
+    def predict(self, model_input: np.ndarray | dict[str, np.ndarray], params: dict | None = None) -> np.ndarray:
+        """Score windows.
+
+        model_input: uint8 ``[B, T, H, W, C]``, or ``{"frames": that, "flow": float32 [B, T-1, 2, H, W] in pixels}`` for
+        a system that needs flow. Returns the system's score, float32 ``[B, J]``, for the ``J`` frames of each window
+        that it judges. The systems take no ``params``.
+        """
+        inputs = model_input if isinstance(model_input, dict) else {"frames": model_input}
+        length = self.model.windows.length
+        size = max(1, FRAMES_AT_ONCE[self.device.type] // length)
+        count = len(inputs["frames"])
+        parts = [np.empty((0, len(self.model.windows.judged)), np.float32)]
+        with torch.inference_mode():
+            for first in range(0, count, size):
+                part = {name: torch.from_numpy(values[first : first + size]) for name, values in inputs.items()}
+                frames = part["frames"].to(self.device).permute(0, 1, 4, 2, 3).float() / 255  # [b, T, C, H, W]
+                b = len(frames)
+                flow = part["flow"].to(self.device) if "flow" in part else None
+                clip = torch.arange(first, first + b)  # each window is taken for a clip of its own
+                batch = Batch(frames, clip, torch.arange(length).expand(b, length), flow)
+                scores = self.model.judge(batch).measures[self.model.score]  # [b, J]
+                parts.append(scores.float().cpu().numpy())
+        return np.concatenate(parts)
+
+
+def _load_pyfunc(path: str) -> VadModel:
+    """Called by MLflow with the folder that ``vadcore.models.save_model`` wrote."""
+    return VadModel(load_model(path), choose_device("auto"))

@@ -1,0 +1,91 @@
+"""A small project in a folder of its own, for tests that run stages as the processes that they are."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PARAMS = {
+    "profile": "test",
+    "seed": 3,
+    "datasets": ["street"],
+    "models": ["frame_diff", "convlstm_ae"],
+    "flow_models": ["flow_magnitude"],
+    "machine": {"workers": 1},
+    "train": {"held_out": 0.3, "check_every": 20, "held_out_windows": 4, "save_seconds": 0.2},
+    "calibrate": {"false_alarms_per_hour": 200},
+    "score": {"worst": 2},
+    "dataset": {
+        "street": {
+            "format": "street",
+            "height": 48,
+            "width": 64,
+            "train_clips": 3,
+            "train_frames": 30,
+            "test_clips": 2,
+            "test_frames": 60,
+        }
+    },
+    "model": {
+        "frame_diff": {},
+        "flow_magnitude": {},
+        "convlstm_ae": {
+            "image_size": [24, 32],
+            "frames": 4,
+            "conv": [8, 8],
+            "lstm": [8],
+            "batch_size": 4,
+            "iterations": 40,
+            "learning_rate": 0.001,
+        },
+    },
+}
+
+
+class Project:
+    """A folder with the project's code and a params.yaml of its own."""
+
+    def __init__(self, folder: Path, params: dict = PARAMS):
+        self.folder = folder
+        for name in ("tasks", "vadcore"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "dvc.yaml", folder)
+        self.write(params)
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "VAD_", "DVC_"))},
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(folder),
+            "OMP_NUM_THREADS": "1",  # same sums in the same order, however many tests run beside this one
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        }
+
+    def write(self, params: dict) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def start(self, *words: str) -> subprocess.Popen:
+        """Start a command in the project, in a process group of its own."""
+        return subprocess.Popen(
+            words,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """Run a command to its end; its output. Fails when it does not exit with ``code``."""
+        process = self.start(*words)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == code, f"{' '.join(words)} exited with {process.returncode}:\n{output}"
+        return output
+
+    def stage(self, *words: str, code: int = 0) -> str:
+        """``python -m tasks.<stage> ...``."""
+        return self.run(sys.executable, "-m", f"tasks.{words[0]}", *words[1:], code=code)

@@ -1,0 +1,193 @@
+"""The stages as processes: killed at any moment, the same command goes on, to the same result."""
+
+import copy
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from project import PARAMS, Project
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("stages")]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file below ``folder`` with the digest of its bytes."""
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Project:
+    """A project whose footage is prepared and whose every stage has run undisturbed."""
+    project = Project(tmp_path_factory.mktemp("undisturbed"))
+    params = copy.deepcopy(PARAMS)
+    params["model"]["convlstm_ae"]["iterations"] = 120
+    project.write(params)
+    for stage in ("prepare street", "extract street", "train street convlstm_ae", "score street convlstm_ae"):
+        project.stage(*stage.split())
+    return project
+
+
+def copy_of(made: Project, folder: Path, *outs: str) -> Project:
+    """A project with the same params and these outs of the undisturbed one."""
+    project = Project(folder)
+    shutil.copy(made.folder / "params.yaml", folder)
+    for out in outs:
+        shutil.copytree(made.folder / out, folder / out)
+    return project
+
+
+def kill_once(project: Project, begun: Path, *words: str) -> None:
+    """Start a stage and kill -9 its whole process group at a random moment after ``begun`` matches a file."""
+    delay = random.SystemRandom().uniform(0, 0.4)
+    process = project.start(sys.executable, "-m", f"tasks.{words[0]}", *words[1:])
+    deadline = time.monotonic() + 120
+    while not list(begun.parent.glob(begun.name)):
+        assert process.poll() is None, f"ended before it began:\n{process.stdout.read()}"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    print(f"killed {delay:.3f} s after {begun.name} appeared; exit {process.returncode}")
+
+
+def test_extract_killed_and_run_again_gives_the_same_store(made, tmp_path):
+    project = copy_of(made, tmp_path, "data/raw")
+    frames = project.folder / "data/street/frames.zarr"
+    kill_once(project, frames / "train" / "*", "extract", "street")
+    project.stage("extract", "street")
+    assert contents(project.folder / "data/street") == contents(made.folder / "data/street")
+
+
+def test_extract_leaves_complete_clips_alone(made, tmp_path):
+    project = copy_of(made, tmp_path, "data")
+    before = {file: file.stat().st_mtime_ns for file in (project.folder / "data/street/frames.zarr").rglob("c/*/*/*/*")}
+    assert before
+    output = project.stage("extract", "street")
+    assert "(0 decoded now" in output
+    assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+def test_train_killed_and_run_again_gives_the_same_weights(made, tmp_path):
+    project = copy_of(made, tmp_path, "data")
+    kill_once(project, project.folder / "checkpoints/street/convlstm_ae/train-*/state.pt", "train", "street", "convlstm_ae")
+    shutil.rmtree(project.folder / "models", ignore_errors=True)  # as DVC does with the outs before a stage starts
+    output = project.stage("train", "street", "convlstm_ae")
+    assert "resuming from checkpoints/street/convlstm_ae" in output
+    ours, theirs = (contents(p.folder / "models/street/convlstm_ae") for p in (project, made))
+    assert {name: digest for name, digest in ours.items() if name != "metrics.json"} == {
+        name: digest for name, digest in theirs.items() if name != "metrics.json"
+    }
+    timeless = ("iterations", "best_iteration", "held_out_loss", "parameters", "seed")
+    ours, theirs = (json.loads((p.folder / "models/street/convlstm_ae/metrics.json").read_text()) for p in (project, made))
+    assert {key: ours[key] for key in timeless} == {key: theirs[key] for key in timeless}
+
+
+def test_score_killed_and_run_again_gives_the_same_scores(made, tmp_path):
+    project = copy_of(made, tmp_path, "data", "models")
+    kill_once(project, project.folder / "checkpoints/street/convlstm_ae/score-*/*.npz", "score", "street", "convlstm_ae")
+    shutil.rmtree(project.folder / "scores", ignore_errors=True)
+    project.stage("score", "street", "convlstm_ae")
+    ours, theirs = (p.folder / "scores/street/convlstm_ae" for p in (project, made))
+    pd.testing.assert_frame_equal(pd.read_parquet(ours / "frames.parquet"), pd.read_parquet(theirs / "frames.parquet"))
+    for name in ("events.csv", "calibration.json", "roc.csv"):
+        assert (ours / name).read_text() == (theirs / name).read_text()
+    assert contents(ours / "worst") == contents(theirs / "worst")
+
+
+def test_another_false_alarm_rate_scores_anew_without_judging_a_frame_again(made, tmp_path):
+    project = copy_of(made, tmp_path, "data", "models", "checkpoints", "scores")
+    parts = contents(project.folder / "checkpoints")
+    params = copy.deepcopy(PARAMS)
+    params["model"]["convlstm_ae"]["iterations"] = 120
+    params["calibrate"]["false_alarms_per_hour"] = 2000
+    project.write(params)
+    before = json.loads((project.folder / "scores/street/convlstm_ae/metrics.json").read_text())
+    project.stage("score", "street", "convlstm_ae")
+    after = json.loads((project.folder / "scores/street/convlstm_ae/metrics.json").read_text())
+    assert contents(project.folder / "checkpoints") == parts
+    assert after["threshold"] < before["threshold"]
+    assert after["auc_micro"] == before["auc_micro"]
+
+
+class TestWhatAPersonReadsWhenSomethingIsWrong:
+    """One line that names the file or key and the remedy; exit code 1; no traceback; nothing half-written."""
+
+    @pytest.fixture
+    def project(self, tmp_path):
+        return Project(tmp_path)
+
+    def read(self, project: Project, *words: str) -> str:
+        output = project.stage(*words, code=1)
+        assert "Traceback" not in output
+        return output.strip().splitlines()[-1]
+
+    def test_a_wrong_key(self, project):
+        project.write({**PARAMS, "train": {"batchsize": 4}})
+        line = self.read(project, "train", "street", "frame_diff")
+        assert line == "error: params.yaml: train.batchsize: unknown key; correct its spelling or remove it"
+
+    def test_a_data_set_that_is_not_in_params(self, project):
+        line = self.read(project, "prepare", "yard")
+        assert line == "error: params.yaml: no section dataset.yard; there are: street"
+
+    def test_a_stage_before_its_turn(self, project):
+        assert "data/raw/street: no footage here; run the prepare stage first" in self.read(project, "extract", "street")
+        assert "run the extract stage first" in self.read(project, "train", "street", "frame_diff")
+        assert "run the extract stage first" in self.read(project, "score", "street", "frame_diff")
+
+    def test_a_device_that_is_not_there(self, made, tmp_path):
+        project = copy_of(made, tmp_path / "p", "data")
+        project.write({**PARAMS, "machine": {"device": "cuda:7"}})
+        line = self.read(project, "train", "street", "frame_diff")
+        assert line.startswith("error: machine.device: 'cuda:7', but torch sees ")
+
+    def test_a_truncated_video_stops_extraction_or_is_left_out_and_listed(self, made, tmp_path):
+        project = copy_of(made, tmp_path / "p", "data/raw")
+        video = sorted((project.folder / "data/raw/street/test").glob("01.*"))[0]
+        video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+        line = self.read(project, "extract", "street")
+        assert str(video.name) in line
+        assert "extract.on_error to skip" in line
+        assert not (project.folder / "data/street/frames.zarr/test/01").exists()
+        params = yaml_of(project)
+        project.write({**params, "extract": {"on_error": "skip"}})
+        output = project.stage("extract", "street")
+        assert "left out: " in output
+        facts = json.loads((project.folder / "data/street/facts.json").read_text())
+        assert [entry["clip"] for entry in facts["left_out"]] == ["test/01"]
+        assert facts["test_clips"] == 1
+
+    def test_a_full_disk(self, made, tmp_path):
+        """A real full file system would need root: the stage's own code runs, only open() refuses."""
+        project = copy_of(made, tmp_path / "p", "data")
+        (project.folder / "sitecustomize.py").write_text(
+            "import errno, os, pathlib\n"
+            "real = os.replace\n"
+            "def full(source, target, **more):\n"
+            "    if 'checkpoints' in str(target):\n"
+            "        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))\n"
+            "    return real(source, target, **more)\n"
+            "os.replace = full\n"
+        )
+        line = self.read(project, "train", "street", "convlstm_ae")
+        assert line.startswith("error: checkpoints/street/convlstm_ae/")
+        assert line.endswith("state.pt: no space left; free some and run the same command again")
+
+
+def yaml_of(project: Project) -> dict:
+    import yaml
+
+    return yaml.safe_load((project.folder / "params.yaml").read_text())

@@ -1,0 +1,131 @@
+"""From scores over time to events, and from events to detection delay and false alarms per hour."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import gaussian_filter1d
+
+Fps = float | Mapping[str, float]  # one rate for all clips, or one a clip
+SECONDS_AN_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """An alarm: frames ``start_frame`` to ``end_frame``, both inclusive; the peak is the first of its highest frames."""
+
+    start_frame: int
+    end_frame: int
+    peak_frame: int
+    peak_score: float
+
+
+def fps_of(fps: Fps, clip: str) -> float:
+    """Frames a second of ``clip``."""
+    return float(fps[clip] if isinstance(fps, Mapping) else fps)
+
+
+def event_frames(fps: float, merge_seconds: float, min_seconds: float) -> tuple[int, int]:
+    """(most frames below the threshold that two alarms are merged across, fewest frames of an event).
+
+    The first is the whole frames in ``merge_seconds``, the second the frames that last at least ``min_seconds``. The
+    margin keeps 0.29 s at 100 fps at 29 frames, where floating point says 28.999...
+    """
+    return math.floor(merge_seconds * fps + 1e-9), max(1, math.ceil(min_seconds * fps - 1e-9))
+
+
+def runs(flags: np.ndarray) -> np.ndarray:
+    """First and last (inclusive) index of every run of true values of ``flags`` bool ``[T]``: int64 ``[runs, 2]``."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
+    return edges.reshape(-1, 2) - np.array([0, 1])
+
+
+def find_events(
+    scores: np.ndarray, threshold: float, fps: float, merge_seconds: float = 0.0, min_seconds: float = 0.0
+) -> list[Event]:
+    """The events of one clip, in order.
+
+    A frame alarms when its score reaches (>=) the threshold. Alarms with at most ``merge_seconds`` of judged footage
+    between them are one event; an event shorter than ``min_seconds``, after merging, is none. A frame without a score
+    is never part of an event and ends the event before it. scores: ``[T]``, NaN = not judged.
+    """
+    scores = np.asarray(scores, np.float64)
+    gap, shortest = event_frames(fps, merge_seconds, min_seconds)
+    unjudged = np.concatenate(([0], np.cumsum(np.isnan(scores))))  # [T + 1], unjudged frames before each frame
+    alarms = runs(scores >= threshold)
+    starts, ends = alarms[:, 0], alarms[:, 1]
+    apart = (starts[1:] - ends[:-1] - 1 > gap) | (unjudged[starts[1:]] > unjudged[ends[:-1]])
+    starts, ends = starts[np.concatenate(([True], apart))[: len(starts)]], ends[np.append(apart, True)[: len(ends)]]
+    events = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        if end - start + 1 >= shortest:
+            peak = start + int(np.argmax(scores[start : end + 1]))
+            events.append(Event(start, end, peak, float(scores[peak])))
+    return events
+
+
+def detection_metrics(
+    table: pd.DataFrame, threshold: float, fps: Fps, merge_seconds: float = 0.0, min_seconds: float = 0.0
+) -> dict[str, int | float | None]:
+    """What a person who watches the alarms gets. ``table``: clip, frame, label (0, 1, NaN), score (NaN = not judged).
+
+    ``events_true``: runs of abnormal frames of which at least one was judged. ``detected``: those that share a frame
+    with an event. ``detection_delay_seconds``: from a run's first frame to the first of its frames that lies in an
+    event, 0 when the alarm was already on; mean over the detected. ``false_alarms``: events with a normal frame and no
+    abnormal one; an event on unlabelled frames alone is neither. ``normal_hours``: judged frames labelled normal. A
+    figure that is undefined is None.
+    """
+    true = detected = found = false = 0
+    delays, normal_seconds = [], 0.0
+    for clip, rows in table.groupby("clip", sort=True):
+        rate = fps_of(fps, clip)
+        scores, labels = np.full((2, int(rows["frame"].max()) + 1), np.nan)
+        scores[rows["frame"]], labels[rows["frame"]] = rows["score"], rows["label"]
+        events = find_events(scores, threshold, rate, merge_seconds, min_seconds)
+        normal_seconds += float(np.sum((labels == 0) & ~np.isnan(scores)) / rate)
+        found += len(events)
+        for event in events:
+            within = labels[event.start_frame : event.end_frame + 1]
+            false += bool(np.any(within == 0) and not np.any(within == 1))
+        alarmed = np.zeros(len(scores), bool)
+        for event in events:
+            alarmed[event.start_frame : event.end_frame + 1] = True
+        for start, end in runs(labels == 1):
+            if np.isnan(scores[start : end + 1]).all():
+                continue
+            true += 1
+            hits = np.flatnonzero(alarmed[start : end + 1])
+            if len(hits):
+                detected += 1
+                delays.append(hits[0] / rate)
+    hours = normal_seconds / SECONDS_AN_HOUR
+    return {
+        "events_true": true,
+        "events_found": found,
+        "detected": detected,
+        "detection_rate": detected / true if true else None,
+        "detection_delay_seconds": float(np.mean(delays)) if delays else None,
+        "false_alarms": false,
+        "false_alarms_per_hour": false / hours if hours else None,
+        "normal_hours": hours,
+    }
+
+
+def smooth(scores: np.ndarray, sigma_frames: float) -> np.ndarray:
+    """Gaussian smoothing along time within one clip; a frame without a score keeps none and lends none.
+
+    Normalised convolution: (g * s) / (g * 1) over the judged frames, so that clip ends and gaps do not pull scores down.
+    The kernel ends at 4 sigma on both sides: a smoothed score knows 4 sigma frames of its future. scores: ``[T]``;
+    sigma 0 gives an unchanged copy.
+    """
+    scores = np.array(scores, np.float64)
+    if sigma_frames == 0:
+        return scores
+    judged = ~np.isnan(scores)
+    total = gaussian_filter1d(np.where(judged, scores, 0.0), sigma_frames, mode="constant")
+    weight = gaussian_filter1d(judged.astype(np.float64), sigma_frames, mode="constant")
+    return np.divide(total, weight, out=np.full_like(scores, np.nan), where=judged)
