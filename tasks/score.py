@@ -5,7 +5,6 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +14,8 @@ from tasks import paths
 from tasks.stage import Stage, stage_main
 from vadcore.calibrate import Calibration, calibrate
 from vadcore.checkpoint import CheckpointFolder
-from vadcore.device import choose_device, choose_precision
 from vadcore.config import Params
+from vadcore.device import choose_device, choose_precision
 from vadcore.evaluate import event_table, result_row, score_table
 from vadcore.events import smooth
 from vadcore.files import complete, digest_of, sha256_files, write_json, write_text
@@ -27,7 +26,6 @@ from vadcore.render import beside, write_png
 from vadcore.score import Measured, measure
 from vadcore.store import ClipId, ClipStore
 from vadcore.windows import Segment
-
 
 SCORING_CODE = ("score.py", "windows.py", "footage.py", "device.py", "models/base.py")
 
@@ -102,9 +100,7 @@ def _calibrate(held_out: pd.DataFrame, measure_name: str, params: Params) -> Cal
     }
     settings = params.calibrate
     fps = {clip: float(rows["fps"].iloc[0]) for clip, rows in held_out.groupby("clip", sort=True)}
-    return calibrate(
-        scores, fps, settings.false_alarms_per_hour, settings.merge_seconds, settings.min_seconds
-    )
+    return calibrate(scores, fps, settings.false_alarms_per_hour, settings.merge_seconds, settings.min_seconds)
 
 
 def _write(out: Path, row: dict, table, events, calibration: Calibration, maps: dict[str, np.ndarray]) -> None:
@@ -164,7 +160,9 @@ def _draw_worst(folder: Path, worst: list[dict], maps, frames: ClipStore, truth,
 
 
 def _log(stage: Stage, out: Path, row: dict) -> None:
-    numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    numbers = {
+        key: value for key, value in row.items() if isinstance(value, int | float) and not isinstance(value, bool)
+    }
     stage.run.metrics(numbers)
     for file in ("metrics.json", "roc.csv", "events.csv", "calibration.json"):
         stage.run.artifact(out / file)

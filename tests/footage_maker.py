@@ -7,7 +7,9 @@ import numpy as np
 from vadcore.store import ClipId, ClipStore, flow_to_fixed, intervals
 
 
-def pictures(frames: int, size: tuple[int, int] = (24, 32), channels: int = 1, seed: int = 0, speed: int = 1) -> np.ndarray:
+def pictures(
+    frames: int, size: tuple[int, int] = (24, 32), channels: int = 1, seed: int = 0, speed: int = 1
+) -> np.ndarray:
     """uint8 ``[T, H, W, C]``."""
     rng = np.random.default_rng(seed)
     clip = np.repeat(rng.integers(60, 120, (1, *size, channels), dtype=np.uint8), frames, axis=0)

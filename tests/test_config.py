@@ -39,7 +39,9 @@ def test_the_smallest_file_is_enough(tmp_path):
     assert params.model["frame_diff"].block == 16
 
 
-@pytest.mark.parametrize("file", [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))], ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "file", [ROOT / "params.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))], ids=lambda f: f.name
+)
 def test_every_profile_is_valid(file):
     load_params(file)
 
@@ -54,7 +56,10 @@ def test_the_default_params_are_the_demo_profile():
         ({"trian": {}}, "trian: unknown key; correct its spelling or remove it"),
         ({"train": {"chek_every": 3}}, "train.chek_every: unknown key; correct its spelling or remove it"),
         ({"train": {"check_every": 0}}, "train.check_every: value 0: input should be greater than 0"),
-        ({"train": {"precision": "fp16"}}, "train.precision: value 'fp16': input should be 'auto', 'float32' or 'bfloat16'"),
+        (
+            {"train": {"precision": "fp16"}},
+            "train.precision: value 'fp16': input should be 'auto', 'float32' or 'bfloat16'",
+        ),
         ({"train": {"held_out": 1.5}}, "train.held_out: value 1.5: input should be less than 1"),
         ({"seed": "one"}, "seed: value 'one': input should be a valid integer"),
         ({"datasets": ["street", "yard"]}, "datasets: 'yard' has no section dataset.yard; there are: street"),
@@ -62,7 +67,10 @@ def test_the_default_params_are_the_demo_profile():
         ({"models": []}, "models: nothing to run; name at least one under models or flow_models"),
         ({"flow_models": ["frame_diff"]}, "flow_models: 'frame_diff' needs no optical flow; list it under models"),
         ({"model": {"frame_diff": None, "resnet": {}}}, "model.resnet: no such system; there are: convlstm_ae"),
-        ({"model": {"frame_diff": {"blok": 3}}}, "model.frame_diff.blok: unknown key; correct its spelling or remove it"),
+        (
+            {"model": {"frame_diff": {"blok": 3}}},
+            "model.frame_diff.blok: unknown key; correct its spelling or remove it",
+        ),
         (
             {"model": {"frame_diff": None, "convlstm_ae": {"image_size": [100, 128]}}},
             "model.convlstm_ae: image_size [100, 128]: sides must be multiples of 8, such as [96, 128]",

@@ -80,7 +80,9 @@ def test_test_footage_without_labels_has_none(clip, urls):
     assert ClipStore(urls[0], "frames").labels(NAME) is None
 
 
-@pytest.mark.parametrize(("rate", "kept"), [(12.5, range(0, 90, 2)), (5.0, range(0, 90, 5)), (25.0, range(90)), (99, range(90))])
+@pytest.mark.parametrize(
+    ("rate", "kept"), [(12.5, range(0, 90, 2)), (5.0, range(0, 90, 5)), (25.0, range(90)), (99, range(90))]
+)
 def test_a_lower_rate_keeps_every_so_manieth_frame_with_its_label(clip, urls, rate, kept):
     extract_clip(clip(), Footage(fps=rate, color="rgb"), *urls)
     store = ClipStore(urls[0], "frames")

@@ -81,7 +81,9 @@ def test_every_phase_moves_its_parameters_and_overfits_one_batch(name, device, f
         phase.begin()
         batch = batch_for(model, source, phase.windows)
         update = _Updates(phase, processes=1)
-        owned = [p for optimizer in phase.optimizers.values() for group in optimizer.param_groups for p in group["params"]]
+        owned = [
+            p for optimizer in phase.optimizers.values() for group in optimizer.param_groups for p in group["params"]
+        ]
         before = [p.detach().clone() for p in owned]
         first = float(phase.step(batch, update)["loss"])
         for parameter, old in zip(owned, before, strict=True):

@@ -82,7 +82,9 @@ def test_extract_leaves_complete_clips_alone(made, tmp_path):
 
 def test_train_killed_and_run_again_gives_the_same_weights(made, tmp_path):
     project = copy_of(made, tmp_path, "data")
-    kill_once(project, project.folder / "checkpoints/street/convlstm_ae/train-*/state.pt", "train", "street", "convlstm_ae")
+    kill_once(
+        project, project.folder / "checkpoints/street/convlstm_ae/train-*/state.pt", "train", "street", "convlstm_ae"
+    )
     shutil.rmtree(project.folder / "models", ignore_errors=True)  # as DVC does with the outs before a stage starts
     output = project.stage("train", "street", "convlstm_ae")
     assert "resuming from checkpoints/street/convlstm_ae" in output
@@ -91,13 +93,17 @@ def test_train_killed_and_run_again_gives_the_same_weights(made, tmp_path):
         name: digest for name, digest in theirs.items() if name != "metrics.json"
     }
     timeless = ("iterations", "best_iteration", "held_out_loss", "parameters", "seed")
-    ours, theirs = (json.loads((p.folder / "models/street/convlstm_ae/metrics.json").read_text()) for p in (project, made))
+    ours, theirs = (
+        json.loads((p.folder / "models/street/convlstm_ae/metrics.json").read_text()) for p in (project, made)
+    )
     assert {key: ours[key] for key in timeless} == {key: theirs[key] for key in timeless}
 
 
 def test_score_killed_and_run_again_gives_the_same_scores(made, tmp_path):
     project = copy_of(made, tmp_path, "data", "models")
-    kill_once(project, project.folder / "checkpoints/street/convlstm_ae/score-*/*.npz", "score", "street", "convlstm_ae")
+    kill_once(
+        project, project.folder / "checkpoints/street/convlstm_ae/score-*/*.npz", "score", "street", "convlstm_ae"
+    )
     shutil.rmtree(project.folder / "scores", ignore_errors=True)
     project.stage("score", "street", "convlstm_ae")
     ours, theirs = (p.folder / "scores/street/convlstm_ae" for p in (project, made))
@@ -144,7 +150,9 @@ class TestWhatAPersonReadsWhenSomethingIsWrong:
         assert line == "error: params.yaml: no section dataset.yard; there are: street"
 
     def test_a_stage_before_its_turn(self, project):
-        assert "data/raw/street: no footage here; run the prepare stage first" in self.read(project, "extract", "street")
+        assert "data/raw/street: no footage here; run the prepare stage first" in self.read(
+            project, "extract", "street"
+        )
         assert "run the extract stage first" in self.read(project, "train", "street", "frame_diff")
         assert "run the extract stage first" in self.read(project, "score", "street", "frame_diff")
 
@@ -175,12 +183,12 @@ class TestWhatAPersonReadsWhenSomethingIsWrong:
         project = copy_of(made, tmp_path / "p", "data")
         (project.folder / "sitecustomize.py").write_text(
             "import errno, os, pathlib\n"
-            "real = os.replace\n"
-            "def full(source, target, **more):\n"
+            "real = pathlib.Path.replace\n"
+            "def full(source, target):\n"
             "    if 'checkpoints' in str(target):\n"
             "        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))\n"
-            "    return real(source, target, **more)\n"
-            "os.replace = full\n"
+            "    return real(source, target)\n"
+            "pathlib.Path.replace = full\n"
         )
         line = self.read(project, "train", "street", "convlstm_ae")
         assert line.startswith("error: checkpoints/street/convlstm_ae/")

@@ -1,5 +1,7 @@
 """A store gives back what was put in; a clip is complete or absent."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from footage_maker import make_store, pictures
@@ -28,7 +30,9 @@ CLIP = ClipId("test", "01")
     start=st.integers(0, 60),
     seed=st.integers(0, 1000),
 )
-def test_frames_come_back_exactly_however_they_were_appended(tmp_path_factory, lengths, height, width, channels, start, seed):
+def test_frames_come_back_exactly_however_they_were_appended(
+    tmp_path_factory, lengths, height, width, channels, start, seed
+):
     folder = tmp_path_factory.mktemp("store")
     shape = (sum(lengths), height, width, channels)
     frames = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
@@ -69,9 +73,14 @@ def test_dimensions_are_named(tmp_path):
 
 def test_a_clip_whose_writing_failed_is_absent(tmp_path):
     store = ClipStore(tmp_path / "s.zarr", "frames", write=True)
-    with pytest.raises(RuntimeError), store.writer(CLIP) as writer:
-        writer.append(pictures(40))
-        raise RuntimeError("the camera fell off the wall")
+
+    def breaking_off():
+        with store.writer(CLIP) as writer:
+            writer.append(pictures(40))
+            raise RuntimeError("the camera fell off the wall")
+
+    with pytest.raises(RuntimeError):
+        breaking_off()
     assert store.clips() == []
     assert not (tmp_path / "s.zarr" / "test" / "01").exists()
 
@@ -95,7 +104,9 @@ def test_a_clip_without_pictures_is_refused(tmp_path):
 def test_the_digest_follows_the_content(tmp_path):
     first, second = make_store(tmp_path / "a"), make_store(tmp_path / "b")
     assert first.digest() == second.digest()
-    ClipStore(tmp_path / "b" / "frames.zarr", "frames", write=True).array(CLIP).update_attributes({"abnormal": [[0, 1]]})
+    ClipStore(tmp_path / "b" / "frames.zarr", "frames", write=True).array(CLIP).update_attributes(
+        {"abnormal": [[0, 1]]}
+    )
     assert first.digest() != second.digest()
 
 
@@ -134,7 +145,7 @@ def test_intervals_are_the_runs_of_ones(labels):
         assert start < stop
         rebuilt[start:stop] = True
     assert rebuilt.tolist() == labels
-    assert all(a[1] < b[0] for a, b in zip(runs, runs[1:], strict=False))  # maximal: never two runs that touch
+    assert all(a[1] < b[0] for a, b in pairwise(runs))  # maximal: never two runs that touch
 
 
 @given(st.lists(st.floats(-500, 500), min_size=1, max_size=50))

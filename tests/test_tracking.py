@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from mlflow import MlflowClient
+
 from tasks.tracking.digests import locked_digest, out_digest
 from tasks.tracking.outbox import Spool, is_alive, spools, this_process
 from tasks.tracking.server import without_secrets

@@ -29,12 +29,22 @@ def split(tmp_path):
 
 def small(iterations: int = 10, **changes) -> Model:
     torch.manual_seed(0)
-    section = {"subtract_mean": False, "image_size": (24, 32), "frames": 4, "conv": (8, 8), "lstm": (8,), "batch_size": 4, "learning_rate": 1e-3}
+    section = {
+        "subtract_mean": False,
+        "image_size": (24, 32),
+        "frames": 4,
+        "conv": (8, 8),
+        "lstm": (8,),
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+    }
     return create_model("convlstm_ae", {**section, "iterations": iterations, **changes})
 
 
 def run(model, split, folder, settings=SETTINGS, **watching):
-    return train(model, *split, settings, CheckpointFolder(folder, "train-x"), Watcher(say=lambda text: None, **watching))
+    return train(
+        model, *split, settings, CheckpointFolder(folder, "train-x"), Watcher(say=lambda text: None, **watching)
+    )
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -42,7 +52,9 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 
 def without_seconds(result):
-    return {key: value for key, value in vars(result).items() if key not in ("seconds", "resumed_from", "found_finished")}
+    return {
+        key: value for key, value in vars(result).items() if key not in ("seconds", "resumed_from", "found_finished")
+    }
 
 
 def test_the_same_seed_gives_the_same_weights(split, tmp_path):
@@ -225,7 +237,9 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_is_not_saved(split, tm
             return {"loss": loss}
 
     every = TrainSettings(check_every=100, log_every=5, save_seconds=0.0)
-    with pytest.raises(VadError, match=r"loss is (inf|nan) at iteration \d+ of phase grow; lower model\.\*\.learning_rate"):
+    with pytest.raises(
+        VadError, match=r"loss is (inf|nan) at iteration \d+ of phase grow; lower model\.\*\.learning_rate"
+    ):
         run(Exploding(), split, tmp_path, every)
     state = CheckpointFolder(tmp_path, "train-x").load()
     assert state["model"]["start"].isfinite().all()

@@ -8,7 +8,7 @@ import pandas as pd
 from vadcore.calibrate import Calibration
 from vadcore.config import Calibrate
 from vadcore.events import detection_metrics, find_events, smooth
-from vadcore.metrics import frame_metrics, join_labels
+from vadcore.metrics import frame_metrics
 from vadcore.pixel_metrics import localisation_metrics
 
 
@@ -37,7 +37,16 @@ def score_table(
 
 def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibrate) -> pd.DataFrame:
     """Every event above the calibrated threshold: clip, frames, seconds, peak score and its p-value."""
-    columns = ["clip", "start_frame", "end_frame", "peak_frame", "peak_score", "p_value", "start_seconds", "end_seconds"]
+    columns = [
+        "clip",
+        "start_frame",
+        "end_frame",
+        "peak_frame",
+        "peak_score",
+        "p_value",
+        "start_seconds",
+        "end_seconds",
+    ]
     rows = []
     for clip, frames in table.groupby("clip", sort=True):
         fps = float(frames["fps"].iloc[0])
@@ -56,3 +65,27 @@ def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibra
                 }
             )
     return pd.DataFrame(rows, columns=columns)
+
+
+def result_row(
+    table: pd.DataFrame,
+    calibration: Calibration,
+    settings: Calibrate,
+    maps: dict[str, np.ndarray],
+    masks: dict[str, np.ndarray],
+) -> dict[str, int | float | bool | None]:
+    """Every figure of one system on one data set, flat. ``table``: that of :func:`score_table`, with labels joined.
+
+    maps: clip -> ``[T, h, w]``; masks: clip -> ``[T, H, W]``, empty where there are none: then no localisation figures.
+    """
+    fps = table.groupby("clip")["fps"].first().to_dict()
+    found = detection_metrics(table, calibration.threshold, fps, settings.merge_seconds, settings.min_seconds)
+    return {
+        **frame_metrics(table),
+        **(localisation_metrics({clip: maps[clip] for clip in masks}, masks) if masks else {}),
+        **found,
+        "threshold": calibration.threshold,
+        "threshold_extrapolated": calibration.extrapolated,
+        "false_alarms_per_hour_asked": calibration.false_alarms_per_hour,
+        "footage_hours": calibration.footage_hours,
+    }

@@ -35,7 +35,9 @@ def join_labels(scores: pd.DataFrame, labels: Mapping[str, np.ndarray | None]) -
         if len(of_clip) != len(frames):
             raise VadError(f"clip {clip}: {len(of_clip)} labels for {len(frames)} frames; mend its label file")
         if not np.array_equal(np.sort(frames), np.arange(len(frames))):
-            raise VadError(f"clip {clip}: its scores are not for frames 0 to {len(frames) - 1}, once each; score it again")
+            raise VadError(
+                f"clip {clip}: its scores are not for frames 0 to {len(frames) - 1}, once each; score it again"
+            )
         if not np.isin(of_clip, (0, 1)).all():
             wrong = of_clip[~np.isin(of_clip, (0, 1))][0]
             raise VadError(f"clip {clip}: label {wrong} is neither 0 (normal) nor 1 (abnormal); mend its label file")

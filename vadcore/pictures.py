@@ -16,5 +16,5 @@ def resize_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def to_color(picture: np.ndarray, channels: int) -> np.ndarray:
-    """``[H, W, C]`` RGB to grey where the model wants one channel; the other way is refused by :class:`vadcore.footage.Footage`."""
+    """``[H, W, C]`` RGB to grey where the model wants one channel; the other way is refused elsewhere."""
     return picture if picture.shape[2] == channels else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]

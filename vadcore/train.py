@@ -151,7 +151,9 @@ class _Run:
         if self.result.found_finished:
             return
         set_random_state(state["random"])
-        self.watcher.say(f"resuming from {self.checkpoint.file} at iteration {self.iteration} of phase {self.phase_number + 1}")
+        self.watcher.say(
+            f"resuming from {self.checkpoint.file} at iteration {self.iteration} of phase {self.phase_number + 1}"
+        )
 
     def save(self) -> None:
         """Write everything that the rest of the training depends on."""

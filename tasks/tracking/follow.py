@@ -13,6 +13,7 @@ from tasks.tracking.outbox import Spool, now_ms, spools
 from tasks.tracking.run import kept
 from tasks.tracking.send import Sender
 from tasks.tracking.server import why, without_secrets
+from tasks.tracking.system import SystemMetrics
 
 SEND_SECONDS = 2.0
 SAMPLE_SECONDS = 5.0
@@ -24,18 +25,19 @@ class Follower:
     """Follows one stage, whose end (or death) closes the pipe ``ends``."""
 
     def __init__(self, spool: Spool, ends: int):
-        self.spool, self.ends = spool, ends
+        self.spool = spool
+        self.ends: int | None = ends
         self.sender = Sender(spool)
         self.failure: Exception | None = None
-        self._system = None
+        self._system = SystemMetrics()
         self._samples = 0
 
     def run(self) -> str:
         """Return what to tell the person: nothing when all is well."""
-        started = sampled = time.monotonic()
-        attempt, pause = started, SEND_SECONDS
+        attempt = sampled = time.monotonic()
+        pause = SEND_SECONDS
         while not self.stage_is_over():
-            if self._system and time.monotonic() - sampled >= SAMPLE_SECONDS:
+            if time.monotonic() - sampled >= SAMPLE_SECONDS:
                 sampled = time.monotonic()
                 self.sample()
             if time.monotonic() >= attempt:
@@ -48,8 +50,7 @@ class Follower:
             self.wait(min(attempt, sampled + SAMPLE_SECONDS) - time.monotonic())
         if not self.spool.ended():
             self.spool.end_as_killed()
-        if self._system:
-            self.sample()
+        self.sample()
         for attempt_number in range(LAST_ATTEMPTS):
             if self.try_to_send():
                 break
@@ -76,10 +77,6 @@ class Follower:
     def try_to_send(self) -> bool:
         """Whether MLflow took what there was."""
         try:
-            if self._system is None:
-                from tasks.tracking.system import SystemMetrics
-
-                self._system = SystemMetrics()
             self.sender.send()
         except Exception as error:
             self.failure = error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import psutil
 
 
@@ -17,10 +19,8 @@ class SystemMetrics:
         self._monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
         try:
             self._monitors.append(GPUMonitor())
-        except (ImportError, RuntimeError):  # how it says that there is no NVML, or no GPU
-            self.gpu = False
-        else:
-            self.gpu = True
+        except (ImportError, RuntimeError) as reason:  # how it says that there is no NVML, or no GPU
+            print(f"no GPU metrics: {reason}", file=sys.stderr)
         psutil.cpu_percent()  # utilisation is since the call before
 
     def sample(self) -> dict[str, float]:

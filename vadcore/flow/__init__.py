@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -60,7 +61,7 @@ def store_flow(clip: ClipId, frames_url: str | Path, flow_url: str | Path, estim
         pending = None
         for start in range(0, frames.length(clip) - 1, BLOCK):
             pictures = frames.read(clip, start, start + BLOCK + 1)  # one more, to be the second of the last pair
-            fields = np.stack([flow_to_fixed(estimate(a, b)) for a, b in zip(pictures[:-1], pictures[1:], strict=True)])
+            fields = np.stack([flow_to_fixed(estimate(a, b)) for a, b in pairwise(pictures)])
             if pending:
                 pending.result()
             pending = compressor.submit(writer.append, fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -64,7 +65,7 @@ class ConvLSTM(nn.Module):
         self.from_state = nn.Conv2d(hidden, 4 * hidden, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, t, _, h, w = x.shape
+        b, t = x.shape[:2]
         driven = self.from_input(x.flatten(0, 1)).unflatten(0, (b, t))  # [B, T, 4*hidden, H, W]
         state = cell = None
         states = []
@@ -101,7 +102,7 @@ class ConvLSTMAutoencoder(Model):
             nn.Tanh(),
         )
         widths = (second, *config.lstm)
-        self.temporal = nn.Sequential(*(ConvLSTM(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.temporal = nn.Sequential(*(ConvLSTM(a, b) for a, b in pairwise(widths)))
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(config.lstm[-1], first, 5, stride=2, padding=2, output_padding=1),
             nn.Tanh(),
