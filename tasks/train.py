@@ -130,6 +130,8 @@ def _write(out: Path, name: str, model, checkpoint: CheckpointFolder, result) ->
     samples.mkdir(parents=True)
     if (checkpoint.folder / "samples").is_dir():
         shutil.copytree(checkpoint.folder / "samples", samples, dirs_exist_ok=True)
+    else:
+        (samples / "none.txt").write_text("This system has no reconstruction or prediction to show at check points.\n")
 
 
 def _judge_held_out(out: Path, model, held_out: Footage, frames: ClipStore, dtype) -> None:

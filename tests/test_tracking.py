@@ -15,9 +15,13 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from tasks.tracking import StageRun
+from tasks.tracking.__main__ import send
 from tasks.tracking.digests import locked_digest, out_digest
 from tasks.tracking.outbox import Spool, is_alive, spools, this_process
-from tasks.tracking.server import without_secrets
+from tasks.tracking.send import Sender
+from tasks.tracking.server import why, without_secrets
+from tasks.tracking.whence import whence
 
 ROOT = Path(__file__).resolve().parents[1]
 URI = "sqlite:///mlflow.db"
@@ -59,9 +63,9 @@ def stage(name: str, body: str = "pass", dataset: str = "street") -> str:
 
 
 def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen:
-    """``python <words>`` as a person's shell in ``folder`` would start it."""
+    """``python <words>`` in ``folder``, in a process group of its own, as a person's shell would start it."""
     known = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "VAD"))}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     environment = {**known, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.Popen([sys.executable, *words], cwd=folder, env=environment, **pipes)
 
@@ -219,19 +223,31 @@ def test_a_stage_stopped_from_the_keyboard_is_killed(client, said):
     assert run.data.metrics == {**run.data.metrics, "x": 2.5}
 
 
-def test_whence_finds_the_run_of_a_file_a_folder_and_a_renamed_copy(project, client, trained):
+def test_whence_finds_the_run_of_a_file_a_folder_and_a_renamed_copy(project, trained, monkeypatch):
+    monkeypatch.chdir(project)
     made = "models/street/frame_diff"
     for path in (made, f"{made}/weights.safetensors", f"{made}/config.yaml", "copies/renamed.safetensors"):
-        code, text = tracking(project, "whence", path)
-        assert code == 0, text
-        assert text.startswith("train street frame_diff")
-        assert f"run {trained.info.run_id}" in text
-        assert "earlier" not in text
+        (line,) = whence(Path(path))
+        assert line.startswith("train street frame_diff")
+        assert f"run {trained.info.run_id}" in line
+        assert "earlier" not in line
 
 
-def test_whence_says_when_the_file_is_not_the_one_that_was_made(project, trained, tmp_path):
-    (project / "dvc.lock.copy").write_text("nobody made this")
-    assert tracking(project, "whence", "dvc.lock.copy") == (1, "dvc.lock.copy: no run is known to have made it\n")
+def test_whence_says_when_a_run_made_only_an_earlier_version(project, trained, monkeypatch, tmp_path):
+    monkeypatch.chdir(project)
+    file = project / "models/street/frame_diff/weights.safetensors"
+    was = file.read_bytes()
+    file.write_bytes(b"edited")
+    try:
+        (line,) = whence(file)
+    finally:
+        file.write_bytes(was)
+    assert f"run {trained.info.run_id}" in line
+    assert line.endswith("(made an earlier version)")
+
+
+def test_whence_of_what_no_run_made_says_so(project, trained):
+    assert tracking(project, "whence", "dvc.lock") == (1, "dvc.lock: no run is known to have made it\n")
     code, text = tracking(project, "whence", "missing.csv")
     assert code == 1
     assert text == "error: missing.csv: no such file or folder; give the path of something that a stage has made\n"
@@ -280,12 +296,15 @@ def test_a_killed_stage_is_sent_as_killed_by_the_process_that_followed_it(projec
     assert client.get_run(run.data.tags["mlflow.parentRunId"]).info.status == "KILLED"
 
 
-def test_what_a_killed_machine_left_is_sent_later_as_killed(project, client, said):
+def test_what_a_killed_machine_left_is_sent_later_as_killed(project, client, said, monkeypatch, capsys):
     body = "import time; time.sleep(60)"
     process = start(project, "-c", stage("wiped", body))
     spool = wait_for(lambda: [found for found in outbox(project) if found.about["name"] == "wiped street"])[0]
-    wait_for(lambda: spool.state.get("run_id"))
-    assert "still running" in tracking(project, "send")[1]
+    begun = wait_for(lambda: spool.state.get("run_id"))
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert send() == 0
+    assert capsys.readouterr().out == f"{spool.key}: its stage is still running and sends by itself\n"
     (follower,) = [
         int(folder.name)
         for folder in Path("/proc").glob("[0-9]*")
@@ -296,16 +315,12 @@ def test_what_a_killed_machine_left_is_sent_later_as_killed(project, client, sai
     process.communicate()
     with (spool.folder / "events.jsonl").open("a") as log:
         log.write('{"metrics": {"half a li')  # what a process dies in the middle of
-    assert tracking(project, "send") == (0, f"{spool.key}: sent to {URI}\n")
+    assert send() == 0
+    assert capsys.readouterr().out == f"{spool.key}: sent to {URI}\n"
     run = run_of(client, "wiped")
-    assert (run.info.run_id, run.info.status, run.data.metrics["x"]) == (spool_run(run), "KILLED", 2.5)
+    assert (run.info.run_id, run.info.status, run.data.metrics["x"]) == (begun, "KILLED", 2.5)
     assert outbox(project) == []
     assert tracking(project, "send") == (0, "nothing to send\n")
-
-
-def spool_run(run) -> str:
-    """The id of a run; ``run_of`` has already seen that sending twice made no second one."""
-    return run.info.run_id
 
 
 def free_port() -> int:
@@ -314,7 +329,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_a_server_that_is_down_loses_nothing(project, tmp_path):
+def test_a_server_that_is_down_loses_nothing(project, tmp_path, monkeypatch, capsys):
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
     (tmp_path / "note.txt").write_text("kept")
@@ -327,17 +342,20 @@ def test_a_server_that_is_down_loses_nothing(project, tmp_path):
         f"MLflow at {uri} did not answer (Connection refused); kept in {place}; "
         "send later with: python -m tasks.tracking send\n"
     )
-    code, text = tracking(tmp_path, "send")
-    assert code == 1
-    assert text == f"{spool.key}: not sent (MlflowException: Connection refused)\n"
+    monkeypatch.chdir(tmp_path)
+    assert send() == 1
+    assert capsys.readouterr().err == f"{spool.key}: not sent (MlflowException: Connection refused)\n"
 
     (tmp_path / "server").mkdir()
     (tmp_path / "server" / "mlflow.db").write_bytes((project / "mlflow.db").read_bytes())
     words = ("-m", "mlflow", "server", "--backend-store-uri", URI, "--host", "127.0.0.1", "--port", str(port))
-    server = start(tmp_path / "server", *words, "--workers", "1", MLFLOW_DISABLE_TELEMETRY="true")
+    server = start(
+        tmp_path / "server", *words, "--workers", "1", DO_NOT_TRACK="1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
+    )
     try:
         wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 60)
-        assert tracking(tmp_path, "send") == (0, f"{spool.key}: sent to {uri}\n")
+        assert send() == 0
+        assert capsys.readouterr().out == f"{spool.key}: sent to {uri}\n"
         served = MlflowClient(uri)
         run = next(r for r in served.search_runs(["1"]) if r.data.tags.get("vad.spool") == spool.key)
         assert (run.info.status, run.data.params, run.data.metrics["x"]) == ("FINISHED", {"a": "1"}, 2.5)
@@ -347,8 +365,126 @@ def test_a_server_that_is_down_loses_nothing(project, tmp_path):
         assert Path(path).read_text() == "kept"
         assert outbox(tmp_path) == []
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGKILL)
         server.communicate()
+
+
+@pytest.fixture
+def begun(project, tmp_path, monkeypatch) -> Spool:
+    """A spool in a project of its own, with a metric, a file, and no end yet."""
+    (tmp_path / "mlflow.db").write_bytes((project / "mlflow.db").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    about = {
+        "name": "train street",
+        "experiment": "vad",
+        "uri": f"sqlite:///{tmp_path}/mlflow.db",  # absolute: MLflow keeps its engines by URI
+        "tags": {"vad.stage": "train", "vad.pipeline": "p"},
+        "start": 1_000_000,
+        "pipeline": {"key": "p", "start": 1_000_000},
+        "process": this_process(),
+    }
+    spool = Spool.create(tmp_path / "tracking" / "outbox", "k", about)
+    (spool.folder / "files" / "note.txt").write_text("kept")
+    log(spool, {"metrics": {"x": 1.0}, "step": 0, "time": 1_000_001}, {"artifact": "files/note.txt", "folder": ""})
+    return spool
+
+
+def log(spool: Spool, *events: dict) -> None:
+    with (spool.folder / "events.jsonl").open("a") as file:
+        file.writelines(json.dumps(event) + "\n" for event in events)
+
+
+END = {"end": "FINISHED", "time": 1_000_009}
+
+
+def runs_of(spool: Spool) -> list:
+    return MlflowClient(spool.about["uri"]).search_runs(["1"], f"tags.`vad.spool` = '{spool.key}'")
+
+
+def test_a_sender_that_crashed_is_continued_in_the_same_run(begun):
+    before = {"creating": True}
+    Sender(begun).send()
+    begun.save_state(before)  # as if it had crashed right after creating the run: nothing noted, everything sent
+    log(begun, END)
+    assert Sender(begun).send()
+    (run,) = runs_of(begun)
+    assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", 1_000_000, 1_000_009)
+    assert len(MlflowClient(begun.about["uri"]).get_metric_history(run.info.run_id, "x")) == 1
+    assert not begun.folder.exists()
+
+
+def test_a_replaced_database_gets_the_whole_run(begun, project, tmp_path):
+    assert not Sender(begun).send()
+    state = begun.state
+    begun.save_state({**state, "run_id": "0" * 32})  # a run that the database does not know
+    log(begun, {"metrics": {"x": 2.0}, "step": 1, "time": 1_000_002}, END)
+    assert Sender(begun).send()
+    client = MlflowClient(begun.about["uri"])
+    whole = max(runs_of(begun), key=lambda run: run.info.status == "FINISHED")
+    assert [point.value for point in client.get_metric_history(whole.info.run_id, "x")] == [1.0, 2.0]
+    assert [file.path for file in client.list_artifacts(whole.info.run_id)] == ["note.txt"]
+
+
+def test_what_mlflow_refuses_does_not_hold_up_the_rest(begun):
+    log(begun, {"params": {"a": "1"}}, {"artifact": "files/note.txt", "folder": "x"}, {"params": {"a": "2"}})
+    log(
+        begun, {"artifact": "files/note.txt", "folder": "y"}, {"metrics": {"y": 3.0}, "step": 0, "time": 1_000_003}, END
+    )
+    sender = Sender(begun)
+    assert sender.send()
+    assert len(sender.refused) == 1
+    assert "Changing param values is not allowed" in sender.refused[0]
+    (run,) = runs_of(begun)
+    assert (run.data.params, run.data.metrics) == ({"a": "1"}, {"x": 1.0, "y": 3.0})
+
+
+def test_a_pipeline_whose_failed_stage_was_repeated_is_finished(begun, tmp_path):
+    again = Spool.create(tmp_path / "tracking" / "outbox", "k2", {**begun.about, "start": 1_000_020})
+    log(begun, {**END, "end": "FAILED"})
+    assert Sender(begun).send()
+    client = MlflowClient(begun.about["uri"])
+    parent = client.search_runs(["1"], "tags.`vad.pipeline` = 'p' and tags.`vad.stage` = 'pipeline'")
+    assert [run.info.status for run in parent] == ["FAILED"]
+    Sender(again).send()
+    assert client.get_run(parent[0].info.run_id).info.status == "RUNNING"
+    log(again, {"end": "FINISHED", "time": 1_000_030})
+    assert Sender(again).send()
+    info = client.get_run(parent[0].info.run_id).info
+    assert (info.status, info.end_time) == ("FINISHED", 1_000_030)
+
+
+WHICH = "import tasks.tracking.pipeline as p; print(p.pipeline_of_this_process()['key'])"
+
+
+def test_stages_of_one_dvc_repro_are_one_pipeline(tmp_path):
+    (tmp_path / "dvc").write_text(
+        f"import subprocess, sys\nfor _ in range(2): subprocess.run([sys.executable, '-c', {WHICH!r}], check=True)\n"
+    )
+    keys = [
+        finish(start(tmp_path, "dvc", *words))[1].split() for words in (["repro"], ["repro", "-s", "x"], ["status"])
+    ]
+    assert [len(set(pair)) for pair in keys] == [1, 1, 2]
+    assert keys[0] != keys[1]
+    named = finish(start(tmp_path, "dvc", "repro", VAD_PIPELINE="flow 'a'"))[1].splitlines()
+    assert named == ["flow _a_"] * 2  # quotes would end MLflow's search strings
+
+
+def test_a_param_cannot_change_within_a_run(begun):
+    run = StageRun(begun)
+    run.params({"a": {"b": 1}})
+    run.params({"a.b": 1})
+    with pytest.raises(ValueError, match=r"param a\.b was logged as '1', now as '2'"):
+        run.params({"a": {"b": 2}})
+
+
+def test_a_metric_costs_a_stage_microseconds(begun):
+    run = StageRun(begun)
+    started = time.perf_counter()
+    for step in range(1000):
+        run.metrics({"loss": 0.5, "rate": 0.1}, step)
+    seconds = (time.perf_counter() - started) / 1000
+    assert seconds < 0.02 * 0.025, "2 % of a training step of 25 ms, a short one"
 
 
 def test_digests_are_those_that_dvc_writes(tmp_path):
@@ -382,3 +518,6 @@ def test_passwords_are_neither_stored_nor_shown():
     assert without_secrets("https://me:secret@host:5000/x") == "https://host:5000/x"
     assert without_secrets("postgresql://me:secret@host/db") == "postgresql://host/db"
     assert without_secrets(URI) == URI
+    nested = OSError("GET http://me:secret@host/: (Caused by Error('host', [Errno 111] Connection refused'))")
+    assert why(nested) == "Connection refused"
+    assert why(OSError("http://me:secret@host said no")) == "http://host said no"

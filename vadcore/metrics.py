@@ -96,7 +96,7 @@ def roc_curve(table: pd.DataFrame) -> pd.DataFrame:
     """The pooled ROC curve of raw scores: fpr, tpr, threshold (falling; a frame is positive from it on).
 
     Points on a straight line are left out, then the curve is thinned to at most ``CURVE_POINTS`` evenly spaced points,
-    which moves its area by less than 1e-3 in the worst case. Empty when only one class was judged.
+    which moves its area by 1e-3 at the very most. Empty when only one class was judged.
     """
     used = _evaluated(table)
     if not _both_classes(used["label"].to_numpy()):

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from vadcore.errors import VadError
 
-LEVELS = 100  # thresholds that RBDC and TBDC sweep
+LEVELS = 200  # thresholds that RBDC and TBDC sweep
 OVERLAP = 0.1  # intersection over union from which a region is found (beta of the paper)
 TRACK_SHARE = 0.1  # share of its regions from which a track is found (alpha of the paper)
 FRAME_SHARE = 0.4  # share of a frame's abnormal area from which the pixel-level criterion holds

@@ -18,7 +18,7 @@ from tasks.tracking.system import SystemMetrics
 SEND_SECONDS = 2.0
 SAMPLE_SECONDS = 5.0
 RETRY_SECONDS = 30.0  # the longest pause between attempts at a server that does not answer
-LAST_ATTEMPTS = 2
+QUICK_SECONDS = 5.0  # a refusal so quick is worth a second attempt when the stage ends
 
 
 class Follower:
@@ -33,7 +33,7 @@ class Follower:
         self._samples = 0
 
     def run(self) -> str:
-        """Return what to tell the person: nothing when all is well."""
+        """Send until the stage is over and all is sent. Returns what to tell the person: nothing when all is well."""
         attempt = sampled = time.monotonic()
         pause = SEND_SECONDS
         while not self.stage_is_over():
@@ -51,11 +51,10 @@ class Follower:
         if not self.spool.ended():
             self.spool.end_as_killed()
         self.sample()
-        for attempt_number in range(LAST_ATTEMPTS):
-            if self.try_to_send():
-                break
-            if attempt_number + 1 < LAST_ATTEMPTS:
-                time.sleep(1)
+        asked = time.monotonic()
+        if not self.try_to_send() and time.monotonic() - asked < QUICK_SECONDS:
+            time.sleep(1)  # a busy database, a server that restarts; who has kept us waiting will do so again
+            self.try_to_send()
         return self.last_words()
 
     def wait(self, seconds: float) -> None:
@@ -80,7 +79,7 @@ class Follower:
             self.sender.send()
         except Exception as error:
             self.failure = error
-            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            print(f"{type(error).__name__}: {without_secrets(str(error))}", file=sys.stderr, flush=True)
             return False
         self.failure = None
         return True
@@ -94,7 +93,7 @@ class Follower:
             try:
                 send_finished(other)
             except Exception as error:  # its own server may be down; it stays, and so does this stage
-                print(f"{other.key}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                print(f"{other.key}: {type(error).__name__}: {why(error)}", file=sys.stderr, flush=True)
             else:
                 return
 

@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 120  # how long the end of a stage waits for the rest to be s
 ROOT = Path(__file__).resolve().parents[2]  # where the package `tasks` is found
 
 
-def _name(text: str) -> str:
+def tag_name(text: str) -> str:
     """``text`` in the characters that MLflow allows in names of params, metrics and tags."""
     return re.sub(r"[^\w\-. :/]", "_", text)[:250]
 
@@ -36,7 +36,7 @@ def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield _name(f"{prefix}{key}"), value
+            yield tag_name(f"{prefix}{key}"), value
 
 
 class StageRun:
@@ -66,12 +66,12 @@ class StageRun:
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Numbers at a step (None: of the run as a whole, kept at step 0). NaN and infinities are allowed."""
-        numbers = {_name(name): float(value) for name, value in values.items()}
+        numbers = {tag_name(name): float(value) for name, value in values.items()}
         self._write({"metrics": numbers, "step": step or 0, "time": now_ms()})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Text to search runs by."""
-        self._write({"tags": {_name(name): str(value)[:8000] for name, value in values.items()}})
+        self._write({"tags": {tag_name(name): str(value)[:8000] for name, value in values.items()}})
 
     def picture(self, path: Path | str, folder: str = "pictures") -> None:
         """A picture, as it is now, to appear under ``folder`` among the run's artifacts."""
@@ -135,7 +135,7 @@ class StageRun:
 
 
 def _copy(source: str | Path, target: str | Path) -> None:
-    if os.path.getsize(source) >= LINK_BYTES:
+    if Path(source).stat().st_size >= LINK_BYTES:
         try:
             os.link(source, target)
             return
@@ -185,24 +185,34 @@ def stage_run(
         _last_words(sender, spool.folder)
 
 
-def _start_sender(folder: Path) -> subprocess.Popen:
-    """A process in a session of its own, so that neither Ctrl-C nor the stage's violent end takes it along."""
+def _start_sender(folder: Path) -> subprocess.Popen | None:
+    """A process in a session of its own, so that neither Ctrl-C nor the stage's violent end takes it along.
+
+    None where no process can be started: the stage has more important work.
+    """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with (folder / "sender.log").open("w") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tasks.tracking", "follow", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tasks.tracking", "follow", str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        except OSError as error:
+            log.write(f"no process to send with: {error}")
+            return None
 
 
-def _last_words(sender: subprocess.Popen, folder: Path) -> None:
+def _last_words(sender: subprocess.Popen | None, folder: Path) -> None:
     """Let the sender finish, and print what the person has to know: nothing, when all was sent."""
     place = os.path.relpath(folder)
+    if sender is None:
+        print(f"{(folder / 'sender.log').read_text(encoding='utf-8')}; {kept(place)}", flush=True)
+        return
     try:
         said, _ = sender.communicate(timeout=PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from tasks.tracking import pipeline
 from tasks.tracking.log_model import create_model, upload_model
 from tasks.tracking.outbox import LOGS, Spool
-from tasks.tracking.server import connect, experiment_id, wanted_uri, without_secrets
+from tasks.tracking.server import connect, experiment_id, reach, wanted_uri, why, without_secrets
 
 # what MLflow answers to a request that will never be accepted; everything else may succeed later
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
@@ -67,6 +67,8 @@ class Sender:
 
         if self._client is None:
             self._client = connect(self.uri)
+        else:
+            reach(self._client)
         if "run_id" not in self.state:
             self._create_run()
         try:
@@ -172,7 +174,7 @@ class Sender:
             gone = error.error_code == "RESOURCE_DOES_NOT_EXIST" and not self.state.get("anew")
             if error.error_code not in REFUSALS or gone:
                 raise
-            self.refused.append(" ".join(str(error).split())[:300])
+            self.refused.append(why(error))
 
 
 def spool_uri(spool: Spool) -> str:

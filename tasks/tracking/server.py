@@ -11,11 +11,11 @@ from filelock import FileLock
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 ARTIFACTS = Path("mlartifacts")  # of experiments in a database that no server stands in front of
+ANSWER_SECONDS = "10"  # for the first answer; a transfer may take as long as MLflow allows
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-# Holds unless the user has set them: a server that is down shall be noticed in seconds, not in minutes.
+# Holds unless the user has set them.
 ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # what fails is tried again later: it lies in the outbox
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -32,8 +32,8 @@ def wanted_uri() -> str:
 
 
 def without_secrets(uri: str) -> str:
-    """``uri`` without user and password, for people and for files."""
-    return re.sub(r"(?<=://)[^/@]+@", "", uri)
+    """``uri``, or any text with URIs in it, without their users and passwords: for people and for files."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", uri)
 
 
 def quieten() -> None:
@@ -65,8 +65,20 @@ def connect(uri: str):
                     MlflowClient(f"sqlite:///{fresh}").search_experiments(max_results=1)
                     fresh.rename(database)
     client = MlflowClient(uri)
-    client.search_experiments(max_results=1)
+    reach(client)
     return client
+
+
+def reach(client) -> None:
+    """Raise soon where MLflow does not answer: a server that is down shall be noticed in seconds, not in minutes."""
+    limit = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    users = limit in os.environ
+    os.environ.setdefault(limit, ANSWER_SECONDS)
+    try:
+        client.search_experiments(max_results=1)
+    finally:
+        if not users:
+            del os.environ[limit]
 
 
 def experiment_id(client, uri: str, name: str) -> str:
@@ -87,7 +99,7 @@ def experiment_id(client, uri: str, name: str) -> str:
 
 
 def why(error: BaseException) -> str:
-    """The reason in one short line: of a chain of network errors the innermost one."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    system = re.search(r"\[Errno -?\d+\] ([^')\"]+)", text)
-    return system.group(1) if system else text[:200]
+    """The reason in one short line, without passwords: of a chain of network errors the innermost one."""
+    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
+    inner = re.search(r"\[Errno -?\d+\] ([^')\"]+)|(Read timed out[^)'\"]*)", text)
+    return next(filter(None, inner.groups())) if inner else text[:200]

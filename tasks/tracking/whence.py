@@ -8,11 +8,12 @@ from pathlib import Path
 
 from tasks.tracking.digests import out_digest
 from tasks.tracking.outbox import TRACKING, spools
+from tasks.tracking.run import tag_name
 from tasks.tracking.server import connect, wanted_uri, why, without_secrets
 from vadcore.errors import VadError
 
 
-def whence(path: Path, experiment: str | None = None) -> list[str]:
+def whence(path: Path) -> list[str]:
     """Lines that name the runs that made ``path``, newest first; empty where none is known.
 
     Runs that made these very bytes, wherever they lie now; else runs that made what the file's folder holds now; else
@@ -25,21 +26,18 @@ def whence(path: Path, experiment: str | None = None) -> list[str]:
     uri = wanted_uri()
     try:
         client = connect(uri)
-        known = client.search_experiments(filter_string=f"name = '{experiment}'" if experiment else None)
-        experiments = [found.experiment_id for found in known]
+        experiments = [found.experiment_id for found in client.search_experiments()]
         inside = Path(os.path.relpath(path))
         lines = _made_of(client, experiments, path)
         for folder in [] if lines else inside.parents:
             # only outs have digests worth computing: ask first whether any run made a folder of that name
-            if folder.name and _search(client, experiments, f"vad.made.{folder.as_posix()}", "LIKE '%'"):
+            if folder.name and _search(client, experiments, f"vad.made.{folder.as_posix()}"):
                 lines = _made_of(client, experiments, folder)
             if lines:
                 break
         if not lines and not waiting:
-            earlier = _search(client, experiments, f"vad.made.{inside.as_posix()}", "LIKE '%'")
+            earlier = _search(client, experiments, f"vad.made.{inside.as_posix()}")
             lines = [f"{_line(run)}  (made an earlier version)" for run in earlier]
-    except VadError:
-        raise
     except Exception as error:
         raise VadError(
             f"MLflow at {without_secrets(uri)} did not answer ({why(error)}); start it or set MLFLOW_TRACKING_URI"
@@ -48,12 +46,13 @@ def whence(path: Path, experiment: str | None = None) -> list[str]:
 
 
 def _made_of(client, experiments: list[str], path: Path) -> list[str]:
-    runs = _search(client, experiments, f"vad.digest.{out_digest(path)}", "LIKE '%'")
+    runs = _search(client, experiments, f"vad.digest.{out_digest(path)}")
     return [_line(run) for run in runs]
 
 
-def _search(client, experiments: list[str], tag: str, condition: str) -> list:
-    return client.search_runs(experiments, f"tags.`{tag}` {condition}", order_by=["start_time DESC"], max_results=20)
+def _search(client, experiments: list[str], tag: str) -> list:
+    where = f"tags.`{tag_name(tag)}` LIKE '%'"
+    return client.search_runs(experiments, where, order_by=["start_time DESC"], max_results=20)
 
 
 def _line(run) -> str:
