@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -305,14 +306,11 @@ def test_what_a_killed_machine_left_is_sent_later_as_killed(project, client, sai
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert send() == 0
     assert capsys.readouterr().out == f"{spool.key}: its stage is still running and sends by itself\n"
-    (follower,) = [
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if (folder / "cmdline").exists() and spool.key.encode() in (folder / "cmdline").read_bytes()
-    ]
-    kill(follower)
+    follower = psutil.Process(process.pid).children()[0]
+    kill(follower.pid)
     kill(process.pid)
     process.communicate()
+    wait_for(lambda: not follower.is_running() or follower.status() == psutil.STATUS_ZOMBIE)
     with (spool.folder / "events.jsonl").open("a") as log:
         log.write('{"metrics": {"half a li')  # what a process dies in the middle of
     assert send() == 0

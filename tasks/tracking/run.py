@@ -221,6 +221,8 @@ def _last_words(sender: subprocess.Popen | None, folder: Path) -> None:
     if said.strip():
         print(said.strip().replace(str(folder), place), flush=True)
     elif sender.returncode:
+        if not folder.exists():
+            return  # all was sent and the spool removed; what went wrong after that concerns nobody
         log = (folder / "sender.log").read_text(encoding="utf-8").strip().splitlines()
         reason = log[-1] if log else f"exit code {sender.returncode}"
         print(f"sending to MLflow broke off ({reason}); {kept(place)}", flush=True)
