@@ -61,9 +61,10 @@ def train_stage(stage: Stage) -> None:
     stage.run.params({"parameters": parameters, "device": str(device), "dtype": str(dtype)})
 
     phases = model.phases()
+    learning = [phase.name for phase in phases if phase.optimizers]
     watcher = Watcher(
         metrics=lambda phase, step, values: stage.run.metrics(
-            {(f"{phase}/{k}" if len(phases) > 1 else k): v for k, v in values.items()}, step
+            values if [phase] == learning else {f"{phase}/{key}": value for key, value in values.items()}, step
         ),
         picture=lambda path: stage.run.picture(path, "samples"),
         say=stage.say,

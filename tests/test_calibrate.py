@@ -152,7 +152,7 @@ def test_three_hundred_frames_in_two_clips_are_enough(seed, rate):
     found = calibrate(scores, 10.0, rate, 1.0, 0.2)
     assert found.extrapolated
     assert found.resolvable_rate == pytest.approx(120)  # 30 s of footage
-    # scores are standard normal: 10 would be a threshold that nothing ever reaches
+    # above all that was seen; but scores are standard normal, and 10 would be a threshold that nothing ever reaches
     assert found.threshold < 10
     assert events_in(scores, found.threshold, 10.0, 1.0, 0.2) == 0
 
@@ -165,6 +165,13 @@ def test_the_tail_is_that_of_exponential_peaks():
     found = calibrate({"a": scores}, 1.0, 0.1)
     assert found.extrapolated
     assert found.threshold == pytest.approx(2 * math.log(360 / 0.1), rel=0.25)
+
+
+def test_with_a_single_event_the_spread_of_the_scores_is_the_scale_of_the_tail():
+    # both frames merge into one event of height 2; the standard deviation of 0 and 2 is 1. One event in 0.2 s reaches 2,
+    # so a rate e times lower is reached 1 higher.
+    found = calibrate({"a": np.array([0.0, 2.0])}, 10.0, 3600 / 0.2 / math.e, 1.0)
+    assert found.threshold == pytest.approx(3, abs=1e-12)
 
 
 def test_a_heavy_tail_is_seen_when_there_are_peaks_enough():

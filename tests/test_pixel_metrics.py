@@ -104,6 +104,13 @@ def test_two_pieces_over_one_region_are_no_false_positives():
     assert measured(of_map, mask)["rbdc"] == 1
 
 
+def test_what_does_not_reach_the_threshold_is_no_detected_region():
+    of_map, mask = blank(2, (20, 20)), np.zeros((2, 20, 20), bool)
+    mask[0, 1, :15] = True
+    of_map[0, 3:] = 1  # all but 60 cells around the anomaly of 15, which are no detection though 15/60 would be enough
+    assert measured(of_map, mask)["rbdc"] == 0
+
+
 def test_a_louder_false_region_costs_its_share_of_the_area():
     of_map, mask = blank(4, (12, 12)), np.zeros((4, 12, 12), bool)
     mask[0, 2:4, 2:4] = True

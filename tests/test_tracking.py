@@ -26,6 +26,7 @@ from tasks.tracking.whence import whence
 
 ROOT = Path(__file__).resolve().parents[1]
 URI = "sqlite:///mlflow.db"
+pytestmark = pytest.mark.xdist_group("tracking")  # one worker: the project below is costly to make
 # the model used here says |frame - frame before|: no weights, so its score can be computed by hand
 TRAIN = """
 import json, time
@@ -297,6 +298,11 @@ def test_a_killed_stage_is_sent_as_killed_by_the_process_that_followed_it(projec
     assert client.get_run(run.data.tags["mlflow.parentRunId"]).info.status == "KILLED"
 
 
+def may_be_sent(spool: Spool) -> bool:
+    with spool.claim() as mine:
+        return mine
+
+
 def test_what_a_killed_machine_left_is_sent_later_as_killed(project, client, said, monkeypatch, capsys):
     body = "import time; time.sleep(60)"
     process = start(project, "-c", stage("wiped", body))
@@ -310,7 +316,7 @@ def test_what_a_killed_machine_left_is_sent_later_as_killed(project, client, sai
     kill(follower.pid)
     kill(process.pid)
     process.communicate()
-    wait_for(lambda: not follower.is_running() or follower.status() == psutil.STATUS_ZOMBIE)
+    wait_for(lambda: may_be_sent(spool))  # the last of its threads may outlive it by a moment, and the lock with it
     with (spool.folder / "events.jsonl").open("a") as log:
         log.write('{"metrics": {"half a li')  # what a process dies in the middle of
     assert send() == 0
@@ -401,15 +407,29 @@ def runs_of(spool: Spool) -> list:
 
 
 def test_a_sender_that_crashed_is_continued_in_the_same_run(begun):
-    before = {"creating": True}
     Sender(begun).send()
-    begun.save_state(before)  # as if it had crashed right after creating the run: nothing noted, everything sent
+    begun.save_state(
+        {"creating": True}
+    )  # as if it had crashed right after creating the run: nothing noted, everything sent
     log(begun, END)
     assert Sender(begun).send()
     (run,) = runs_of(begun)
     assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", 1_000_000, 1_000_009)
     assert len(MlflowClient(begun.about["uri"]).get_metric_history(run.info.run_id, "x")) == 1
     assert not begun.folder.exists()
+
+
+def test_a_run_ends_only_when_the_one_who_sends_says_so(begun):
+    log(begun, END)
+    sender = Sender(begun)
+    assert not sender.send(finish=False)
+    (run,) = runs_of(begun)
+    assert (run.info.status, run.data.metrics) == ("RUNNING", {"x": 1.0})
+    with (begun.folder / "system.jsonl").open("a") as file:
+        file.write(json.dumps({"metrics": {"system/s": 7.0}, "step": 0, "time": 1_000_008}) + "\n")
+    assert sender.send()
+    (run,) = runs_of(begun)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"x": 1.0, "system/s": 7.0})
 
 
 def test_a_replaced_database_gets_the_whole_run(begun, project, tmp_path):

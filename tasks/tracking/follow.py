@@ -31,6 +31,7 @@ class Follower:
         self.failure: Exception | None = None
         self._system = SystemMetrics()
         self._samples = 0
+        self._left = {spool.key}  # what is not a leftover, or did not go
 
     def run(self) -> str:
         """Send until the stage is over and all is sent. Returns what to tell the person: nothing when all is well."""
@@ -41,7 +42,7 @@ class Follower:
                 sampled = time.monotonic()
                 self.sample()
             if time.monotonic() >= attempt:
-                if self.try_to_send():
+                if self.try_to_send(finish=False):  # not before the last system metrics are in
                     pause = SEND_SECONDS
                     self.send_leftover()
                 else:
@@ -52,9 +53,9 @@ class Follower:
             self.spool.end_as_killed()
         self.sample()
         asked = time.monotonic()
-        if not self.try_to_send() and time.monotonic() - asked < QUICK_SECONDS:
+        if not self.try_to_send(finish=True) and time.monotonic() - asked < QUICK_SECONDS:
             time.sleep(1)  # a busy database, a server that restarts; who has kept us waiting will do so again
-            self.try_to_send()
+            self.try_to_send(finish=True)
         return self.last_words()
 
     def wait(self, seconds: float) -> None:
@@ -73,10 +74,10 @@ class Follower:
         with (self.spool.folder / "system.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(event) + "\n")
 
-    def try_to_send(self) -> bool:
+    def try_to_send(self, finish: bool) -> bool:
         """Whether MLflow took what there was."""
         try:
-            self.sender.send()
+            self.sender.send(finish)
         except Exception as error:
             self.failure = error
             print(f"{type(error).__name__}: {without_secrets(str(error))}", file=sys.stderr, flush=True)
@@ -88,14 +89,16 @@ class Follower:
         """Send one spool that a killed stage, or a server that was down, has left behind; this stage's own kind first."""
         name = self.spool.about["name"]
         for other in sorted(spools(self.spool.folder.parent), key=lambda spool: spool.about["name"] != name):
-            if other.key == self.spool.key or other.writer_lives():
+            if other.key in self._left:
                 continue
             try:
+                if other.writer_lives():
+                    continue
                 send_finished(other)
-            except Exception as error:  # its own server may be down; it stays, and so does this stage
+            except Exception as error:  # its own server may be down; it stays where it is
                 print(f"{other.key}: {type(error).__name__}: {why(error)}", file=sys.stderr, flush=True)
-            else:
-                return
+                self._left.add(other.key)
+            return
 
     def last_words(self) -> str:
         server, place = without_secrets(self.sender.uri), str(self.spool.folder)

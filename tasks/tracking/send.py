@@ -58,8 +58,9 @@ class Sender:
         self.refused: list[str] = []
         self._client = None
 
-    def send(self) -> bool:
-        """Send everything that is there. Returns whether the run has ended and the spool is gone.
+    def send(self, finish: bool = True) -> bool:
+        """Send everything that is there; with ``finish``, when the stage has written its end, end the run and remove the
+        spool. Returns whether it did.
 
         Raises whatever MLflow raises when it does not answer; call again later.
         """
@@ -79,7 +80,7 @@ class Sender:
             self.state = {"anew": True}  # the database was replaced: everything is still here, so begin again, once
             self._create_run()
             end = self._send_logs()
-        if end is None:
+        if end is None or not finish:
             return False
         run_id, experiment = self.state["run_id"], self.state["experiment_id"]
         self._unless_refused(lambda: self._client.set_terminated(run_id, end["end"], end_time=end["time"]))

@@ -1,0 +1,73 @@
+"""The layers hold, and the files that name the same things agree."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+from vadcore.models import list_models
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_imports_keep_their_direction():
+    linter = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_vadcore_starts_without_the_pipelines_packages():
+    """A machine that only trains and scores has neither DVC nor MLflow nor Prefect nor dask."""
+    code = (
+        "import sys; hidden = ('dvc', 'mlflow', 'prefect', 'dask', 'distributed', 'pyarrow')\n"
+        "sys.modules.update({name: None for name in hidden})\n"
+        "import vadcore.train, vadcore.score, vadcore.extract, vadcore.flow, vadcore.config, vadcore.evaluate\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_processes_that_only_decode_do_not_import_torch():
+    code = "import sys, tasks.extract, vadcore.extract, vadcore.flow; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_every_requirement_is_pinned_and_covers_what_the_project_asks_for():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0].split("[")[0]).lower() for line in lines if line}
+    assert all(re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==[\w.!+-]+", line) for line in lines if line)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    names = {re.sub(r"[-_.]+", "-", re.split(r"[\s<>=\[;]", line)[0]).lower() for line in asked}
+    assert names <= pinned
+
+
+def test_dvc_yaml_depends_on_code_that_exists():
+    graph = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    for name, stage in graph["stages"].items():
+        for dependency in stage["deps"]:
+            if dependency.startswith(("tasks/", "vadcore/")) and "${" not in dependency:
+                assert (ROOT / dependency).exists(), f"{name}: {dependency}"
+
+
+def test_every_system_is_a_file_of_its_own_name():
+    """dvc.yaml makes a system's stages depend on vadcore/models/<name>.py."""
+    for name in list_models():
+        assert (ROOT / "vadcore" / "models" / f"{name}.py").exists()
+
+
+def test_the_readme_lists_every_system_and_every_format():
+    from vadcore.datasets import FORMATS
+
+    text = (ROOT / "README.md").read_text()
+    for name in (*list_models(), *FORMATS):
+        assert f"| `{name}` |" in text
+
+
+def test_the_readme_example_of_the_library_is_whole():
+    """It only uses names that exist; tests/test_pipeline.py runs it."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    compile(code, "README.md", "exec")
+    assert len([line for line in code.splitlines() if line and not line.startswith(("from", "import"))]) <= 10
