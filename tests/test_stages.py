@@ -32,7 +32,7 @@ def made(tmp_path_factory) -> Project:
     """A project whose footage is prepared and whose every stage has run undisturbed."""
     project = Project(tmp_path_factory.mktemp("undisturbed"))
     params = copy.deepcopy(PARAMS)
-    params["model"]["convlstm_ae"]["iterations"] = 120
+    params["model"]["convlstm_ae"]["iterations"] = 1500
     project.write(params)
     for stage in ("prepare street", "extract street", "train street convlstm_ae", "score street convlstm_ae"):
         project.stage(*stage.split())
@@ -117,7 +117,7 @@ def test_another_false_alarm_rate_scores_anew_without_judging_a_frame_again(made
     project = copy_of(made, tmp_path, "data", "models", "checkpoints", "scores")
     parts = contents(project.folder / "checkpoints")
     params = copy.deepcopy(PARAMS)
-    params["model"]["convlstm_ae"]["iterations"] = 120
+    params["model"]["convlstm_ae"]["iterations"] = 1500
     params["calibrate"]["false_alarms_per_hour"] = 2000
     project.write(params)
     before = json.loads((project.folder / "scores/street/convlstm_ae/metrics.json").read_text())

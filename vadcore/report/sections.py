@@ -132,7 +132,7 @@ def training(system: System) -> dict:
         "samples": [
             {"name": system.samples[at].stem.lstrip("0") or "0", **_picture(system.samples[at])} for at in chosen
         ],
-        "calibration": yaml.safe_dump(system.calibration, sort_keys=False, allow_unicode=True),
+        "calibration": yaml.safe_dump(_facts_of(system.calibration), sort_keys=False, allow_unicode=True),
     }
 
 
@@ -170,3 +170,8 @@ def _losses(system: System) -> list[dict]:
             }
         )
     return charted
+
+
+def _facts_of(calibration: dict) -> dict:
+    """A calibration without its thousands of order statistics."""
+    return {key: value for key, value in calibration.items() if not isinstance(value, list | tuple)}
