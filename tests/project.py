@@ -17,6 +17,9 @@ PARAMS = {
     "models": ["frame_diff", "convlstm_ae"],
     "flow_models": ["flow_magnitude"],
     "machine": {"workers": 1},
+    "extract": {"on_error": "stop"},
+    "optical_flow": {"estimator": "dis", "preset": "fast"},
+    "report": {"title": "A test's report"},
     "train": {"held_out": 0.3, "check_every": 20, "held_out_windows": 4, "save_seconds": 0.2},
     "calibrate": {"false_alarms_per_hour": 200},
     "score": {"worst": 2},
@@ -54,7 +57,8 @@ class Project:
         self.folder = folder
         for name in ("tasks", "vadcore"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "dvc.yaml", folder)
+        for name in ("dvc.yaml", "pyproject.toml"):
+            shutil.copy(ROOT / name, folder)
         self.write(params)
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "VAD_", "DVC_"))},

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -39,7 +40,7 @@ def test_every_requirement_is_pinned_and_covers_what_the_project_asks_for():
     pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0].split("[")[0]).lower() for line in lines if line}
     assert all(re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==[\w.!+-]+", line) for line in lines if line)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    asked = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     names = {re.sub(r"[-_.]+", "-", re.split(r"[\s<>=\[;]", line)[0]).lower() for line in asked}
     assert names <= pinned
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from project import PARAMS, ROOT, Project
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.pipeline
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,12 @@ def test_the_readme_example_of_the_library_runs(project):
     code = code.replace('"iterations": 200', '"iterations": 4').replace("check_every=100", "check_every=2")
     (project.folder / "example.py").write_text(code + "assert len(scores) == 2 and len(scores[0]) == 60\n")
     done = subprocess.run(
-        [sys.executable, "example.py"], cwd=project.folder, env=project.environment, capture_output=True, text=True, check=False
+        [sys.executable, "example.py"],
+        cwd=project.folder,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
