@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from vadcore.device import autocast
 from vadcore.footage import Footage
@@ -33,6 +34,14 @@ def map_size(size: tuple[int, int]) -> tuple[int, int]:
     """The size that error maps of frames of ``size`` are kept at."""
     shrink = max(1.0, max(size) / MAP_SIDE)
     return max(1, round(size[0] / shrink)), max(1, round(size[1] / shrink))
+
+
+def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Area average of ``[N, 1, h, w]`` to ``[N, 1, *size]``."""
+    (h, w), (kept_h, kept_w) = maps.shape[2:], size
+    if h % kept_h == 0 and w % kept_w == 0:  # whole blocks: several times faster
+        return F.avg_pool2d(maps, (h // kept_h, w // kept_w))
+    return F.adaptive_avg_pool2d(maps, size)
 
 
 def measure(model: Model, footage: Footage, number: int, dtype: torch.dtype = torch.float32) -> Measured:
@@ -63,8 +72,7 @@ def measure(model: Model, footage: Footage, number: int, dtype: torch.dtype = to
                 np.add.at(total, frames[said], values[said])
                 np.add.at(count, frames[said], 1)
             b, j, h, w = judged.maps.shape
-            pooled = F.adaptive_avg_pool2d(judged.maps.reshape(b * j, 1, h, w).float(), kept)
-            pooled = pooled.view(b, j, *kept).cpu().numpy()
+            pooled = shrink(judged.maps.reshape(b * j, 1, h, w).float(), kept).view(b, j, *kept).cpu().numpy()
             for numbers, maps in zip(frames, pooled, strict=True):
                 map_sum[numbers] += maps
                 map_count[numbers] += 1
