@@ -7,9 +7,13 @@ BIN := $(VENV)/bin
 # stages are `python -m tasks...`: let them find the environment's python, whoever calls
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
-export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo repro profile test test-all lint format bench mlflow results clean distclean
+# opencv-python needs three libraries of the system, which a server may lack
+PACKAGES := libgl1 libglib2.0-0 libxcb1
+SYSTEM_LIBRARIES = { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y $(PACKAGES); } || \
+	{ echo "opencv-python does not load; install its system libraries: sudo apt-get install $(PACKAGES)"; exit 1; }
+
+.PHONY: help setup demo repro profile test lint format bench mlflow results clean distclean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,6 +25,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || $(SYSTEM_LIBRARIES)
 	touch $@
 
 mlflow.db: | $(VENV)/installed
@@ -54,6 +59,9 @@ format: $(VENV)/installed ## put the code into the project's style
 
 bench: setup ## measure the speed ratios, side by side
 	$(BIN)/python -m benchmarks.ratios
+
+results: $(VENV)/installed ## keep this run's results in benchmarks/results and in the README
+	$(BIN)/python -m benchmarks.publish
 
 mlflow: setup ## browse the runs at http://127.0.0.1:5000
 	$(BIN)/mlflow server --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000

@@ -1,0 +1,101 @@
+"""Keep a run's results: reports/metrics.json -> benchmarks/results/<profile>.json, and the table in README.md.
+
+    python -m benchmarks.publish            # after a run: keeps its results, then rewrites the README's table
+    python -m benchmarks.publish --readme   # only rewrites the table from what is kept
+
+The table shows every file of benchmarks/results whose rows name a data set and a model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from vadcore.errors import VadError
+from vadcore.files import write_json, write_text
+
+RESULTS = Path("benchmarks/results")
+README = Path("README.md")
+START, END = "<!-- results -->", "<!-- /results -->"
+COLUMNS = (  # heading, key, how it is written
+    ("system", "model", "`{}`"),
+    ("micro raw", "auc_micro", "{:.1%}"),
+    ("micro per-clip min-max", "auc_micro_minmax", "{:.1%}"),
+    ("macro", "auc_macro", "{:.1%}"),
+    ("AP", "ap", "{:.1%}"),
+    ("EER", "eer", "{:.1%}"),
+    ("pixel AUC", "pixel_auc", "{:.1%}"),
+    ("RBDC", "rbdc", "{:.1%}"),
+    ("TBDC", "tbdc", "{:.1%}"),
+    ("frames/s", "score_fps", "{:.0f}"),
+    ("training", "train_seconds", "{:.0f} s"),
+    ("parameters", "parameters", "{:,}"),
+)
+
+
+def keep(report: Path) -> Path:
+    """Copy the results of ``report`` to the file that its profile names; the path."""
+    if not report.exists():
+        raise VadError(f"{report}: not there; run dvc repro first")
+    results = json.loads(report.read_text(encoding="utf-8"))
+    profile = results["run"]["profile"]
+    results["run"]["command"] = f"make profile NAME={profile}"
+    path = RESULTS / f"{profile}.json"
+    write_json(path, results)
+    return path
+
+
+def tables() -> str:
+    """One table a data set of every kept result, with how it was made below it."""
+    parts = []
+    for file in sorted(RESULTS.glob("*.json")):
+        results = json.loads(file.read_text(encoding="utf-8"))
+        rows = [row for row in results["rows"] if "dataset" in row and "model" in row and "auc_micro" in row]
+        for dataset in dict.fromkeys(row["dataset"] for row in rows):
+            of_set = [row for row in rows if row["dataset"] == dataset]
+            run = results["run"]
+            versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch", "opencv-python"))
+            parts.append(
+                f"**{dataset}**, labels: {of_set[0]['label_set']}\n\n{_table(of_set)}\n\n"
+                f"Made by `{run['command']}` on {run['hardware']}; {versions}; seed {of_set[0]['seed']}; commit "
+                f"{(run['commit'] or 'unknown')[:10]}; {run['date'][:10]}. [`{file}`]({file})"
+            )
+    return "\n\n".join(parts)
+
+
+def _table(rows: list[dict]) -> str:
+    shown = [column for column in COLUMNS if any(row.get(column[1]) is not None for row in rows)]
+    lines = [
+        "| " + " | ".join(heading for heading, _, _ in shown) + " |",
+        "|" + "|".join("---" if key == "model" else "---:" for _, key, _ in shown) + "|",
+    ]
+    for row in rows:
+        cells = ["" if row.get(key) is None else form.format(row[key]) for _, key, form in shown]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def rewrite_readme() -> None:
+    """Put :func:`tables` between the two marks of the README."""
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(START)
+    _, after = rest.split(END)
+    write_text(README, f"{before}{START}\n{tables()}\n{END}{after}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--readme", action="store_true", help="only rewrite the table from what is kept")
+    arguments = parser.parse_args()
+    try:
+        if not arguments.readme:
+            print(f"kept: {keep(Path('reports/metrics.json'))}")
+        rewrite_readme()
+    except VadError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
