@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -24,11 +25,13 @@ import torch.nn.functional as F
 
 from benchmarks.result import write_result
 from tasks.parallel import per_clip
+from tasks.tracking.outbox import Spool
+from tasks.tracking.run import StageRun
 from vadcore import datasets
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.config import Machine
 from vadcore.datasets.config import Frames, Street
-from vadcore.device import autocast, choose_device, choose_precision
+from vadcore.device import autocast, bfloat16_is_faster, choose_device, choose_precision
 from vadcore.extract import extract_clip
 from vadcore.footage import Footage
 from vadcore.models import create_model
@@ -85,7 +88,7 @@ def bare_extraction(clips: list[datasets.Clip]) -> int:
 
 
 def extraction(clips, config, folder: Path) -> list[dict]:
-    number = iter(range(10**6))
+    number = count()
 
     def fresh() -> tuple[Path, Path]:
         base = folder / f"extract{next(number)}"
@@ -157,11 +160,11 @@ def model_and_footage(clips, config, folder: Path, device, iterations: int):
 
 
 def training(model, footage, dtype, folder: Path) -> dict:
-    phase = model.phases()[0]
+    phase = model.phases()[-1]
     iterations = phase.iterations
     sampler = Sampler(footage.lengths, phase.windows, phase.batch_size, phase.sampling, 0)
     tensors = [footage.batch(sampler.batch(n), phase.windows.length).frames * 2 - 1 for n in range(iterations)]
-    number = iter(range(10**6))
+    number = count()
 
     def bare() -> int:
         model.train()
@@ -183,6 +186,45 @@ def training(model, footage, dtype, folder: Path) -> dict:
         return iterations
 
     return row("training step, against a bare loop over tensors in memory", "steps/s", *side_by_side(bare, ours), 0.95)
+
+
+def precision(model, footage) -> dict:
+    """What bfloat16 brings on this machine: the rule of vadcore.device.bfloat16_is_faster, checked."""
+    phase = model.phases()[-1]
+    sampler = Sampler(footage.lengths, phase.windows, phase.batch_size, phase.sampling, 0)
+    x = footage.batch(sampler.batch(0), phase.windows.length).frames * 2 - 1
+
+    def steps(dtype: torch.dtype) -> Callable[[], int]:
+        def work() -> int:
+            adam = torch.optim.Adam(model.parameters(), 1e-4)
+            for _ in range(10):
+                with autocast(footage.device, dtype):
+                    loss = F.mse_loss(model(x), x)
+                adam.zero_grad(set_to_none=True)
+                loss.backward()
+                adam.step()
+            synchronize(footage.device)
+            return 10
+
+        return work
+
+    faster, why = bfloat16_is_faster(footage.device)
+    rates = side_by_side(steps(torch.float32), steps(torch.bfloat16))
+    entry = row("training step in bfloat16, against float32", "steps/s", *rates, None)
+    print(f"{'':4s}the pipeline takes {'bfloat16' if faster else 'float32'} here: {why}")
+    return entry
+
+
+def tracking(folder: Path) -> dict:
+    """What logging a step costs: appending to the outbox, as a stage does."""
+    outbox = Spool.create(folder / "outbox", "bench", {"name": "bench"})
+    run = StageRun(outbox)
+    started = time.perf_counter()
+    for step in range(2000):
+        run.metrics({"loss": 0.1, "second": 0.2}, step)
+    cost = (time.perf_counter() - started) / 2000
+    print(f"{'logging two losses':62s} {cost * 1e6:8.1f} microseconds")
+    return {"what": "logging two losses", "unit": "microseconds", "ours": round(cost * 1e6, 1)}
 
 
 def scoring(model, footage, dtype) -> dict:
@@ -265,6 +307,8 @@ def main() -> None:
         model, footage = model_and_footage(clips, config, folder, device, arguments.iterations)
         rows.append(training(model, footage, dtype, folder))
         rows.append(scoring(model, footage, dtype))
+        rows.append(precision(model, footage))
+        rows.append(tracking(folder))
         rows.append(windows_from_zarr(clips, config, folder))
     if arguments.out:
         write_result(arguments.out, [{"footage": what, **entry} for entry in rows], profile=None)

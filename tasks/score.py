@@ -27,7 +27,7 @@ from vadcore.score import Measured, measure
 from vadcore.store import ClipId, ClipStore
 from vadcore.windows import Segment
 
-SCORING_CODE = ("score.py", "windows.py", "footage.py", "device.py", "models/base.py")
+SCORING_CODE = ("score.py", "windows.py", "footage.py", "pictures.py", "store.py", "device.py", "models/base.py")
 
 
 def score_stage(stage: Stage) -> None:

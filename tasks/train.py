@@ -23,7 +23,7 @@ from vadcore.train import TrainSettings, Watcher, train
 from vadcore.windows import hold_out
 
 # what decides the weights besides configuration and data
-CODE = ("train.py", "windows.py", "footage.py", "store.py", "device.py", "models/base.py")
+CODE = ("train.py", "windows.py", "footage.py", "pictures.py", "store.py", "device.py", "models/base.py")
 
 
 def train_stage(stage: Stage) -> None:

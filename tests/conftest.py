@@ -1,7 +1,11 @@
 """What every test shares."""
 
+import os
 import sys
 from pathlib import Path
+
+# one thread a test process: several processes that each use every core would mostly wait for one another
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 for folder in (ROOT, ROOT / "tests"):

@@ -142,6 +142,20 @@ def test_looking_at_the_check_points_does_not_change_the_training(split, tmp_pat
     assert finest[10] == last
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("cache", ["device", "ram", "stream"])
+def test_training_on_a_gpu_gives_the_same_weights_from_every_cache(tmp_path, cache):
+    store = make_store(tmp_path / "data")
+    whole = [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
+    models = [small(), small()]
+    for model, kept in zip(models, ("device", cache), strict=True):
+        parts = [Footage(store, part, device="cuda", cache=kept) for part in (whole[:2], whole[2:])]
+        settings = TrainSettings(**{**vars(SETTINGS), "dtype": torch.bfloat16})
+        result = run(model, parts, tmp_path / kept / str(id(model)), settings)
+        assert result.history[-1]["loss"] < result.history[0]["loss"]
+    assert same(*models)
+
+
 class TwoPlayers(Model):
     """Two phases; the second has two optimizers that move in turn, and a scheduler."""
 

@@ -26,7 +26,7 @@ def bfloat16_is_faster(device: torch.device) -> tuple[bool, str]:
     """Whether bfloat16 has hardware of its own on ``device``, and what that is.
 
     Decided from what the processor says it has, not by timing, so that the same machine always decides the same.
-    ``benchmarks/precision.py`` measures that the rule is right.
+    ``make bench`` measures both, side by side.
     """
     if device.type == "cuda":
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
