@@ -33,8 +33,8 @@ mlflow.db: | $(VENV)/installed
 
 setup: $(VENV)/installed mlflow.db ## install everything into .venv and create the MLflow database
 
-demo: setup ## run the pipeline on the built-in data set, to reports/index.html
-	$(BIN)/dvc repro
+demo: ## set up and run the pipeline on the built-in data set, to reports/index.html
+	@$(MAKE) --no-print-directory profile NAME=demo
 	@echo "open $(CURDIR)/reports/index.html"
 
 repro: setup ## run what params.yaml asks for (only what has changed)
@@ -42,7 +42,9 @@ repro: setup ## run what params.yaml asks for (only what has changed)
 
 profile: setup ## take over a profile and run it: make profile NAME=ped2-cpu
 	@test -f profiles/$(NAME).yaml || { echo "no profiles/$(NAME).yaml; there are:"; ls profiles; exit 2; }
-	cp profiles/$(NAME).yaml params.yaml
+	@for known in profiles/*.yaml; do cmp -s $$known params.yaml && exit 0; done; \
+		cp params.yaml params.yaml.before && echo "your params.yaml is kept as params.yaml.before"
+	cmp -s profiles/$(NAME).yaml params.yaml || cp profiles/$(NAME).yaml params.yaml
 	$(BIN)/dvc repro
 
 test: setup ## pass the tests
@@ -64,6 +66,7 @@ results: $(VENV)/installed ## keep this run's results in benchmarks/results and 
 	$(BIN)/python -m benchmarks.publish
 
 mlflow: setup ## browse the runs at http://127.0.0.1:5000
+	@case "$$MLFLOW_TRACKING_URI" in http*) echo "the runs are at $$MLFLOW_TRACKING_URI"; exit 1;; esac
 	$(BIN)/mlflow server --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
 
 clean: ## remove what the pipeline made, keep the environment

@@ -41,6 +41,8 @@ def keep(report: Path) -> Path:
         raise VadError(f"{report}: not there; run dvc repro first")
     results = json.loads(report.read_text(encoding="utf-8"))
     profile = results["run"]["profile"]
+    if Path("params.yaml").read_text() != Path("profiles", f"{profile}.yaml").read_text():
+        raise VadError(f"params.yaml: not that of profile {profile}; run `make profile NAME={profile}` first")
     results["run"]["command"] = f"make profile NAME={profile}"
     path = RESULTS / f"{profile}.json"
     write_json(path, results)

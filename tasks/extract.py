@@ -32,13 +32,13 @@ def extract(stage: Stage) -> None:
         else:
             stage.say(f"left out: {result}")
             left_out.append({"clip": str(ClipId(call[0].split, call[0].name)), "why": str(result)})
-    if not done:
-        raise VadError(f"{raw}: not one of its {len(clips)} clips can be read")
+    for split in {clip.split for clip in clips} - {extracted.clip.split for extracted in done}:
+        raise VadError(f"{raw}: not one of its {split} clips can be read; replace the files listed above")
     seconds = time.monotonic() - started
 
     wanted = {extracted.clip for extracted in done}
     frames.keep_only(wanted)
-    masks.keep_only(wanted)
+    masks.keep_only({extracted.clip for extracted in done if extracted.masks})
     facts = _facts(config, frames, sorted(left_out, key=lambda entry: entry["clip"]))
     write_json(paths.facts(stage.dataset), facts)
     fresh = sum(extracted.frames for extracted in done if not extracted.kept)
@@ -48,7 +48,8 @@ def extract(stage: Stage) -> None:
     )
     stage.run.metrics({"clips": len(done), "frames": facts["frames"], "frames_per_second": fresh / seconds})
     stage.run.dataset(stage.dataset, frames.digest(), str(raw), "extract")
-    stage.run.made(urls[0])
+    for out in (*urls, paths.facts(stage.dataset)):
+        stage.run.made(out)
 
 
 def _facts(config, frames: ClipStore, left_out: list) -> dict:

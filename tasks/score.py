@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from vadcore.calibrate import Calibration, calibrate
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.config import Params
 from vadcore.device import choose_device, choose_precision
+from vadcore.errors import VadError
 from vadcore.evaluate import event_table, result_row, score_table
 from vadcore.events import smooth
 from vadcore.files import complete, digest_of, sha256_files, write_json, write_text
@@ -52,6 +54,8 @@ def score_stage(stage: Stage) -> None:
         "precision": str(dtype),
         "code": code_digest(name, SCORING_CODE),
     }
+    if not clips:
+        raise VadError(f"{frames.url}: no test clips to score; give the data set footage in its test split")
     parts = CheckpointFolder(paths.checkpoints(dataset, name), f"score-{digest_of(identity)}").folder
     measured: dict[str, Measured] = {}
     seconds = 0.0
@@ -71,7 +75,7 @@ def score_stage(stage: Stage) -> None:
 
     fps = {segment.clip.name: frames.attributes(segment.clip)["fps"] for segment in clips}
     labels = {segment.clip.name: frames.labels(segment.clip) for segment in clips}
-    truth = {clip.name: masks.read(clip) for clip in masks.clips("test")}
+    truth = _Masks(masks)
     maps = {clip: result.maps for clip, result in measured.items()}
     raw = {clip: result.measures for clip, result in measured.items()}
     table = join_labels(score_table(raw, model.score, fps, params.score.smoothing, calibration), labels)
@@ -88,8 +92,24 @@ def score_stage(stage: Stage) -> None:
         **{key: trained[key] for key in ("trained", "train_seconds", "parameters", "iterations", "precision")},
     }
     _write(out, row, table, events, calibration, maps)
-    _draw_worst(out / "worst", _worst(table, calibration, params), maps, frames, truth, calibration)
+    _draw_worst(out / "worst", _worst(table, calibration, params), maps, frames, masks)
     _log(stage, out, row)
+
+
+class _Masks(Mapping):
+    """Clip -> masks ``[T, H, W]``, read when they are asked for: those of a whole data set may not fit into memory."""
+
+    def __init__(self, store: ClipStore):
+        self.store, self.names = store, [clip.name for clip in store.clips("test")]
+
+    def __getitem__(self, clip: str) -> np.ndarray:
+        return self.store.read(ClipId("test", clip))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def _calibrate(held_out: pd.DataFrame, measure_name: str, params: Params) -> Calibration:
@@ -143,7 +163,7 @@ def _worst(table: pd.DataFrame, calibration: Calibration, params: Params) -> lis
     return chosen
 
 
-def _draw_worst(folder: Path, worst: list[dict], maps, frames: ClipStore, truth, calibration: Calibration) -> None:
+def _draw_worst(folder: Path, worst: list[dict], maps, frames: ClipStore, masks: ClipStore) -> None:
     """Each of the worst frames beside its error map; one scale for all, from the maps of every test clip."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -153,7 +173,7 @@ def _draw_worst(folder: Path, worst: list[dict], maps, frames: ClipStore, truth,
         clip, number = ClipId("test", entry["clip"]), entry["frame"]
         picture = frames.read(clip, number, number + 1)[0]
         picture = picture[..., 0] if picture.shape[2] == 1 else picture
-        mask = truth[clip.name][number] if clip.name in truth else None
+        mask = masks.read(clip, number, number + 1)[0] if masks.has(clip) else None
         error = maps[clip.name][number].astype(np.float32)
         write_png(folder / entry["picture"], beside(picture, error, float(low), float(max(high, low + 1e-12)), mask))
     write_json(folder / "worst.json", worst)
@@ -167,11 +187,17 @@ def _log(stage: Stage, out: Path, row: dict) -> None:
     for file in ("metrics.json", "roc.csv", "events.csv", "calibration.json"):
         stage.run.artifact(out / file)
     stage.run.artifact(out / "worst", "worst")
-    for file in sorted(path for path in out.iterdir() if path.is_file()):
-        stage.run.made(file)
+    for made in sorted(out.iterdir()):
+        stage.run.made(made)
     shown = ("auc_micro", "auc_micro_minmax", "auc_macro", "eer", "pixel_auc")
     figures = ", ".join(f"{key} {row[key]:.4f}" for key in shown if row.get(key) is not None)
-    stage.say(f"{out}: {figures or 'no labels to evaluate against'}; {row['score_fps']:.0f} frames a second")
+    stage.say(f"{out}: {figures or 'no figures: ' + _why_none(row)}; {row['score_fps']:.0f} frames a second")
+
+
+def _why_none(row: dict) -> str:
+    if row["frames_unlabelled"]:
+        return "the footage is not labelled"
+    return "the judged frames are all normal or all abnormal"
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def stage_main(name: str, work: Callable[[Stage], None], takes: tuple[str, ...],
             work(Stage(params, run, **arguments))
     except VadError as error:
         sys.exit(f"error: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename}: not there; run the stage that makes it, or all: dvc repro")
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

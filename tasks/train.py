@@ -85,8 +85,6 @@ def train_stage(stage: Stage) -> None:
             save_seconds=settings.save_seconds,
         )
         result = train(model, footage, held_out, run, checkpoint, watcher)
-        if result.found_finished:
-            stage.say(f"this very training was finished before; to repeat it, delete {checkpoint.folder} first")
 
     out = paths.model(dataset, name)
     _write(out, name, model.to("cpu"), checkpoint, result)
@@ -112,8 +110,8 @@ def train_stage(stage: Stage) -> None:
     stage.say(f"{out}: " + ", ".join(f"{k} {v}" for k, v in metrics.items() if k in _SHOWN and v is not None))
     stage.run.artifact(out / "metrics.json")
     stage.run.model(out)
-    for file in sorted(path for path in out.iterdir() if path.is_file()):
-        stage.run.made(file)
+    for made in sorted(out.iterdir()):
+        stage.run.made(made)
 
 
 _SHOWN = ("parameters", "iterations", "best_iteration", "held_out_loss", "train_seconds", "peak_memory_mb")

@@ -64,6 +64,18 @@ def test_the_default_params_are_the_demo_profile():
         ({"seed": "one"}, "seed: value 'one': input should be a valid integer"),
         ({"datasets": ["street", "yard"]}, "datasets: 'yard' has no section dataset.yard; there are: street"),
         ({"models": ["conv"]}, "models: 'conv' has no section model.conv; there are: frame_diff"),
+        (
+            {"models": ["frame_diff", "frame_diff"]},
+            "models: frame_diff, frame_diff: a name stands there twice; remove one",
+        ),
+        (
+            {"dataset": {"street": {"format": "street"}, "../x": {"format": "street"}}},
+            "dataset.../x: not a name for a folder",
+        ),
+        (
+            {"calibrate": {"false_alarms_per_hour": float("inf")}},
+            "calibrate.false_alarms_per_hour: value inf: input should be",
+        ),
         ({"models": []}, "models: nothing to run; name at least one under models or flow_models"),
         ({"flow_models": ["frame_diff"]}, "flow_models: 'frame_diff' needs no optical flow; list it under models"),
         ({"model": {"frame_diff": None, "resnet": {}}}, "model.resnet: no such system; there are: convlstm_ae"),

@@ -120,6 +120,14 @@ def test_a_damaged_weights_file_is_refused(tmp_path):
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["", "frames: 4", "system: convlstm_ae\nwidth: 3", "system: ["])
+def test_a_damaged_configuration_is_refused(tmp_path, text):
+    save_model(build("convlstm_ae"), "convlstm_ae", tmp_path)
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(VadError, match=r"config\.yaml: not "):
+        load_model(tmp_path)
+
+
 def test_a_missing_model_names_the_stage_to_run(tmp_path):
     with pytest.raises(VadError, match="run the train stage"):
         load_model(tmp_path / "nothing")

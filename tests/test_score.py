@@ -5,6 +5,7 @@ import pytest
 import torch
 from footage_maker import make_store
 
+from vadcore.errors import VadError
 from vadcore.footage import Footage
 from vadcore.models import create_model
 from vadcore.models.base import Judged, Model, ModelConfig
@@ -92,3 +93,10 @@ def test_maps_are_kept_small_in_the_shape_of_the_frame():
     assert map_size((240, 360)) == (64, 96)
     assert map_size((24, 32)) == (24, 32)
     assert map_size((360, 240)) == (96, 64)
+
+
+def test_errors_that_are_not_finite_are_not_passed_off_as_frames_without_a_score(store):
+    model = create_model("convlstm_ae", {"image_size": (24, 32), "frames": 3, "conv": (4, 4), "lstm": (4,)})
+    torch.nn.init.constant_(model.decoder[0].weight, torch.nan)
+    with pytest.raises(VadError, match=r"errors are not finite on test/01, frames 0 to .*; its weights are damaged"):
+        measure(model, footage(store), 0)

@@ -257,3 +257,44 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_is_not_saved(split, tm
         run(Exploding(), split, tmp_path, every)
     state = CheckpointFolder(tmp_path, "train-x").load()
     assert state["model"]["start"].isfinite().all()
+
+
+def test_a_held_out_loss_that_is_not_finite_stops_the_training(split, tmp_path):
+    class Blind(TwoPlayers):
+        def phases(self):
+            sgd = {"sgd": torch.optim.SGD([self.start], 0.1)}
+            return [Phase("warm", 3, self.windows, 2, self._warm, sgd, held_out=lambda batch: torch.tensor(torch.nan))]
+
+    with pytest.raises(
+        VadError, match=r"held-out loss is nan at iteration 3 of phase warm; lower model\.\*\.learning_rate"
+    ):
+        run(Blind(), split, tmp_path)
+
+
+def test_what_a_phase_froze_stays_frozen_when_resumed(split, tmp_path):
+    class Freezing(TwoPlayers):
+        def phases(self):
+            both = torch.optim.SGD([self.start, self.generator], 0.1)
+            return [Phase("one", 6, self.windows, 2, self._step, {"sgd": both}, begin=self._freeze)]
+
+        def _freeze(self):
+            self.start.requires_grad_(False)
+
+        def _step(self, batch, update):
+            loss = (self.start + self.generator - batch.frames.mean()).square().sum()
+            update("sgd", loss)
+            return {"loss": loss}
+
+    every = TrainSettings(check_every=100, log_every=1, save_seconds=0.0)
+    undisturbed, resumed = Freezing(), Freezing()
+    run(undisturbed, split, tmp_path / "a", every)
+
+    def kill(phase, iteration, values):
+        if iteration == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(Freezing(), split, tmp_path / "b", every, metrics=kill)
+    run(resumed, split, tmp_path / "b", every)
+    assert undisturbed.start.item() == 0.0
+    assert same(resumed, undisturbed)

@@ -86,3 +86,8 @@ def test_of_a_single_clip_the_last_part_is_held_out():
 def test_no_training_footage_is_an_error():
     with pytest.raises(VadError, match="normal footage"):
         hold_out({}, 0.2, seed=0)
+
+
+def test_a_single_clip_too_short_to_split_is_refused():
+    with pytest.raises(VadError, match="train/only: 3 frames are too few"):
+        hold_out({ClipId("train", "only"): 3}, 0.15, seed=0)

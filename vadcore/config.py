@@ -5,6 +5,7 @@ Every fault is one line that names the key, the value and what is allowed.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +26,7 @@ from vadcore.models import ModelConfig, model_config
 
 
 class Machine(Section):
-    """What this machine is asked to do; changes how fast results come, not what they are."""
+    """What this machine is asked to do; changes how fast results come, and them only in rounding (another device)."""
 
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     workers: NonNegativeInt = 0  # processes for per-clip work; 0: one a core
@@ -44,9 +45,7 @@ class OpticalFlow(Section):
 
 class Train(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    held_out: float = Field(
-        default=0.15, gt=0, lt=1
-    )  # share of the normal training clips kept for selection and calibration
+    held_out: float = Field(default=0.15, gt=0, lt=1)  # share of the normal clips kept for selection and calibration
     check_every: PositiveInt = 500  # iterations between check points: held-out loss, pictures
     held_out_windows: PositiveInt = 64  # windows that the held-out loss is measured on
     log_every: PositiveInt = 10  # iterations between logged losses
@@ -54,7 +53,9 @@ class Train(Section):
 
 
 class Calibrate(Section):
-    false_alarms_per_hour: PositiveFloat = 12.0  # what the person who watches can live with
+    false_alarms_per_hour: PositiveFloat = Field(
+        default=12.0, allow_inf_nan=False
+    )  # what the person who watches can live with
     merge_seconds: NonNegativeFloat = 1.0  # alarms closer than this are one event
     min_seconds: NonNegativeFloat = 0.2  # shorter alarms are none
 
@@ -112,12 +113,17 @@ class Params(Section):
             ("models", self.models, self.model),
             ("flow_models", self.flow_models, self.model),
         ):
+            if len(set(wanted)) < len(wanted):
+                raise ValueError(f"{key}: {', '.join(wanted)}: a name stands there twice; remove one")
             for name in wanted:
                 if name not in sections:
                     known = ", ".join(sections) or "none"
                     raise ValueError(
                         f"{key}: {name!r} has no section {key.split('_')[-1][:-1]}.{name}; there are: {known}"
                     )
+        for name in self.dataset:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == "raw":
+                raise ValueError(f"dataset.{name}: not a name for a folder; use letters, digits, - _ . and not 'raw'")
         for name in self.models:
             if self.model[name].needs_flow:
                 raise ValueError(f"models: {name!r} needs optical flow; list it under flow_models")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from vadcore.pictures import resize_picture, to_color
 from vadcore.store import ClipId, ClipStore, intervals
 
 BLOCK = 64  # pictures handed from the decoder to the compressor at a time
-VERSION = 1  # of what extraction does to a picture; raise it when that changes
+CODE = ("extract.py", "pictures.py", "datasets/reading.py")  # what decides the pixels besides settings and footage
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,7 @@ class Extracted:
 
     clip: ClipId
     frames: int
-    abnormal: int
-    labelled: bool
-    fps: float
+    masks: bool
     kept: bool
 
 
@@ -43,14 +42,12 @@ def extract_clip(clip: Clip, settings: Footage, frames_url: str | Path, masks_ur
     labels = clip.labels() if clip.labels else None  # before decoding: a fault here is found at once
     identity = {
         "source_sha256": sha256_files(clip.files or (clip.source,)),
-        "extraction": digest_of([VERSION, settings.size, settings.color, settings.fps, clip.fps]),
+        "extraction": digest_of([_code(), settings.size, settings.color, settings.fps, clip.fps]),
         "truth": digest_of(None if labels is None else intervals(labels)) + ("+masks" if clip.masks else ""),
     }
     has_masks = masks.has(name, **identity) or not clip.masks
     if frames.has(name, **identity) and has_masks:
-        found = frames.attributes(name)
-        abnormal = sum(stop - start for start, stop in found["abnormal"])
-        return Extracted(name, frames.length(name), abnormal, found["labelled"], found["fps"], kept=True)
+        return Extracted(name, frames.length(name), clip.masks is not None, kept=True)
 
     numbers: list[int] = []
     with frames.writer(name) as writer, ThreadPoolExecutor(max_workers=1) as compressor:
@@ -83,7 +80,12 @@ def extract_clip(clip: Clip, settings: Footage, frames_url: str | Path, masks_ur
         )
     if clip.masks:
         _write_masks(clip, name, masks, frames.array(name).shape[1:3], numbers, decoded, identity)
-    return Extracted(name, len(numbers), int(kept_labels.sum()), labels is not None, fps, kept=False)
+    return Extracted(name, len(numbers), clip.masks is not None, kept=False)
+
+
+@cache
+def _code() -> str:
+    return sha256_files([Path(__file__).with_name(file) for file in CODE])
 
 
 def _open(url: str | Path, kind: str) -> ClipStore:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LEAST_FREE = 1 << 16  # bytes; with less, a failed write failed for lack of room
+
 
 @contextmanager
 def complete(path: Path | str) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; renamed to ``path`` when the block ends without an exception."""
+    """A temporary name beside ``path`` to write to; renamed to ``path`` when the block ends without an exception.
+
+    A full disk is an OSError (ENOSPC) that names ``path``, whatever the library that wrote made of it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         yield temporary
         temporary.replace(path)
+    except Exception as error:
+        if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < LEAST_FREE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

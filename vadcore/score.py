@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vadcore.device import autocast
+from vadcore.errors import VadError
 from vadcore.footage import Footage
 from vadcore.models.base import Model
 from vadcore.windows import scoring_windows
@@ -73,6 +74,11 @@ def measure(model: Model, footage: Footage, number: int, dtype: torch.dtype = to
                 np.add.at(count, frames[said], 1)
             b, j, h, w = judged.maps.shape
             pooled = shrink(judged.maps.reshape(b * j, 1, h, w).float(), kept).view(b, j, *kept).cpu().numpy()
+            if not np.isfinite(pooled).all():
+                raise VadError(
+                    f"{type(model).__name__}: its errors are not finite on {footage.segments[number].clip}, frames "
+                    f"{frames.min()} to {frames.max()}; its weights are damaged: train it again"
+                )
             for numbers, maps in zip(frames, pooled, strict=True):
                 map_sum[numbers] += maps
                 map_count[numbers] += 1

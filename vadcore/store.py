@@ -1,7 +1,8 @@
 """Clips <-> Zarr. The only module that knows how a store is laid out.
 
 A store holds one array a clip at ``{split}/{clip}/{kind}`` (kind: ``frames``, ``flow`` or ``masks``) and all that is
-known of the clip in the array's attributes. Three files a clip: the group, the array's metadata, one shard.
+known of the clip in the array's attributes. Three files a clip of up to 512 frames: the group, the array's metadata, one
+shard; longer ones (or larger pictures) have more shards.
 
 ============ ======= ======================= ==================================================================
 kind         dtype   shape                   meaning
@@ -58,9 +59,9 @@ class ClipId:
 class ClipStore:
     """The clips of one data set, of one kind.
 
-    ``url`` is a folder or any fsspec URL. Opening for reading (``write=False``) a store that does not exist raises
-    :class:`VadError`. ``write=True`` creates it and sweeps away what a killed writer left; parallel writers of a store
-    that somebody has opened so pass ``sweep=False``.
+    ``url`` is a folder or an fsspec URL (``memory://...``, ``s3://...``). Opening for reading (``write=False``) a store
+    that does not exist raises :class:`VadError`. ``write=True`` creates it and sweeps away what a killed writer left;
+    parallel writers of a store that somebody has opened so pass ``sweep=False``.
     """
 
     def __init__(self, url: str | Path, kind: Kind, write: bool = False, sweep: bool = True):

@@ -6,6 +6,7 @@ the same global batch, so the number of processes changes the speed and not the 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -135,8 +136,10 @@ class _Run:
         state = self.checkpoint.load()
         if state is None:
             return
-        self.model.load_state_dict(state["model"])
         self.phase_number, self.iteration = state["phase"], state["iteration"]
+        if self.iteration:  # in the middle of a phase: what it froze is to be frozen again
+            self.phases[self.phase_number].begin()
+        self.model.load_state_dict(state["model"])
         if self.phase_number < len(self.phases):
             phase = self.phases[self.phase_number]
             for name, saved in state["optimizers"].items():
@@ -149,6 +152,7 @@ class _Run:
         self.result.resumed_from = self.iteration
         self.result.found_finished = self.phase_number == len(self.phases)
         if self.result.found_finished:
+            self.watcher.say(f"finished before, under the same key; to train anew, delete {self.checkpoint.folder}")
             return
         set_random_state(state["random"])
         self.watcher.say(
@@ -183,7 +187,7 @@ class _Run:
     def phase(self, number: int) -> None:
         """Run phase ``number`` from ``self.iteration`` to its end."""
         settings, phase = self.settings, self.phases[number]
-        share = self.process.num_processes
+        share = self.process.num_processes if phase.optimizers else 1  # statistics: every process gathers all of them
         if phase.batch_size % share:
             raise VadError(f"batch_size {phase.batch_size}: not divisible by the {share} processes; change either")
         seed = int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
@@ -192,7 +196,8 @@ class _Run:
             phase.begin()
             self.best = None
         update = _Updates(phase, share)
-        plan = (sampler.batch(n)[self.process.process_index :: share] for n in range(self.iteration, phase.iterations))
+        first = self.process.process_index if share > 1 else 0
+        plan = (sampler.batch(n)[first::share] for n in range(self.iteration, phase.iterations))
         bar = tqdm(
             total=phase.iterations,
             initial=self.iteration,
@@ -231,7 +236,8 @@ class _Run:
         means = {key: float(value) / self.pending_count for key, value in self.pending.items()}
         self.check_finite()
         self.pending, self.pending_count = {}, 0
-        self.result.history.append({"phase": phase.name, "iteration": self.iteration, **means})
+        if phase.optimizers:
+            self.result.history.append({"phase": phase.name, "iteration": self.iteration, **means})
         self.watcher.metrics(phase.name, self.iteration, means)
         bar.set_postfix({key: f"{value:.4g}" for key, value in means.items()}, refresh=False)
 
@@ -251,6 +257,11 @@ class _Run:
         self.model.eval()
         with torch.no_grad():
             loss = self.held_out_loss(phase)
+            if not math.isfinite(loss):
+                raise VadError(
+                    f"held-out loss is {loss} at iteration {self.iteration} of phase {phase.name}; "
+                    "lower model.*.learning_rate or set train.precision to float32"
+                )
             if self.process.is_main_process:
                 self.draw(phase)
         self.model.train()

@@ -116,6 +116,10 @@ def hold_out(lengths: dict[ClipId, int], share: float, seed: int) -> tuple[list[
     if len(clips) == 1:
         (clip,) = clips
         cut = max(1, round(lengths[clip] * (1 - share)))
+        if cut >= lengths[clip]:
+            raise VadError(
+                f"{clip}: {lengths[clip]} frames are too few to train on some and hold out others; give more footage"
+            )
         return [Segment(clip, 0, cut)], [Segment(clip, cut, lengths[clip])]
     count = min(max(1, round(share * len(clips))), len(clips) - 1)
     chosen = set(np.random.default_rng([seed, 2]).permutation(len(clips))[:count].tolist())

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vadcore.files import digest_of
+from vadcore.files import digest_of, sha256_files
 from vadcore.store import ClipId, ClipStore, flow_to_fixed
 
 Estimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -50,6 +50,7 @@ def store_flow(clip: ClipId, frames_url: str | Path, flow_url: str | Path, estim
     flow = ClipStore(flow_url, "flow", write=True, sweep=False)
     known = frames.attributes(clip)
     identity = {
+        "code": sha256_files(sorted(Path(__file__).parent.glob("*.py")))[:16],
         "estimator": estimator,
         "options": options,
         "frames": digest_of([known["source_sha256"], known["extraction"]]),

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -101,8 +102,16 @@ def load_model(folder: Path | str) -> Model:
         raise VadError(f"{error.filename or file}: no trained model here; run the train stage first") from error
     except SafetensorError as error:
         raise VadError(f"{file}: not a safetensors file ({error}); train again or fetch the file again") from error
-    name = values.pop("system")
-    model = create_model(name, values)
+    except yaml.YAMLError as error:
+        raise VadError(f"{folder / 'config.yaml'}: not valid YAML; train again or fetch the folder again") from error
+    try:
+        name = values.pop("system")
+        model = create_model(name, values)
+    except (AttributeError, KeyError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise VadError(
+            f"{folder / 'config.yaml'}: not the configuration of a system known here ({reason}); train again"
+        ) from error
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -72,8 +72,8 @@ class Phase:
     ``step(batch, update)`` computes losses, calls ``update(name, loss)`` once for each optimizer that shall move (in the
     order it wants: a GAN calls it twice) and returns scalar tensors to log, ``loss`` first. ``held_out(batch)`` is what
     selection minimises on held-out normal clips; None keeps the last weights. A phase without optimizers gathers
-    statistics. ``begin()`` runs once when the phase starts (freeze a part, derive the optimizers' parameters); it is not
-    called again on resume.
+    statistics. ``begin()`` runs when the phase starts (freeze a part, say), and again, before the saved weights are
+    loaded, when a resumed process goes on in the middle of it.
     """
 
     name: str

@@ -109,7 +109,14 @@ COLUMNS = (
         "low",
         "Alarms that overlap no true event, per hour, beside the rate that was asked for when the threshold was set.",
     ),
-    Column("score_fps", COST, "frames / s", "speed", "high", "Frames scored per second on the hardware named below."),
+    Column(
+        "score_fps",
+        COST,
+        "frames / s",
+        "speed",
+        "high",
+        "Frames judged per second, reading left out.",
+    ),
     Column("train_seconds", COST, "training", "time", None, "Wall-clock time of training."),
     Column("parameters", COST, "parameters", "count", None, "Learned numbers in the model."),
 )
