@@ -17,8 +17,7 @@ SCRIPT = Path(__file__).with_name("train_in_processes.py")
 
 
 def launch(processes: int, store: str, out: Path) -> torch.nn.Module:
-    words = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", f"--num_processes={processes}"]
-    words += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
+    words = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
     words += [str(SCRIPT), store, str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=240)

@@ -1,4 +1,4 @@
-"""Run by test_processes.py through `accelerate launch`: trains a small model, the main process saves its weights."""
+"""Run by test_processes.py through torchrun: trains a small model, the main process saves its weights."""
 
 import sys
 from pathlib import Path

@@ -85,7 +85,7 @@ def extract_clip(clip: Clip, settings: Footage, frames_url: str | Path, masks_ur
 
 @cache
 def _code() -> str:
-    return sha256_files([Path(__file__).with_name(file) for file in CODE])
+    return sha256_files([Path(__file__).parent / file for file in CODE])
 
 
 def _open(url: str | Path, kind: str) -> ClipStore:
