@@ -1,7 +1,7 @@
 """One trainer for every system: phases, check points, selection on held-out normal footage, exact resume.
 
-Gradients of several processes (``torchrun``, ``accelerate launch``) are averaged in :class:`_Updates`; each process takes its share of
-the same global batch, so the number of processes changes the speed and not the result.
+Gradients of several processes (``torchrun``, ``accelerate launch``) are averaged in :class:`_Updates`; each process takes
+its share of the same global batch, so the number of processes changes the speed and not the result.
 """
 
 from __future__ import annotations
