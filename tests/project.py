@@ -57,7 +57,7 @@ class Project:
         self.folder = folder
         for name in ("tasks", "vadcore"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("dvc.yaml", "pyproject.toml"):
+        for name in ("dvc.yaml", "pyproject.toml", ".dvcignore"):
             shutil.copy(ROOT / name, folder)
         self.write(params)
         self.environment = {
