@@ -41,8 +41,8 @@ from vadcore.train import TrainSettings, Watcher, train
 from vadcore.windows import Sampler, Segment, scoring_windows
 
 SIZE = (128, 192)
-ROUNDS = 3
-COPIES = 8  # of the footage, for the measurement of scaling
+ROUNDS = 2
+COPIES = 4  # of the footage, for the measurement of scaling
 
 
 def side_by_side(bare: Callable[[], float], ours: Callable[[], float]) -> tuple[float, float]:
