@@ -2,6 +2,7 @@
 
     python -m benchmarks.publish            # after a run: keeps its results, then rewrites the README's table
     python -m benchmarks.publish --readme   # only rewrites the table from what is kept
+    python -m benchmarks.publish --quality  # after a run: keeps how close each system's pictures came at its check points
 
 The table shows every file of benchmarks/results whose rows name a data set and a model.
 """
@@ -36,10 +37,15 @@ COLUMNS = (  # heading, key, how it is written
 
 
 def keep(report: Path) -> Path:
-    """Copy the results of ``report`` to the file that its profile names; the path."""
+    """Copy the results of ``report`` to the file that its profile names; the path.
+
+    Raises :class:`VadError` when there are none, or when params.yaml is not the profile's.
+    """
     if not report.exists():
         raise VadError(f"{report}: not there; run dvc repro first")
     results = json.loads(report.read_text(encoding="utf-8"))
+    if not results["rows"]:
+        raise VadError(f"{report}: holds no rows; list a system that shows a reconstruction under models")
     profile = results["run"]["profile"]
     if Path("params.yaml").read_text() != Path("profiles", f"{profile}.yaml").read_text():
         raise VadError(f"params.yaml: not that of profile {profile}; run `make profile NAME={profile}` first")
@@ -89,9 +95,16 @@ def rewrite_readme() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--readme", action="store_true", help="only rewrite the table from what is kept")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--readme", action="store_true", help="only rewrite the table from what is kept")
+    which.add_argument(
+        "--quality", action="store_true", help="keep reports/quality.json, the figures of check points, instead"
+    )
     arguments = parser.parse_args()
     try:
+        if arguments.quality:
+            print(f"kept: {keep(Path('reports/quality.json'))}")
+            return
         if not arguments.readme:
             print(f"kept: {keep(Path('reports/metrics.json'))}")
         rewrite_readme()

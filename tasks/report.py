@@ -32,8 +32,9 @@ def report(stage: Stage) -> None:
         facts,
         title=params.report.title,
         flow_models=params.flow_models,
+        check_points=params.report.check_points,
     )
-    for name in ("index.html", "metrics.json", "results.csv"):
+    for name in ("index.html", "metrics.json", "results.csv", "quality.json"):
         stage.run.artifact(paths.REPORTS / name)
         stage.run.made(paths.REPORTS / name)
     stage.say(f"{paths.REPORTS / 'index.html'}: open it in a browser")

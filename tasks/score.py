@@ -29,7 +29,17 @@ from vadcore.score import Measured, measure
 from vadcore.store import ClipId, ClipStore
 from vadcore.windows import Segment
 
-SCORING_CODE = ("score.py", "windows.py", "footage.py", "pictures.py", "store.py", "device.py", "models/base.py")
+SCORING_CODE = (
+    "score.py",
+    "error_maps.py",
+    "mean_image.py",
+    "windows.py",
+    "footage.py",
+    "pictures.py",
+    "store.py",
+    "device.py",
+    "models/base.py",
+)
 
 
 def score_stage(stage: Stage) -> None:

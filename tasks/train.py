@@ -22,8 +22,18 @@ from vadcore.store import ClipStore
 from vadcore.train import TrainSettings, Watcher, train
 from vadcore.windows import hold_out
 
-# what decides the weights besides configuration and data
-CODE = ("train.py", "windows.py", "footage.py", "pictures.py", "store.py", "device.py", "models/base.py")
+# what decides the weights and their history, besides configuration and data
+CODE = (
+    "train.py",
+    "quality.py",
+    "mean_image.py",
+    "windows.py",
+    "footage.py",
+    "pictures.py",
+    "store.py",
+    "device.py",
+    "models/base.py",
+)
 
 
 def train_stage(stage: Stage) -> None:
@@ -37,7 +47,8 @@ def train_stage(stage: Stage) -> None:
     frames = ClipStore(paths.frames(dataset), "frames")
     flow = ClipStore(paths.flow(dataset), "flow") if config.needs_flow else None
     lengths = {clip: frames.length(clip) for clip in frames.clips("train")}
-    kept, held = hold_out(lengths, settings.held_out, params.seed)  # the same for every system
+    groups = {clip: frames.attributes(clip).get("group") for clip in lengths}
+    kept, held = hold_out(lengths, settings.held_out, params.seed, groups)  # the same for every system
     torch.manual_seed(seed)
     model = create_model(name, config)
     where = {"device": device, "cache": params.machine.cache}
@@ -99,14 +110,20 @@ def train_stage(stage: Stage) -> None:
         "iterations": result.iterations if result else 0,
         "best_iteration": result.best_iteration if result else None,
         "held_out_loss": result.held_out_loss if result else None,
-        "train_seconds": round(result.seconds, 1) if result else 0.0,
-        "windows_per_second": round(result.windows / result.seconds, 1) if result and result.seconds else None,
+        **dict.fromkeys(PICTURE_FIGURES),  # of the kept weights, where there is a picture to judge
+        **(result.quality if result else {}),
+        "image_size": list(held_out.size),
+        "color": config.color,
+        "train_seconds": round(result.seconds, 1) if result else 0.0,  # all of it: check points and saving too
+        "windows_per_second": round(result.windows / result.step_seconds, 1) if result and result.windows else None,
         "precision": str(dtype).removeprefix("torch."),
         "device": _device_name(device),
         "peak_memory_mb": round(_peak_memory_mb(device)),
     }
     write_json(out / "metrics.json", metrics)
-    stage.run.metrics({k: v for k, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)})
+    # kept_psnr and so on: psnr itself is a curve over iterations, to which the run as a whole would add a point at 0
+    numbers = {f"kept_{k}" if k in PICTURE_FIGURES else k: v for k, v in metrics.items()}
+    stage.run.metrics({k: v for k, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool)})
     stage.say(f"{out}: " + ", ".join(f"{k} {v}" for k, v in metrics.items() if k in _SHOWN and v is not None))
     stage.run.artifact(out / "metrics.json")
     stage.run.model(out)
@@ -114,7 +131,12 @@ def train_stage(stage: Stage) -> None:
         stage.run.made(made)
 
 
-_SHOWN = ("parameters", "iterations", "best_iteration", "held_out_loss", "train_seconds", "peak_memory_mb")
+PICTURE_FIGURES = ("psnr", "ssim", "sharpness")
+_SHOWN = (
+    *("parameters", "iterations", "best_iteration", "held_out_loss"),
+    *PICTURE_FIGURES,
+    *("train_seconds", "peak_memory_mb"),
+)
 
 
 def _write(out: Path, name: str, model, checkpoint: CheckpointFolder, result) -> None:

@@ -4,7 +4,18 @@ import cv2
 import numpy as np
 import pytest
 
-from vadcore.render import beside, flow_to_rgb, heat, strip, write_png
+from vadcore.render import (
+    animation,
+    beside,
+    decode_animation,
+    encode_animation,
+    excerpt,
+    flow_to_rgb,
+    heat,
+    strip,
+    write_animation,
+    write_png,
+)
 
 
 def luminance(rgb):
@@ -111,6 +122,95 @@ def test_strips_of_two_check_points_share_one_error_scale():
 def test_strip_refuses_arrays_that_are_not_windows_of_one_size():
     with pytest.raises(ValueError, match="same"):
         strip(np.zeros((4, 1, 8, 8)), np.zeros((3, 1, 8, 8)))
+
+
+def numbered(frames, height=6, width=10, channels=1):
+    """Frame n is n / 10 everywhere: float32 [T, C, H, W]."""
+    levels = np.arange(frames, dtype=np.float32).reshape(frames, 1, 1, 1) / 10
+    return np.broadcast_to(levels, (frames, channels, height, width))
+
+
+def test_an_excerpt_has_a_few_frames_of_the_first_window_with_its_first_and_last():
+    whole = strip(numbered(10), numbered(10))
+    few = excerpt(np.concatenate((whole, 255 - whole)), (6, 10), 4)
+    assert few.shape == (whole.shape[0], 4 * 12 - 2, 3)
+    assert few[0, ::12, 0].tolist() == whole[0, [0, 36, 72, 108], 0].tolist()  # frames 0, 3, 6, 9, twelve pixels apart
+    assert (few[:, 10] == 128).all()
+
+
+def test_an_excerpt_of_a_short_window_has_all_its_frames():
+    short = strip(numbered(3), numbered(3))
+    assert (excerpt(short, (6, 10), 4) == short).all()
+
+
+def test_an_excerpt_of_a_picture_that_is_no_strip_is_the_picture():
+    picture = np.zeros((22, 100, 3), np.uint8)
+    assert excerpt(picture, (6, 10), 4) is picture  # 102 is no multiple of 12
+    assert excerpt(picture[:20, :94], (6, 10), 4).shape == (20, 94, 3)  # 20 rows are not 22
+
+
+def test_an_animation_has_each_input_above_its_output_and_windows_beside_each_other():
+    inputs, outputs = numbered(5, 64, 96), 1 - numbered(5, 64, 96)
+    film = animation([(inputs, outputs), (outputs, inputs)])
+    assert len(film) == 5
+    for number, picture in enumerate(film):
+        assert picture.shape == (2 * 128 + 2, 2 * 192 + 2, 3)  # 64 x 96 enlarged twice
+        level = round(number * 25.5)
+        for row, column, value in ((0, 0, level), (130, 0, 255 - level), (0, 194, 255 - level), (130, 194, level)):
+            assert abs(picture[row : row + 128, column : column + 192].astype(int) - value).max() <= 1
+        assert (picture[128:130] == 128).all()
+
+
+def test_animated_pixels_stay_squares_when_enlarged():
+    inputs = np.random.default_rng(0).random((2, 3, 32, 8), dtype=np.float32)
+    (picture, _) = animation([(inputs, inputs)])
+    assert picture.shape == (2 * 128 + 2, 32, 3)  # four times
+    assert (picture[:128] == picture[:128:4, ::4].repeat(4, axis=0).repeat(4, axis=1)).all()
+
+
+def test_large_frames_are_reduced_in_an_animation():
+    assert animation([(numbered(2, 512, 640), numbered(2, 512, 640))])[0].shape == (2 * 256 + 2, 320, 3)
+
+
+def test_an_animation_loops_for_ever_at_eight_frames_a_second(tmp_path):
+    write_animation(tmp_path / "deep" / "film.webp", animation([(numbered(5, 64, 96), numbered(5, 64, 96))]))
+    data = (tmp_path / "deep" / "film.webp").read_bytes()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["film.webp"]
+    # the container's format: "VP8X" flags with bit 1 for animation; "ANIM": background colour, then loop count, 0 = for ever
+    assert (data[:4], data[8:16]) == (b"RIFF", b"WEBPVP8X")
+    assert data[20] & 0b10
+    at = data.index(b"ANIM") + 8
+    assert int.from_bytes(data[at + 4 : at + 6], "little") == 0
+    # "ANMF": x, y, width - 1, height - 1 and duration in milliseconds, three bytes each
+    durations = []
+    at = data.index(b"ANMF")
+    while at < len(data):
+        assert data[at : at + 4] == b"ANMF"
+        durations.append(int.from_bytes(data[at + 20 : at + 23], "little"))
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+    assert durations == [125] * 5
+
+
+def test_an_animation_can_be_read_back():
+    film = animation([(numbered(4, 64, 96), numbered(4, 64, 96))])
+    again = decode_animation(encode_animation(film))
+    assert len(again) == 4
+    for ours, read in zip(film, again, strict=True):
+        assert abs(ours.astype(int) - read).mean() < 3  # lossy
+
+
+def test_a_pause_in_an_animation_keeps_its_length():
+    dark, bright = numbered(5, 64, 96)[:1], numbered(5, 64, 96)[4:]
+    inputs = np.concatenate((dark, dark, dark, bright, bright))
+    again = decode_animation(encode_animation(animation([(inputs, inputs)])))
+    assert [picture.mean() > 50 for picture in again] == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize("data", [b"", b"no animation"])
+def test_what_is_no_animation_is_refused(data):
+    with pytest.raises(ValueError, match="not an animation"):
+        decode_animation(data)
 
 
 # The wheel has 55 hues: 15 from red to yellow, 6 to green, 4 to cyan, 11 to blue, 13 to magenta, 6 back to red; a

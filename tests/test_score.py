@@ -9,7 +9,7 @@ from vadcore.errors import VadError
 from vadcore.footage import Footage
 from vadcore.models import create_model
 from vadcore.models.base import Judged, Model, ModelConfig
-from vadcore.score import map_size, measure
+from vadcore.score import measure
 from vadcore.store import ClipStore
 from vadcore.windows import Segment, Windows
 
@@ -87,12 +87,6 @@ def test_the_baselines_find_what_runs(store, tmp_path):
         model = create_model(name, {})
         scores = measure(model, Footage.for_model(model, store, segments, flow), 0).measures[model.score]
         assert np.nanmin(scores[21:29]) > np.nanmax(scores[:19])
-
-
-def test_maps_are_kept_small_in_the_shape_of_the_frame():
-    assert map_size((240, 360)) == (64, 96)
-    assert map_size((24, 32)) == (24, 32)
-    assert map_size((360, 240)) == (96, 64)
 
 
 def test_errors_that_are_not_finite_are_not_passed_off_as_frames_without_a_score(store):

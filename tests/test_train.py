@@ -1,5 +1,9 @@
 """Training: resumes exactly, selects on held-out footage, runs any phases, stops at a loss that is not finite."""
 
+import time
+
+import cv2
+import numpy as np
 import pytest
 import torch
 from footage_maker import make_store
@@ -10,6 +14,7 @@ from vadcore.errors import VadError
 from vadcore.footage import Footage
 from vadcore.models import create_model
 from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase
+from vadcore.render import decode_animation
 from vadcore.train import TrainSettings, Watcher, spread, train
 from vadcore.windows import Segment, Windows
 
@@ -52,9 +57,8 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 
 def without_seconds(result):
-    return {
-        key: value for key, value in vars(result).items() if key not in ("seconds", "resumed_from", "found_finished")
-    }
+    passing = ("seconds", "step_seconds", "resumed_from", "found_finished")
+    return {key: value for key, value in vars(result).items() if key not in passing}
 
 
 def test_the_same_seed_gives_the_same_weights(split, tmp_path):
@@ -126,11 +130,155 @@ def test_the_weights_with_the_smallest_held_out_loss_are_kept(split, tmp_path):
     assert again.item() == pytest.approx(result.held_out_loss, rel=1e-5)
 
 
-def test_pictures_are_drawn_at_every_check_point(split, tmp_path):
+def test_a_strip_and_an_animation_are_made_at_every_check_point(split, tmp_path):
     drawn = []
     run(small(), split, tmp_path, picture=drawn.append)
-    assert [path.name for path in drawn] == ["000004.png", "000008.png", "000010.png"]
-    assert all(path.stat().st_size > 0 for path in drawn)
+    stems = ["000004", "000008", "000010"]
+    assert [path.name for path in drawn] == [f"{stem}.{kind}" for stem in stems for kind in ("png", "webp")]
+    assert cv2.imread(str(drawn[0])).shape == (2 * (3 * 24 + 4), 4 * 34 - 2, 3)  # two windows of four frames, 24 x 32
+    for path in drawn[1::2]:
+        film = decode_animation(path.read_bytes())
+        assert len(film) == 4
+        # enlarged six times, the least whole factor that makes 24 pixels 128; two windows, input above output
+        assert film[0].shape == (2 * 144 + 2, 2 * 192 + 2, 3)
+
+
+def test_pictures_show_the_same_held_out_windows_at_every_check_point(split, tmp_path):
+    drawn = []
+    run(small(), split, tmp_path, picture=drawn.append)
+    first, last = (cv2.imread(str(path)) for path in (drawn[0], drawn[-2]))
+    assert (first[:24] == last[:24]).all()  # the inputs of the first window
+    assert (first[26:50] != last[26:50]).any()  # what the model makes of them
+    true = split[1].batch(spread(split[1].lengths, Windows(4), 6)[[0]], 4).frames[0, :, 0]
+    assert (first[:24, :32, 0] == np.round(true[0].numpy() * 255)).all()
+
+
+class Shows(Model):
+    """Shows the second frame of a window, darker by a learned share, at what scoring judges: positions 1 and 2."""
+
+    windows = Windows(3, judged=(1, 2))
+    score = "error"
+
+    def __init__(self, selects: bool = True):
+        super().__init__(ModelConfig())
+        self.selects = selects
+        self.kept = nn.Parameter(torch.tensor(0.5))
+        self.judged_batches = 0
+
+    def phases(self):
+        sgd = {"sgd": torch.optim.SGD([self.kept], 0.1)}
+        held_out = self._loss if self.selects else None
+        return [Phase("learn", 8, self.windows, 4, self._step, sgd, held_out=held_out)]
+
+    def _loss(self, batch):
+        return (self.kept - 1).square()
+
+    def _step(self, batch, update):
+        loss = self._loss(batch)
+        update("sgd", loss)
+        return {"loss": loss.detach()}
+
+    def judge(self, batch):
+        self.judged_batches += 1
+        frames = batch.frames[:, 1:3]
+        return Judged({"error": frames.mean((2, 3, 4))}, frames[:, :, 0], frames * self.kept)
+
+
+def test_quality_is_measured_at_every_check_point_on_the_judged_frames_of_held_out_windows(split, tmp_path):
+    model, seen = Shows(), []
+    result = run(model, split, tmp_path, metrics=lambda phase, iteration, values: seen.append((iteration, values)))
+    rows = {row["iteration"]: row for row in result.history if "psnr" in row}
+    assert list(rows) == [4, 8]
+    picks = spread(split[1].lengths, model.windows, SETTINGS.held_out_windows)
+    frames = split[1].batch(picks, 3).frames[:, 1:3].flatten(0, 1)  # [2 * 6, 1, H, W]
+    # gradient descent on (k - 1)^2 at rate 0.1: 1 - k shrinks by 1 - 2 * 0.1 = 0.8 a step, from 0.5
+    for iteration, row in rows.items():
+        lost = 0.5 * 0.8**iteration
+        expected = (-10 * (frames * lost).square().mean((1, 2, 3)).log10()).mean().item()
+        assert row["psnr"] == pytest.approx(expected, abs=1e-3)
+        assert row["sharpness"] == pytest.approx(1 - lost, abs=1e-5)
+        assert 0 < row["ssim"] < 1
+        reported = {key: row[key] for key in ("held_out", "psnr", "ssim", "sharpness")}
+        assert (iteration, reported) in seen
+    assert rows[8]["ssim"] > rows[4]["ssim"]
+    assert result.quality == {key: rows[8][key] for key in ("psnr", "ssim", "sharpness")}
+
+
+def test_held_out_windows_are_judged_once_a_check_point(split, tmp_path):
+    model = Shows()
+    run(model, split, tmp_path)
+    assert model.judged_batches == 2 * 2  # two check points, six windows in batches of at most four
+
+
+def test_quality_is_that_of_the_weights_that_were_kept(split, tmp_path):
+    class Worsens(Shows):
+        def phases(self):
+            (phase,) = super().phases()
+            phase.held_out = lambda batch: self.kept.detach()[None]  # grows while the picture gets better
+            return [phase]
+
+    result = run(Worsens(), split, tmp_path)
+    first, last = (row for row in result.history if "psnr" in row)
+    assert result.best_iteration == first["iteration"] == 4
+    assert result.quality == {key: first[key] for key in ("psnr", "ssim", "sharpness")}
+    assert result.quality["psnr"] < last["psnr"]
+
+
+def test_quality_is_that_of_the_last_weights_where_nothing_is_selected(split, tmp_path):
+    result = run(Shows(selects=False), split, tmp_path)
+    assert result.best_iteration is None
+    assert result.quality == {key: result.history[-1][key] for key in ("psnr", "ssim", "sharpness")}
+    assert "held_out" not in result.history[-1]
+
+
+def test_a_system_that_shows_nothing_has_neither_quality_nor_pictures(split, tmp_path):
+    class Blind(Shows):
+        def judge(self, batch):
+            judged = super().judge(batch)
+            return Judged(judged.measures, judged.maps)
+
+    model = Blind()
+    result = run(model, split, tmp_path, picture=lambda path: pytest.fail(f"made {path}"))
+    assert not any("psnr" in row for row in result.history)
+    assert result.quality == {}
+    assert model.judged_batches == 2  # one batch a check point is enough to see that
+
+
+def test_a_single_judged_frame_makes_a_strip_and_no_animation(split, tmp_path):
+    class Predicts(Shows):
+        windows = Windows(3, judged=(2,))
+
+        def judge(self, batch):
+            frames = batch.frames[:, 2:3]
+            return Judged({"error": frames.mean((2, 3, 4))}, frames[:, :, 0], frames * self.kept)
+
+    drawn = []
+    run(Predicts(), split, tmp_path, picture=drawn.append)
+    assert [path.name for path in drawn] == ["000004.png", "000008.png"]
+
+
+def test_check_points_count_as_training_time_but_not_as_time_of_steps(split, tmp_path):
+    class Slow(Shows):
+        def judge(self, batch):
+            time.sleep(0.1)
+            return super().judge(batch)
+
+    result = run(Slow(), split, tmp_path)  # two check points of two batches: at least 0.4 s in them
+    assert result.seconds - result.step_seconds > 0.4
+    assert 0 < result.step_seconds < 0.4
+
+
+def test_phases_that_learn_nothing_do_not_count_as_time_of_steps(split, tmp_path):
+    class Gathering(Shows):
+        def phases(self):
+            return [Phase("gather", 4, self.windows, 2, self._gather), *super().phases()]
+
+        def _gather(self, batch, update):
+            time.sleep(0.1)
+            return {"loss": batch.frames.mean()}
+
+    result = run(Gathering(), split, tmp_path)
+    assert result.seconds > 0.4 > result.step_seconds
 
 
 def test_looking_at_the_check_points_does_not_change_the_training(split, tmp_path):

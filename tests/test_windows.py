@@ -77,6 +77,18 @@ def test_held_out_clips_are_never_trained_on(count, share, seed):
     assert sorted(segment.clip for segment in kept + held) == sorted(lengths)
 
 
+@given(st.lists(st.sampled_from([None, "a", "b", "c"]), min_size=2, max_size=20), st.floats(0.01, 0.99))
+def test_clips_of_one_group_are_held_out_together(labels, share):
+    clips = [ClipId("train", f"{n:02d}") for n in range(len(labels))]
+    groups = dict(zip(clips, labels, strict=True))
+    kept, held = ({segment.clip for segment in part} for part in hold_out(dict.fromkeys(clips, 9), share, 0, groups))
+    assert kept
+    assert held
+    assert kept | held == set(clips)
+    shared = {groups[clip] for clip in kept} & {groups[clip] for clip in held} - {None}
+    assert not shared or len(set(labels)) == 1  # of a single group, clips are held out one by one
+
+
 def test_of_a_single_clip_the_last_part_is_held_out():
     clip = ClipId("train", "only")
     (kept,), (held,) = hold_out({clip: 100}, 0.2, seed=0)

@@ -67,6 +67,8 @@ class Score(Section):
 
 class Report(Section):
     title: str = "Video anomaly report"
+    # iterations whose pictures are put side by side; null: up to three that all systems have
+    check_points: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
 
 
 class Tracking(Section):

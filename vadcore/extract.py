@@ -42,7 +42,7 @@ def extract_clip(clip: Clip, settings: Footage, frames_url: str | Path, masks_ur
     labels = clip.labels() if clip.labels else None  # before decoding: a fault here is found at once
     identity = {
         "source_sha256": sha256_files(clip.files or (clip.source,)),
-        "extraction": digest_of([_code(), settings.size, settings.color, settings.fps, clip.fps]),
+        "extraction": digest_of([_code(), settings.size, settings.color, settings.fps, clip.fps, clip.group]),
         "truth": digest_of(None if labels is None else intervals(labels)) + ("+masks" if clip.masks else ""),
     }
     has_masks = masks.has(name, **identity) or not clip.masks
@@ -72,6 +72,7 @@ def extract_clip(clip: Clip, settings: Footage, frames_url: str | Path, masks_ur
                 "source": clip.source.name,
                 "size": settings.size,
                 "color": settings.color,
+                "group": clip.group,
                 # training footage is normal by definition; test footage is only labelled when somebody did
                 "labelled": labels is not None or clip.split == "train",
                 "abnormal": intervals(kept_labels),

@@ -1,4 +1,5 @@
-"""Pictures: error maps as heat, frames with their error map beside them, strips of a window, optical flow as colour.
+"""Pictures: error maps as heat, frames with their error map beside them, windows as strips and as short animations,
+optical flow as colour.
 
 Pure functions on numpy arrays; every picture is uint8 RGB ``[H, W, 3]``.
 """
@@ -17,6 +18,9 @@ HEAT_OPACITY = 0.9  # of the heat over the frame where the error reaches ``high`
 OUTLINE = (0, 255, 255)  # the true mask; cyan does not occur in the heat map
 SEPARATOR = 2  # pixels between the pictures of a strip
 SEPARATOR_GREY = 128
+ANIMATED_HEIGHTS = (128, 256)  # pixels of an animated frame: smaller ones are enlarged crisply, larger ones reduced
+FRAMES_PER_SECOND = 8  # of animations, whatever the footage has: ten frames take more than a second
+ANIMATION_QUALITY = 60  # of WebP, 0..100
 
 
 def heat(error: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -106,6 +110,36 @@ def strip(inputs: np.ndarray, outputs: np.ndarray, every: int = 1, error_high: f
     return _join([_join(row, axis=1) for row in rows], axis=0)
 
 
+def excerpt(picture: np.ndarray, size: tuple[int, int], count: int) -> np.ndarray:
+    """Of a column of :func:`strip` pictures the first, and of its frames at most ``count``, evenly spread, first and last
+    among them. size: height and width of a frame. A picture that is no such column stays whole."""
+    height, width = 3 * size[0] + 2 * SEPARATOR, size[1] + SEPARATOR
+    frames, rest = divmod(picture.shape[1] + SEPARATOR, width)
+    if rest or picture.shape[0] % height:
+        return picture
+    starts = np.linspace(0, frames - 1, min(count, frames)).round().astype(int) * width
+    return _join([picture[:height, start : start + size[1]] for start in starts], axis=1)
+
+
+def animation(windows: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    """Windows beside each other in motion, each frame above what the model made of it.
+
+    Parameters
+    ----------
+    windows: (inputs, outputs) of each, float ``[T, C, H, W]`` in 0..1, all of one shape.
+
+    Returns
+    -------
+    T pictures, uint8 RGB. Frames less than 128 pixels high are enlarged by the smallest whole factor that makes them so,
+    pixels staying squares; frames more than 256 pixels high are reduced to that.
+    """
+    pairs = [(_sized(inputs), _sized(outputs)) for inputs, outputs in windows]
+    return [
+        _join([_join([inputs[number], outputs[number]], axis=0) for inputs, outputs in pairs], axis=1)
+        for number in range(len(windows[0][0]))
+    ]
+
+
 def flow_to_rgb(flow: np.ndarray, max: float | None = None) -> np.ndarray:
     """Optical flow in the colour code of Baker et al., "A Database and Evaluation Methodology for Optical Flow"
     (IJCV 2011): the hue is the direction (right red, down yellow, left cyan, up blue), the saturation the length.
@@ -142,12 +176,48 @@ def write_png(path: Path | str, rgb: np.ndarray) -> None:
         temporary.write_bytes(encode(rgb, ".png"))
 
 
+def write_animation(path: Path | str, pictures: list[np.ndarray]) -> None:
+    """Write :func:`encode_animation` to a file, complete or not at all."""
+    with complete(path) as temporary:
+        temporary.write_bytes(encode_animation(pictures))
+
+
 def encode(rgb: np.ndarray, kind: str, *settings: int) -> bytes:
     """The bytes of an image file: ``kind`` is its ending, ``settings`` are OpenCV's pairs of flag and value."""
     done, data = cv2.imencode(kind, cv2.cvtColor(_rgb(rgb), cv2.COLOR_RGB2BGR), list(settings))
     if not done:
         raise RuntimeError(f"OpenCV could not encode a {rgb.shape} picture as {kind}")
     return data.tobytes()
+
+
+def encode_animation(pictures: list[np.ndarray]) -> bytes:
+    """uint8 RGB pictures of one size as a WebP animation that loops for ever, which every browser plays in an ``<img>``."""
+    film = cv2.Animation()
+    film.frames = [cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) for picture in pictures]
+    film.durations = np.full(len(pictures), round(1000 / FRAMES_PER_SECOND))  # milliseconds
+    film.loop_count = 0  # for ever
+    done, data = cv2.imencodeanimation(".webp", film, [cv2.IMWRITE_WEBP_QUALITY, ANIMATION_QUALITY])
+    if not done:
+        raise RuntimeError(f"OpenCV could not encode {len(pictures)} pictures as a WebP animation")
+    return data.tobytes()
+
+
+def decode_animation(data: bytes) -> list[np.ndarray]:
+    """The pictures that :func:`encode_animation` was given, uint8 RGB. ValueError when ``data`` is no animation.
+
+    The encoder keeps equal pictures in a row once, for as long as all of them: they are repeated here.
+    """
+    try:
+        done, film = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
+    except cv2.error as error:  # what it raises for an empty buffer
+        raise ValueError("not an animation that OpenCV can read") from error
+    if not done:
+        raise ValueError("not an animation that OpenCV can read")
+    pictures = [
+        cv2.cvtColor(frame, cv2.COLOR_BGRA2RGB if frame.shape[2] == 4 else cv2.COLOR_BGR2RGB) for frame in film.frames
+    ]
+    times = np.maximum(1, np.rint(np.asarray(film.durations) * FRAMES_PER_SECOND / 1000).astype(int))
+    return [picture for picture, count in zip(pictures, times, strict=True) for _ in range(count)]
 
 
 def _share(error: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -168,6 +238,18 @@ def _bytes(frame: np.ndarray) -> np.ndarray:
     """float ``[C, H, W]`` in 0..1 to uint8 ``[H, W]`` or ``[H, W, 3]``."""
     levels = np.round(np.clip(frame, 0, 1) * 255).astype(np.uint8)
     return levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0)
+
+
+def _sized(frames: np.ndarray) -> list[np.ndarray]:
+    """float ``[T, C, H, W]`` in 0..1 as pictures whose height is in :data:`ANIMATED_HEIGHTS`."""
+    least, most = ANIMATED_HEIGHTS
+    pictures = [_rgb(_bytes(np.asarray(frame, dtype=np.float32))) for frame in frames]
+    height, width = pictures[0].shape[:2]
+    if height > most:
+        size = (max(1, round(width * most / height)), most)
+        return [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]
+    factor = -(-least // height)
+    return [picture.repeat(factor, axis=0).repeat(factor, axis=1) for picture in pictures]
 
 
 def _join(pictures: list[np.ndarray], axis: int) -> np.ndarray:

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from vadcore.device import autocast
+from vadcore.error_maps import map_size, shrink
 from vadcore.errors import VadError
 from vadcore.footage import Footage
 from vadcore.models.base import Model
 from vadcore.windows import scoring_windows
 
-MAP_SIDE = 96  # error maps are kept with at most so many pixels on the longer side
 FRAMES_AT_ONCE = {"cpu": 80, "cuda": 640}  # frames in a batch of windows
 
 
@@ -29,20 +27,6 @@ class Measured:
 
     measures: dict[str, np.ndarray]
     maps: np.ndarray
-
-
-def map_size(size: tuple[int, int]) -> tuple[int, int]:
-    """The size that error maps of frames of ``size`` are kept at."""
-    shrink = max(1.0, max(size) / MAP_SIDE)
-    return max(1, round(size[0] / shrink)), max(1, round(size[1] / shrink))
-
-
-def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Area average of ``[N, 1, h, w]`` to ``[N, 1, *size]``."""
-    (h, w), (kept_h, kept_w) = maps.shape[2:], size
-    if h % kept_h == 0 and w % kept_w == 0:  # whole blocks: several times faster
-        return F.avg_pool2d(maps, (h // kept_h, w // kept_w))
-    return F.adaptive_avg_pool2d(maps, size)
 
 
 def measure(model: Model, footage: Footage, number: int, dtype: torch.dtype = torch.float32) -> Measured:

@@ -24,11 +24,12 @@ from vadcore.checkpoint import CheckpointFolder, random_state, set_random_state
 from vadcore.device import autocast
 from vadcore.errors import VadError
 from vadcore.footage import Footage
-from vadcore.models.base import Batch, Judged, Model, Phase
-from vadcore.render import strip, write_png
+from vadcore.models.base import Model, Phase
+from vadcore.quality import PictureQuality
+from vadcore.render import animation, strip, write_animation, write_png
 from vadcore.windows import Sampler, training_windows
 
-PICTURED = 2  # held-out windows shown at every check point
+PICTURED = 2  # of the held-out windows are shown at every check point
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,21 @@ class Watcher:
 
 @dataclass
 class Trained:
-    """What came of it. ``history``: one row a logged iteration; ``seconds``: time spent training, over all resumes."""
+    """What came of it.
+
+    history: one row a logged iteration: phase, iteration, losses; at check points also held_out, psnr, ssim, sharpness.
+    quality: psnr, ssim and sharpness of the weights that were kept; empty for a system that shows no picture.
+    seconds: time spent training, over all resumes, check points and saving included. step_seconds: how much of it went
+    into the steps of learning phases (their data included): what ``windows`` took.
+    """
 
     history: list[dict[str, Any]] = field(default_factory=list)
     best_iteration: int | None = None
     held_out_loss: float | None = None
+    quality: dict[str, float] = field(default_factory=dict)
     iterations: int = 0
     seconds: float = 0.0
+    step_seconds: float = 0.0
     windows: int = 0
     resumed_from: int | None = None  # the iteration, in its phase, that this process went on from
     found_finished: bool = False  # nothing was left to do
@@ -162,11 +171,9 @@ class _Run:
     def save(self) -> None:
         """Write everything that the rest of the training depends on."""
         self.check_finite()
-        now = time.monotonic()
-        self.result.seconds += now - self.counted_to
-        self.saved_at = self.counted_to = now
+        self.count_time(stepping=self.iteration > 0)  # else a phase has just ended
+        phase = self.phases[self.phase_number] if self.phase_number < len(self.phases) else None
         if self.process.is_main_process:
-            phase = self.phases[self.phase_number] if self.phase_number < len(self.phases) else None
             self.checkpoint.save(
                 {
                     "model": self.model.state_dict(),
@@ -181,6 +188,19 @@ class _Run:
                     "random": random_state(),
                 }
             )
+        self.count_time(stepping=False)
+        self.saved_at = self.counted_to
+
+    def count_time(self, stepping: bool) -> None:
+        """Put the time since the last call down as spent on training, and on steps of a learning phase if it was.
+
+        Called after something that waits for the device, so that what it has been asked to do is done.
+        """
+        passed = time.monotonic() - self.counted_to
+        self.counted_to += passed
+        self.result.seconds += passed
+        if stepping and self.phases[self.phase_number].optimizers:
+            self.result.step_seconds += passed
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -221,7 +241,9 @@ class _Run:
                 if at_check_point or self.iteration % settings.log_every == 0:
                     self.log(phase, bar)
                 if at_check_point:
+                    self.count_time(stepping=True)
                     self.check_point(phase)
+                    self.count_time(stepping=False)
                     self.save()
                 elif time.monotonic() - self.saved_at > settings.save_seconds:
                     self.save()
@@ -250,28 +272,33 @@ class _Run:
                 )
 
     def check_point(self, phase: Phase) -> None:
-        """Measure the held-out loss, keep the best weights, write pictures. Does not touch the random state."""
-        if phase.held_out is None:
+        """Measure the held-out loss and how good the pictures are, keep the best weights. Leaves the random state alone."""
+        if not phase.optimizers:
             return
         before = random_state()
         self.model.eval()
+        row = {}
         with torch.no_grad():
-            loss = self.held_out_loss(phase)
-            if not math.isfinite(loss):
-                raise VadError(
-                    f"held-out loss is {loss} at iteration {self.iteration} of phase {phase.name}; "
-                    "lower model.*.learning_rate or set train.precision to float32"
-                )
-            if self.process.is_main_process:
-                self.draw(phase)
+            if phase.held_out is not None:
+                row["held_out"] = loss = self.held_out_loss(phase)
+                if not math.isfinite(loss):
+                    raise VadError(
+                        f"held-out loss is {loss} at iteration {self.iteration} of phase {phase.name}; "
+                        "lower model.*.learning_rate or set train.precision to float32"
+                    )
+            quality = self.look(phase) if self.process.is_main_process else {}
         self.model.train()
         set_random_state(before)
-        row = {"held_out": loss}
-        self.result.history[-1].update(row)
-        self.watcher.metrics(phase.name, self.iteration, row)
-        if self.best is None or loss < self.result.held_out_loss:
+        row |= quality
+        if row:
+            self.result.history[-1].update(row)
+            self.watcher.metrics(phase.name, self.iteration, row)
+        if phase.held_out is None:  # the last weights are kept
+            self.result.quality = quality
+        elif self.best is None or loss < self.result.held_out_loss:
             self.best = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
             self.result.held_out_loss, self.result.best_iteration = loss, self.iteration
+            self.result.quality = quality
 
     def held_out_loss(self, phase: Phase) -> float:
         """Mean of ``phase.held_out`` over the same evenly spread windows every time."""
@@ -283,20 +310,39 @@ class _Run:
                 total += float(phase.held_out(batch)) * len(group)
         return total / len(picks)
 
-    def draw(self, phase: Phase) -> None:
-        """Input above output of the same held-out windows, one picture a check point."""
+    def look(self, phase: Phase) -> dict[str, float]:
+        """PSNR, SSIM and sharpness of what the model shows, over the same evenly spread held-out windows every time, and
+        pictures of the first and the last of them; nothing of a model that shows nothing."""
         windows = self.model.windows
-        picks = spread(self.held_out.lengths, windows, PICTURED)
-        batch = self.held_out.batch(picks, windows.length)
-        with autocast(self.held_out.device, self.settings.dtype):
-            judged = self.model.judge(batch)
-        if judged.shown is None:
-            return
+        picks = spread(self.held_out.lengths, windows, self.settings.held_out_windows)
+        pictured = np.linspace(0, len(picks) - 1, min(PICTURED, len(picks))).round().astype(int)
+        groups = np.array_split(np.arange(len(picks)), -(-len(picks) // phase.batch_size))
+        quality, drawn = PictureQuality(), []
+        batches = self.held_out.batches([picks[group] for group in groups], windows.length)
+        for group, batch in zip(groups, batches, strict=True):
+            with autocast(self.held_out.device, self.settings.dtype):
+                shown = self.model.judge(batch).shown
+            if shown is None:
+                return {}
+            shown, frames = shown.float(), batch.frames[:, list(windows.judged)]  # [B, J, C, H, W]
+            quality.add(shown.flatten(0, 1), frames.flatten(0, 1))
+            drawn += [
+                (frames[at].cpu().numpy(), shown[at].cpu().numpy()) for at, n in enumerate(group) if n in pictured
+            ]
+        self.draw(phase, drawn)
+        return quality.means()
+
+    def draw(self, phase: Phase, windows: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Input above output of the same held-out windows: a strip a check point and, of several frames, an animation."""
         learning = sum(bool(other.optimizers) for other in self.phases)
-        name = f"{self.iteration:06d}.png" if learning == 1 else f"{phase.name}-{self.iteration:06d}.png"
-        path = self.checkpoint.folder / "samples" / name
-        write_png(path, sample_picture(batch, judged, windows.judged))
+        stem = f"{self.iteration:06d}" if learning == 1 else f"{phase.name}-{self.iteration:06d}"
+        path = self.checkpoint.folder / "samples" / f"{stem}.png"
+        write_png(path, np.concatenate([strip(inputs, outputs) for inputs, outputs in windows]))
         self.watcher.picture(path)
+        if len(windows[0][0]) > 1:
+            path = path.with_suffix(".webp")
+            write_animation(path, animation(windows))
+            self.watcher.picture(path)
 
 
 def spread(lengths: list[int], windows, count: int) -> np.ndarray:
@@ -304,11 +350,3 @@ def spread(lengths: list[int], windows, count: int) -> np.ndarray:
     every = training_windows(lengths, windows)
     every = every[every[:, 2] == 1]
     return every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
-
-
-def sample_picture(batch: Batch, judged: Judged, positions: tuple[int, ...]) -> np.ndarray:
-    """uint8 RGB: for each window of the batch, the judged inputs above what the model shows for them."""
-    inputs = batch.frames[:, list(positions)].cpu().numpy()  # [B, J, C, H, W]
-    shown = judged.shown.float().cpu().numpy()
-    rows = [strip(a, b) for a, b in zip(inputs, shown, strict=True)]
-    return np.concatenate(rows, axis=0)

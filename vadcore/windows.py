@@ -105,10 +105,13 @@ class Segment:
         return self.stop - self.start
 
 
-def hold_out(lengths: dict[ClipId, int], share: float, seed: int) -> tuple[list[Segment], list[Segment]]:
+def hold_out(
+    lengths: dict[ClipId, int], share: float, seed: int, groups: dict[ClipId, str | None] | None = None
+) -> tuple[list[Segment], list[Segment]]:
     """Split normal footage into (trained on, held out).
 
-    Whole clips are held out, chosen at random, at least one; of a single clip, its last ``share`` is.
+    Whole clips are held out, chosen at random, at least one; of a single clip, its last ``share`` is. Clips of the same
+    group (``groups``; None: a clip is alone) are trained on or held out together, unless all are of one group.
     """
     clips = sorted(lengths)
     if not clips:
@@ -121,10 +124,14 @@ def hold_out(lengths: dict[ClipId, int], share: float, seed: int) -> tuple[list[
                 f"{clip}: {lengths[clip]} frames are too few to train on some and hold out others; give more footage"
             )
         return [Segment(clip, 0, cut)], [Segment(clip, cut, lengths[clip])]
-    count = min(max(1, round(share * len(clips))), len(clips) - 1)
-    chosen = set(np.random.default_rng([seed, 2]).permutation(len(clips))[:count].tolist())
+    group = {clip: (groups or {}).get(clip) or str(clip) for clip in clips}
+    if len(set(group.values())) == 1:
+        group = {clip: str(clip) for clip in clips}
+    names = list(dict.fromkeys(group.values()))  # in the order of the clips
+    count = min(max(1, round(share * len(names))), len(names) - 1)
+    chosen = {names[n] for n in np.random.default_rng([seed, 2]).permutation(len(names))[:count]}
     whole = [Segment(clip, 0, lengths[clip]) for clip in clips]
     return (
-        [segment for n, segment in enumerate(whole) if n not in chosen],
-        [segment for n, segment in enumerate(whole) if n in chosen],
+        [segment for segment in whole if group[segment.clip] not in chosen],
+        [segment for segment in whole if group[segment.clip] in chosen],
     )

@@ -11,6 +11,8 @@ from filelock import FileLock
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 ARTIFACTS = Path("mlartifacts")  # of experiments in a database that no server stands in front of
+# without it MLflow opens with its pages for language models
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 ANSWER_SECONDS = "10"  # for the first answer; a transfer may take as long as MLflow allows
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 # Holds unless the user has set them.
@@ -89,7 +91,8 @@ def experiment_id(client, uri: str, name: str) -> str:
     if found is None:
         local = uri.split(":")[0].split("+")[0] in DATABASES
         try:
-            return client.create_experiment(name, (ARTIFACTS.resolve() / name).as_uri() if local else None)
+            place = (ARTIFACTS.resolve() / name).as_uri() if local else None
+            return client.create_experiment(name, place, tags=KIND)
         except MlflowException:
             found = client.get_experiment_by_name(name)
             if found is None:

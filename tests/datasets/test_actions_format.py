@@ -73,6 +73,13 @@ def test_a_pair_is_never_in_both_splits(tmp_path):
         assert hold_out(paths[::-1], share) == (kept, held)  # the order of the listing plays no part
 
 
+def test_takes_of_one_performer_are_one_group_in_every_class(tmp_path):
+    make(tmp_path / "source")
+    groups = {clip.name: clip.group for clip in delivered(tmp_path, held_out=0)}
+    assert groups["walk-00000000"] == groups["walk-00000001"] == groups["wave-00000000"] == "performer 0"
+    assert groups["walk-00000008"] == groups["wave-00000009"] == "performer 4"
+
+
 def test_frames_that_are_not_square_need_their_width(tmp_path):
     make(tmp_path / "source", width=6)
     with pytest.raises(VadError, match="30x8 pixels are not a row of frames 8 wide; set dataset"):

@@ -41,6 +41,8 @@ class Clip:
     labels: reads the truth: uint8 ``[T]``, 1 = abnormal. None: nobody has labelled this clip.
     masks: reads where the anomaly is: uint8 0/1 ``[T, H, W]``. None: no masks exist.
     files: every file that the pictures come from (defaults to ``source``); their bytes identify the clip.
+    group: clips that show the same thing (takes of one performer, say) share it, so that none of them is held out while
+        training sees another. None: the clip is alone.
     """
 
     split: Split
@@ -51,6 +53,7 @@ class Clip:
     labels: Callable[[], np.ndarray] | None = None
     masks: Callable[[], np.ndarray] | None = None
     files: tuple[Path, ...] = field(default=())
+    group: str | None = None
 
 
 def format_module(name: str) -> ModuleType:

@@ -66,8 +66,7 @@ def hold_out(paths: list[Path], share: float) -> tuple[list[Path], list[Path]]:
     """
     groups: dict[tuple, list[Path]] = {}
     for path in sorted(paths, key=_id):
-        number = _id(path)
-        groups.setdefault((number[0], number[1] // 2) if number[0] == 0 else number, []).append(path)
+        groups.setdefault(_performer(path), []).append(path)
     pairs = list(groups.values())
     count = min(max(1, round(share * len(pairs))), len(pairs) - 1) if share else 0
     if share and not count:
@@ -108,6 +107,7 @@ def _clip(config: Actions, split: str, path: Path, label: int | None) -> Clip:
         frames=partial(read_strip, path, config.frame_width),
         labels=None if label is None else partial(_labels, path, config.frame_width, label),
         files=(path,),
+        group=f"performer {_performer(path)[1]}",
     )
 
 
@@ -120,6 +120,11 @@ def _classes(raw: Path) -> dict[str, list[Path]]:
     if not classes:
         raise VadError(f"{raw}: holds no clips; expected {LAYOUT.description}")
     return classes
+
+
+def _performer(path: Path) -> tuple:
+    number = _id(path)
+    return (0, number[1] // 2) if number[0] == 0 else number
 
 
 def _id(path: Path) -> tuple:

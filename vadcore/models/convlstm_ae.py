@@ -11,11 +11,12 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vadcore.datasets.config import Size
+from vadcore.error_maps import frame_errors
+from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
 from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
 from vadcore.windows import Windows
 
-MEAN_BATCHES = 64  # of 16 frames each: the mean image
 SHRINK = 8  # of the two strided convolutions, 4 and 2
 
 
@@ -92,8 +93,7 @@ class ConvLSTMAutoencoder(Model):
         super().__init__(config)
         self.score = config.score
         self.windows = Windows(config.frames, config.strides, judged=tuple(range(config.frames)), step=config.step)
-        self.register_buffer("mean_sum", torch.zeros(config.channels, *config.image_size))
-        self.register_buffer("mean_count", torch.zeros(()))
+        self.mean_image = MeanImage(config.channels, config.image_size, config.subtract_mean)
         first, second = config.conv
         self.encoder = nn.Sequential(
             nn.Conv2d(config.channels, first, 11, stride=4, padding=5),  # [.., first, H/4, W/4]
@@ -111,23 +111,11 @@ class ConvLSTMAutoencoder(Model):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruct ``x`` ``[B, T, C, H, W]``, centred as :meth:`centre` does."""
+        """Reconstruct ``x`` ``[B, T, C, H, W]``, centred by the mean image."""
         b, t = x.shape[:2]
         z = self.encoder(x.flatten(0, 1)).unflatten(0, (b, t))
         z = self.temporal(z)  # [B, T, lstm[-1], H/8, W/8]
         return self.decoder(z.flatten(0, 1)).unflatten(0, (b, t)).float()
-
-    def centre(self, frames: Tensor) -> Tensor:
-        """Frames in 0..1 to what the network sees, in -1..1."""
-        if self.config.subtract_mean:
-            return frames - self.mean_sum / self.mean_count.clamp(min=1)
-        return frames * 2 - 1
-
-    def uncentre(self, x: Tensor) -> Tensor:
-        """The inverse of :meth:`centre`."""
-        if self.config.subtract_mean:
-            return x + self.mean_sum / self.mean_count.clamp(min=1)
-        return (x + 1) / 2
 
     def phases(self) -> list[Phase]:
         config = self.config
@@ -141,17 +129,10 @@ class ConvLSTMAutoencoder(Model):
             optimizers={"adam": adam},
             held_out=self._loss,
         )
-        if not config.subtract_mean:
-            return [learn]
-        return [Phase("mean_image", MEAN_BATCHES, Windows(1), 16, self._add_to_mean, sampling="clips"), learn]
-
-    def _add_to_mean(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        self.mean_sum += batch.frames[:, 0].mean(0)
-        self.mean_count += 1
-        return {"loss": batch.frames.var()}  # nothing is minimised: the variance is what there is to watch
+        return [*self.mean_image.phases(), learn]
 
     def _loss(self, batch: Batch) -> Tensor:
-        x = self.centre(batch.frames)
+        x = self.mean_image.centre(batch.frames)
         return F.mse_loss(self(x), x)
 
     def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
@@ -160,12 +141,10 @@ class ConvLSTMAutoencoder(Model):
         return {"loss": loss.detach()}
 
     def judge(self, batch: Batch) -> Judged:
-        shown = self.uncentre(self(self.centre(batch.frames)))
-        maps = (shown - batch.frames).square().mean(2)  # [B, T, H, W]
-        cost = maps.sum((2, 3)).sqrt()  # e(t), [B, T]
+        x = self.mean_image.centre(batch.frames)
+        rebuilt = self(x)
+        measures, maps = frame_errors(rebuilt, x, span=self.mean_image.span)
+        cost = (measures["mse"] * x[0, 0].numel()).sqrt()  # e(t), [B, T]
         src = torch.full_like(cost, torch.nan)
         src[:, 0] = cost.sum(1)  # belongs to the frame that the window starts at
-        b, t, h, w = maps.shape
-        block = max(1, h // 16)
-        worst = F.avg_pool2d(maps.view(b * t, 1, h, w), block, stride=max(1, block // 2)).amax((1, 2, 3)).view(b, t)
-        return Judged({"mse": maps.mean((2, 3)), "src": src, "block_max": worst}, maps, shown.clamp(0, 1))
+        return Judged({**measures, "src": src}, maps, self.mean_image.uncentre(rebuilt).clamp(0, 1))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vadcore.errors import VadError
 from vadcore.files import complete, write_json, write_text
+from vadcore.report.check_points import quality_rows
 from vadcore.report.load import load_system, plain, same_footage
 from vadcore.report.page import render_page
 from vadcore.report.published import PUBLISHED, Published
@@ -27,8 +28,9 @@ def build_report(
     published: tuple[Published, ...] = PUBLISHED,
     title: str = "Video anomaly report",
     flow_models: Collection[str] = (),
+    check_points: tuple[int, ...] | None = None,
 ) -> None:
-    """Write ``index.html``, ``metrics.json`` and ``results.csv`` into ``out``, each complete or not at all.
+    """Write ``index.html``, ``metrics.json``, ``results.csv`` and ``quality.json`` into ``out``, each whole or not at all.
 
     The same inputs give the same bytes.
 
@@ -44,6 +46,8 @@ def build_report(
     title: the page's heading.
     flow_models: those of ``model_names`` that run in the stages ``train_flow`` and ``score_flow``, so that a message
         about missing results names the right stage.
+    check_points: the iterations whose pictures are put side by side; None: up to three that all systems have. One that
+        no system has is left out, and the page says so.
 
     Raises
     ------
@@ -61,9 +65,10 @@ def build_report(
     rows = [system.row for group in systems.values() for system in group]
 
     # Everything is rendered before anything is written: a failure leaves the last report as it was.
-    page = render_page(systems, plain(run), params, dataset_facts, published, title)
+    page = render_page(systems, plain(run), params, dataset_facts, published, title, check_points)
     out = Path(out)
     write_json(out / "metrics.json", {"run": plain(run), "rows": rows})
+    write_json(out / "quality.json", {"run": plain(run), "rows": quality_rows(systems)})
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with complete(out / "results.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, columns, lineterminator="\n")

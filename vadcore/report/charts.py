@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 HEIGHT = 1000  # units of y
+DOTS = 24  # a curve of at most so many check points shows each
 BUCKETS = 240  # a curve keeps the lowest and the highest point of each: about one per pixel of a card
 
 
@@ -174,12 +175,39 @@ def losses(curves: list[tuple[str, pd.Series]], best: int | None) -> tuple[str, 
     logarithmic = bottom > 0 and top / bottom > 20
     axis = np.log10 if logarithmic else np.asarray
     low, high = score_range(axis(values), None)
-    first = min(int(curve.index[0]) for _, curve in curves)
-    width = max(1, max(int(curve.index[-1]) for _, curve in curves) - first)
+    first, width = _span(curves)
     shapes = [f'<path class="{name}" d="{path(curve.index, axis(curve), low, high)}"/>' for name, curve in curves]
     if best is not None:
         shapes.insert(0, f'<line class="thr" x1="{best}" y1="0" x2="{best}" y2="{HEIGHT}"/>')
     return _svg("loss", f"{first} 0 {width} {HEIGHT}", shapes, low, high), bottom, top, logarithmic
+
+
+def quality(curves: list[tuple[str, pd.Series]]) -> tuple[str, float, float]:
+    """A figure of several systems over iterations, with a dot at every check point where they are few.
+
+    Parameters
+    ----------
+    curves: CSS class and figure by iteration (the index), without NaN.
+
+    Returns
+    -------
+    The SVG, and the ends of its linear axis.
+    """
+    low, high = score_range(np.concatenate([curve.to_numpy(dtype=np.float64) for _, curve in curves]), None)
+    first, width = _span(curves)
+    shapes = [f'<path class="{name}" d="{path(curve.index, curve, low, high)}"/>' for name, curve in curves]
+    for name, curve in curves:
+        if len(curve) <= DOTS:
+            # a line of no length with round caps is a dot, round however the chart is stretched
+            dots = "".join(f"M{x} {y}l0 0" for x, y in zip(curve.index, height_of(curve, low, high), strict=True))
+            shapes.append(f'<path class="dots {name}" d="{dots}"/>')
+    return _svg("loss", f"{first} 0 {width} {HEIGHT}", shapes, low, high), low, high
+
+
+def _span(curves: list[tuple[str, pd.Series]]) -> tuple[int, int]:
+    """The first iteration of all curves, and how many there are to the last."""
+    first = min(int(curve.index[0]) for _, curve in curves)
+    return first, max(1, max(int(curve.index[-1]) for _, curve in curves) - first)
 
 
 def _svg(kind: str, box: str, shapes: list[str], low: float, high: float) -> str:

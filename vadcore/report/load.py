@@ -27,8 +27,8 @@ class System:
     events: where the score crossed the threshold: clip, start_frame, end_frame (inclusive), peak_frame, peak_score,
         ...
     worst: its highest-scored frames, ``picture`` as a path.
-    training: what the training stage measured; ``history`` its losses over iterations, ``samples`` its pictures in
-        the order of iterations; None and empty for systems that learn nothing.
+    training: what the training stage measured; ``history`` its losses over iterations, ``samples`` its strips in
+        the order of iterations (an animation may lie beside each); None and empty for systems that learn nothing.
     calibration: how its threshold came about.
     score_stage: the stage that wrote its scores.
     """
@@ -93,7 +93,7 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
         else [],
         training=training,
         history=_read(pd.read_csv, history, train_stage) if history.exists() else None,
-        samples=sorted(path for path in trained.glob("samples/*") if path.suffix in (".png", ".webp")),
+        samples=sorted(trained.glob("samples/*.png")),
         calibration=_read_json(scored / "calibration.json", score_stage),
         score_stage=score_stage,
     )

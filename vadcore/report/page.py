@@ -9,9 +9,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vadcore.report import charts, sections, words
+from vadcore.report.check_points import MEASURES, check_points
 from vadcore.report.columns import COLUMNS, NONE, Column, write
 from vadcore.report.load import System
 from vadcore.report.published import NOTE, Published, known_data_set
+from vadcore.report.side_by_side import side_by_side
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -23,6 +25,7 @@ def render_page(
     dataset_facts: dict[str, dict],
     published: tuple[Published, ...],
     title: str,
+    asked: tuple[int, ...] | None = None,
 ) -> str:
     """The page as text. See :func:`vadcore.report.build_report`."""
     environment = Environment(
@@ -35,18 +38,28 @@ def render_page(
         title=title,
         run=run,
         params=params if isinstance(params, str) else yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
-        terms=[column for column in COLUMNS if any(_has(group, column) for group in systems.values())],
+        terms=[
+            *(column for column in COLUMNS if any(_has(group, column) for group in systems.values())),
+            *(MEASURES if any(check_points(system) for group in systems.values() for system in group) else ()),
+        ],
         datasets=[
-            _dataset(number, name, group, dataset_facts.get(name, {}), published)
+            _dataset(number, name, group, dataset_facts.get(name, {}), published, asked)
             for number, (name, group) in enumerate(systems.items(), 1)
         ],
         models=[system.model for system in next(iter(systems.values()))],
         published_note=NOTE,
-        none=NONE,
+        missing=NONE,  # `none` is a constant of the template language
     )
 
 
-def _dataset(number: int, name: str, group: list[System], facts: dict, published: tuple[Published, ...]) -> dict:
+def _dataset(
+    number: int,
+    name: str,
+    group: list[System],
+    facts: dict,
+    published: tuple[Published, ...],
+    asked: tuple[int, ...] | None,
+) -> dict:
     first = group[0]
     columns = [column for column in COLUMNS if _has(group, column)]
     known = known_data_set(name)
@@ -86,6 +99,7 @@ def _dataset(number: int, name: str, group: list[System], facts: dict, published
         ],
         "clips": sections.clips(number, group, styles),
         "worst": [{"model": system.model, "pictures": sections.worst(system)} for system in group if system.worst],
+        "check_points": side_by_side(group, styles, asked),
         "training": [sections.training(system) for system in group],
     }
 

@@ -14,12 +14,13 @@ from markupsafe import Markup
 from vadcore.errors import VadError
 from vadcore.render import encode
 from vadcore.report import charts
+from vadcore.report.check_points import MEASURES
 from vadcore.report.columns import count, duration, significant
 from vadcore.report.load import System
 from vadcore.report.words import truth
 
 WORST_SHOWN = 6  # pictures a system
-SAMPLES_SHOWN = 4  # check points a system, spread evenly, first and last among them
+SAMPLES_SHOWN = 2  # check points a system, first and last; others stand side by side
 PICTURE_WIDTH = 1200  # pixels; wider ones are reduced
 QUALITY = 80  # of WebP, 0..100
 
@@ -114,6 +115,11 @@ def training(system: System) -> dict:
         (
             "held-out loss",
             significant(measured.get("held_out_loss")) if measured.get("held_out_loss") is not None else None,
+        ),
+        *(
+            (f"{measure.title} of the kept weights", f"{measure.write(measured[measure.key])}{measure.unit}")
+            for measure in MEASURES
+            if measured.get(measure.key) is not None
         ),
         ("parameters", count(measured["parameters"]) if measured.get("parameters") else None),
         ("speed", f"{measured['windows_per_second']:.1f} windows/s" if measured.get("windows_per_second") else None),

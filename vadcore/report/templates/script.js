@@ -73,7 +73,7 @@ for (const chart of document.querySelectorAll(".chart")) {
   const resting = label.textContent;
   const values = [...chart.querySelectorAll(".val")];
   const svgs = [...chart.querySelectorAll("svg")];
-  const curves = [...chart.querySelectorAll("svg path:not(.grid,.chance)")];
+  const curves = [...chart.querySelectorAll("svg path:not(.grid,.chance,.dots)")];
   const box = svgs[0].viewBox.baseVal;
   const [first, last] = kind === "tl" ? [box.x + 0.5, box.x + box.width - 0.5] : [box.x, box.x + box.width];
   let current = null;

@@ -1,0 +1,174 @@
+"""The 3D-CNN autoencoder. Expected counts and shapes are worked out by hand from the published layers."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from vadcore.models import create_model, model_config
+from vadcore.models.base import Batch
+from vadcore.train import _Updates
+
+SMALL = {"image_size": (32, 48), "conv": (4, 4, 8, 8), "z": 6, "batch_size": 2}
+
+
+def small(**changes):
+    torch.manual_seed(0)
+    return create_model("conv3d_ae", {**SMALL, **changes})
+
+
+def window(t: int = 16, channels: int = 1) -> torch.Tensor:
+    """Frames in 0..1 that differ from window to window and from frame to frame."""
+    return torch.rand(2, t, channels, 32, 48, generator=torch.Generator().manual_seed(1))
+
+
+def batch(frames: torch.Tensor) -> Batch:
+    return Batch(frames, torch.zeros(len(frames)), torch.zeros(frames.shape[:2]))
+
+
+class TestPublishedFigures:
+    def test_defaults(self):
+        config = model_config("conv3d_ae", {})
+        assert (config.image_size, config.frames, config.z) == ((128, 128), 16, 128)
+        assert (config.batch_size, config.iterations, config.learning_rate) == (16, 5_000, 1e-4)
+        assert config.strides == (1,)
+
+    def test_training_draws_a_random_clip_then_a_random_start(self):
+        (phase,) = small().phases()
+        assert phase.sampling == "clips"
+        assert phase.optimizers["adam"].param_groups[0]["lr"] == 1e-4
+
+    # of 16 frames the last convolution leaves 1, of 128x128 pixels 8x8, of 64x64 4x4
+    @pytest.mark.parametrize(
+        ("side", "grid", "color", "channels", "total"),
+        [
+            (128, 1 * 8 * 8, "grey", 1, 30_452_608),
+            (128, 1 * 8 * 8, "rgb", 3, 30_468_992),
+            (64, 1 * 4 * 4, "grey", 1, 24_136_576),
+            (64, 1 * 4 * 4, "rgb", 3, 24_152_960),
+        ],
+    )
+    def test_parameters_are_those_of_the_published_layers(self, side, grid, color, channels, total):
+        convolutions = 4**3 * (channels * 64 + 64 * 128 + 128 * 256 + 256 * 512)  # 4x4x4, no bias
+        norms = 2 * (64 + 128 + 256 + 512)
+        latent = (512 * grid * 128 + 128) + (128 * 512 * grid + 512 * grid)
+        mirrored_norms = 2 * (256 + 128 + 64)  # none after the last
+        by_hand = 2 * convolutions + norms + latent + mirrored_norms
+        with torch.device("meta"):  # counted without being filled
+            model = create_model("conv3d_ae", {"image_size": (side, side), "color": color})
+        assert sum(p.numel() for p in model.parameters()) == by_hand == total
+
+    @pytest.mark.parametrize("side", [64, 128])
+    @pytest.mark.parametrize(("color", "channels"), [("grey", 1), ("rgb", 3)])
+    def test_shapes_are_those_of_the_published_layers(self, side, color, channels):
+        with torch.device("meta"):
+            model = create_model("conv3d_ae", {"image_size": (side, side), "color": color})
+            x = torch.zeros(2, channels, 16, side, side)
+            down, up = [tuple(x.shape[1:])], []
+            for layer in model.encoder:
+                x = layer(x)
+                if isinstance(layer, nn.Conv3d):
+                    down.append(tuple(x.shape[1:]))
+            z = model.to_latent(x)
+            x = model.from_latent(z)
+            up.append(tuple(x.shape[1:]))
+            for layer in model.decoder:
+                x = layer(x)
+                if isinstance(layer, nn.ConvTranspose3d):
+                    up.append(tuple(x.shape[1:]))
+        sizes = [
+            (channels, 16, side),
+            (64, 8, side // 2),
+            (128, 4, side // 4),
+            (256, 2, side // 8),
+            (512, 1, side // 16),
+        ]
+        assert down == [(width, t, s, s) for width, t, s in sizes]
+        assert z.shape == (2, 128)
+        assert up == down[::-1]
+
+    def test_normalisation_and_activations_are_in_the_published_order(self):
+        model = small()
+        kinds = {part: [type(layer).__name__ for layer in getattr(model, part)] for part in ("encoder", "decoder")}
+        assert kinds["encoder"] == ["Conv3d", "BatchNorm3d", "ReLU"] * 4
+        assert kinds["decoder"] == ["ConvTranspose3d", "BatchNorm3d", "ReLU"] * 3 + ["ConvTranspose3d", "Tanh"]
+
+
+class TestReconstruction:
+    def test_a_frame_is_made_of_all_frames_of_the_window(self):
+        model = small().eval()
+        x = window() * 2 - 1
+        changed = x.clone()
+        changed[:, 8] = -changed[:, 8]
+        with torch.no_grad():
+            before, after = model(x), model(changed)
+        assert all(not torch.equal(before[:, t], after[:, t]) for t in range(16))
+
+    @pytest.mark.parametrize("color", ["grey", "rgb"])
+    @pytest.mark.parametrize("frames", [16, 32])
+    def test_every_frame_of_the_window_is_judged_in_its_place(self, color, frames):
+        model = small(color=color, frames=frames).eval()
+        shown_to = window(frames, model.config.channels)
+        with torch.no_grad():
+            judged = model.judge(batch(shown_to))
+            rebuilt = (model(shown_to * 2 - 1) + 1) / 2
+        assert rebuilt.shape == shown_to.shape
+        torch.testing.assert_close(judged.measures["mse"], (rebuilt - shown_to).square().mean((2, 3, 4)))
+        assert (judged.measures["block_max"] >= judged.measures["mse"]).all()
+
+    def test_time_and_channels_are_not_mixed_up(self):
+        """The network sees ``[B, C, T, H, W]``: one that passes its input through gives the frames back as they were."""
+        model = small(color="rgb")
+        model.encoder = model.decoder = model.to_latent = model.from_latent = nn.Identity()
+        seen = []
+        model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape))
+        x = window(channels=3)
+        assert torch.equal(model(x), x)
+        assert seen[0] == (2, 3, 16, 32, 48)
+
+    def test_the_score_may_be_the_worst_block(self):
+        assert small().score == "mse"
+        assert small(score="block_max").score == "block_max"
+
+    def test_under_bfloat16_it_is_float32_and_near(self):
+        model = small().eval()
+        x = window() * 2 - 1
+        with torch.no_grad():
+            exact = model(x)
+            with torch.autocast("cpu", torch.bfloat16):
+                rounded = model(x)
+        assert rounded.dtype == torch.float32
+        torch.testing.assert_close(rounded, exact, atol=0.03, rtol=0)
+
+
+def test_a_training_step_is_that_of_plain_adam():
+    """Kingma & Ba 2015: the first step moves every weight by rate * g / (|g| + 1e-8), g being its gradient."""
+    model = small(learning_rate=1e-3).train()
+    (phase,) = model.phases()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    loss = phase.step(batch(window()), _Updates(phase, processes=1))["loss"]
+    assert loss.isfinite()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.detach(), before[name] - 1e-3 * p.grad / (p.grad.abs() + 1e-8))
+
+
+class TestConfiguration:
+    def test_impossible_sizes_are_refused_with_sizes_that_would_do(self):
+        with pytest.raises(ValidationError, match=r"image_size \[100, 7\]: .* multiples of 16, such as \[96, 16\]"):
+            model_config("conv3d_ae", {"image_size": (100, 7)})
+
+    @pytest.mark.parametrize(("frames", "near"), [(10, 16), (4, 16), (30, 32)])
+    def test_impossible_lengths_are_refused_with_one_that_would_do(self, frames, near):
+        with pytest.raises(ValidationError, match=rf"frames {frames}: must be a multiple of 16, such as {near}\b"):
+            model_config("conv3d_ae", {"frames": frames})
+
+    def test_a_single_value_a_channel_cannot_be_normalised(self):
+        one = {"image_size": (16, 16), "frames": 16, "conv": (2, 2, 2, 2), "z": 2}
+        with pytest.raises(ValidationError, match=r"batch_size 1: .* set 2 or more"):
+            model_config("conv3d_ae", {**one, "batch_size": 1})
+        frames = torch.rand(2, 16, 1, 16, 16)
+        assert create_model("conv3d_ae", {**one, "batch_size": 2}).train()(frames).shape == frames.shape
+
+    def test_scoring_can_step_over_windows_without_a_new_training(self):
+        assert small(step=8).windows.step == 8
+        assert "step" in model_config("conv3d_ae", {}).scoring_keys

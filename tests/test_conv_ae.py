@@ -1,0 +1,86 @@
+"""Convolutional autoencoder of Hasan et al. 2016: figures derived by hand from the published layers."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from vadcore.models import create_model, model_config
+from vadcore.models.base import Batch
+
+
+def test_parameters_are_those_of_the_published_layers():
+    encoder = (512 * 10 * 11 * 11 + 512) + (256 * 512 * 5 * 5 + 256) + (128 * 256 * 3 * 3 + 128)
+    decoder = (128 * 256 * 3 * 3 + 256) + (256 * 512 * 5 * 5 + 512) + (512 * 10 * 11 * 11 + 10)
+    model = create_model("conv_ae")
+    assert sum(p.numel() for p in model.parameters()) == encoder + decoder == 8_384_138
+
+
+def test_colour_has_three_channels_a_frame():
+    grey, rgb = (
+        sum(p.numel() for p in create_model("conv_ae", {"color": color}).parameters()) for color in ("grey", "rgb")
+    )
+    assert rgb - grey == 2 * (20 * 512 * 11 * 11) + 20  # 20 more channels in, 20 more out and their biases
+
+
+def test_shapes_are_those_of_the_published_layers():
+    """227: (227 - 11) / 4 + 1 = 55, pooled 27, pooled 13."""
+    model = create_model("conv_ae", {"conv": (8, 8, 16)})
+    z, (wide, middle) = model.encode(torch.zeros(1, 10, 227, 227))
+    assert z.shape == (1, 16, 13, 13)
+    assert wide[1] == (55, 55)
+    assert middle[1] == (27, 27)
+    assert model(torch.zeros(1, 10, 1, 227, 227)).shape == (1, 10, 1, 227, 227)
+
+
+@pytest.mark.parametrize("size", [(23, 23), (27, 39), (127, 191)])
+@pytest.mark.parametrize("frames", [2, 7])
+def test_any_size_of_which_the_strides_leave_no_rest_comes_back_whole(size, frames):
+    model = create_model("conv_ae", {"image_size": size, "frames": frames, "conv": (4, 4, 4), "color": "rgb"})
+    x = torch.rand(2, frames, 3, *size)
+    assert model(x).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("size", "near"), [((128, 192), r"\[127, 191\]"), ((20, 227), r"\[23, 227\]"), ((229, 229), r"\[227, 227\]")]
+)
+def test_impossible_sizes_are_refused_with_sizes_that_would_do(size, near):
+    with pytest.raises(ValidationError, match=rf"sides must be 11 and a multiple of 4, at least 23, such as {near}"):
+        model_config("conv_ae", {"image_size": size})
+
+
+def test_training_uses_the_three_published_strides():
+    assert create_model("conv_ae").phases()[-1].windows.strides == (1, 2, 3)
+
+
+def test_the_optimizer_is_adagrad_as_published_unless_asked_otherwise():
+    (published,) = create_model("conv_ae").phases()[-1].optimizers.values()
+    (other,) = create_model("conv_ae", {"optimizer": "adam"}).phases()[-1].optimizers.values()
+    assert isinstance(published, torch.optim.Adagrad)
+    assert isinstance(other, torch.optim.Adam)
+
+
+def test_the_loss_is_half_the_squared_euclidean_distance_of_a_window():
+    torch.manual_seed(0)
+    model = create_model("conv_ae", {"image_size": (27, 27), "frames": 3, "conv": (4, 4, 4)})
+    batch = Batch(torch.rand(5, 3, 1, 27, 27), torch.zeros(5), torch.zeros(5, 3))
+    with torch.no_grad():
+        x = model.mean_image.centre(batch.frames)
+        expected = sum(0.5 * (a - b).norm() ** 2 for a, b in zip(model(x), x, strict=True)) / 5
+        torch.testing.assert_close(model._loss(batch), expected)
+
+
+def test_unpooling_puts_a_value_back_where_pooling_took_it_from():
+    """With identity layers in the middle, what the first pooling keeps arrives at its own place and nowhere else."""
+    model = create_model("conv_ae", {"image_size": (27, 27), "frames": 2, "conv": (1, 1, 1)})
+    for layer in (model.conv2, model.conv3, model.deconv3, model.deconv2):
+        torch.nn.init.dirac_(layer.weight)
+    seen = {}
+    model.deconv1.register_forward_pre_hook(lambda layer, inputs: seen.update(restored=inputs[0]))
+    x = torch.rand(1, 2, 1, 27, 27, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model(x)
+        wide = torch.tanh(model.conv1(x.flatten(1, 2)))  # [1, 1, 5, 5], pooled 2, pooled 1
+    rows, columns = torch.nonzero(seen["restored"][0, 0], as_tuple=True)
+    assert len(rows) == 1
+    kept = wide[0, 0, :4, :4]  # what whole blocks of the two poolings cover
+    assert (int(rows), int(columns)) == divmod(int(kept.argmax()), 4)

@@ -1,0 +1,83 @@
+"""Keeping a run's results: benchmarks/results/<profile>.json in the one form of that folder, and the README's table."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import publish
+
+RUN = {
+    "command": "dvc repro",
+    "profile": "pair",
+    "commit": "0123456789abcdef",
+    "hardware": "Some CPU, 2 cores",
+    "versions": {"python": "3.11.2", "torch": "2.13.0", "opencv-python": "5.0.0"},
+    "date": "2026-01-02T03:04:05+00:00",
+}
+RESULT = {"dataset": "street", "model": "gru_ae", "seed": 1, "label_set": "generated", "auc_micro": 0.87654}
+POINT = {"dataset": "street", "model": "gru_ae", "seed": 1, "iteration": 100, "psnr": 23.5, "ssim": 0.7}
+POINT |= {"sharpness": 0.6, "held_out": 0.01}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with the reports of a run of the profile ``pair``."""
+    for folder in ("profiles", "reports", "benchmarks/results"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("params.yaml", "profiles/pair.yaml"):
+        (tmp_path / name).write_text("profile: pair\n")
+    (tmp_path / "README.md").write_text("Before.\n<!-- results -->\nold\n<!-- /results -->\nAfter.\n")
+    (tmp_path / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": [RESULT]}))
+    (tmp_path / "reports/quality.json").write_text(json.dumps({"run": RUN, "rows": [POINT]}))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["publish.py", *words])
+    publish.main()
+
+
+def test_results_are_kept_under_their_profile_and_shown_in_the_readme(project, monkeypatch):
+    run(monkeypatch)
+    kept = (project / "benchmarks/results/pair.json").read_text()
+    assert json.loads(kept) == {"run": RUN | {"command": "make profile NAME=pair"}, "rows": [RESULT]}
+    readme = (project / "README.md").read_text()
+    assert readme.startswith("Before.\n<!-- results -->\n**street**, labels: generated\n")
+    assert readme.endswith("<!-- /results -->\nAfter.\n")
+    assert "| `gru_ae` | 87.7% |" in readme
+
+
+def test_quality_is_kept_in_the_same_form_and_leaves_the_readme_alone(project, monkeypatch):
+    before = (project / "README.md").read_text()
+    run(monkeypatch, "--quality")
+    kept = (project / "benchmarks/results/pair.json").read_text()
+    assert kept.endswith("}\n")
+    assert json.loads(kept) == {"run": RUN | {"command": "make profile NAME=pair"}, "rows": [POINT]}
+    assert (project / "README.md").read_text() == before
+
+
+def test_kept_quality_adds_no_table_to_the_readme(project, monkeypatch):
+    run(monkeypatch, "--quality")
+    run(monkeypatch, "--readme")
+    assert "gru_ae" not in (project / "README.md").read_text()
+
+
+def test_a_run_without_check_points_is_refused(project, monkeypatch):
+    (project / "reports/quality.json").write_text(json.dumps({"run": RUN, "rows": []}))
+    with pytest.raises(SystemExit, match=r"error: reports/quality\.json: holds no rows; list a system that shows"):
+        run(monkeypatch, "--quality")
+    assert not (project / "benchmarks/results/pair.json").exists()
+
+
+def test_a_report_that_is_not_there_names_the_command(project, monkeypatch):
+    (project / "reports/quality.json").unlink()
+    with pytest.raises(SystemExit, match=r"error: reports/quality\.json: not there; run dvc repro first"):
+        run(monkeypatch, "--quality")
+
+
+def test_results_of_changed_params_are_not_kept_under_the_profile(project, monkeypatch):
+    (project / "params.yaml").write_text("profile: pair\nseed: 2\n")
+    with pytest.raises(SystemExit, match=r"params\.yaml: not that of profile pair; run `make profile NAME=pair` first"):
+        run(monkeypatch)

@@ -1,0 +1,122 @@
+"""Convolutional autoencoder: Hasan et al. 2016, "Learning Temporal Regularity in Video Sequences"."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from vadcore.datasets.config import Size
+from vadcore.error_maps import frame_errors
+from vadcore.mean_image import MeanImage
+from vadcore.models import register_model
+from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+from vadcore.windows import Windows
+
+KERNEL, STRIDE = 11, 4  # of the first convolution, unpadded
+LEAST = 23  # the smallest side of which anything is left after the second pooling
+
+
+class ConvAEConfig(ModelConfig):
+    """Defaults are the published figures; optimizer, rate and weight decay are as commonly given for the paper."""
+
+    scoring_keys: ClassVar[tuple[str, ...]] = ("score", "step")
+
+    image_size: Size = (227, 227)
+    frames: PositiveInt = Field(default=10, ge=2)  # window length; the frames are the channels of one picture
+    strides: tuple[PositiveInt, ...] = Field(default=(1, 2, 3), min_length=1)  # frame strides in training
+    conv: tuple[PositiveInt, PositiveInt, PositiveInt] = (512, 256, 128)  # channels of the encoder
+    subtract_mean: bool = True  # the mean image of the training frames; false: the range is stretched to -1..1
+    batch_size: PositiveInt = 32
+    iterations: PositiveInt = 20_000
+    optimizer: Literal["adagrad", "adam"] = "adagrad"
+    learning_rate: PositiveFloat = 0.01
+    weight_decay: float = Field(default=0.0005, ge=0)
+    step: PositiveInt = 1  # distance between the starts of scoring windows
+    score: Literal["mse", "block_max"] = "mse"  # error of the whole frame, or of its worst block
+
+    @model_validator(mode="after")
+    def _size_fits(self):
+        if any(side < LEAST or (side - KERNEL) % STRIDE for side in self.image_size):
+            near = [max(LEAST, KERNEL + STRIDE * round((side - KERNEL) / STRIDE)) for side in self.image_size]
+            raise ValueError(
+                f"image_size {list(self.image_size)}: sides must be {KERNEL} and a multiple of {STRIDE}, at least {LEAST}, "
+                f"such as {near}"
+            )
+        return self
+
+
+@register_model("conv_ae", ConvAEConfig)
+class ConvAutoencoder(Model):
+    """Reconstructs a window of frames, stacked as the channels of one picture, through convolutions and poolings.
+
+    Unpooling puts values back where the pooling took them from. The score is a frame's reconstruction error, averaged
+    over all windows that hold the frame.
+    """
+
+    def __init__(self, config: ConvAEConfig):
+        super().__init__(config)
+        self.score = config.score
+        self.windows = Windows(config.frames, config.strides, judged=tuple(range(config.frames)), step=config.step)
+        self.mean_image = MeanImage(config.channels, config.image_size, config.subtract_mean)
+        stacked = config.frames * config.channels
+        first, second, third = config.conv
+        self.conv1 = nn.Conv2d(stacked, first, KERNEL, stride=STRIDE)  # 227 -> 55
+        self.conv2 = nn.Conv2d(first, second, 5, padding=2)  # at 27
+        self.conv3 = nn.Conv2d(second, third, 3, padding=1)  # at 13
+        self.deconv3 = nn.ConvTranspose2d(third, second, 3, padding=1)
+        self.deconv2 = nn.ConvTranspose2d(second, first, 5, padding=2)
+        self.deconv1 = nn.ConvTranspose2d(first, stacked, KERNEL, stride=STRIDE)
+        for layer in (self.conv1, self.conv2, self.conv3, self.deconv3, self.deconv2, self.deconv1):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, torch.Size]]]:
+        """Stacked frames ``[B, T*C, H, W]`` to ``[B, conv[2], h, w]``; and, for each pooling, where its values came from
+        and the size of what it pooled."""
+        wide = torch.tanh(self.conv1(x))  # [B, conv[0], h1, w1]
+        pooled, from_wide = F.max_pool2d(wide, 2, return_indices=True)
+        middle = torch.tanh(self.conv2(pooled))  # [B, conv[1], h1 // 2, w1 // 2]
+        pooled, from_middle = F.max_pool2d(middle, 2, return_indices=True)
+        return torch.tanh(self.conv3(pooled)), [(from_wide, wide.shape[2:]), (from_middle, middle.shape[2:])]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct ``x`` ``[B, T, C, H, W]``, centred by the mean image."""
+        z, (wide, middle) = self.encode(x.flatten(1, 2))
+        y = F.max_unpool2d(torch.tanh(self.deconv3(z)), middle[0], 2, output_size=middle[1])
+        y = F.max_unpool2d(torch.tanh(self.deconv2(y)), wide[0], 2, output_size=wide[1])
+        return torch.tanh(self.deconv1(y)).view(x.shape).float()
+
+    def phases(self) -> list[Phase]:
+        config = self.config
+        kind = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}[config.optimizer]
+        optimizer = kind(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        learn = Phase(
+            "autoencoder",
+            config.iterations,
+            self.windows,
+            config.batch_size,
+            self._step,
+            optimizers={config.optimizer: optimizer},
+            held_out=self._loss,
+        )
+        return [*self.mean_image.phases(), learn]
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Half the squared Euclidean distance of a window and its reconstruction, the mean over the batch."""
+        x = self.mean_image.centre(batch.frames)
+        return (self(x) - x).square().sum() / (2 * len(x))
+
+    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        loss = self._loss(batch)
+        update(self.config.optimizer, loss)
+        return {"loss": loss.detach(), "mse": loss.detach() * 2 / batch.frames[0].numel()}
+
+    def judge(self, batch: Batch) -> Judged:
+        x = self.mean_image.centre(batch.frames)
+        rebuilt = self(x)
+        measures, maps = frame_errors(rebuilt, x, span=self.mean_image.span)
+        return Judged(measures, maps, self.mean_image.uncentre(rebuilt).clamp(0, 1))

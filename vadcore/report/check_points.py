@@ -1,0 +1,127 @@
+"""The check points of a system that shows something: how close it came to the footage, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vadcore.report.columns import NONE
+from vadcore.report.load import System
+
+AT_MOST = 3  # iterations, where none are asked for
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of picture quality: how it is written, and what it means."""
+
+    key: str
+    title: str
+    digits: int
+    unit: str
+    more_is_better: bool
+    meaning: str
+
+    def write(self, value: float | None) -> str:
+        return NONE if value is None or not np.isfinite(value) else f"{value:.{self.digits}f}"
+
+
+MEASURES = (
+    Measure(
+        "psnr",
+        "PSNR",
+        1,
+        " dB",
+        True,
+        "Peak signal-to-noise ratio of what a system shows against the frame it stands for, in dB, the mean over frames; "
+        "a frame without any error counts as 100 dB. Higher is closer.",
+    ),
+    Measure(
+        "ssim",
+        "SSIM",
+        3,
+        "",
+        True,
+        "Structural similarity (Wang et al. 2004) of the same pictures: 1 where they are equal, near 0 where they have "
+        "nothing in common.",
+    ),
+    Measure(
+        "sharpness",
+        "sharpness",
+        2,
+        "",
+        False,
+        "Mean gradient of what is shown over that of the frames: 1 is as sharp, less is blurred, more is noise.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class CheckPoints:
+    """One system's check points in the phase of its training that has most of them.
+
+    table: index iteration, columns psnr, ssim, sharpness, held_out; NaN where something was not measured.
+    style: the CSS class of the system on the page.
+    """
+
+    system: System
+    style: str
+    phase: str
+    table: pd.DataFrame
+
+    @property
+    def model(self) -> str:
+        return self.system.model
+
+    def value(self, measure: Measure, iteration: int) -> float | None:
+        """A figure at an iteration; None where it was not measured."""
+        value = self.table[measure.key].get(iteration)
+        return None if value is None or pd.isna(value) else float(value)
+
+    def picture(self, iteration: int) -> Path | None:
+        """The strip that training drew at an iteration; None where there is none."""
+        stems = (f"{iteration:06d}", f"{self.phase}-{iteration:06d}")  # of one learning phase, of several
+        return next((path for path in self.system.samples if path.stem in stems), None)
+
+
+def check_points(system: System, style: str = "") -> CheckPoints | None:
+    """The check points of ``system``; None when it shows nothing."""
+    history = system.history
+    if history is None or "psnr" not in history or not history["psnr"].notna().any():
+        return None
+    measured = history[history["psnr"].notna()]
+    phase = measured.groupby("phase", sort=False).size().idxmax()
+    columns = [*(measure.key for measure in MEASURES), "held_out"]
+    table = measured[measured["phase"] == phase].set_index("iteration").reindex(columns=columns).astype(float)
+    return CheckPoints(system, style, str(phase), table)
+
+
+def quality_rows(systems: dict[str, list[System]]) -> list[dict]:
+    """One row a check point, for quality.json: dataset, model, seed, iteration, psnr, ssim, sharpness, held_out."""
+    return [
+        {
+            "dataset": system.dataset,
+            "model": system.model,
+            "seed": system.row.get("seed"),
+            "iteration": int(iteration),
+            **{key: None if pd.isna(value) else value for key, value in point.items()},
+        }
+        for group in systems.values()
+        for system in group
+        if (known := check_points(system)) is not None
+        for iteration, point in known.table.iterrows()
+    ]
+
+
+def chosen(known: list[CheckPoints], asked: tuple[int, ...] | None) -> list[int]:
+    """The iterations to compare, increasing: of those asked for, what at least one system has; else up to three spread
+    evenly over those that all systems have, or, where they share none, over all."""
+    every = sorted({int(iteration) for points in known for iteration in points.table.index})
+    if asked is not None:
+        return [iteration for iteration in every if iteration in asked]
+    shared = [iteration for iteration in every if all(iteration in points.table.index for points in known)] or every
+    places = np.linspace(0, len(shared) - 1, min(AT_MOST, len(shared))).round().astype(int)
+    return [shared[place] for place in places]

@@ -1,0 +1,206 @@
+"""The page's section that puts the check points of several systems side by side: charts, figures, pictures, a verdict."""
+
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+from markupsafe import Markup
+
+from vadcore.errors import VadError
+from vadcore.render import decode_animation, encode, encode_animation, excerpt
+from vadcore.report import charts
+from vadcore.report.check_points import MEASURES, CheckPoints, Measure, check_points, chosen
+from vadcore.report.load import System
+
+STRIP_FRAMES = 4  # of a window
+STRIP_WIDTH = 420  # pixels of a strip; wider ones are reduced
+FILM_WIDTH = 520  # pixels of an animation; wider ones are reduced
+QUALITY = 72  # of WebP, 0..100
+
+
+def side_by_side(group: list[System], styles: list[str], asked: tuple[int, ...] | None) -> dict | None:
+    """What the section shows of one data set; None where no system has check points.
+
+    asked: the iterations that the configuration names; None: chosen here.
+    """
+    known = [
+        points
+        for system, style in zip(group, styles, strict=True)
+        if (points := check_points(system, style)) is not None
+    ]
+    if not known:
+        return None
+    iterations = chosen(known, asked)
+    return {
+        "systems": [(points.style, points.model) for points in known],
+        "charts": [_chart(measure, known) for measure in MEASURES if measure.more_is_better],
+        "iterations": iterations,
+        "measures": MEASURES,
+        "rows": _rows(known, iterations),
+        "strips": [(iteration, [_strip(points, iteration) for points in known]) for iteration in iterations],
+        "films": [film for points in known if (film := _film(points, iterations)) is not None],
+        "verdict": [verdict(known, iteration) for iteration in iterations],
+        "remarks": remarks(known, iterations, asked),
+    }
+
+
+def verdict(known: list[CheckPoints], iteration: int) -> str:
+    """One sentence on one iteration: which system has more of what than the next, and by how much, of printed figures."""
+    leads: dict[str, list[str]] = {}
+    others = []
+    for measure in MEASURES:
+        figures = [(value, points.model) for points in known if (value := points.value(measure, iteration)) is not None]
+        if not figures:
+            continue
+        figures.sort(key=lambda figure: -figure[0])
+        most, model = measure.write(figures[0][0]), figures[0][1]
+        if len(figures) == 1:
+            others.append(f"{model} has {measure.title} {most}{measure.unit}")
+            continue
+        gap = float(most) - float(measure.write(figures[1][0]))
+        if gap:
+            by = f"{gap:.{measure.digits}f} above {figures[1][1]}"
+            more = "higher" if len(figures) == 2 else "highest"
+            leads.setdefault(model, []).append(f"the {more} {measure.title} ({most}{measure.unit}, {by})")
+        else:
+            level = [other for value, other in figures if measure.write(value) == most]
+            others.append(f"{measure.title} is {most}{measure.unit} for {_joined(level)} alike")
+    said = [f"{model} has {_joined(what)}" for model, what in leads.items()]
+    return f"At iteration {iteration:,}: {'; '.join([*said, *others])}."
+
+
+def _joined(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def remarks(known: list[CheckPoints], iterations: list[int], asked: tuple[int, ...] | None) -> list[str]:
+    """What a reader must know before drawing conclusions; each is a sentence or two."""
+    every = sorted({int(iteration) for points in known for iteration in points.table.index})
+    said = [
+        f"Iteration {missing:,}, listed under report.check_points, is no check point of any system; there are "
+        f"{_listed(every)}."
+        for missing in sorted(set(asked or ()) - set(every))
+    ]
+    for iteration in iterations:
+        lacking = [points.model for points in known if iteration not in points.table.index]
+        if lacking:
+            said.append(f"No check point at iteration {iteration:,}: {', '.join(lacking)}.")
+    if len(known) == 1:
+        said.append("Only one system shows what it makes of the footage, so there is nothing to compare it with.")
+    sizes = {points.model: _size(points.system) for points in known}
+    if len(set(sizes.values())) > 1:
+        differ = ", ".join(f"{model} at {size}" for model, size in sizes.items())
+        said.append(f"The systems work on different pictures, which moves these figures: {differ}.")
+    said.append(
+        "Every figure is a mean over evenly spread windows of held-out normal footage, the same windows at every check "
+        "point, from one training of each system: small differences may be chance. An iteration is one batch, which "
+        "takes one system longer than another. A closer picture is not a better detector: what shows anomalies well, "
+        "too, does not notice them."
+    )
+    return said
+
+
+def _size(system: System) -> str:
+    size = system.training.get("image_size")
+    return f"{size[0]} × {size[1]} {system.training.get('color', '')}".strip() if size else "an unknown size"
+
+
+def _listed(iterations: list[int], most: int = 8) -> str:
+    shown = ", ".join(f"{iteration:,}" for iteration in iterations[:most])
+    return shown + (f" and {len(iterations) - most} more, up to {iterations[-1]:,}" if len(iterations) > most else "")
+
+
+def _chart(measure: Measure, known: list[CheckPoints]) -> dict:
+    curves = [(points.style, points.table[measure.key].dropna()) for points in known]
+    svg, low, high = charts.quality(curves)
+    ends = [int(end) for _, curve in curves for end in (curve.index[0], curve.index[-1])]
+    return {
+        "measure": measure,
+        "svg": Markup(svg),
+        "low": measure.write(low),
+        "high": measure.write(high),
+        "first": min(ends),
+        "last": max(ends),
+        "curves": [
+            (points.style, points.model, f"{measure.write(curve.iloc[-1])}{measure.unit}")
+            for points, (_, curve) in zip(known, curves, strict=True)
+        ],
+    }
+
+
+def _rows(known: list[CheckPoints], iterations: list[int]) -> list[dict]:
+    """The table: a row a system, and for every measure a column an iteration."""
+    rows = [{"model": points.model, "style": points.style, "cells": []} for points in known]
+    for measure in MEASURES:
+        for iteration in iterations:
+            values = [points.value(measure, iteration) for points in known]
+            texts = [measure.write(value) for value in values]
+            there = [value for value in values if value is not None]
+            # Told apart by what is printed, as in the table of results.
+            distinct = len({measure.write(value) for value in there}) > 1
+            best = measure.write(max(there)) if measure.more_is_better and distinct else None
+            for row, value, text in zip(rows, values, texts, strict=True):
+                row["cells"].append({"text": text, "value": value, "best": text == best})
+    return rows
+
+
+def _strip(points: CheckPoints, iteration: int) -> dict | None:
+    """The picture of one system at one iteration, some frames of one window, with its figures; None where there is none."""
+    path = points.picture(iteration)
+    if path is None:
+        return None
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise VadError(f"{path}: not a readable picture; run the stage that writes it again with `dvc repro --force`")
+    size = points.system.training.get("image_size")
+    image = _reduced(excerpt(image, tuple(size), STRIP_FRAMES) if size else image, STRIP_WIDTH)
+    figures = [
+        f"{measure.title} {measure.write(value)}{measure.unit}"
+        for measure in MEASURES
+        if (value := points.value(measure, iteration)) is not None
+    ]
+    return {
+        "model": points.model,
+        "uri": _uri(encode(image, ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY)),
+        "width": image.shape[1],
+        "height": image.shape[0],
+        "figures": figures,
+    }
+
+
+def _film(points: CheckPoints, iterations: list[int]) -> dict | None:
+    """The animation of the last compared check point of a system, and its first frame; None where there is none."""
+    iteration = max((at for at in iterations if at in points.table.index), default=int(points.table.index[-1]))
+    path = points.picture(iteration)
+    path = path.with_suffix(".webp") if path else None
+    if path is None or not path.exists():
+        return None
+    data = path.read_bytes()
+    try:
+        pictures = decode_animation(data)
+    except ValueError as error:
+        raise VadError(f"{path}: {error}; run the stage that writes it again with `dvc repro --force`") from error
+    if pictures[0].shape[1] > FILM_WIDTH:
+        pictures = [_reduced(picture, FILM_WIDTH) for picture in pictures]
+        data = encode_animation(pictures)
+    return {
+        "model": points.model,
+        "style": points.style,
+        "iteration": iteration,
+        "uri": _uri(data),
+        "still": _uri(encode(pictures[0], ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY)),
+        "width": pictures[0].shape[1],
+        "height": pictures[0].shape[0],
+    }
+
+
+def _reduced(image: np.ndarray, width: int) -> np.ndarray:
+    if image.shape[1] <= width:
+        return image
+    return cv2.resize(image, (width, round(image.shape[0] * width / image.shape[1])), interpolation=cv2.INTER_AREA)
+
+
+def _uri(webp: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(webp).decode('ascii')}"
