@@ -33,6 +33,7 @@ SCORING_CODE = (
     "score.py",
     "error_maps.py",
     "mean_image.py",
+    "cuboids.py",
     "windows.py",
     "footage.py",
     "pictures.py",

@@ -27,6 +27,7 @@ CODE = (
     "train.py",
     "quality.py",
     "mean_image.py",
+    "cuboids.py",
     "windows.py",
     "footage.py",
     "pictures.py",

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -38,9 +40,56 @@ class Extract(Section):
     on_error: Literal["stop", "skip"] = "stop"  # skip: leave unreadable clips out, and list them
 
 
-class OpticalFlow(Section):
+class Dis(Section):
+    """OpenCV's Dense Inverse Search."""
+
     estimator: Literal["dis"] = "dis"
     preset: Literal["ultrafast", "fast", "medium"] = "medium"
+
+
+class Farneback(Section):
+    """OpenCV's polynomial expansion, with the usual values of its arguments."""
+
+    estimator: Literal["farneback"]
+    pyr_scale: float = Field(default=0.5, gt=0, lt=1)  # size of a pyramid level in that of the one below
+    levels: PositiveInt = 3
+    winsize: PositiveInt = 15  # pixels that the motion is averaged over
+    iterations: PositiveInt = 3
+    poly_n: Literal[5, 7] = 5  # pixels across that a polynomial is fitted to
+    poly_sigma: PositiveFloat = 1.2  # of the Gaussian that weights them
+
+
+class FlowNet(Section):
+    """FlowNet2-SD."""
+
+    estimator: Literal["flownet"]
+    weights: str  # *.safetensors as trained here, or the published checkpoint
+
+
+class Raft(Section):
+    """torchvision's RAFT; needs that package."""
+
+    estimator: Literal["raft"]
+    weights: str  # the state dict of torchvision's weights
+    network: Literal["small", "large"] = "small"
+
+
+def _estimator(section) -> str | None:
+    """Which estimator an ``optical_flow`` section, read or validated, is for."""
+    return section.get("estimator", "dis") if isinstance(section, dict) else getattr(section, "estimator", None)
+
+
+OpticalFlow = Annotated[
+    Annotated[Dis, Tag("dis")]
+    | Annotated[Farneback, Tag("farneback")]
+    | Annotated[FlowNet, Tag("flownet")]
+    | Annotated[Raft, Tag("raft")],
+    Discriminator(
+        _estimator,
+        custom_error_type="estimator",
+        custom_error_message="Its estimator should be dis, farneback, flownet or raft",
+    ),
+]
 
 
 class Train(Section):
@@ -85,7 +134,7 @@ class Params(Section):
     flow_models: tuple[str, ...] = ()
     machine: Machine = Machine()
     extract: Extract = Extract()
-    optical_flow: OpticalFlow = OpticalFlow()
+    optical_flow: OpticalFlow = Dis()
     train: Train = Train()
     calibrate: Calibrate = Calibrate()
     score: Score = Score()
@@ -168,8 +217,9 @@ def _first_fault(error: ValidationError, prefix: str = "") -> str:
     """The first fault of ``error`` as ``key: value 'x': what is allowed``."""
     fault = error.errors()[0]
     parts = [prefix] if prefix else []
-    # a tagged union puts its tag ('street', 'videos', ...) into the path: that is not a key of the file
-    parts += [str(part) for n, part in enumerate(fault["loc"]) if not (n == 2 and fault["loc"][0] == "dataset")]
+    # a tagged union puts its tag ('street', 'dis', ...) into the path: that is not a key of the file
+    tag = {"dataset": 2, "optical_flow": 1}.get(fault["loc"][0] if fault["loc"] else None)
+    parts += [str(part) for n, part in enumerate(fault["loc"]) if n != tag]
     key = ".".join(parts)
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":

@@ -73,7 +73,9 @@ class PictureQuality:
     def means(self) -> dict[str, float]:
         """``psnr`` (mean over pictures of each one's dB), ``ssim``, and ``sharpness``: the mean gradient of what is shown
         over that of the frames; 1 = as sharp, less = blurred, more = noise. A figure that is not finite is left out:
-        frames without any gradient have no sharpness."""
+        frames without any gradient have no sharpness. Of no pictures there are no figures."""
+        if not self._psnr:
+            return {}
         shown, true = torch.cat(self._gradients, dim=1).mean(1).tolist()
         values = {
             "psnr": torch.cat(self._psnr).mean().item(),

@@ -321,14 +321,16 @@ class _Run:
         batches = self.held_out.batches([picks[group] for group in groups], windows.length)
         for group, batch in zip(groups, batches, strict=True):
             with autocast(self.held_out.device, self.settings.dtype):
-                shown = self.model.judge(batch).shown
-            if shown is None:
+                judged = self.model.judge(batch)
+            if judged.shown is None:
                 return {}
-            shown, frames = shown.float(), batch.frames[:, list(windows.judged)]  # [B, J, C, H, W]
-            quality.add(shown.flatten(0, 1), frames.flatten(0, 1))
-            drawn += [
-                (frames[at].cpu().numpy(), shown[at].cpu().numpy()) for at, n in enumerate(group) if n in pictured
-            ]
+            shown = judged.shown.float()  # [B, J, C, H, W]
+            if judged.shown_of is None:
+                of = batch.frames[:, list(windows.judged)]
+                quality.add(shown.flatten(0, 1), of.flatten(0, 1))
+            else:  # no pictures of the footage: their quality would mean nothing
+                of = judged.shown_of.float()
+            drawn += [(of[at].cpu().numpy(), shown[at].cpu().numpy()) for at, n in enumerate(group) if n in pictured]
         self.draw(phase, drawn)
         return quality.means()
 

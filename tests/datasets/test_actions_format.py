@@ -78,6 +78,7 @@ def test_takes_of_one_performer_are_one_group_in_every_class(tmp_path):
     groups = {clip.name: clip.group for clip in delivered(tmp_path, held_out=0)}
     assert groups["walk-00000000"] == groups["walk-00000001"] == groups["wave-00000000"] == "performer 0"
     assert groups["walk-00000008"] == groups["wave-00000009"] == "performer 4"
+    assert {clip.group for clip in delivered(tmp_path, held_out=0, held_out_by="clip")} == {None}
 
 
 def test_frames_that_are_not_square_need_their_width(tmp_path):

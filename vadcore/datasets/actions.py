@@ -107,7 +107,7 @@ def _clip(config: Actions, split: str, path: Path, label: int | None) -> Clip:
         frames=partial(read_strip, path, config.frame_width),
         labels=None if label is None else partial(_labels, path, config.frame_width, label),
         files=(path,),
-        group=f"performer {_performer(path)[1]}",
+        group=f"performer {_performer(path)[1]}" if config.held_out_by == "performer" else None,
     )
 
 

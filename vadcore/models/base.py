@@ -52,11 +52,13 @@ class Judged:
     measures: name -> float ``[B, J]``, higher = more anomalous; NaN where this window says nothing of that frame.
     maps: float ``[B, J, h, w]``, where in the frame, higher = more anomalous, at any resolution.
     shown: what a person compares the input with (a reconstruction or prediction), ``[B, J, C, H, W]`` in 0..1, or None.
+    shown_of: what it is to be compared with, where that is not the judged frames but pictures of something else; alike.
     """
 
     measures: dict[str, Tensor]
     maps: Tensor
     shown: Tensor | None = None
+    shown_of: Tensor | None = None
 
 
 class Update(Protocol):

@@ -1,0 +1,104 @@
+"""The fully connected autoencoder on HOG and HOF."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from vadcore.models import create_model, model_config
+from vadcore.models.base import Batch
+from vadcore.train import _Updates
+
+SMALL = {"image_size": (32, 48), "cell": 8, "frames": 6, "rest": 0.3, "layers": (64, 8), "learning_rate": 3e-3}
+
+
+def footage(speed: float, windows: int = 4, seed: int = 0) -> Batch:
+    """Windows of 7 frames with a square of 16 x 16 that moves right with ``speed`` px/frame, each at its own place."""
+    rng = np.random.default_rng(seed)
+    texture = torch.from_numpy(rng.random((16, 16), np.float32))
+    frames, flow = torch.full((windows, 7, 1, 32, 48), 0.4), torch.zeros(windows, 6, 2, 32, 48)
+    for window in range(windows):
+        row, start = rng.integers(0, 16), rng.integers(0, 4)
+        for t in range(7):
+            left = start + round(speed * t)
+            frames[window, t, 0, row : row + 16, left : left + 16] = texture
+            if t < 6:
+                flow[window, t, 0, row : row + 16, left : left + 16] = speed
+    return Batch(frames, torch.zeros(windows), torch.zeros(windows, 7), flow)
+
+
+def test_parameters_are_those_of_the_published_layers():
+    widths = [204, 2000, 1000, 500, 30, 500, 1000, 2000, 204]
+    expected = sum(a * b + b for a, b in pairwise(widths))
+    assert sum(p.numel() for p in create_model("hog_hof_ae").parameters()) == expected == 5_853_234
+
+
+def test_the_grid_has_a_cuboid_at_every_cell_but_the_last():
+    model = create_model("hog_hof_ae", SMALL).eval()
+    with torch.no_grad():
+        judged = model.judge(footage(2))
+    assert judged.maps.shape == (4, 7, 3, 5)  # 32 x 48 pixels are 4 x 6 cells of 8
+    assert judged.measures["max"].shape == (4, 7)
+
+
+def test_what_is_at_rest_has_no_error_and_trains_nothing():
+    model = create_model("hog_hof_ae", SMALL).eval()
+    batch = footage(0)
+    with torch.no_grad():
+        assert model.judge(batch).maps.abs().max() == 0
+    assert model._loss(batch) == 0
+
+
+def test_the_scores_of_a_frame_are_the_worst_cuboid_and_the_sum_of_all():
+    model = create_model("hog_hof_ae", SMALL).eval()
+    with torch.no_grad():
+        judged = model.judge(footage(2))
+    torch.testing.assert_close(judged.measures["max"], judged.maps.amax((2, 3)))
+    torch.testing.assert_close(judged.measures["sum"], judged.maps.sum((2, 3)))
+
+
+def test_a_cuboids_error_is_the_squared_distance_of_its_descriptor():
+    model = create_model("hog_hof_ae", SMALL | {"least_motion": 0}).eval()
+    batch = footage(2)
+    x, moving = model.describe(batch)
+    with torch.no_grad():
+        expected = (model(x) - x).norm(dim=-1).square() * moving
+        torch.testing.assert_close(model.judge(batch).maps[:, 0], expected)
+
+
+def test_what_moves_otherwise_than_training_did_is_reconstructed_worse():
+    torch.manual_seed(0)
+    model = create_model("hog_hof_ae", SMALL)
+    (phase,) = model.phases()
+    update = _Updates(phase, processes=1)
+    for seed in range(150):
+        phase.step(footage(1, seed=seed % 10), update)
+    with torch.no_grad():
+        usual, fast = (model.judge(footage(speed, seed=99)).measures["max"].mean() for speed in (1, 3))
+    assert fast > 2 * usual
+
+
+def test_what_is_shown_is_a_rose_a_cuboid_for_hog_and_for_hof():
+    """A square that moves right: in the half of HOF the pixel right of the middle is bright."""
+    model = create_model("hog_hof_ae", SMALL).eval()
+    with torch.no_grad():
+        judged = model.judge(footage(2))
+    assert judged.shown.shape == judged.shown_of.shape == (4, 7, 1, 9, 30)
+    roses = judged.shown_of[:, 3, 0, :, 15:].unflatten(1, (3, 3)).unflatten(3, (5, 3))  # [B, rows, 3, columns, 3]
+    assert roses[:, :, 1, :, 2].max() > 0.2
+    assert roses[:, :, 1, :, 0].max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"image_size": (250, 320)}, r"multiples of cell 16, at least 32, such as \[256, 320\]"),
+        ({"image_size": (16, 320)}, r"at least 32, such as \[32, 320\]"),
+        ({"frames": 10}, r"frames 10: a cuboid has 3 cells in time; a multiple of it would do, such as 9"),
+    ],
+)
+def test_impossible_sizes_are_refused_with_sizes_that_would_do(wrong, said):
+    with pytest.raises(ValidationError, match=said):
+        model_config("hog_hof_ae", wrong)
