@@ -5,6 +5,7 @@ import time
 from tasks import paths
 from tasks.parallel import per_clip
 from tasks.stage import Stage, stage_main
+from vadcore.device import choose_device
 from vadcore.errors import VadError
 from vadcore.flow import store_flow
 from vadcore.store import ClipStore
@@ -16,9 +17,12 @@ def optical_flow(stage: Stage) -> None:
     frames = ClipStore(frames_url, "frames")
     flow = ClipStore(flow_url, "flow", write=True)
     options = settings.model_dump(exclude={"estimator"})
+    device = (
+        str(choose_device(stage.params.machine.device)) if "weights" in options else "cpu"
+    )  # OpenCV's run on the CPU
     started = time.monotonic()
     fresh = 0
-    calls = [(clip, frames_url, flow_url, settings.estimator, options) for clip in frames.clips()]
+    calls = [(clip, frames_url, flow_url, settings.estimator, options, device) for clip in frames.clips()]
     for call, result in per_clip(store_flow, calls, stage.params.machine, "optical flow"):
         if isinstance(result, VadError):
             raise result

@@ -1,0 +1,188 @@
+"""FlowNet2-SD: Ilg et al. 2017, "FlowNet 2.0: Evolution of Optical Flow Estimation with Deep Networks", the network for
+small displacements.
+
+An encoder to 1/64 of the resolution and a decoder that refines the flow from there to 1/4, scale by scale. Modules carry
+the names of the published checkpoint, so that it loads unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vadcore.errors import VadError
+from vadcore.files import complete
+
+FLOW_UNIT = 20.0  # the network's flow is in units of this many pixels
+COARSEST = 64  # pictures must be whole multiples of this
+SLOPE = 0.1  # of the leaky ReLU
+
+
+class FlowNetSD(nn.Module):
+    """``width`` multiplies the number of channels of every layer; 1 is the published network (45 371 666 parameters)."""
+
+    def __init__(self, width: float = 1.0):
+        super().__init__()
+        self.width = width
+
+        def wide(channels: int) -> int:
+            return max(1, round(channels * width))
+
+        def conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
+            return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1), nn.LeakyReLU(SLOPE, inplace=True))
+
+        def deconv(before: int, after: int) -> nn.Sequential:
+            return nn.Sequential(nn.ConvTranspose2d(before, after, 4, 2, 1), nn.LeakyReLU(SLOPE, inplace=True))
+
+        c1, c2, c3, c5, c6 = (wide(channels) for channels in (64, 128, 256, 512, 1024))
+        self.conv0 = conv(6, c1)
+        self.conv1, self.conv1_1 = conv(c1, c1, 2), conv(c1, c2)  # 1/2
+        self.conv2, self.conv2_1 = conv(c2, c2, 2), conv(c2, c2)  # 1/4
+        self.conv3, self.conv3_1 = conv(c2, c3, 2), conv(c3, c3)  # 1/8
+        self.conv4, self.conv4_1 = conv(c3, c5, 2), conv(c5, c5)  # 1/16
+        self.conv5, self.conv5_1 = conv(c5, c5, 2), conv(c5, c5)  # 1/32
+        self.conv6, self.conv6_1 = conv(c5, c6, 2), conv(c6, c6)  # 1/64
+
+        before, self.predict_flow6 = c6, nn.Conv2d(c6, 2, 3, 1, 1)
+        for scale, skip, after in ((5, c5, c5), (4, c5, c3), (3, c3, c2), (2, c2, c1)):
+            # what the encoder saw at this scale, what the decoder brings up, and the coarser flow
+            joined = skip + after + 2
+            setattr(self, f"deconv{scale}", deconv(before, after))
+            setattr(self, f"upsampled_flow{scale + 1}_to_{scale}", nn.ConvTranspose2d(2, 2, 4, 2, 1))
+            setattr(self, f"inter_conv{scale}", nn.Sequential(nn.Conv2d(joined, after, 3, 1, 1)))
+            setattr(self, f"predict_flow{scale}", nn.Conv2d(after, 2, 3, 1, 1))
+            before = joined
+
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Kaiming's weights; flow starts near zero, and what raises it to the next scale as bilinear interpolation."""
+        line = torch.tensor([0.25, 0.75, 0.75, 0.25])
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, SLOPE)
+                nn.init.zeros_(module.bias)
+            if name.startswith("predict_flow"):
+                module.weight.mul_(0.1)
+            if name.startswith("upsampled_flow"):
+                module.weight.zero_()
+                module.weight[(0, 1), (0, 1)] = torch.outer(line, line)
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
+        """Flow from ``first`` to ``second`` ``[B, 3, H, W]`` in 0..1, H and W multiples of 64.
+
+        Returns the flow at 1/4, 1/8, 1/16, 1/32 and 1/64 of the resolution, ``[B, 2, H/4, W/4]`` first, each in units of
+        20 pixels of the input. :func:`flow_between` makes pixels of it.
+        """
+        # Published: 0..255, minus each channel's mean over both pictures, over 255.
+        mean = torch.stack((first, second)).mean((0, 3, 4), keepdim=True)[0]  # [B, 3, 1, 1]
+        x = self.conv0(torch.cat((first - mean, second - mean), dim=1))
+        x = self.conv1_1(self.conv1(x))
+        seen2 = self.conv2_1(self.conv2(x))
+        seen3 = self.conv3_1(self.conv3(seen2))
+        seen4 = self.conv4_1(self.conv4(seen3))
+        seen5 = self.conv5_1(self.conv5(seen4))
+        x = self.conv6_1(self.conv6(seen5))
+        flows = [self.predict_flow6(x)]
+        for scale, seen in ((5, seen5), (4, seen4), (3, seen3), (2, seen2)):
+            raised = self.get_submodule(f"deconv{scale}")(x)
+            upsampled = self.get_submodule(f"upsampled_flow{scale + 1}_to_{scale}")(flows[0])
+            x = torch.cat((seen, raised, upsampled), dim=1)
+            refined = self.get_submodule(f"inter_conv{scale}")(x)
+            flows.insert(0, self.get_submodule(f"predict_flow{scale}")(refined))
+        return tuple(flow.float() for flow in flows)
+
+
+def flow_between(net: FlowNetSD, first: Tensor, second: Tensor) -> Tensor:
+    """Flow from ``first`` to ``second``, with gradient to whatever of both wants one.
+
+    Parameters
+    ----------
+    first, second: float ``[B, C, H, W]`` in 0..1, C = 1 or 3, any size.
+
+    Returns
+    -------
+    float ``[B, 2, H, W]``: displacement to the right and downwards in pixels of the input.
+    """
+    pair = [picture.expand(-1, 3, -1, -1) for picture in (first, second)]
+    return at_multiples(lambda a, b: net(a, b)[0] * FLOW_UNIT, *pair, COARSEST)
+
+
+def at_multiples(
+    estimate: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor, multiple: int, least: int = 1
+) -> Tensor:
+    """Flow ``[B, 2, H, W]`` from a network that takes only sides that are multiples of ``multiple``, ``least`` or more.
+
+    Both pictures ``[B, C, H, W]`` are enlarged to the next such size; the network's flow ``[B, 2, h, w]``, in pixels of
+    that size, is brought back to H and W and to their pixels.
+    """
+    height, width = first.shape[2:]
+    inner = [max(least, -(-side // multiple) * multiple) for side in (height, width)]
+    if inner != [height, width]:
+        first, second = (F.interpolate(p, inner, mode="bilinear", align_corners=False) for p in (first, second))
+    flow = F.interpolate(estimate(first, second), (height, width), mode="bilinear", align_corners=False)
+    return flow * flow.new_tensor((width / inner[1], height / inner[0])).view(2, 1, 1)
+
+
+def save_flownet(net: FlowNetSD, path: Path | str, facts: dict | None = None) -> None:
+    """Write the weights as safetensors; its metadata tells, as JSON under ``flownet``, the width and ``facts``."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    # one entry: safetensors writes several in any order, and the same weights shall be the same bytes
+    metadata = {"flownet": json.dumps({"width": net.width, **(facts or {})})}
+    with complete(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def load_flownet(path: Path | str) -> FlowNetSD:
+    """The network whose weights lie at ``path``, in evaluation mode on the CPU, its parameters frozen.
+
+    ``*.safetensors`` is what :func:`save_flownet` wrote; any other name is taken for the published checkpoint
+    (``{"state_dict": ...}`` of width 1). Raises :class:`VadError` for a file that is neither.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise VadError(f"{path}: no FlowNet weights here; train them, or name a file that exists")
+    width, tensors = _read_safetensors(path) if path.suffix == ".safetensors" else (1.0, _read_checkpoint(path))
+    net = FlowNetSD(width)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise VadError(f"{path}: weights of another network than FlowNet2-SD of width {width} ({reason})") from error
+    return net.eval().requires_grad_(False)
+
+
+def _read_safetensors(path: Path) -> tuple[float, dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as stored:
+            facts = stored.metadata() or {}
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118, it is no dict
+    except SafetensorError as error:
+        raise VadError(f"{path}: not a safetensors file ({error}); train it again or fetch it again") from error
+    if "flownet" not in facts:
+        raise VadError(
+            f"{path}: not FlowNet weights of this project (its metadata says nothing of flownet); train them"
+        )
+    return json.loads(facts["flownet"])["width"], tensors
+
+
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a foreign file makes the reader raise whatever its bytes lead it to
+        reason = " ".join(str(error).split())[:100]
+        raise VadError(
+            f"{path}: not a checkpoint that loads without running code ({reason}); save its state_dict alone"
+        ) from error
+    tensors = stored.get("state_dict") if isinstance(stored, dict) else None
+    if not isinstance(tensors, dict):
+        raise VadError(f"{path}: holds no state_dict; name the published FlowNet2-SD checkpoint or one trained here")
+    return tensors
