@@ -2,9 +2,9 @@
 
     python -m benchmarks.publish            # after a run: keeps its results, then rewrites the README's table
     python -m benchmarks.publish --readme   # only rewrites the table from what is kept
-    python -m benchmarks.publish --quality  # after a run: keeps how close each system's pictures came at its check points
+    python -m benchmarks.publish --quality  # as the first, but keeps how close the pictures came at each check point
 
-The table shows every file of benchmarks/results whose rows name a data set and a model.
+The README shows every file of benchmarks/results whose rows name a data set and a model.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ COLUMNS = (  # heading, key, how it is written
     ("parameters", "parameters", "{:,}"),
 )
 
+QUALITY = {"PSNR": ("psnr", "{:.1f} dB"), "SSIM": ("ssim", "{:.3f}"), "sharpness": ("sharpness", "{:.2f}")}
+
 
 def keep(report: Path) -> Path:
     """Copy the results of ``report`` to the file that its profile names; the path.
@@ -60,17 +62,41 @@ def tables() -> str:
     parts = []
     for file in sorted(RESULTS.glob("*.json")):
         results = json.loads(file.read_text(encoding="utf-8"))
-        rows = [row for row in results["rows"] if "dataset" in row and "model" in row and "auc_micro" in row]
+        rows = [row for row in results["rows"] if "dataset" in row and "model" in row]
         for dataset in dict.fromkeys(row["dataset"] for row in rows):
             of_set = [row for row in rows if row["dataset"] == dataset]
-            run = results["run"]
-            versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch", "opencv-python"))
-            parts.append(
-                f"**{dataset}**, labels: {of_set[0]['label_set']}\n\n{_table(of_set)}\n\n"
-                f"Made by `{run['command']}` on {run['hardware']}; {versions}; seed {of_set[0]['seed']}; commit "
-                f"{(run['commit'] or 'unknown')[:10]}; {run['date'][:10]}. [`{file}`]({file})"
-            )
+            if "auc_micro" in of_set[0]:
+                text = f"**{dataset}**, labels: {of_set[0]['label_set']}\n\n{_table(of_set)}"
+            else:
+                text = f"**{dataset}**, held-out clips while training goes on\n\n{_quality_table(of_set)}"
+            parts.append(f"{text}\n\n{_origin(results['run'], of_set[0]['seed'], file)}")
     return "\n\n".join(parts)
+
+
+def _origin(run: dict, seed: int, file: Path) -> str:
+    versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch", "opencv-python"))
+    return (
+        f"Made by `{run['command']}` on {run['hardware']}; {versions}; seed {seed}; commit "
+        f"{(run['commit'] or 'unknown')[:10]}; {run['date'][:10]}. [`{file}`]({file})"
+    )
+
+
+def _quality_table(rows: list[dict]) -> str:
+    """A line an iteration, the figures of every system beside one another."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    lines = [
+        "| iteration | " + " | ".join(f"`{model}` {name}" for name in QUALITY for model in models) + " |",
+        "|---:|" + "---:|" * len(models) * len(QUALITY),
+    ]
+    for iteration in sorted({row["iteration"] for row in rows}):
+        of = {row["model"]: row for row in rows if row["iteration"] == iteration}
+        cells = [
+            form.format(of[model][key]) if model in of and of[model].get(key) is not None else ""
+            for key, form in QUALITY.values()
+            for model in models
+        ]
+        lines.append(f"| {iteration:,} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def _table(rows: list[dict]) -> str:
@@ -102,11 +128,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
-        if arguments.quality:
-            print(f"kept: {keep(Path('reports/quality.json'))}")
-            return
         if not arguments.readme:
-            print(f"kept: {keep(Path('reports/metrics.json'))}")
+            print(f"kept: {keep(Path('reports', 'quality.json' if arguments.quality else 'metrics.json'))}")
         rewrite_readme()
     except VadError as error:
         sys.exit(f"error: {error}")
