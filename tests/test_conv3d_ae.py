@@ -36,7 +36,7 @@ class TestPublishedFigures:
     def test_training_draws_a_random_clip_then_a_random_start(self):
         (phase,) = small().phases()
         assert phase.sampling == "clips"
-        assert phase.optimizers["adam"].param_groups[0]["lr"] == 1e-4
+        assert phase.optimizers["optimizer"].param_groups[0]["lr"] == 1e-4
 
     # of 16 frames the last convolution leaves 1, of 128x128 pixels 8x8, of 64x64 4x4
     @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_the_loss_is_half_the_squared_euclidean_distance_of_a_window():
     with torch.no_grad():
         x = model.mean_image.centre(batch.frames)
         expected = sum(0.5 * (a - b).norm() ** 2 for a, b in zip(model(x), x, strict=True)) / 5
-        torch.testing.assert_close(model._loss(batch), expected)
+        torch.testing.assert_close(model.loss(batch), expected)
 
 
 def test_unpooling_puts_a_value_back_where_pooling_took_it_from():

@@ -36,7 +36,7 @@ class TestPublishedFigures:
     def test_training_draws_a_random_clip_then_a_random_start_and_uses_adam_with_weight_decay(self):
         (phase,) = small().phases()
         assert phase.sampling == "clips"
-        group = phase.optimizers["adam"].param_groups[0]
+        group = phase.optimizers["optimizer"].param_groups[0]
         assert (group["lr"], group["weight_decay"]) == (1e-4, 1e-5)
 
     # at 64x64 the grid is 4x4; beside the 3D-CNN, 128x128 with z 128, it is 8x8; the number of frames changes no weight

@@ -48,7 +48,7 @@ def test_what_is_at_rest_has_no_error_and_trains_nothing():
     batch = footage(0)
     with torch.no_grad():
         assert model.judge(batch).maps.abs().max() == 0
-    assert model._loss(batch) == 0
+    assert model.loss(batch) == 0
 
 
 def test_the_scores_of_a_frame_are_the_worst_cuboid_and_the_sum_of_all():

@@ -5,13 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vadcore.datasets.config import Section, Size
+from vadcore.error_maps import frame_errors
 from vadcore.windows import Windows
+
+if TYPE_CHECKING:
+    from vadcore.mean_image import MeanImage
 
 
 class ModelConfig(Section):
@@ -113,3 +118,53 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def judge(self, batch: Batch) -> Judged:
         """Judge the frames ``windows.judged`` of each window. Called without gradients, in evaluation mode."""
+
+
+class Autoencoder(Model):
+    """A system that rebuilds its windows, trained in one phase by one optimizer; its score is the error of what it rebuilds.
+
+    Subclasses set :attr:`windows`, :attr:`score` and :attr:`mean_image`, have ``batch_size``, ``iterations``,
+    ``learning_rate`` and ``weight_decay`` in their configuration, and write ``forward``: ``[B, T, C, H, W]`` in -1..1 to the
+    same, float32.
+    """
+
+    mean_image: MeanImage
+    sampling: Literal["windows", "clips"] = "windows"
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            self.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
+        )
+
+    def phases(self) -> list[Phase]:
+        learn = Phase(
+            "autoencoder",
+            self.config.iterations,
+            self.windows,
+            self.config.batch_size,
+            self._step,
+            optimizers={"optimizer": self.optimizer()},
+            held_out=self.loss,
+            sampling=self.sampling,
+        )
+        return [*self.statistics(), learn]
+
+    def statistics(self) -> list[Phase]:
+        """What has to be gathered from the footage before the training."""
+        return self.mean_image.phases()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean squared error of the rebuilt windows, in the units of what the network sees."""
+        x = self.mean_image.centre(batch.frames)
+        return F.mse_loss(self(x), x)
+
+    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        loss = self.loss(batch)
+        update("optimizer", loss)
+        return {"loss": loss.detach()}
+
+    def judge(self, batch: Batch) -> Judged:
+        x = self.mean_image.centre(batch.frames)
+        rebuilt = self(x)
+        measures, maps = frame_errors(rebuilt, x, span=self.mean_image.span)
+        return Judged(measures, maps, self.mean_image.uncentre(rebuilt).clamp(0, 1))

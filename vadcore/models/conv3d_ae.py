@@ -5,15 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vadcore.datasets.config import Size
-from vadcore.error_maps import frame_errors
+from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+from vadcore.models.base import Autoencoder, ModelConfig
 from vadcore.windows import Windows
 
 SHRINK = 16  # of the four convolutions with stride 2, in time, height and width alike
@@ -54,14 +52,17 @@ class Conv3dConfig(ModelConfig):
 
 
 @register_model("conv3d_ae", Conv3dConfig)
-class Conv3dAutoencoder(Model):
+class Conv3dAutoencoder(Autoencoder):
     """Reconstructs a window of frames from one latent point. The score is the squared error of the reconstruction.
 
     Several processes normalise each over its own share of a batch: here their number does change the result, a little.
     """
 
+    sampling = "clips"  # a random clip, then a random start
+
     def __init__(self, config: Conv3dConfig):
         super().__init__(config)
+        self.mean_image = MeanImage(config.channels, config.image_size, subtract=False)
         self.score = config.score
         self.windows = Windows(config.frames, config.strides, judged=tuple(range(config.frames)), step=config.step)
         deepest = config.conv[-1]
@@ -89,38 +90,3 @@ class Conv3dAutoencoder(Model):
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct ``x`` ``[B, T, C, H, W]`` in -1..1; every frame is made of all frames."""
         return self.decoder(self.from_latent(self.encode(x))).transpose(1, 2).float()
-
-    def phases(self) -> list[Phase]:
-        config = self.config
-        adam = torch.optim.Adam(
-            self.parameters(),
-            config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=True,  # there are 24 million weights: a step at 64x64 on a CPU takes a quarter less time
-        )
-        return [
-            Phase(
-                "autoencoder",
-                config.iterations,
-                self.windows,
-                config.batch_size,
-                self._step,
-                optimizers={"adam": adam},
-                held_out=self._loss,
-                sampling="clips",  # a random clip, then a random start
-            )
-        ]
-
-    def _loss(self, batch: Batch) -> Tensor:
-        x = batch.frames * 2 - 1
-        return F.mse_loss(self(x), x)
-
-    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        loss = self._loss(batch)
-        update("adam", loss)
-        return {"loss": loss.detach()}
-
-    def judge(self, batch: Batch) -> Judged:
-        shown = (self(batch.frames * 2 - 1) + 1) / 2
-        measures, maps = frame_errors(shown, batch.frames)
-        return Judged(measures, maps, shown)

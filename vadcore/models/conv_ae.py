@@ -10,10 +10,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vadcore.datasets.config import Size
-from vadcore.error_maps import frame_errors
 from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+from vadcore.models.base import Autoencoder, Batch, ModelConfig
 from vadcore.windows import Windows
 
 KERNEL, STRIDE = 11, 4  # of the first convolution, unpadded
@@ -50,7 +49,7 @@ class ConvAEConfig(ModelConfig):
 
 
 @register_model("conv_ae", ConvAEConfig)
-class ConvAutoencoder(Model):
+class ConvAutoencoder(Autoencoder):
     """Reconstructs a window of frames, stacked as the channels of one picture, through convolutions and poolings.
 
     Unpooling puts values back where the pooling took them from. The score is a frame's reconstruction error, averaged
@@ -90,33 +89,12 @@ class ConvAutoencoder(Model):
         y = F.max_unpool2d(torch.tanh(self.deconv2(y)), wide[0], 2, output_size=wide[1])
         return torch.tanh(self.deconv1(y)).view(x.shape).float()
 
-    def phases(self) -> list[Phase]:
-        config = self.config
-        kind = {"adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}[config.optimizer]
-        optimizer = kind(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        learn = Phase(
-            "autoencoder",
-            config.iterations,
-            self.windows,
-            config.batch_size,
-            self._step,
-            optimizers={config.optimizer: optimizer},
-            held_out=self._loss,
-        )
-        return [*self.mean_image.phases(), learn]
+    def optimizer(self) -> torch.optim.Optimizer:
+        if self.config.optimizer == "adam":
+            return super().optimizer()
+        return torch.optim.Adagrad(self.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay)
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
         """Half the squared Euclidean distance of a window and its reconstruction, the mean over the batch."""
         x = self.mean_image.centre(batch.frames)
         return (self(x) - x).square().sum() / (2 * len(x))
-
-    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        loss = self._loss(batch)
-        update(self.config.optimizer, loss)
-        return {"loss": loss.detach(), "mse": loss.detach() * 2 / batch.frames[0].numel()}
-
-    def judge(self, batch: Batch) -> Judged:
-        x = self.mean_image.centre(batch.frames)
-        rebuilt = self(x)
-        measures, maps = frame_errors(rebuilt, x, span=self.mean_image.span)
-        return Judged(measures, maps, self.mean_image.uncentre(rebuilt).clamp(0, 1))

@@ -6,15 +6,13 @@ from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vadcore.datasets.config import Size
-from vadcore.error_maps import frame_errors
 from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+from vadcore.models.base import Autoencoder, Batch, Judged, ModelConfig
 from vadcore.windows import Windows
 
 SHRINK = 8  # of the two strided convolutions, 4 and 2
@@ -83,7 +81,7 @@ class ConvLSTM(nn.Module):
 
 
 @register_model("convlstm_ae", ConvLSTMConfig)
-class ConvLSTMAutoencoder(Model):
+class ConvLSTMAutoencoder(Autoencoder):
     """Reconstructs a window of frames through strided convolutions a frame and ConvLSTM layers over time.
 
     The score is the reconstruction error: e(t) = ||I(t) - f(I)(t)||_2 over the pixels, summed over the window.
@@ -117,34 +115,11 @@ class ConvLSTMAutoencoder(Model):
         z = self.temporal(z)  # [B, T, lstm[-1], H/8, W/8]
         return self.decoder(z.flatten(0, 1)).unflatten(0, (b, t)).float()
 
-    def phases(self) -> list[Phase]:
-        config = self.config
-        adam = torch.optim.Adam(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        learn = Phase(
-            "autoencoder",
-            config.iterations,
-            self.windows,
-            config.batch_size,
-            self._step,
-            optimizers={"adam": adam},
-            held_out=self._loss,
-        )
-        return [*self.mean_image.phases(), learn]
-
-    def _loss(self, batch: Batch) -> Tensor:
-        x = self.mean_image.centre(batch.frames)
-        return F.mse_loss(self(x), x)
-
-    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        loss = self._loss(batch)
-        update("adam", loss)
-        return {"loss": loss.detach()}
-
     def judge(self, batch: Batch) -> Judged:
-        x = self.mean_image.centre(batch.frames)
-        rebuilt = self(x)
-        measures, maps = frame_errors(rebuilt, x, span=self.mean_image.span)
-        cost = (measures["mse"] * x[0, 0].numel()).sqrt()  # e(t), [B, T]
+        judged = super().judge(batch)
+        pixels = batch.frames[0, 0].numel()
+        cost = (judged.measures["mse"] * pixels).sqrt()  # e(t), [B, T]
         src = torch.full_like(cost, torch.nan)
         src[:, 0] = cost.sum(1)  # belongs to the frame that the window starts at
-        return Judged({**measures, "src": src}, maps, self.mean_image.uncentre(rebuilt).clamp(0, 1))
+        judged.measures["src"] = src
+        return judged

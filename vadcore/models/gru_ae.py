@@ -6,14 +6,13 @@ from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from vadcore.datasets.config import Size
-from vadcore.error_maps import frame_errors
+from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+from vadcore.models.base import Autoencoder, ModelConfig
 from vadcore.windows import Windows
 
 SHRINK = 16  # of the four convolutions with stride 2
@@ -50,15 +49,18 @@ class GRUConfig(ModelConfig):
 
 
 @register_model("gru_ae", GRUConfig)
-class GRUAutoencoder(Model):
+class GRUAutoencoder(Autoencoder):
     """Reconstructs each frame of a window from the state of a GRU that has read the latents up to that frame.
 
     The score is the squared error of the reconstruction. Several processes normalise, and draw initial states, each for
     its own share of a batch: here their number does change the result, a little.
     """
 
+    sampling = "clips"  # a random clip, then a random start
+
     def __init__(self, config: GRUConfig):
         super().__init__(config)
+        self.mean_image = MeanImage(config.channels, config.image_size, subtract=False)
         self.score = config.score
         self.windows = Windows(config.frames, config.strides, judged=tuple(range(config.frames)), step=config.step)
         deepest = config.conv[-1]
@@ -107,33 +109,3 @@ class GRUAutoencoder(Model):
         if self.config.initial_state == "normal" and self.training:
             return torch.randn(shape, device=device)
         return torch.zeros(shape, device=device)
-
-    def phases(self) -> list[Phase]:
-        config = self.config
-        adam = torch.optim.Adam(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        return [
-            Phase(
-                "autoencoder",
-                config.iterations,
-                self.windows,
-                config.batch_size,
-                self._step,
-                optimizers={"adam": adam},
-                held_out=self._loss,
-                sampling="clips",  # a random clip, then a random start
-            )
-        ]
-
-    def _loss(self, batch: Batch) -> Tensor:
-        x = batch.frames * 2 - 1
-        return F.mse_loss(self(x), x)
-
-    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        loss = self._loss(batch)
-        update("adam", loss)
-        return {"loss": loss.detach()}
-
-    def judge(self, batch: Batch) -> Judged:
-        shown = (self(batch.frames * 2 - 1) + 1) / 2
-        measures, maps = frame_errors(shown, batch.frames)
-        return Judged(measures, maps, shown)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vadcore.cuboids import DIRECTIONS, HOF, HOG, SPATIAL, TEMPORAL, describe
 from vadcore.datasets.config import Size
 from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+from vadcore.models.base import Autoencoder, Batch, Judged, ModelConfig, Phase
 from vadcore.windows import Windows
 
 
@@ -60,7 +60,7 @@ class HogHofConfig(ModelConfig):
 
 
 @register_model("hog_hof_ae", HogHofConfig)
-class HogHofAutoencoder(Model):
+class HogHofAutoencoder(Autoencoder):
     """Reconstructs the descriptor of every cuboid in which something moves.
 
     Fully connected, 204-2000-1000-500-30 and mirrored. A cuboid's error is the squared distance of descriptor and
@@ -95,31 +95,14 @@ class HogHofAutoencoder(Model):
         """Reconstruct descriptors ``[..., 204]``."""
         return self.network(x).float()
 
-    def phases(self) -> list[Phase]:
-        config = self.config
-        adam = torch.optim.Adam(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        return [
-            Phase(
-                "autoencoder",
-                config.iterations,
-                self.windows,
-                config.batch_size,
-                self._step,
-                optimizers={"adam": adam},
-                held_out=self._loss,
-            )
-        ]
+    def statistics(self) -> list[Phase]:
+        return []
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch) -> Tensor:
         """Mean squared distance over the cuboids that move."""
         x, moving = self.describe(batch)
         chosen = x[moving]  # [n, 204]
         return (self(chosen) - chosen).square().sum() / max(1, len(chosen))
-
-    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        loss = self._loss(batch)
-        update("adam", loss)
-        return {"loss": loss.detach()}
 
     def judge(self, batch: Batch) -> Judged:
         x, moving = self.describe(batch)
