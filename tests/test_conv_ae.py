@@ -84,3 +84,51 @@ def test_unpooling_puts_a_value_back_where_pooling_took_it_from():
     assert len(rows) == 1
     kept = wide[0, 0, :4, :4]  # what whole blocks of the two poolings cover
     assert (int(rows), int(columns)) == divmod(int(kept.argmax()), 4)
+
+
+def small(**changes):
+    torch.manual_seed(0)
+    return create_model("conv_ae", {"image_size": (27, 35), "frames": 3, "conv": (4, 4, 4), **changes}).eval()
+
+
+def window() -> Batch:
+    frames = torch.rand(2, 3, 1, 27, 35, generator=torch.Generator().manual_seed(1))
+    return Batch(frames, torch.zeros(2), torch.zeros(2, 3))
+
+
+def test_without_the_mean_image_the_range_is_stretched_and_errors_stay_those_of_pictures_in_0_to_1():
+    model, batch = small(subtract_mean=False), window()
+    assert [phase.name for phase in model.phases()] == ["autoencoder"]
+    with torch.no_grad():
+        judged = model.judge(batch)
+        rebuilt = (model(2 * batch.frames - 1) + 1) / 2  # [B, T, C, H, W] in 0..1
+    torch.testing.assert_close(judged.shown, rebuilt)
+    torch.testing.assert_close(judged.measures["mse"], (rebuilt - batch.frames).square().mean((2, 3, 4)))
+
+
+def test_every_layer_ends_in_tanh():
+    """With weights that saturate, what each layer is given, and what comes out, is still in -1..1."""
+    model, given = small(), {}
+    for name, layer in list(model.named_children()):
+        if name.startswith(("conv", "deconv")):
+            torch.nn.init.normal_(layer.weight, std=100)
+            layer.register_forward_pre_hook(lambda layer, x, name=name: given.update({name: float(x[0].abs().max())}))
+    with torch.no_grad():
+        out = model(window().frames)
+    assert given.keys() == {"conv1", "conv2", "conv3", "deconv3", "deconv2", "deconv1"}
+    assert max(given.values()) <= 1
+    assert out.abs().max() <= 1
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "adam"])
+def test_rate_and_weight_decay_reach_the_optimizer(optimizer):
+    phase = small(optimizer=optimizer, learning_rate=0.03, weight_decay=0.002).phases()[-1]
+    (group,) = next(iter(phase.optimizers.values())).param_groups
+    assert (group["lr"], group["weight_decay"]) == (0.03, 0.002)
+
+
+@pytest.mark.parametrize("score", ["mse", "block_max"])
+def test_score_and_step_are_those_asked_for(score):
+    model = small(score=score, step=2)
+    assert model.score == score
+    assert (model.windows.step, model.windows.judged) == (2, (0, 1, 2))

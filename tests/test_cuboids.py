@@ -125,3 +125,23 @@ def test_more_light_and_contrast_change_no_hog_but_that_of_what_is_nearly_flat()
 def test_moving_everything_by_a_cell_moves_the_descriptors_by_a_place():
     a, b = (describe(*moving_footage(shift), cell=8, rest=0.5)[0] for shift in (0, 8))
     np.testing.assert_allclose(a[:, :-1], b[:, 1:], atol=1e-6)
+
+
+def test_added_light_changes_no_descriptor():
+    rng = np.random.default_rng(4)
+    frames = rng.integers(40, 160, (6, 16, 24)).astype(np.uint8)
+    flow = rng.normal(0, 1, (6, 2, 16, 24)).astype(np.float32)
+    np.testing.assert_array_equal(describe(frames, flow, 4, 0.5)[0], describe(frames + np.uint8(60), flow, 4, 0.5)[0])
+
+
+@pytest.mark.parametrize(("slope", "length"), [(1, np.sqrt(12) / 10), (2, 2 * np.sqrt(12) / 10), (4, 1)])
+def test_a_gradient_weaker_than_the_least_keeps_its_strength_below_unit_length(slope, length):
+    """A ramp of ``slope`` grey levels a pixel fills one bin of each of 12 cells; slope * sqrt(12) is divided by 10 at least.
+
+    The cuboid looked at lies off the left and right borders, where the mirrored picture has no gradient.
+    """
+    frames = np.broadcast_to(np.arange(24, dtype=np.uint8) * slope, (3, 8, 24)).copy()
+    descriptors, _ = describe(frames, np.zeros((3, 2, 8, 24), np.float32), cell=4, rest=0.5)
+    hog = descriptors[0, 2, :HOG].reshape(12, 8)
+    assert np.linalg.norm(hog) == pytest.approx(length, rel=1e-4)
+    np.testing.assert_allclose(hog[:, 0], length / np.sqrt(12), rtol=1e-4)  # all of it to the right

@@ -7,6 +7,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from vadcore.cuboids import describe
+from vadcore.errors import VadError
 from vadcore.models import create_model, model_config
 from vadcore.models.base import Batch
 from vadcore.train import _Updates
@@ -102,3 +104,39 @@ def test_what_is_shown_is_a_rose_a_cuboid_for_hog_and_for_hof():
 def test_impossible_sizes_are_refused_with_sizes_that_would_do(wrong, said):
     with pytest.raises(ValidationError, match=said):
         model_config("hog_hof_ae", wrong)
+
+
+def test_footage_in_which_nothing_moves_fast_enough_is_refused_after_training_not_scored_as_normal():
+    model = create_model("hog_hof_ae", SMALL)
+    (phase,) = model.phases()
+    phase.step(footage(0.2), _Updates(phase, processes=1))
+    with pytest.raises(VadError, match=r"rest 0\.3: nothing in 4 training windows of 32x48 pixels moves faster"):
+        model.eval().judge(footage(0.2))
+
+
+def test_flow_is_paired_with_the_frame_it_leads_away_from():
+    """7 frames have 6 fields: the last frame only ends the last field and is in no gradient."""
+    batch = footage(2)
+    descriptors, _ = create_model("hog_hof_ae", SMALL).describe(batch)
+    pictures = (batch.frames[:, :6, 0] * 255).round().byte().numpy()
+    for window in range(4):
+        expected, _ = describe(pictures[window], batch.flow[window].numpy(), cell=8, rest=0.3)
+        np.testing.assert_array_equal(descriptors[window].numpy(), expected)
+
+
+@pytest.mark.parametrize("score", ["max", "sum"])
+def test_score_and_step_are_those_asked_for_and_every_frame_of_a_cuboid_is_judged(score):
+    model = create_model("hog_hof_ae", SMALL | {"score": score, "step": 3})
+    assert model.score == score
+    assert (model.windows.length, model.windows.step, model.windows.judged) == (7, 3, (0, 1, 2, 3, 4, 5, 6))
+
+
+def test_every_layer_but_the_last_is_followed_by_tanh():
+    kinds = [type(layer).__name__ for layer in create_model("hog_hof_ae", SMALL).network]
+    assert kinds == ["Linear", "Tanh"] * 3 + ["Linear"]  # 204-64-8-64-204
+
+
+def test_rate_and_weight_decay_reach_the_optimizer():
+    (phase,) = create_model("hog_hof_ae", SMALL | {"weight_decay": 0.002}).phases()
+    (group,) = next(iter(phase.optimizers.values())).param_groups
+    assert (group["lr"], group["weight_decay"]) == (3e-3, 0.002)

@@ -21,7 +21,7 @@ SMALL = {
     "conv3d_ae": {"image_size": (16, 32), "conv": (8, 8, 16, 16), "z": 16, "learning_rate": 5e-3},
     "flow_magnitude": {"row_scale": True},
     "hog_hof_ae": {"image_size": (24, 32), "cell": 4, "frames": 3, "rest": 0.1, "least_motion": 0, "layers": (32, 16)}
-    | {"learning_rate": 5e-3},
+    | {"learning_rate": 5e-3, "step": 2},
     "gru_ae": {"image_size": (16, 32), "conv": (8, 8, 8, 16, 16), "z": 16, "hidden": 16, "learning_rate": 5e-3},
 }
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -141,6 +141,15 @@ def test_a_missing_model_names_the_stage_to_run(tmp_path):
 def test_an_unknown_system_lists_the_known_ones():
     with pytest.raises(VadError, match=r"model\.convlstm: no such system; there are: .*convlstm_ae, "):
         create_model("convlstm")
+
+
+@pytest.mark.parametrize("name", ["conv_ae", "conv3d_ae", "convlstm_ae", "gru_ae", "hog_hof_ae"])
+def test_steps_that_would_leave_frames_without_a_score_are_refused(name):
+    frames = model_config(name, {}).frames
+    with pytest.raises(
+        ValidationError, match=rf"step {frames + 1}: windows of {frames} frames would leave frames without"
+    ):
+        model_config(name, {"step": frames + 1, "score": "mse"} if name == "convlstm_ae" else {"step": frames + 1})
 
 
 class TestConvLSTM:

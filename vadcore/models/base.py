@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from vadcore.datasets.config import Section, Size
@@ -34,6 +35,16 @@ class ModelConfig(Section):
     @property
     def channels(self) -> int:
         return 1 if self.color == "grey" else 3
+
+    @model_validator(mode="after")
+    def _windows_leave_no_gap(self):
+        """Of systems that judge every frame of a window."""
+        step, frames = getattr(self, "step", 1), getattr(self, "frames", 1)
+        if step > frames:
+            raise ValueError(
+                f"step {step}: windows of {frames} frames would leave frames without a score; at most {frames}"
+            )
+        return self
 
 
 @dataclass
@@ -123,9 +134,9 @@ class Model(nn.Module, ABC):
 class Autoencoder(Model):
     """A system that rebuilds its windows, trained in one phase by one optimizer; its score is the error of what it rebuilds.
 
-    Subclasses set :attr:`windows`, :attr:`score` and :attr:`mean_image`, have ``batch_size``, ``iterations``,
-    ``learning_rate`` and ``weight_decay`` in their configuration, and write ``forward``: ``[B, T, C, H, W]`` in -1..1 to the
-    same, float32.
+    Subclasses set :attr:`windows`, :attr:`score` and :attr:`mean_image` (or write anew what uses it), have ``batch_size``,
+    ``iterations``, ``learning_rate`` and ``weight_decay`` in their configuration, and write ``forward``: ``[B, T, C, H, W]``
+    in -1..1 to the same, float32.
     """
 
     mean_image: MeanImage

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vadcore.cuboids import DIRECTIONS, HOF, HOG, SPATIAL, TEMPORAL, describe
 from vadcore.datasets.config import Size
+from vadcore.errors import VadError
 from vadcore.models import register_model
 from vadcore.models.base import Autoencoder, Batch, Judged, ModelConfig, Phase
 from vadcore.windows import Windows
@@ -79,6 +80,7 @@ class HogHofAutoencoder(Autoencoder):
         for number, (a, b) in enumerate(both):
             layers += [nn.Linear(a, b)] + ([nn.Tanh()] if number < len(both) - 1 else [])
         self.network = nn.Sequential(*layers)
+        self.register_buffer("seen", torch.zeros(2, dtype=torch.long))  # in training: windows, cuboids that moved
 
     def describe(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Descriptors of a batch's cuboids, ``[B, rows, columns, 204]``, and which of them move, bool alike."""
@@ -102,10 +104,18 @@ class HogHofAutoencoder(Autoencoder):
         """Mean squared distance over the cuboids that move."""
         x, moving = self.describe(batch)
         chosen = x[moving]  # [n, 204]
+        if self.training:
+            self.seen += torch.tensor([len(x), len(chosen)], device=self.seen.device)
         return (self(chosen) - chosen).square().sum() / max(1, len(chosen))
 
     def judge(self, batch: Batch) -> Judged:
         x, moving = self.describe(batch)
+        if self.seen[0] and not self.seen[1]:
+            raise VadError(
+                f"model.hog_hof_ae.rest {self.config.rest}: nothing in {int(self.seen[0])} training windows of "
+                f"{self.config.image_size[0]}x{self.config.image_size[1]} pixels moves faster, so nothing was learned; "
+                "set a lower rest or a larger image_size"
+            )
         rebuilt = self(x)
         maps = (rebuilt - x).square().sum(-1) * moving  # [B, rows, columns]
         frames = len(self.windows.judged)
