@@ -10,6 +10,8 @@ from vadcore.datasets import clips, prepare
 from vadcore.datasets.actions import hold_out
 from vadcore.datasets.config import Actions
 from vadcore.errors import VadError
+from vadcore.store import ClipId
+from vadcore.windows import hold_out as split_windows
 
 
 def write_strip(path, frames, size=(8, 8), ending=".png"):
@@ -49,7 +51,7 @@ def test_unseen_classes_are_abnormal_and_held_out_clips_are_normal(tmp_path):
     found = delivered(tmp_path, held_out=0.3)
     train = [clip.name for clip in found if clip.split == "train"]
     test = {clip.name: clip.labels().tolist() for clip in found if clip.split == "test"}
-    # three pairs a class, 0.3 of them rounds to one: the last pair, the same performer in both classes
+    # three pairs a class, 0.3 of them rounds to one: the last pair
     assert train == [f"{name}-{n:08d}" for name in ("walk", "wave") for n in (0, 1, 8, 9)]
     assert test == {
         "fall-00000002": [1, 1, 1],
@@ -73,12 +75,39 @@ def test_a_pair_is_never_in_both_splits(tmp_path):
         assert hold_out(paths[::-1], share) == (kept, held)  # the order of the listing plays no part
 
 
-def test_takes_of_one_performer_are_one_group_in_every_class(tmp_path):
-    make(tmp_path / "source")
-    groups = {clip.name: clip.group for clip in delivered(tmp_path, held_out=0)}
-    assert groups["walk-00000000"] == groups["walk-00000001"] == groups["wave-00000000"] == "performer 0"
-    assert groups["walk-00000008"] == groups["wave-00000009"] == "performer 4"
-    assert {clip.group for clip in delivered(tmp_path, held_out=0, held_out_by="clip")} == {None}
+def test_a_clip_and_its_mirror_image_are_one_group_and_so_is_a_performer(tmp_path):
+    """Eight ids in a row are one performer: 8 p + 2 for each action before this one, + 1 for the mirror image."""
+    for name, first in (("walk", 2), ("wave", 4)):
+        for performer in range(2):
+            for image in range(2):
+                write_strip(tmp_path / "source" / name / f"{8 * performer + first + image:08d}.jpg", 3)
+    by_clip, by_performer = (
+        {clip.name: clip.group for clip in delivered(tmp_path, held_out=0, test_classes=(), held_out_by=by)}
+        for by in ("clip", "performer")
+    )
+    assert by_clip["walk-00000002"] == by_clip["walk-00000003"] != by_clip["walk-00000010"]
+    assert by_clip["walk-00000002"] != by_clip["wave-00000004"]
+    assert by_performer["walk-00000002"] == by_performer["wave-00000005"] == "performer 0"
+    assert by_performer["walk-00000010"] == by_performer["wave-00000013"] == "performer 1"
+
+
+@pytest.mark.parametrize("by", ["clip", "performer"])
+def test_of_the_real_set_neither_a_mirror_image_nor_a_performer_is_on_both_sides(tmp_path, by):
+    settings = Actions(format="actions", source=str(data_dir("actions")), held_out_by=by)
+    prepare(settings, tmp_path / "raw", lambda line: None)
+    found = {ClipId(clip.split, clip.name): clip for clip in clips(settings, tmp_path / "raw")}
+    train = {name: clip for name, clip in found.items() if clip.split == "train"}
+    groups = {name: clip.group for name, clip in train.items()}
+    kept, held = (
+        [train[segment.clip] for segment in part] for part in split_windows(dict.fromkeys(train, 50), 0.2, 1, groups)
+    )
+    tested = [clip for clip in found.values() if clip.split == "test"]
+    ids = 2 if by == "clip" else 8
+    for seen, unseen in ((kept, held), (train.values(), tested)):
+        assert not {int(c.source.stem) // ids for c in seen} & {int(c.source.stem) // ids for c in unseen}
+    first, second = (next(c for c in found.values() if c.source.stem == f"{n:08d}") for n in (8, 9))
+    for frame, mirrored in zip(first.frames(), second.frames(), strict=True):
+        np.testing.assert_array_equal(frame, mirrored[:, ::-1])
 
 
 def test_frames_that_are_not_square_need_their_width(tmp_path):

@@ -74,6 +74,8 @@ def clips(config, raw: Path) -> list[Clip]:
 
 def label_set(config) -> str:
     """Which of the labels in circulation a data set's results are measured against; goes into every table."""
+    if config.format == "actions" and not config.test_classes:
+        return "none: every class is trained on"
     return (
         getattr(config, "label_set", None)
         or {

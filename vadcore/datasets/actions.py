@@ -2,6 +2,9 @@
 
 Training clips show some classes of actions; test clips show held-out clips of the same classes (normal) and classes that
 training never saw (abnormal from the first frame to the last).
+
+The set's numbers tell who and what is seen: eight in a row show one performer, two of them, 2k and 2k + 1, the same action,
+the second being the mirror image of the first. Neither is ever trained on while the other is held out.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from .delivery import Layout, check_delivered, deliver
 from .framed import clip_name
 from .reading import IMAGE_ENDINGS, read_image
 
+IMAGES_OF_A_CLIP = 2  # ids in a row: the clip and its mirror image
+IMAGES_OF_A_PERFORMER = 8  # ids in a row: four actions, each twice
 LAYOUT = Layout(
     lambda path: len(path.parts) >= 2 and path.suffix.lower() in IMAGE_ENDINGS,
     "<class>/<id>.jpg, each file the frames of one clip side by side",
@@ -60,17 +65,18 @@ def clips(config: Actions, raw: Path) -> list[Clip]:
 def hold_out(paths: list[Path], share: float) -> tuple[list[Path], list[Path]]:
     """Split a class's clips, sorted by id, into training clips and held-out clips.
 
-    The set counts its clips in pairs, ids 2k and 2k + 1 being takes of one performer, so pairs stay together: the last
-    pairs are held out, ``share`` of them rounded, at least one and not all where ``share`` is not 0. Ids that are no
-    numbers are pairs of their own.
+    A clip and its mirror image stay together: the last such pairs are held out, ``share`` of them rounded, at least one
+    and not all where ``share`` is not 0. Ids that are no numbers are pairs of their own.
     """
     groups: dict[tuple, list[Path]] = {}
     for path in sorted(paths, key=_id):
-        groups.setdefault(_performer(path), []).append(path)
+        groups.setdefault(_number(path, IMAGES_OF_A_CLIP), []).append(path)
     pairs = list(groups.values())
     count = min(max(1, round(share * len(pairs))), len(pairs) - 1) if share else 0
     if share and not count:
-        raise VadError(f"{paths[0].parent}: one performer only, none can be held out; add clips or set held_out to 0")
+        raise VadError(
+            f"{paths[0].parent}: one clip and its mirror image only, none can be held out; add clips or set held_out to 0"
+        )
     kept = len(pairs) - count
     return list(chain(*pairs[:kept])), list(chain(*pairs[kept:]))
 
@@ -107,7 +113,7 @@ def _clip(config: Actions, split: str, path: Path, label: int | None) -> Clip:
         frames=partial(read_strip, path, config.frame_width),
         labels=None if label is None else partial(_labels, path, config.frame_width, label),
         files=(path,),
-        group=f"performer {_performer(path)[1]}" if config.held_out_by == "performer" else None,
+        group=_group(config, path),
     )
 
 
@@ -122,9 +128,16 @@ def _classes(raw: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _performer(path: Path) -> tuple:
+def _group(config: Actions, path: Path) -> str:
+    if config.held_out_by == "performer":
+        return f"performer {_number(path, IMAGES_OF_A_PERFORMER)[1]}"
+    return f"clip {_number(path, IMAGES_OF_A_CLIP)[1]}"
+
+
+def _number(path: Path, ids: int) -> tuple:
+    """Which of the runs of ``ids`` ids the clip belongs to; ids that are no numbers stand alone."""
     number = _id(path)
-    return (0, number[1] // 2) if number[0] == 0 else number
+    return (0, number[1] // ids) if number[0] == 0 else number
 
 
 def _id(path: Path) -> tuple:

@@ -106,7 +106,8 @@ class Actions(Stored):
     train_classes: tuple[str, ...] | None = None  # null: all classes that are not test classes
     test_classes: tuple[str, ...] = ()  # shown only in the test split, as abnormal
     held_out: float = Field(default=0.2, ge=0, lt=1)  # share of each training class's clips that is tested as normal
-    # what training may not see in part: all takes of a held-out performer, or just the held-out clips themselves
+    # of what is held out of training for selection and calibration, training sees nothing: of the performer,
+    # in any action, or just of the clip and its mirror image
     held_out_by: Literal["performer", "clip"] = "performer"
 
 
