@@ -48,6 +48,11 @@ def keep(report: Path) -> Path:
     results = json.loads(report.read_text(encoding="utf-8"))
     if not results["rows"]:
         raise VadError(f"{report}: holds no rows; list a system that shows a reconstruction under models")
+    if all("auc_micro" in row and row["auc_micro"] is None for row in results["rows"]):
+        raise VadError(
+            f"{report}: no row has an AUC, because no test clip is abnormal; keep the figures of its check points instead: "
+            "python -m benchmarks.publish --quality"
+        )
     profile = results["run"]["profile"]
     if Path("params.yaml").read_text() != Path("profiles", f"{profile}.yaml").read_text():
         raise VadError(f"params.yaml: not that of profile {profile}; run `make profile NAME={profile}` first")

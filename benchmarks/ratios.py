@@ -30,6 +30,7 @@ from tasks.tracking.run import StageRun
 from vadcore import datasets
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.config import Machine
+from vadcore.cuboids import describe
 from vadcore.datasets.config import Frames, Street
 from vadcore.device import autocast, bfloat16_is_faster, choose_device, choose_precision
 from vadcore.extract import extract_clip
@@ -37,7 +38,7 @@ from vadcore.flow import store_flow
 from vadcore.footage import Footage
 from vadcore.models import Model, create_model
 from vadcore.score import measure
-from vadcore.store import ClipStore
+from vadcore.store import FLOW_UNIT, ClipStore
 from vadcore.train import TrainSettings, Watcher, train
 from vadcore.windows import Sampler, Segment, scoring_windows
 
@@ -50,9 +51,7 @@ SMALL = {  # systems that learn, so small that they take some steps a second on 
     "hog_hof_ae": {"image_size": SIZE},
 }
 ROUNDS = 2
-COPIES = (
-    16  # of the footage, for the measurement of scaling: enough that the pool's start, some seconds, is little of it
-)
+COPIES = 16  # of the footage, for the measurement of scaling: so many that the pool's start, some seconds, is little
 
 
 def side_by_side(
@@ -199,7 +198,7 @@ def training(name: str, model: Model, footage: Footage, dtype, folder: Path) -> 
         synchronize(footage.device)
         return len(batches)
 
-    what = f"training step of {name}, against a bare loop over tensors"
+    what = f"training step of {name} (small), against a bare loop"
     entry = row(what, "steps/s", *side_by_side(bare, ours), 0.95)
     model.phases = every_phase
     return entry
@@ -267,6 +266,23 @@ def scoring(model, footage, dtype) -> dict:
     return row("scoring with convlstm_ae, against the bare forward pass", "frames/s", *side_by_side(bare, ours), 0.90)
 
 
+def descriptors(frames: ClipStore, flow: ClipStore) -> dict:
+    """HOG and HOF of dense cuboids at 128x128, on one core."""
+    clip = frames.clips()[0]
+    pictures = np.stack([cv2.resize(frame, (128, 128)) for frame in frames.read(clip, 0, 15)])
+    fields = flow.read(clip, 0, 15).astype(np.float32) / FLOW_UNIT  # [15, 2, H, W]
+    fields = np.stack([cv2.resize(field.transpose(1, 2, 0), (128, 128)).transpose(2, 0, 1) for field in fields])
+    what, rounds = "HOG and HOF of dense cuboids at 128x128, one core", 20
+    with on_cores(1):
+        describe(pictures, fields, 16, 0.4)
+        started = time.perf_counter()
+        for _ in range(rounds):
+            describe(pictures, fields, 16, 0.4)
+        speed = rounds * len(pictures) / (time.perf_counter() - started)
+    print(f"{what:62s} {speed:8.1f} frames/s (wanted: 50 or more)")
+    return {"what": what, "unit": "frames/s", "ours": round(speed, 1), "wanted": 50}
+
+
 def windows_from_zarr(clips, config, folder: Path) -> dict:
     """Random 16-frame windows out of a store of the footage at its own size, on one core."""
     urls = folder / "native.zarr", folder / "native-masks.zarr"
@@ -329,6 +345,7 @@ def main() -> None:
         rows.append(scoring(model, footage, dtype))
         rows.append(precision(model, footage))
         rows.append(tracking(folder))
+        rows.append(descriptors(frames, flow))
         rows.append(windows_from_zarr(clips, config, folder))
     if arguments.out:
         write_result(arguments.out, [{"footage": what, **entry} for entry in rows], profile=None)

@@ -15,6 +15,7 @@ from tasks import paths
 from tasks.stage import Stage, stage_main
 from vadcore.calibrate import Calibration, calibrate
 from vadcore.checkpoint import CheckpointFolder
+from vadcore.code import code_digest
 from vadcore.config import Params
 from vadcore.device import choose_device, choose_precision
 from vadcore.errors import VadError
@@ -23,24 +24,11 @@ from vadcore.events import smooth
 from vadcore.files import complete, digest_of, sha256_files, write_json, write_text
 from vadcore.footage import Footage
 from vadcore.metrics import join_labels, roc_curve
-from vadcore.models import code_digest, load_model
+from vadcore.models import load_model
 from vadcore.render import beside, write_png
 from vadcore.score import Measured, measure
 from vadcore.store import ClipId, ClipStore
 from vadcore.windows import Segment
-
-SCORING_CODE = (
-    "score.py",
-    "error_maps.py",
-    "mean_image.py",
-    "cuboids.py",
-    "windows.py",
-    "footage.py",
-    "pictures.py",
-    "store.py",
-    "device.py",
-    "models/base.py",
-)
 
 
 def score_stage(stage: Stage) -> None:
@@ -63,7 +51,7 @@ def score_stage(stage: Stage) -> None:
         "frames": frames.digest(),
         "flow": flow.digest() if flow else None,
         "precision": str(dtype),
-        "code": code_digest(name, SCORING_CODE),
+        "code": code_digest([f"vadcore.models.{name}", "vadcore.score"]),
     }
     if not clips:
         raise VadError(f"{frames.url}: no test clips to score; give the data set footage in its test split")

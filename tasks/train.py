@@ -12,29 +12,16 @@ import torch
 from tasks import paths
 from tasks.stage import Stage, stage_main
 from vadcore.checkpoint import CheckpointFolder
+from vadcore.code import code_digest
 from vadcore.device import choose_device, choose_precision
 from vadcore.errors import VadError
 from vadcore.files import complete, digest_of, write_json
 from vadcore.footage import Footage
-from vadcore.models import code_digest, create_model, save_model
+from vadcore.models import create_model, save_model
 from vadcore.score import measure
 from vadcore.store import ClipStore
 from vadcore.train import TrainSettings, Watcher, train
 from vadcore.windows import hold_out
-
-# what decides the weights and their history, besides configuration and data
-CODE = (
-    "train.py",
-    "quality.py",
-    "mean_image.py",
-    "cuboids.py",
-    "windows.py",
-    "footage.py",
-    "pictures.py",
-    "store.py",
-    "device.py",
-    "models/base.py",
-)
 
 
 def train_stage(stage: Stage) -> None:
@@ -64,7 +51,7 @@ def train_stage(stage: Stage) -> None:
             "device": device.type,
             "frames": frames.digest(),
             "flow": flow.digest() if flow else None,
-            "code": code_digest(name, CODE),
+            "code": code_digest([f"vadcore.models.{name}", "vadcore.train"]),
         }
     )
     checkpoint = CheckpointFolder(paths.checkpoints(dataset, name), f"train-{key}")
@@ -78,7 +65,7 @@ def train_stage(stage: Stage) -> None:
         metrics=lambda phase, step, values: stage.run.metrics(
             values if [phase] == learning else {f"{phase}/{key}": value for key, value in values.items()}, step
         ),
-        picture=lambda path: stage.run.picture(path, "samples"),
+        picture=lambda path: stage.run.picture(path, "samples", step=int(path.stem.rpartition("-")[2])),
         say=stage.say,
         progress=sys.stderr.isatty(),
     )

@@ -59,6 +59,12 @@ def test_quality_is_kept_in_the_same_form_and_shown_with_a_line_an_iteration(pro
     assert "| 100 | 23.5 dB | 0.700 | 0.60 |" in readme
 
 
+def test_results_without_any_auc_are_refused_with_what_to_keep_instead(project, monkeypatch):
+    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": [RESULT | {"auc_micro": None}]}))
+    with pytest.raises(SystemExit, match=r"metrics\.json: no row has an AUC.*publish --quality"):
+        run(monkeypatch)
+
+
 def test_a_run_without_check_points_is_refused(project, monkeypatch):
     (project / "reports/quality.json").write_text(json.dumps({"run": RUN, "rows": []}))
     with pytest.raises(SystemExit, match=r"error: reports/quality\.json: holds no rows; list a system that shows"):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -30,6 +32,8 @@ pytestmark = pytest.mark.xdist_group("tracking")  # one worker: the project belo
 # the model used here says |frame - frame before|: no weights, so its score can be computed by hand
 TRAIN = """
 import json, time
+import cv2
+import numpy as np
 from pathlib import Path
 from tasks.tracking import stage_run
 from vadcore.models import create_model, save_model
@@ -44,6 +48,8 @@ with stage_run("train", "street", "frame_diff", {"seed": 1, "train": {"rate": 0.
         run.metrics({"loss": 1 / (step + 1)}, step)
     run.metrics({"auc@1": 0.75, "strange": float("nan")})
     run.picture("samples/10.png", "samples")
+    cv2.imwrite("000020.png", np.full((4, 6, 3), 200, np.uint8))
+    run.picture("000020.png", "samples", step=20)
     Path("samples/10.png").write_bytes(b"overwritten")
     run.artifact("samples", "all")
     run.dataset("street", "c" * 64, "data/street/frames.zarr", "train")
@@ -164,6 +170,15 @@ def test_metrics_arrive_over_their_steps(client, trained):
 def test_system_metrics_arrive(trained):
     assert trained.data.metrics["system/system_memory_usage_megabytes"] > 0
     assert 0 <= trained.data.metrics["system/cpu_utilization_percentage"] <= 100
+
+
+def test_a_picture_of_a_step_is_in_the_image_grid_at_that_step(client, trained, tmp_path):
+    """MLflow's grid finds pictures by their names: key, step, time and an id, joined by + (once by %)."""
+    names = [Path(file.path).name for file in client.list_artifacts(trained.info.run_id, "images")]
+    (name,) = [name for name in names if name.endswith(".png")]
+    assert re.match(r"samples[%+]step[%+]20[%+]timestamp[%+]\d+[%+]", name)
+    path = client.download_artifacts(trained.info.run_id, f"images/{name}", str(tmp_path))
+    assert (cv2.imread(path) == 200).all()
 
 
 def test_a_picture_arrives_as_it_was_when_it_was_logged(client, trained, tmp_path):

@@ -135,12 +135,12 @@ def test_a_strip_and_an_animation_are_made_at_every_check_point(split, tmp_path)
     run(small(), split, tmp_path, picture=drawn.append)
     stems = ["000004", "000008", "000010"]
     assert [path.name for path in drawn] == [f"{stem}.{kind}" for stem in stems for kind in ("png", "webp")]
-    assert cv2.imread(str(drawn[0])).shape == (2 * (3 * 24 + 4), 4 * 34 - 2, 3)  # two windows of four frames, 24 x 32
+    assert cv2.imread(str(drawn[0])).shape == (3 * (3 * 24 + 4), 4 * 34 - 2, 3)  # three windows of four frames, 24 x 32
     for path in drawn[1::2]:
         film = decode_animation(path.read_bytes())
         assert len(film) == 4
-        # enlarged six times, the least whole factor that makes 24 pixels 128; two windows, input above output
-        assert film[0].shape == (2 * 144 + 2, 2 * 192 + 2, 3)
+        # enlarged six times, the least whole factor that makes 24 pixels 128; three windows, input above output
+        assert film[0].shape == (2 * 144 + 2, 3 * 192 + 4, 3)
 
 
 def test_pictures_show_the_same_held_out_windows_at_every_check_point(split, tmp_path):
@@ -446,3 +446,17 @@ def test_what_a_phase_froze_stays_frozen_when_resumed(split, tmp_path):
     run(resumed, split, tmp_path / "b", every)
     assert undisturbed.start.item() == 0.0
     assert same(resumed, undisturbed)
+
+
+def test_training_on_wider_strides_alone_still_looks_at_neighbouring_held_out_frames(split, tmp_path):
+    result = run(small(4, strides=(2, 3)), split, tmp_path)
+    assert result.held_out_loss is not None
+    assert (spread([20, 20], Windows(4, (2,)), 8)[:, 2] == 1).all()
+
+
+def test_held_out_clips_shorter_than_a_window_are_refused_before_the_first_step(split, tmp_path):
+    kept, held = split
+    short = Footage(held.frames, [Segment(held.segments[0].clip, 0, 3)])
+    with pytest.raises(VadError, match=r"train\.held_out: no held-out clip is as long as one window of 4 frames"):
+        run(small(), (kept, short), tmp_path)
+    assert not (tmp_path / "train-x" / "state.pt").exists()

@@ -35,9 +35,8 @@ def orientation_histograms(x: np.ndarray, y: np.ndarray, cell: int, rest: float 
     rows, columns = height // cell, width // cell
     length, angle = cv2.cartToPolar(x.reshape(n * height, width), y.reshape(n * height, width))
     bins = DIRECTIONS + (rest is not None)
-    place = (np.arange(n * height) // cell)[:, None] * columns + np.arange(
-        width
-    ) // cell  # [N*H, W]: number of the cell
+    row = np.arange(n * height) // cell
+    place = row[:, None] * columns + np.arange(width) // cell  # [N*H, W]: number of the cell
     place *= bins
     at = angle * np.float32(DIRECTIONS / (2 * np.pi))
     low = at.astype(np.int64)

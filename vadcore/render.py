@@ -203,9 +203,10 @@ def encode_animation(pictures: list[np.ndarray]) -> bytes:
 
 
 def decode_animation(data: bytes) -> list[np.ndarray]:
-    """The pictures that :func:`encode_animation` was given, uint8 RGB. ValueError when ``data`` is no animation.
+    """The pictures of an animation, uint8 RGB. ValueError when ``data`` is none.
 
-    The encoder keeps equal pictures in a row once, for as long as all of them: they are repeated here.
+    The encoder keeps equal pictures in a row once, for as long as all of them: they are repeated here. Of an animation in
+    which nothing changes at all it keeps no duration, so the number of its pictures is lost.
     """
     try:
         done, film = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))

@@ -1,7 +1,8 @@
 """One trainer for every system: phases, check points, selection on held-out normal footage, exact resume.
 
 Gradients of several processes (``torchrun``, ``accelerate launch``) are averaged in :class:`_Updates`; each process takes
-its share of the same global batch, so the number of processes changes the speed and not the result.
+its share of the same global batch, so the number of processes changes the speed and not the result, but for systems that
+say otherwise (batch normalisation, drawn states and unequal counts belong to a process's share).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from vadcore.footage import Footage
 from vadcore.models.base import Model, Phase
 from vadcore.quality import PictureQuality
 from vadcore.render import animation, strip, write_animation, write_png
-from vadcore.windows import Sampler, training_windows
+from vadcore.windows import Sampler, Windows, training_windows
 
-PICTURED = 2  # of the held-out windows are shown at every check point
+PICTURED = 3  # of the held-out windows are shown at every check point
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ def train(
     torch.manual_seed(settings.seed)
     model.to(footage.device).train()
     phases = model.phases()
+    for phase in phases:
+        if phase.optimizers:  # what check points need is found missing now, not after the first of them
+            spread(held_out.lengths, phase.windows, 1)
     run = _Run(model, phases, footage, held_out, settings, checkpoint, watcher, process)
     run.restore()
     for number in range(run.phase_number, len(phases)):
@@ -347,8 +351,12 @@ class _Run:
             self.watcher.picture(path)
 
 
-def spread(lengths: list[int], windows, count: int) -> np.ndarray:
-    """At most ``count`` stride-1 windows ``[n, 3]``, evenly spread over all there are."""
-    every = training_windows(lengths, windows)
-    every = every[every[:, 2] == 1]
+def spread(lengths: list[int], windows: Windows, count: int) -> np.ndarray:
+    """At most ``count`` windows of neighbouring frames ``[n, 3]``, evenly spread over all there are in held-out footage."""
+    if max(lengths) < windows.length:
+        raise VadError(
+            f"train.held_out: no held-out clip is as long as one window of {windows.length} frames (the longest has "
+            f"{max(lengths)}); hold out more, give longer clips, or set a shorter window"
+        )
+    every = training_windows(lengths, replace(windows, strides=(1,)))
     return every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]

@@ -47,9 +47,10 @@ def training_windows(lengths: list[int], windows: Windows) -> np.ndarray:
         if (starts := length - windows.span(stride) + 1) > 0
     ]
     if not rows:
+        shortest = min(windows.span(stride) for stride in windows.strides)
         raise VadError(
-            f"no training clip is as long as one window of {windows.length} frames (the longest has "
-            f"{max(lengths, default=0)}); give longer clips or a shorter window"
+            f"no training clip is as long as one window of {windows.length} frames (with the frames between them "
+            f"{shortest}; the longest clip has {max(lengths, default=0)}); give longer clips or a shorter window"
         )
     return np.concatenate(rows).astype(np.int64)
 

@@ -73,9 +73,13 @@ class StageRun:
         """Text to search runs by."""
         self._write({"tags": {tag_name(name): str(value)[:8000] for name, value in values.items()}})
 
-    def picture(self, path: Path | str, folder: str = "pictures") -> None:
-        """A picture, as it is now, to appear under ``folder`` among the run's artifacts."""
-        self.artifact(path, folder)
+    def picture(self, path: Path | str, folder: str = "pictures", step: int | None = None) -> None:
+        """A picture, as it is now, to appear under ``folder`` among the run's artifacts; a PNG that belongs to a ``step``
+        also in MLflow's image grid of that name, which has a slider over steps."""
+        kept = self._keep(Path(path))
+        self._write({"artifact": kept, "folder": folder})
+        if step is not None and Path(path).suffix == ".png":
+            self._write({"image": kept, "key": folder, "step": step})
 
     def artifact(self, path: Path | str, folder: str = "") -> None:
         """A file or folder, as it is now, to appear under ``folder`` among the run's artifacts."""

@@ -11,6 +11,8 @@ import json
 import os
 from dataclasses import dataclass, field
 
+import cv2
+
 from tasks.tracking import pipeline
 from tasks.tracking.log_model import create_model, upload_model
 from tasks.tracking.outbox import LOGS, Spool
@@ -156,6 +158,9 @@ class Sender:
         if "artifact" in event:
             kept = self.spool.folder / event["artifact"]
             self._client.log_artifact(run_id, str(kept), event["folder"] or None)
+        elif "image" in event:
+            picture = cv2.imread(str(self.spool.folder / event["image"]), cv2.IMREAD_COLOR_RGB)
+            self._client.log_image(run_id, picture, key=event["key"], step=event["step"], synchronous=True)
         elif "dataset" in event:
             self._client.log_inputs(run_id, [_dataset_input(event["dataset"])])
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import sys
 from pathlib import Path
 
 import yaml
@@ -17,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vadcore.errors import VadError
-from vadcore.files import complete, sha256_files, write_text
+from vadcore.files import complete, write_text
 from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "ModelConfig",
     "Phase",
     "Update",
-    "code_digest",
     "create_model",
     "list_models",
     "load_model",
@@ -72,13 +70,6 @@ def create_model(name: str, config: ModelConfig | dict | None = None) -> Model:
     """Build system ``name`` (published figures where ``config`` does not say otherwise)."""
     model, _ = _known(name)
     return model(model_config(name, config or {}))
-
-
-def code_digest(name: str, files: tuple[str, ...]) -> str:
-    """Identifies the code of system ``name`` and of ``files`` (inside vadcore): state made by other code is not taken."""
-    package = Path(__file__).parents[1]
-    system = Path(sys.modules[_known(name)[0].__module__].__file__)
-    return sha256_files([*(package / file for file in files), system])
 
 
 def save_model(model: Model, name: str, folder: Path) -> None:

@@ -24,9 +24,8 @@ class ModelConfig(Section):
     """Keys that every ``model.<name>`` section has; each system adds its own."""
 
     needs_flow: ClassVar[bool] = False
-    scoring_keys: ClassVar[tuple[str, ...]] = (
-        "score",
-    )  # keys that do not touch training: changing one retrains nothing
+    # keys that do not touch training: changing one retrains nothing
+    scoring_keys: ClassVar[tuple[str, ...]] = ("score",)
 
     image_size: Size | None = None  # [height, width] the model works at; null: the stored frames' own
     color: Literal["grey", "rgb"] = "grey"

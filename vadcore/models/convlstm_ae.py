@@ -25,12 +25,8 @@ class ConvLSTMConfig(ModelConfig):
 
     image_size: Size = (256, 256)
     frames: PositiveInt = Field(default=10, ge=2)  # window length
-    strides: tuple[PositiveInt, ...] = (
-        1,
-        2,
-        3,
-        4,
-    )  # frame strides in training; without them the published figure is lost
+    # frame strides in training; without them the published figure is lost
+    strides: tuple[PositiveInt, ...] = Field(default=(1, 2, 3, 4), min_length=1)
     conv: tuple[PositiveInt, PositiveInt] = (128, 64)  # channels of the spatial encoder
     lstm: tuple[PositiveInt, ...] = (64, 32, 64)  # channels of the ConvLSTM layers; the last feeds the decoder
     batch_size: PositiveInt = 8

@@ -28,9 +28,8 @@ class HogHofConfig(ModelConfig):
     cell: PositiveInt = Field(default=16, ge=4)  # pixels; a cuboid is 2 cells wide and high
     frames: PositiveInt = 15  # length of a cuboid, in 3 cells
     rest: PositiveFloat = 0.4  # px/frame; slower pixels are at rest
-    least_motion: float = Field(
-        default=0.05, ge=0, lt=1
-    )  # cuboids with a smaller share of moving pixels are passed over
+    # cuboids with a smaller share of moving pixels are passed over
+    least_motion: float = Field(default=0.05, ge=0, lt=1)
     layers: tuple[PositiveInt, ...] = Field(default=(2000, 1000, 500, 30), min_length=1)  # from 204 down, and mirrored
     batch_size: PositiveInt = 4  # windows; each has some hundreds of cuboids
     iterations: PositiveInt = 5_000
@@ -111,10 +110,11 @@ class HogHofAutoencoder(Autoencoder):
     def judge(self, batch: Batch) -> Judged:
         x, moving = self.describe(batch)
         if self.seen[0] and not self.seen[1]:
+            h, w = self.config.image_size
             raise VadError(
-                f"model.hog_hof_ae.rest {self.config.rest}: nothing in {int(self.seen[0])} training windows of "
-                f"{self.config.image_size[0]}x{self.config.image_size[1]} pixels moves faster, so nothing was learned; "
-                "set a lower rest or a larger image_size"
+                f"model.hog_hof_ae: in {int(self.seen[0])} training windows of {h}x{w} pixels no cuboid has a share of "
+                f"{self.config.least_motion} (least_motion) that moves faster than {self.config.rest} px/frame (rest), so "
+                "nothing was learned; lower them or enlarge image_size"
             )
         rebuilt = self(x)
         maps = (rebuilt - x).square().sum(-1) * moving  # [B, rows, columns]

@@ -93,7 +93,8 @@ def check_points(system: System, style: str = "") -> CheckPoints | None:
     if history is None or "psnr" not in history or not history["psnr"].notna().any():
         return None
     measured = history[history["psnr"].notna()]
-    phase = measured.groupby("phase", sort=False).size().idxmax()
+    sizes = measured.groupby("phase", sort=False).size()
+    phase = sizes.index[sizes == sizes.max()][-1]  # of several the last, which works with what the others learned
     columns = [*(measure.key for measure in MEASURES), "held_out"]
     table = measured[measured["phase"] == phase].set_index("iteration").reindex(columns=columns).astype(float)
     return CheckPoints(system, style, str(phase), table)
