@@ -10,6 +10,7 @@ whatever else the machine does meanwhile weighs on both sides alike.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import tempfile
 import time
@@ -45,7 +46,7 @@ from vadcore.windows import Sampler, Segment, scoring_windows
 SIZE = (128, 192)
 SMALL = {  # systems that learn, so small that they take some steps a second on two cores
     "convlstm_ae": {"image_size": SIZE, "subtract_mean": False, "conv": (64, 32), "lstm": (32, 16, 32)},
-    "conv_ae": {"image_size": SIZE, "subtract_mean": False, "conv": (128, 64, 32)},
+    "conv_ae": {"image_size": (127, 191), "subtract_mean": False, "conv": (128, 64, 32)},
     "gru_ae": {"image_size": (64, 96)},
     "conv3d_ae": {"image_size": (64, 96), "conv": (32, 64, 128, 256)},
     "hog_hof_ae": {"image_size": SIZE},
@@ -54,17 +55,24 @@ ROUNDS = 2
 COPIES = 16  # of the footage, for the measurement of scaling: so many that the pool's start, some seconds, is little
 
 
+Work = float | tuple[float, float]
+
+
 def side_by_side(
-    bare: Callable[[], float], ours: Callable[[], float], warm_up: int = 1, rounds: int = ROUNDS
+    bare: Callable[[], Work], ours: Callable[[], Work], warm_up: int = 1, rounds: int = ROUNDS
 ) -> tuple[float, float]:
-    """Best rate of each over alternating rounds, after ``warm_up`` unmeasured ones, in units a second."""
+    """Best rate of each over alternating rounds, after ``warm_up`` unmeasured ones, in units a second.
+
+    Both return the units of work done; and, where not all of the call is to count, the seconds they took.
+    """
     rates: tuple[list[float], list[float]] = ([], [])
     for number in range(warm_up + rounds):
         for kept, work in zip(rates, (bare, ours), strict=True):
             started = time.perf_counter()
-            units = work()
+            done = work()
+            units, seconds = done if isinstance(done, tuple) else (done, time.perf_counter() - started)
             if number >= warm_up:
-                kept.append(units / (time.perf_counter() - started))
+                kept.append(units / seconds)
     return max(rates[0]), max(rates[1])
 
 
@@ -96,6 +104,27 @@ def bare_extraction(clips: list[datasets.Clip]) -> int:
             cv2.resize(cv2.cvtColor(read[1], cv2.COLOR_BGR2GRAY), SIZE[::-1], interpolation=cv2.INTER_AREA)
             count += 1
     return count
+
+
+def bare_processes(clips: list[datasets.Clip], processes: int) -> tuple[int, float]:
+    """The bare loop in several processes at once, each on a core of its own: what the machine can give."""
+    allowed = sorted(os.sched_getaffinity(0))
+    context = multiprocessing.get_context("fork")
+    with on_cores(processes):
+        workers = [context.Process(target=_on_core, args=(allowed[n % len(allowed)], clips)) for n in range(processes)]
+        started = time.perf_counter()
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    return 4 * processes * sum(len(clip.files) or 1 for clip in clips), time.perf_counter() - started
+
+
+def _on_core(core: int, clips: list[datasets.Clip]) -> None:
+    os.sched_setaffinity(0, {core})
+    cv2.setNumThreads(1)
+    for _ in range(4):
+        bare_extraction(clips)
 
 
 def extraction(clips, config, folder: Path) -> list[dict]:
@@ -131,6 +160,8 @@ def extraction(clips, config, folder: Path) -> list[dict]:
         return work
 
     single, double = side_by_side(pooled(1), pooled(2), warm_up=0, rounds=1)  # long, and warm from above
+    alone, both = side_by_side(lambda: bare_processes(clips, 1), lambda: bare_processes(clips, 2), warm_up=0)
+    rows.append(row("two bare OpenCV loops on two cores, against one on one", "frames/s", alone, both, None))
     rows.append(row("extraction, two processes on two cores, against one on one", "frames/s", single, double, None))
     return rows
 
@@ -191,12 +222,11 @@ def training(name: str, model: Model, footage: Footage, dtype, folder: Path) -> 
         synchronize(footage.device)
         return len(batches)
 
-    def ours() -> int:
+    def ours() -> tuple[int, float]:
         settings = TrainSettings(dtype=dtype, check_every=10**9, save_seconds=1e9, held_out_windows=1)
         folded = CheckpointFolder(folder / f"{name}{next(number)}", "train-x")
-        train(model, footage, footage, settings, folded, Watcher(say=lambda text: None, progress=False))
-        synchronize(footage.device)
-        return len(batches)
+        trained = train(model, footage, footage, settings, folded, Watcher(say=lambda text: None, progress=False))
+        return len(batches), trained.step_seconds  # the check point at the end is no step
 
     what = f"training step of {name} (small), against a bare loop"
     entry = row(what, "steps/s", *side_by_side(bare, ours), 0.95)
