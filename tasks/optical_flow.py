@@ -5,7 +5,6 @@ import time
 from tasks import paths
 from tasks.parallel import per_clip
 from tasks.stage import Stage, stage_main
-from vadcore.device import choose_device
 from vadcore.errors import VadError
 from vadcore.flow import store_flow
 from vadcore.store import ClipStore
@@ -17,9 +16,11 @@ def optical_flow(stage: Stage) -> None:
     frames = ClipStore(frames_url, "frames")
     flow = ClipStore(flow_url, "flow", write=True)
     options = settings.model_dump(exclude={"estimator"})
-    device = (
-        str(choose_device(stage.params.machine.device)) if "weights" in options else "cpu"
-    )  # OpenCV's run on the CPU
+    device = "cpu"  # where OpenCV's estimators run
+    if "weights" in options:
+        from vadcore.device import choose_device  # brings torch, which those can do without
+
+        device = str(choose_device(stage.params.machine.device))
     started = time.monotonic()
     fresh = 0
     calls = [(clip, frames_url, flow_url, settings.estimator, options, device) for clip in frames.clips()]

@@ -46,6 +46,13 @@ class ModelConfig(Section):
         return self
 
 
+def check_sides(size: Size, multiple: int) -> None:
+    """For validators: ValueError with the nearest size that would do, unless both sides are multiples of ``multiple``."""
+    if any(side % multiple for side in size):
+        near = [max(multiple, round(side / multiple) * multiple) for side in size]
+        raise ValueError(f"image_size {list(size)}: sides must be multiples of {multiple}, such as {near}")
+
+
 @dataclass
 class Batch:
     """Windows of footage on the model's device.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vadcore.datasets.config import Size
 from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, ModelConfig
+from vadcore.models.base import Autoencoder, ModelConfig, check_sides
 from vadcore.windows import Windows
 
 SHRINK = 16  # of the four convolutions with stride 2, in time, height and width alike
@@ -41,11 +41,10 @@ class Conv3dConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _size_fits(self):
-        *near, frames = (max(SHRINK, round(n / SHRINK) * SHRINK) for n in (*self.image_size, self.frames))
-        if any(side % SHRINK for side in self.image_size):
-            raise ValueError(f"image_size {list(self.image_size)}: sides must be multiples of {SHRINK}, such as {near}")
+        check_sides(self.image_size, SHRINK)
         if self.frames % SHRINK:
-            raise ValueError(f"frames {self.frames}: must be a multiple of {SHRINK}, such as {frames}")
+            near = max(SHRINK, round(self.frames / SHRINK) * SHRINK)
+            raise ValueError(f"frames {self.frames}: must be a multiple of {SHRINK}, such as {near}")
         if self.batch_size == 1 and self.grid == (1, 1, 1):
             raise ValueError("batch_size 1: BatchNorm has no variance of a single value a channel; set 2 or more")
         return self

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vadcore.datasets.config import Size
 from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, Batch, Judged, ModelConfig
+from vadcore.models.base import Autoencoder, Batch, Judged, ModelConfig, check_sides
 from vadcore.windows import Windows
 
 SHRINK = 8  # of the two strided convolutions, 4 and 2
@@ -41,9 +41,7 @@ class ConvLSTMConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _size_fits(self):
-        if any(side % SHRINK for side in self.image_size):
-            near = [max(SHRINK, round(side / SHRINK) * SHRINK) for side in self.image_size]
-            raise ValueError(f"image_size {list(self.image_size)}: sides must be multiples of {SHRINK}, such as {near}")
+        check_sides(self.image_size, SHRINK)
         if self.score == "src" and self.step != 1:
             raise ValueError(f"step {self.step}: score src belongs to the frame a window starts at; set step to 1")
         return self

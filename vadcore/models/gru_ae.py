@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vadcore.datasets.config import Size
 from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, ModelConfig
+from vadcore.models.base import Autoencoder, ModelConfig, check_sides
 from vadcore.windows import Windows
 
 SHRINK = 16  # of the four convolutions with stride 2
@@ -42,9 +42,7 @@ class GRUConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _size_fits(self):
-        if any(side % SHRINK for side in self.image_size):
-            near = [max(SHRINK, round(side / SHRINK) * SHRINK) for side in self.image_size]
-            raise ValueError(f"image_size {list(self.image_size)}: sides must be multiples of {SHRINK}, such as {near}")
+        check_sides(self.image_size, SHRINK)
         return self
 
 
