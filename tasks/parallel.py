@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
@@ -20,24 +27,21 @@ def per_clip(
 ) -> Iterator[tuple[tuple, Any]]:
     """``function(*call)`` for every call, yielding ``(call, result or VadError)`` as each is done.
 
-    Runs in this process when one worker is enough, else on a dask.distributed cluster: of local processes, or the one
-    whose scheduler ``machine.scheduler`` names (every worker must see the same files and this project's packages).
-    Only :class:`VadError` is yielded; any other exception is raised.
+    Runs in this process when one worker is enough, else on several of this machine, else on the machines of the
+    dask.distributed cluster whose scheduler ``machine.scheduler`` names (every worker must see the same files and this
+    project's packages). Only :class:`VadError` is yielded; any other exception is raised, and ends what is still running.
     """
     workers = min(machine.workers or cores(), len(calls))
-    bar = tqdm(total=len(calls), desc=name, unit="clip", mininterval=1 if sys.stderr.isatty() else 10)
-    with bar:
-        if machine.scheduler is None and workers <= 1:
-            results = ((call, _guarded(function, call)) for call in calls)
-            yield from _counted(results, bar)
-        else:
-            yield from _counted(_on_cluster(function, calls, machine.scheduler, workers), bar)
-
-
-def _counted(results: Iterator, bar: tqdm) -> Iterator:
-    for result in results:
-        bar.update()
-        yield result
+    if machine.scheduler is not None:
+        results = _on_cluster(function, calls, machine.scheduler)
+    elif workers > 1:
+        results = _on_processes(function, calls, workers)
+    else:
+        results = ((call, _guarded(function, call)) for call in calls)
+    with tqdm(total=len(calls), desc=name, unit="clip", mininterval=1 if sys.stderr.isatty() else 10) as bar:
+        for result in results:
+            bar.update()
+            yield result
 
 
 def _guarded(function: Callable, call: tuple) -> Any:
@@ -47,31 +51,48 @@ def _guarded(function: Callable, call: tuple) -> Any:
         return error
 
 
-def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str | None, workers: int) -> Iterator:
-    import dask
-    from distributed import Client, LocalCluster, as_completed
+def _on_processes(function: Callable, calls: Sequence[tuple], workers: int) -> Iterator:
+    """The workers end with this process, however it ends: they see the pipe close, whose other end it alone holds."""
+    context = multiprocessing.get_context("spawn")
+    alive, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, initializer=_work_until_closed, initargs=(alive,))
+    try:
+        futures = {pool.submit(_guarded, function, call): call for call in calls}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise VadError(
+            f"one of {workers} worker processes was killed, perhaps for want of memory; set machine.workers lower"
+        ) from error
+    finally:
+        held.close()
+        pool.shutdown(cancel_futures=True)
+        alive.close()
 
-    quiet = {"distributed.admin.system-monitor.gil.enabled": False, "distributed.logging.distributed": "error"}
-    with dask.config.set(quiet):
-        if scheduler:
-            try:
-                client = Client(scheduler, timeout="10s")
-            except OSError as error:
-                raise VadError(
-                    f"machine.scheduler: no answer from {scheduler} ({error}); start it, or set null"
-                ) from error
-            cluster = None
-        else:
-            cluster = LocalCluster(
-                n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs="ERROR"
-            )
-            client = Client(cluster)
-        with client:
-            futures = {client.submit(_guarded, function, call, pure=False): call for call in calls}
-            try:
-                for future in as_completed(list(futures)):
-                    yield futures[future], future.result()
-            finally:
-                client.cancel(list(futures))
-                if cluster is not None:
-                    cluster.close()
+
+def _work_until_closed(alive: Connection) -> None:
+    """Prepare a worker: it ends when the pipe closes, in the middle of its work if need be; Ctrl-C is for its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def wait() -> None:
+        alive.poll(None)  # nothing is ever sent
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> Iterator:
+    from distributed import Client
+    from distributed import as_completed as done
+
+    try:
+        client = Client(scheduler, timeout="10s")
+    except OSError as error:
+        raise VadError(f"machine.scheduler: no answer from {scheduler} ({error}); start it, or set null") from error
+    with client:
+        futures = {client.submit(_guarded, function, call, pure=False): call for call in calls}
+        try:
+            for future in done(list(futures)):
+                yield futures[future], future.result()
+        finally:
+            client.cancel(list(futures))
