@@ -12,6 +12,7 @@ from vadcore.errors import VadError
 from vadcore.render import decode_animation, encode, encode_animation, excerpt
 from vadcore.report import charts
 from vadcore.report.check_points import MEASURES, CheckPoints, Measure, check_points, chosen
+from vadcore.report.finding import finding
 from vadcore.report.load import System
 
 STRIP_FRAMES = 4  # of a window
@@ -42,6 +43,7 @@ def side_by_side(group: list[System], styles: list[str], asked: tuple[int, ...] 
         "strips": [(iteration, [_strip(points, iteration) for points in known]) for iteration in iterations],
         "films": [film for points in known if (film := _film(points, iterations)) is not None],
         "verdict": [verdict(known, iteration) for iteration in iterations],
+        "finding": finding(known, iterations),
         "remarks": remarks(known, iterations, asked),
     }
 

@@ -1,0 +1,53 @@
+"""What the report says of the articles' finding, for figures made up to be on either side of it."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from vadcore.report.check_points import CheckPoints
+from vadcore.report.finding import finding
+
+BETTER, WORSE = (25.0, 0.70, 0.75), (24.0, 0.60, 0.66)  # PSNR, SSIM, sharpness
+
+
+def points(model, *figures, size=(64, 64), at=(500, 1500, 4000)):
+    table = pd.DataFrame(figures, index=at[: len(figures)], columns=["psnr", "ssim", "sharpness"])
+    system = SimpleNamespace(model=model, training={"image_size": list(size)})
+    return CheckPoints(system, "", "autoencoder", table)
+
+
+def said(gru, conv3d, **more):
+    return finding([points("conv3d_ae", *conv3d), points("gru_ae", *gru, **more)], [500, 1500, 4000])
+
+
+def test_it_holds_where_the_gru_is_sharper_and_no_less_close_everywhere():
+    assert "holds at every one of these iterations" in said([BETTER] * 3, [WORSE] * 3)
+
+
+def test_it_holds_in_part():
+    assert "holds at 500, 4,000 only" in said([BETTER, WORSE, BETTER], [WORSE, BETTER, WORSE])
+
+
+@pytest.mark.parametrize(
+    "gru",
+    [
+        (24.0, 0.70, 0.66),  # closer, but not sharper
+        (23.9, 0.70, 0.75),  # sharper, but further off: noise is sharp as well
+        (24.0, 0.60, 0.75),
+        (24.0, 0.70, 0.664),  # sharper by less than is printed
+        (24.0, 0.70, float("nan")),
+    ],
+)
+def test_it_does_not_hold(gru):
+    assert "does not hold" in said([gru] * 3, [WORSE] * 3)
+
+
+def test_an_equal_psnr_will_do():
+    assert "holds at every" in said([(24.04, 0.70, 0.75)], [WORSE])
+
+
+def test_nothing_is_said_where_the_comparison_is_not_that_of_the_articles():
+    assert said([BETTER], [WORSE], size=(64, 96)) is None
+    assert said([BETTER], [WORSE], at=(600,)) is None
+    assert finding([points("gru_ae", BETTER)], [500]) is None

@@ -1,0 +1,49 @@
+"""Whether the finding of two articles, made there by eye, is seen in the figures of a run.
+
+The articles set a GRU autoencoder, which reduces every frame to a latent point, beside a 3D-CNN autoencoder, which reduces
+the whole clip to one, and find the first clearly sharper after equally many iterations of the same training.
+"""
+
+from __future__ import annotations
+
+from vadcore.report.check_points import MEASURES, CheckPoints
+
+SHARPER, LESS_SHARP = "gru_ae", "conv3d_ae"
+
+
+def finding(known: list[CheckPoints], iterations: list[int]) -> str | None:
+    """One sentence; None unless both systems are there, work on pictures of the same size and share an iteration.
+
+    It holds at an iteration where the GRU's pictures are sharper and no less close: in sharpness and SSIM above the
+    3D-CNN's and in PSNR at least equal, of the figures as printed.
+    """
+    by_name = {points.model: points for points in known}
+    if not {SHARPER, LESS_SHARP} <= by_name.keys():
+        return None
+    ours, other = by_name[SHARPER], by_name[LESS_SHARP]
+    if ours.system.training.get("image_size") != other.system.training.get("image_size"):
+        return None
+    shared = [at for at in iterations if all(at in points.table.index for points in (ours, other))]
+    if not shared:
+        return None
+    held = [at for at in shared if _holds(ours, other, at)]
+    if held == shared:
+        answer = "holds at every one of these iterations"
+    elif held:
+        answer = f"holds at {', '.join(f'{at:,}' for at in held)} only"
+    else:
+        answer = "does not hold at any of these iterations"
+    return (
+        f"The finding of two articles, that {SHARPER} is clearly sharper than {LESS_SHARP} after equally many iterations, "
+        f"{answer} (meant: higher sharpness and SSIM, and no lower PSNR)."
+    )
+
+
+def _holds(ours: CheckPoints, other: CheckPoints, iteration: int) -> bool:
+    ahead = {}
+    for measure in MEASURES:
+        mine, theirs = ours.value(measure, iteration), other.value(measure, iteration)
+        if mine is None or theirs is None:
+            return False
+        ahead[measure.key] = float(measure.write(mine)) - float(measure.write(theirs))
+    return ahead["sharpness"] > 0 and ahead["ssim"] > 0 and ahead["psnr"] >= 0
