@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from vadcore.augment import shift_windows
 from vadcore.datasets.config import Section, Size
 from vadcore.error_maps import frame_errors
 from vadcore.windows import Windows
@@ -43,6 +44,21 @@ class ModelConfig(Section):
             raise ValueError(
                 f"step {step}: windows of {frames} frames would leave frames without a score; at most {frames}"
             )
+        return self
+
+
+class AutoencoderConfig(ModelConfig):
+    """Keys of the systems that rebuild frames."""
+
+    image_size: Size
+    # each training window is moved by up to so many pixels, its frames alike: more to learn from than few clips show
+    shift: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _shift_fits(self):
+        most = min(self.image_size) - 1
+        if self.shift > most:
+            raise ValueError(f"shift {self.shift}: at most {most}, within image_size {list(self.image_size)}")
         return self
 
 
@@ -170,9 +186,14 @@ class Autoencoder(Model):
         """What has to be gathered from the footage before the training."""
         return self.mean_image.phases()
 
+    def as_seen(self, batch: Batch) -> Tensor:
+        """The windows as the network sees them, ``[B, T, C, H, W]`` in -1..1: centred, and in training moved about."""
+        x = self.mean_image.centre(batch.frames)
+        return shift_windows(x, self.config.shift) if self.training else x
+
     def loss(self, batch: Batch) -> Tensor:
         """Mean squared error of the rebuilt windows, in the units of what the network sees."""
-        x = self.mean_image.centre(batch.frames)
+        x = self.as_seen(batch)
         return F.mse_loss(self(x), x)
 
     def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
@@ -181,7 +202,7 @@ class Autoencoder(Model):
         return {"loss": loss.detach()}
 
     def judge(self, batch: Batch) -> Judged:
-        x = self.mean_image.centre(batch.frames)
+        x = self.as_seen(batch)
         rebuilt = self(x)
         measures, maps = frame_errors(rebuilt, x, span=self.mean_image.span)
         return Judged(measures, maps, self.mean_image.uncentre(rebuilt).clamp(0, 1))

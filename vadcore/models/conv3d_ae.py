@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from vadcore.datasets.config import Size
 from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, ModelConfig, check_sides
+from vadcore.models.base import Autoencoder, AutoencoderConfig, check_sides
 from vadcore.windows import Windows
 
 SHRINK = 16  # of the four convolutions with stride 2, in time, height and width alike
 
 
-class Conv3dConfig(ModelConfig):
+class Conv3dConfig(AutoencoderConfig):
     """Defaults are the published figures."""
 
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "step")

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from vadcore.datasets.config import Size
 from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, Batch, ModelConfig
+from vadcore.models.base import Autoencoder, AutoencoderConfig, Batch
 from vadcore.windows import Windows
 
 KERNEL, STRIDE = 11, 4  # of the first convolution, unpadded
 LEAST = 23  # the smallest side of which anything is left after the second pooling
 
 
-class ConvAEConfig(ModelConfig):
+class ConvAEConfig(AutoencoderConfig):
     """Defaults are the published figures; optimizer, rate and weight decay are as commonly given for the paper."""
 
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "step")
@@ -96,5 +96,5 @@ class ConvAutoencoder(Autoencoder):
 
     def loss(self, batch: Batch) -> Tensor:
         """Half the squared Euclidean distance of a window and its reconstruction, the mean over the batch."""
-        x = self.mean_image.centre(batch.frames)
+        x = self.as_seen(batch)
         return (self(x) - x).square().sum() / (2 * len(x))

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from vadcore.datasets.config import Size
 from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, Batch, Judged, ModelConfig, check_sides
+from vadcore.models.base import Autoencoder, AutoencoderConfig, Batch, Judged, check_sides
 from vadcore.windows import Windows
 
 SHRINK = 8  # of the two strided convolutions, 4 and 2
 
 
-class ConvLSTMConfig(ModelConfig):
+class ConvLSTMConfig(AutoencoderConfig):
     """Defaults are the published figures; Adam's rate is 1e-4 as commonly given for the paper."""
 
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "step")

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from vadcore.datasets.config import Size
 from vadcore.mean_image import MeanImage
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, ModelConfig, check_sides
+from vadcore.models.base import Autoencoder, AutoencoderConfig, check_sides
 from vadcore.windows import Windows
 
 SHRINK = 16  # of the four convolutions with stride 2
 
 
-class GRUConfig(ModelConfig):
+class GRUConfig(AutoencoderConfig):
     """Defaults are the published figures; beside the 3D-CNN: image_size [128, 128], frames 16, z 128, 5 000 iterations."""
 
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "step")
