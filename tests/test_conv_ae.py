@@ -102,7 +102,7 @@ def test_without_the_mean_image_the_range_is_stretched_and_errors_stay_those_of_
     with torch.no_grad():
         judged = model.judge(batch)
         rebuilt = (model(2 * batch.frames - 1) + 1) / 2  # [B, T, C, H, W] in 0..1
-    torch.testing.assert_close(judged.shown, rebuilt)
+    torch.testing.assert_close(judged.shown(), rebuilt)
     torch.testing.assert_close(judged.measures["mse"], (rebuilt - batch.frames).square().mean((2, 3, 4)))
 
 

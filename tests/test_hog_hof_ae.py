@@ -87,8 +87,8 @@ def test_what_is_shown_is_a_rose_a_cuboid_for_hog_and_for_hof():
     model = create_model("hog_hof_ae", SMALL).eval()
     with torch.no_grad():
         judged = model.judge(footage(2))
-    assert judged.shown.shape == judged.shown_of.shape == (4, 7, 1, 9, 30)
-    roses = judged.shown_of[:, 3, 0, :, 15:].unflatten(1, (3, 3)).unflatten(3, (5, 3))  # [B, rows, 3, columns, 3]
+    assert judged.shown().shape == judged.shown_of().shape == (4, 7, 1, 9, 30)
+    roses = judged.shown_of()[:, 3, 0, :, 15:].unflatten(1, (3, 3)).unflatten(3, (5, 3))  # [B, rows, 3, columns, 3]
     assert roses[:, :, 1, :, 2].max() > 0.2
     assert roses[:, :, 1, :, 0].max() < 1e-3
 

@@ -181,7 +181,7 @@ class Shows(Model):
     def judge(self, batch):
         self.judged_batches += 1
         frames = batch.frames[:, 1:3]
-        return Judged({"error": frames.mean((2, 3, 4))}, frames[:, :, 0], frames * self.kept)
+        return Judged({"error": frames.mean((2, 3, 4))}, frames[:, :, 0], lambda: frames * self.kept)
 
 
 def test_quality_is_measured_at_every_check_point_on_the_judged_frames_of_held_out_windows(split, tmp_path):
@@ -250,7 +250,7 @@ def test_a_single_judged_frame_makes_a_strip_and_no_animation(split, tmp_path):
 
         def judge(self, batch):
             frames = batch.frames[:, 2:3]
-            return Judged({"error": frames.mean((2, 3, 4))}, frames[:, :, 0], frames * self.kept)
+            return Judged({"error": frames.mean((2, 3, 4))}, frames[:, :, 0], lambda: frames * self.kept)
 
     drawn = []
     run(Predicts(), split, tmp_path, picture=drawn.append)

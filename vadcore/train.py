@@ -326,14 +326,12 @@ class _Run:
         for group, batch in zip(groups, batches, strict=True):
             with autocast(self.held_out.device, self.settings.dtype):
                 judged = self.model.judge(batch)
-            if judged.shown is None:
-                return {}
-            shown = judged.shown.float()  # [B, J, C, H, W]
-            if judged.shown_of is None:
-                of = batch.frames[:, list(windows.judged)]
+                if judged.shown is None:
+                    return {}
+                shown = judged.shown().float()  # [B, J, C, H, W]
+                of = judged.shown_of().float() if judged.shown_of else batch.frames[:, list(windows.judged)]
+            if not judged.shown_of:  # else no pictures of the footage: their quality would mean nothing
                 quality.add(shown.flatten(0, 1), of.flatten(0, 1))
-            else:  # no pictures of the footage: their quality would mean nothing
-                of = judged.shown_of.float()
             drawn += [(of[at].cpu().numpy(), shown[at].cpu().numpy()) for at, n in enumerate(group) if n in pictured]
         self.draw(phase, drawn)
         return quality.means()

@@ -89,14 +89,15 @@ class Judged:
 
     measures: name -> float ``[B, J]``, higher = more anomalous; NaN where this window says nothing of that frame.
     maps: float ``[B, J, h, w]``, where in the frame, higher = more anomalous, at any resolution.
-    shown: what a person compares the input with (a reconstruction or prediction), ``[B, J, C, H, W]`` in 0..1, or None.
-    shown_of: what it is to be compared with, where that is not the judged frames but pictures of something else; alike.
+    shown: makes what a person compares the input with (a reconstruction or prediction), ``[B, J, C, H, W]`` in 0..1; None
+    where there is nothing to see. Scoring never asks for it.
+    shown_of: makes what that is to be compared with, alike, where it is not the judged frames but something else.
     """
 
     measures: dict[str, Tensor]
     maps: Tensor
-    shown: Tensor | None = None
-    shown_of: Tensor | None = None
+    shown: Callable[[], Tensor] | None = None
+    shown_of: Callable[[], Tensor] | None = None
 
 
 class Update(Protocol):
@@ -205,4 +206,4 @@ class Autoencoder(Model):
         x = self.as_seen(batch)
         rebuilt = self(x)
         measures, maps = frame_errors(rebuilt, x, span=self.mean_image.span)
-        return Judged(measures, maps, self.mean_image.uncentre(rebuilt).clamp(0, 1))
+        return Judged(measures, maps, lambda: self.mean_image.uncentre(rebuilt).clamp(0, 1))

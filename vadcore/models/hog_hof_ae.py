@@ -123,8 +123,8 @@ class HogHofAutoencoder(Autoencoder):
         return Judged(
             {name: values[:, None].expand(-1, frames) for name, values in measures.items()},
             maps[:, None].expand(-1, frames, -1, -1),
-            shown=self._roses(rebuilt * moving[..., None]),
-            shown_of=self._roses(x * moving[..., None]),
+            shown=lambda: self._roses(rebuilt * moving[..., None]),
+            shown_of=lambda: self._roses(x * moving[..., None]),
         )
 
     def _roses(self, descriptors: Tensor) -> Tensor:
