@@ -7,6 +7,7 @@ MODELS = Path("models")
 SCORES = Path("scores")
 REPORTS = Path("reports")
 CHECKPOINTS = Path("checkpoints")
+WEIGHTS = Path("weights")  # of FlowNet: what ships with the project, and a folder for each network trained here
 
 
 def raw(dataset: str) -> Path:
@@ -37,6 +38,11 @@ def model(dataset: str, name: str) -> Path:
 
 def scores(dataset: str, name: str) -> Path:
     return SCORES / dataset / name
+
+
+def flownet(name: str) -> Path:
+    """A FlowNet trained here: weights.safetensors, history.csv, metrics.json, samples/."""
+    return WEIGHTS / name
 
 
 def checkpoints(dataset: str, name: str) -> Path:

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage is asked to do. ``dataset`` and ``model`` are empty where the stage has none."""
+    """What a stage is asked to do. ``dataset``, ``model`` and ``flownet`` are empty where the stage has none."""
 
     params: Params
     run: StageRun
     dataset: str = ""
     model: str = ""
+    flownet: str = ""
 
     def say(self, text: str) -> None:
         """A line for the person who watches."""
@@ -31,7 +32,7 @@ class Stage:
 
 
 def stage_main(name: str, work: Callable[[Stage], None], takes: tuple[str, ...], doc: str) -> None:
-    """Run ``work`` as the stage ``name``; ``takes`` names its positional arguments, dataset and model."""
+    """Run ``work`` as the stage ``name``; ``takes`` names its positional arguments: dataset, model, flownet."""
     parser = argparse.ArgumentParser(prog=f"python -m tasks.{name}", description=doc.strip().splitlines()[0])
     for argument in takes:
         parser.add_argument(argument, help=f"a name listed in params.yaml under {argument}s")
@@ -51,7 +52,11 @@ def stage_main(name: str, work: Callable[[Stage], None], takes: tuple[str, ...],
             sections["dataset"] = params.dataset[arguments["dataset"]].model_dump()
         if "model" in arguments:
             sections["model"] = params.model[arguments["model"]].model_dump()
-        with stage_run(name, **arguments, params=sections, experiment=params.tracking.experiment) as run:
+        named = arguments
+        if "flownet" in arguments:
+            sections["flownet"] = params.flownet[arguments["flownet"]].model_dump()
+            named = {"model": arguments["flownet"]}
+        with stage_run(name, **named, params=sections, experiment=params.tracking.experiment) as run:
             work(Stage(params, run, **arguments))
     except VadError as error:
         sys.exit(f"error: {error}")
@@ -72,13 +77,14 @@ _SECTIONS = {
     "extract": ("extract",),
     "optical_flow": ("optical_flow",),
     "train": ("train",),
+    "train_flownet": ("train",),
     "score": ("calibrate", "score"),
     "report": ("report",),
 }
 
 
-def _check(params: Params, dataset: str = "", model: str = "") -> None:
-    if dataset and dataset not in params.dataset:
-        raise VadError(f"params.yaml: no section dataset.{dataset}; there are: {', '.join(params.dataset)}")
-    if model and model not in params.model:
-        raise VadError(f"params.yaml: no section model.{model}; there are: {', '.join(params.model)}")
+def _check(params: Params, **names: str) -> None:
+    for kind, name in names.items():
+        sections = getattr(params, kind)
+        if name not in sections:
+            raise VadError(f"params.yaml: no section {kind}.{name}; there are: {', '.join(sections) or 'none'}")

@@ -16,6 +16,7 @@ PARAMS = {
     "datasets": ["street"],
     "models": ["frame_diff", "convlstm_ae"],
     "flow_models": ["flow_magnitude"],
+    "flownets": [],
     "machine": {"workers": 1},
     "extract": {"on_error": "stop"},
     "optical_flow": {"estimator": "dis", "preset": "fast"},
@@ -55,7 +56,7 @@ class Project:
 
     def __init__(self, folder: Path, params: dict = PARAMS):
         self.folder = folder
-        for name in ("tasks", "vadcore"):
+        for name in ("tasks", "vadcore", "weights"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", "pyproject.toml", ".dvcignore"):
             shutil.copy(ROOT / name, folder)

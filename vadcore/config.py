@@ -24,6 +24,7 @@ from pydantic import (
 
 from vadcore.datasets.config import DatasetConfig, Section
 from vadcore.errors import VadError
+from vadcore.flow.learn import FlowTraining
 from vadcore.models import ModelConfig, model_config
 
 
@@ -132,6 +133,7 @@ class Params(Section):
     datasets: tuple[str, ...] = Field(min_length=1)
     models: tuple[str, ...] = ()
     flow_models: tuple[str, ...] = ()
+    flownets: tuple[str, ...] = ()
     machine: Machine = Machine()
     extract: Extract = Extract()
     optical_flow: OpticalFlow = Dis()
@@ -142,6 +144,7 @@ class Params(Section):
     tracking: Tracking = Tracking()
     dataset: dict[str, DatasetConfig]
     model: dict[str, ModelConfig]
+    flownet: dict[str, FlowTraining] = Field(default={})
 
     @model_validator(mode="before")
     @classmethod
@@ -163,6 +166,7 @@ class Params(Section):
             ("datasets", self.datasets, self.dataset),
             ("models", self.models, self.model),
             ("flow_models", self.flow_models, self.model),
+            ("flownets", self.flownets, self.flownet),
         ):
             if len(set(wanted)) < len(wanted):
                 raise ValueError(f"{key}: {', '.join(wanted)}: a name stands there twice; remove one")
@@ -172,9 +176,12 @@ class Params(Section):
                     raise ValueError(
                         f"{key}: {name!r} has no section {key.split('_')[-1][:-1]}.{name}; there are: {known}"
                     )
-        for name in self.dataset:
+        for kind, name in (
+            *(("dataset", name) for name in self.dataset),
+            *(("flownet", name) for name in self.flownet),
+        ):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == "raw":
-                raise ValueError(f"dataset.{name}: not a name for a folder; use letters, digits, - _ . and not 'raw'")
+                raise ValueError(f"{kind}.{name}: not a name for a folder; use letters, digits, - _ . and not 'raw'")
         for name in self.models:
             if self.model[name].needs_flow:
                 raise ValueError(f"models: {name!r} needs optical flow; list it under flow_models")

@@ -1,0 +1,72 @@
+"""Train FlowNet on generated pairs whose optical flow is known exactly."""
+
+import shutil
+import sys
+
+import pandas as pd
+
+from tasks import paths
+from tasks.stage import Stage, stage_main
+from vadcore.checkpoint import CheckpointFolder
+from vadcore.code import code_digest
+from vadcore.device import choose_device, choose_precision
+from vadcore.files import complete, digest_of, write_json
+from vadcore.flow.learn import learn_flow
+from vadcore.train import TrainSettings, Watcher
+
+
+def train_flownet(stage: Stage) -> None:
+    config, settings, seed = stage.params.flownet[stage.flownet], stage.params.train, stage.params.seed
+    device = choose_device(stage.params.machine.device)
+    dtype, why = choose_precision(settings.precision, device)
+    stage.say(f"{stage.flownet}: FlowNet2-SD of width {config.width:g} on {device}, {why}")
+    run = TrainSettings(
+        seed=seed,
+        dtype=dtype,
+        check_every=settings.check_every,
+        held_out_windows=settings.held_out_windows,
+        log_every=settings.log_every,
+        save_seconds=settings.save_seconds,
+    )
+    key = digest_of(
+        {
+            "flownet": config.model_dump(),
+            "train": settings.model_dump(include={"check_every", "held_out_windows"}),
+            "seed": seed,
+            "precision": str(dtype),
+            "device": device.type,
+            "code": code_digest(["vadcore.flow.learn"]),
+        }
+    )
+    checkpoint = CheckpointFolder(paths.CHECKPOINTS / "flownet" / stage.flownet, f"train-{key}")
+    watcher = Watcher(
+        metrics=lambda phase, step, values: stage.run.metrics(values, step),
+        picture=lambda path: stage.run.picture(path, "samples", step=int(path.stem)),
+        say=stage.say,
+        progress=sys.stderr.isatty(),
+    )
+    out = paths.flownet(stage.flownet)
+    result = learn_flow(config, run, checkpoint, out / "weights.safetensors", device=device, watcher=watcher)
+    with complete(out / "history.csv") as temporary:
+        pd.DataFrame(result.history).to_csv(temporary, index=False)
+    shutil.rmtree(out / "samples", ignore_errors=True)
+    shutil.copytree(checkpoint.folder / "samples", out / "samples")
+    metrics = {
+        "flownet": stage.flownet,
+        "seed": seed,
+        "iterations": result.iterations,
+        "best_iteration": result.best_iteration,
+        "held_out_epe": result.held_out_loss,  # pixels, mean over held-out generated pairs
+        "train_seconds": round(result.seconds, 1),
+        "precision": str(dtype).removeprefix("torch."),
+    }
+    write_json(out / "metrics.json", metrics)
+    stage.run.metrics({key: value for key, value in metrics.items() if isinstance(value, int | float)})
+    stage.say(f"{out}: " + ", ".join(f"{key} {value}" for key, value in metrics.items()))
+    stage.run.artifact(out / "metrics.json")
+    for made in sorted(out.iterdir()):
+        stage.run.made(made)
+
+
+if __name__ == "__main__":
+    stage_main("train_flownet", train_flownet, ("flownet",), __doc__)
