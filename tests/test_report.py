@@ -463,6 +463,17 @@ def test_systems_without_check_points_have_no_such_section(tmp_path):
     assert json.loads((tmp_path / "reports" / "quality.json").read_text()) == {"run": RUN, "rows": []}
 
 
+def test_a_system_whose_pictures_have_no_figures_moves_where_its_training_is_shown(tmp_path):
+    write_system(tmp_path, "street", "future_frame")
+    write_system(tmp_path, "street", "convlstm_ae", check_points=(100, 200))
+    page = build(tmp_path, ["street"], ["future_frame", "convlstm_ae"])
+    training = page[page.index("<h3>Training and calibration") :]
+    assert re.findall(r'class="moving"[^>]* alt="([^"]*)"', training) == ["future_frame: inputs above outputs, moving"]
+    assert re.findall(r'class="moving"[^>]* alt="([^"]*)"', points_section(page)) == [
+        "convlstm_ae at iteration 200: inputs above outputs, moving"
+    ]
+
+
 def test_of_several_phases_the_one_with_most_check_points_is_shown(tmp_path):
     write_system(tmp_path, "street", "future_frame", check_points=(100, 200))
     folder = tmp_path / "models" / "street" / "future_frame"

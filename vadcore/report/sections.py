@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 import cv2
@@ -14,8 +13,9 @@ from markupsafe import Markup
 from vadcore.errors import VadError
 from vadcore.render import encode
 from vadcore.report import charts
-from vadcore.report.check_points import MEASURES
+from vadcore.report.check_points import MEASURES, check_points
 from vadcore.report.columns import count, duration, significant
+from vadcore.report.films import film, reduced, uri
 from vadcore.report.load import System
 from vadcore.report.words import truth
 
@@ -97,12 +97,9 @@ def _picture(path: Path) -> dict:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise VadError(f"{path}: not a readable picture; run the stage that writes it again with `dvc repro --force`")
-    if image.shape[1] > PICTURE_WIDTH:
-        height = round(image.shape[0] * PICTURE_WIDTH / image.shape[1])
-        image = cv2.resize(image, (PICTURE_WIDTH, height), interpolation=cv2.INTER_AREA)
+    image = reduced(image, PICTURE_WIDTH)
     data = encode(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY)
-    text = base64.b64encode(data).decode("ascii")
-    return {"uri": f"data:image/webp;base64,{text}", "width": image.shape[1], "height": image.shape[0]}
+    return {"uri": uri(data), "width": image.shape[1], "height": image.shape[0]}
 
 
 def training(system: System) -> dict:
@@ -130,6 +127,8 @@ def training(system: System) -> dict:
     chosen = (
         sorted({round(at) for at in np.linspace(0, len(system.samples) - 1, SAMPLES_SHOWN)}) if system.samples else []
     )
+    # others move where they stand side by side
+    moving = film(system.samples[-1].with_suffix(".webp")) if system.samples and check_points(system) is None else None
     return {
         "model": system.model,
         "trained": system.row.get("trained", True),
@@ -138,6 +137,7 @@ def training(system: System) -> dict:
         "samples": [
             {"name": system.samples[at].stem.lstrip("0") or "0", **_picture(system.samples[at])} for at in chosen
         ],
+        "film": moving,
         "calibration": yaml.safe_dump(_facts_of(system.calibration), sort_keys=False, allow_unicode=True),
     }
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-
 import cv2
-import numpy as np
 from markupsafe import Markup
 
 from vadcore.errors import VadError
-from vadcore.render import decode_animation, encode, encode_animation, excerpt
+from vadcore.render import encode, excerpt
 from vadcore.report import charts
 from vadcore.report.check_points import MEASURES, CheckPoints, Measure, check_points, chosen
+from vadcore.report.films import QUALITY, film, reduced, uri
 from vadcore.report.finding import finding
 from vadcore.report.load import System
 
 STRIP_FRAMES = 4  # of a window
 STRIP_WIDTH = 420  # pixels of a strip; wider ones are reduced
-FILM_WIDTH = 520  # pixels of an animation; wider ones are reduced
-QUALITY = 72  # of WebP, 0..100
 
 
 def side_by_side(group: list[System], styles: list[str], asked: tuple[int, ...] | None) -> dict | None:
@@ -157,7 +153,7 @@ def _strip(points: CheckPoints, iteration: int) -> dict | None:
     if image is None:
         raise VadError(f"{path}: not a readable picture; run the stage that writes it again with `dvc repro --force`")
     size = points.system.training.get("image_size")
-    image = _reduced(excerpt(image, tuple(size), STRIP_FRAMES) if size else image, STRIP_WIDTH)
+    image = reduced(excerpt(image, tuple(size), STRIP_FRAMES) if size else image, STRIP_WIDTH)
     figures = [
         f"{measure.title} {measure.write(value)}{measure.unit}"
         for measure in MEASURES
@@ -165,7 +161,7 @@ def _strip(points: CheckPoints, iteration: int) -> dict | None:
     ]
     return {
         "model": points.model,
-        "uri": _uri(encode(image, ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY)),
+        "uri": uri(encode(image, ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY)),
         "width": image.shape[1],
         "height": image.shape[0],
         "figures": figures,
@@ -176,33 +172,5 @@ def _film(points: CheckPoints, iterations: list[int]) -> dict | None:
     """The animation of the last compared check point of a system, and its first frame; None where there is none."""
     iteration = max((at for at in iterations if at in points.table.index), default=int(points.table.index[-1]))
     path = points.picture(iteration)
-    path = path.with_suffix(".webp") if path else None
-    if path is None or not path.exists():
-        return None
-    data = path.read_bytes()
-    try:
-        pictures = decode_animation(data)
-    except ValueError as error:
-        raise VadError(f"{path}: {error}; run the stage that writes it again with `dvc repro --force`") from error
-    if pictures[0].shape[1] > FILM_WIDTH:
-        pictures = [_reduced(picture, FILM_WIDTH) for picture in pictures]
-        data = encode_animation(pictures)
-    return {
-        "model": points.model,
-        "style": points.style,
-        "iteration": iteration,
-        "uri": _uri(data),
-        "still": _uri(encode(pictures[0], ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY)),
-        "width": pictures[0].shape[1],
-        "height": pictures[0].shape[0],
-    }
-
-
-def _reduced(image: np.ndarray, width: int) -> np.ndarray:
-    if image.shape[1] <= width:
-        return image
-    return cv2.resize(image, (width, round(image.shape[0] * width / image.shape[1])), interpolation=cv2.INTER_AREA)
-
-
-def _uri(webp: bytes) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(webp).decode('ascii')}"
+    shown = film(path.with_suffix(".webp")) if path else None
+    return shown and {"model": points.model, "style": points.style, "iteration": iteration, **shown}
