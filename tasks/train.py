@@ -15,7 +15,7 @@ from vadcore.checkpoint import CheckpointFolder
 from vadcore.code import code_digest
 from vadcore.device import choose_device, choose_precision
 from vadcore.errors import VadError
-from vadcore.files import complete, digest_of, write_json
+from vadcore.files import complete, digest_of, sha256_files, write_json
 from vadcore.footage import Footage
 from vadcore.models import create_model, save_model
 from vadcore.score import measure
@@ -51,6 +51,7 @@ def train_stage(stage: Stage) -> None:
             "device": device.type,
             "frames": frames.digest(),
             "flow": flow.digest() if flow else None,
+            "files": sha256_files(_there(config.files, name)),
             "code": code_digest([f"vadcore.models.{name}", "vadcore.train"]),
         }
     )
@@ -117,6 +118,14 @@ def train_stage(stage: Stage) -> None:
     stage.run.model(out)
     for made in sorted(out.iterdir()):
         stage.run.made(made)
+
+
+def _there(files: tuple[str, ...], model: str) -> list[Path]:
+    """The files that a system's training reads."""
+    for file in files:
+        if not Path(file).is_file():
+            raise VadError(f"model.{model}: {file}: not there; correct the path, or list what makes it under flownets")
+    return [Path(file) for file in files]
 
 
 PICTURE_FIGURES = ("psnr", "ssim", "sharpness")

@@ -20,6 +20,13 @@ SMALL = {
     "conv_ae": {"image_size": (27, 35), "frames": 4, "conv": (16, 16, 16), "optimizer": "adam", "learning_rate": 5e-3},
     "conv3d_ae": {"image_size": (16, 32), "conv": (8, 8, 16, 16), "z": 16, "learning_rate": 5e-3},
     "flow_magnitude": {"row_scale": True},
+    "future_frame": {
+        "image_size": (32, 48),
+        "conv": (8, 8, 16, 16),
+        "discriminator": (8, 8, 8, 8),
+        "learning_rate": 5e-3,
+    }
+    | {"flownet": None, "flow": 0},
     "hog_hof_ae": {"image_size": (24, 32), "cell": 4, "frames": 3, "rest": 0.1, "least_motion": 0, "layers": (32, 16)}
     | {"learning_rate": 5e-3, "step": 2},
     "gru_ae": {"image_size": (16, 32), "conv": (8, 8, 8, 16, 16), "z": 16, "hidden": 16, "learning_rate": 5e-3},

@@ -33,6 +33,11 @@ class ModelConfig(Section):
     seed: int | None = None  # null: the seed of params.yaml
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Files besides the footage that training reads; their content decides its result."""
+        return ()
+
+    @property
     def channels(self) -> int:
         return 1 if self.color == "grey" else 3
 

@@ -1,0 +1,229 @@
+"""Future frame prediction: Liu et al. 2018, "Future Frame Prediction for Anomaly Detection - A New Baseline".
+
+A U-Net predicts a frame from those before it; what it cannot predict is anomalous.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from vadcore.datasets.config import Size
+from vadcore.error_maps import frame_errors
+from vadcore.errors import VadError
+from vadcore.flow.flownet import FlowNetSD, flow_between, load_flownet
+from vadcore.losses import gradient_difference, least_squares
+from vadcore.models import register_model
+from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update, check_sides
+from vadcore.windows import Windows
+
+SHRINK = 8  # of the three poolings
+LEAST = 32  # the smallest side that leaves the discriminator something to judge
+
+
+class FutureFrameConfig(ModelConfig):
+    """Defaults are the published figures for grey footage; the weight of a loss that is 0 switches it off."""
+
+    needs_flow: ClassVar[bool] = True
+    scoring_keys: ClassVar[tuple[str, ...]] = ("score",)
+
+    image_size: Size = (256, 256)
+    frames: PositiveInt = 4  # that a frame is predicted from
+    conv: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (
+        64,
+        128,
+        256,
+        512,
+    )  # channels of the U-Net's levels
+    batch_norm: bool = False  # in the U-Net; a known re-implementation has it, the original has not
+    discriminator: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (128, 256, 512, 512)  # channels
+    intensity: NonNegativeFloat = 1.0  # weights of the losses
+    gradient: NonNegativeFloat = 1.0
+    flow: NonNegativeFloat = 2.0
+    adversarial: NonNegativeFloat = 0.05
+    # file of the weights that flow to a predicted frame is computed with, as optical_flow.weights; null: no such flow
+    flownet: str | None = "weights/flownet.safetensors"
+    flownet_width: PositiveFloat = 0.25  # of the network in that file; the published one has 1
+    flow_size: Size | None = (384, 512)  # that pictures are enlarged to for it; null: not at all
+    batch_size: PositiveInt = 4
+    iterations: PositiveInt = 80_000
+    learning_rate: PositiveFloat = 1e-4
+    learning_rate_discriminator: PositiveFloat = 1e-5
+    drop_at: PositiveInt | None = None  # iteration from which both rates are a tenth
+    score: Literal["psnr", "mse", "block_max", "flow"] = "psnr"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.flownet,) if self.flownet else ()
+
+    @model_validator(mode="after")
+    def _fits(self):
+        check_sides(self.image_size, SHRINK)
+        if min(self.image_size) < LEAST:
+            raise ValueError(f"image_size {list(self.image_size)}: sides must be at least {LEAST}")
+        if not self.intensity + self.gradient:
+            raise ValueError("intensity 0 and gradient 0: nothing would tie a prediction to the frame; set one of them")
+        if self.flow and not self.flownet:
+            raise ValueError(f"flow {self.flow}: needs flownet, a file of FlowNet weights; name one or set flow to 0")
+        if self.score == "flow" and not self.flownet:
+            raise ValueError("score flow: needs flownet, a file of FlowNet weights; name one")
+        return self
+
+
+class UNet(nn.Module):
+    """``[B, before, H, W]`` to ``[B, after, H, W]`` in -1..1."""
+
+    def __init__(self, before: int, after: int, channels: tuple[int, ...], batch_norm: bool):
+        super().__init__()
+
+        def double(a: int, b: int) -> nn.Sequential:
+            layers: list[nn.Module] = []
+            for inner in (a, b):
+                layers.append(nn.Conv2d(inner, b, 3, padding=1))
+                layers += [nn.BatchNorm2d(b)] if batch_norm else []
+                layers.append(nn.ReLU(inplace=True))
+            return nn.Sequential(*layers)
+
+        self.down = nn.ModuleList(double(a, b) for a, b in pairwise((before, *channels)))
+        upwards = list(pairwise(reversed(channels)))
+        self.raise_ = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in upwards)
+        self.up = nn.ModuleList(double(2 * b, b) for _, b in upwards)
+        self.last = nn.Conv2d(channels[0], after, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = []
+        for level, layer in enumerate(self.down):
+            x = layer(F.max_pool2d(x, 2) if level else x)
+            seen.append(x)
+        for raise_, layer, skip in zip(self.raise_, self.up, reversed(seen[:-1]), strict=True):
+            x = layer(torch.cat((skip, raise_(x)), dim=1))
+        return torch.tanh(self.last(x))
+
+
+def patch_discriminator(before: int, channels: tuple[int, ...]) -> nn.Sequential:
+    """``[B, before, H, W]`` to a verdict a patch in 0..1, ``[B, 1, h, w]``; 1: it looks real."""
+    layers: list[nn.Module] = []
+    for depth, (a, b) in enumerate(pairwise((before, *channels))):
+        last = depth == len(channels) - 1
+        layers += [nn.Conv2d(a, b, 4, stride=1 if last else 2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+    return nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 4, padding=1), nn.Sigmoid())
+
+
+@register_model("future_frame", FutureFrameConfig)
+class FutureFrame(Model):
+    """Predicts the next frame under four losses: intensity, gradient, optical flow, and an adversary's.
+
+    The flow from the last frame to the true next one comes from the store. That to the predicted one goes through a frozen
+    FlowNet, and its gradient on into the U-Net. The score is the negative PSNR of the prediction in dB.
+    """
+
+    score = "psnr"
+
+    def __init__(self, config: FutureFrameConfig):
+        super().__init__(config)
+        self.score = config.score
+        self.windows = Windows(config.frames + 1, judged=(config.frames,), flow=True)
+        self.generator = UNet(config.frames * config.channels, config.channels, config.conv, config.batch_norm)
+        self.discriminator = patch_discriminator(config.channels, config.discriminator)
+        # weights are read when training begins, and travel with the trained model
+        self.flownet = FlowNetSD(config.flownet_width).eval().requires_grad_(False) if config.flownet else None
+
+    def train(self, mode: bool = True) -> FutureFrame:
+        super().train(mode)
+        if self.flownet is not None:
+            self.flownet.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From frames ``[B, T, C, H, W]`` in -1..1 the next, ``[B, C, H, W]`` in -1..1."""
+        return self.generator(x.flatten(1, 2)).float()
+
+    def phases(self) -> list[Phase]:
+        config = self.config
+        optimizers = {"generator": torch.optim.Adam(self.generator.parameters(), config.learning_rate, fused=True)}
+        if config.adversarial:
+            rate = config.learning_rate_discriminator
+            optimizers["discriminator"] = torch.optim.Adam(self.discriminator.parameters(), rate, fused=True)
+        schedulers = {}
+        if config.drop_at:
+            schedulers = {
+                name: torch.optim.lr_scheduler.MultiStepLR(optimizer, [config.drop_at], gamma=0.1)
+                for name, optimizer in optimizers.items()
+            }
+        return [
+            Phase(
+                "future_frame",
+                config.iterations,
+                self.windows,
+                config.batch_size,
+                self._step,
+                optimizers,
+                schedulers,
+                held_out=lambda batch: self.judge(batch).measures["mse"].mean(),
+                begin=self._read_flownet,
+                sampling="clips",
+            )
+        ]
+
+    def _read_flownet(self) -> None:
+        if self.flownet is not None:
+            trained = load_flownet(self.config.flownet)
+            if trained.width != self.flownet.width:
+                raise VadError(
+                    f"{self.config.flownet}: FlowNet of width {trained.width:g}, but flownet_width is "
+                    f"{self.flownet.width:g}; set it to {trained.width:g}"
+                )
+            self.flownet.load_state_dict(trained.state_dict())
+
+    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        config = self.config
+        x = batch.frames * 2 - 1
+        true = x[:, -1]
+        predicted = self(x[:, :-1])
+        losses: dict[str, Tensor] = {}
+        if config.adversarial:
+            self.discriminator.requires_grad_(True)
+            real, fake = self.discriminator(true).float(), self.discriminator(predicted.detach()).float()
+            losses["discriminator"] = least_squares(real, 1) + least_squares(fake, 0)
+            update("discriminator", losses["discriminator"])
+            self.discriminator.requires_grad_(False)
+            losses["adversarial"] = least_squares(self.discriminator(predicted).float(), 1)
+        if config.intensity:
+            losses["intensity"] = F.mse_loss(predicted, true)
+        if config.gradient:
+            losses["gradient"] = gradient_difference(predicted, true)
+        if config.flow and self.flownet is not None:
+            losses["flow"] = (self._flow(batch, predicted) - batch.flow[:, -1]).abs().mean()
+        terms = [getattr(config, name) * losses[name] for name in LOSSES if name in losses]
+        loss = torch.stack(terms).sum()
+        update("generator", loss)
+        return {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}}
+
+    def _flow(self, batch: Batch, predicted: Tensor) -> Tensor:
+        """From the last frame before the predicted one to that, ``[B, 2, H, W]`` in pixels, with gradient."""
+        pair = batch.frames[:, -2], (predicted + 1) / 2
+        size = self.config.flow_size
+        if size is None:
+            return flow_between(self.flownet, *pair)
+        large = (F.interpolate(picture, size, mode="bilinear", align_corners=False) for picture in pair)
+        flow = flow_between(self.flownet, *large)  # in pixels of the large pictures
+        h, w = self.config.image_size
+        flow = F.interpolate(flow, (h, w), mode="bilinear", align_corners=False)
+        return flow * flow.new_tensor((w / size[1], h / size[0])).view(2, 1, 1)
+
+    def judge(self, batch: Batch) -> Judged:
+        predicted = self(batch.frames[:, :-1] * 2 - 1)
+        shown = (predicted[:, None] + 1) / 2  # [B, 1, C, H, W]
+        measures, maps = frame_errors(shown, batch.frames[:, -1:])
+        measures["psnr"] = 10 * measures["mse"].clamp(min=1e-10).log10()  # negative: higher is more anomalous
+        if self.flownet is not None:
+            measures["flow"] = (self._flow(batch, predicted) - batch.flow[:, -1]).abs().mean((1, 2, 3))[:, None]
+        return Judged(measures, maps, lambda: shown)
+
+
+LOSSES = ("intensity", "gradient", "flow", "adversarial")  # of the generator
