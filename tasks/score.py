@@ -24,7 +24,7 @@ from vadcore.events import smooth
 from vadcore.files import complete, digest_of, sha256_files, write_json, write_text
 from vadcore.footage import Footage
 from vadcore.metrics import join_labels, roc_curve
-from vadcore.models import load_model
+from vadcore.models import load_model, system_of
 from vadcore.render import beside, write_png
 from vadcore.score import Measured, measure
 from vadcore.store import ClipId, ClipStore
@@ -51,7 +51,7 @@ def score_stage(stage: Stage) -> None:
         "frames": frames.digest(),
         "flow": flow.digest() if flow else None,
         "precision": str(dtype),
-        "code": code_digest([f"vadcore.models.{name}", "vadcore.score"]),
+        "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.score"]),
     }
     if not clips:
         raise VadError(f"{frames.url}: no test clips to score; give the data set footage in its test split")
@@ -83,6 +83,7 @@ def score_stage(stage: Stage) -> None:
         "dataset": dataset,
         "model": name,
         "seed": trained["seed"],
+        **model.config.facts,
         "label_set": json.loads(paths.facts(dataset).read_text())["label_set"],
         "score_measure": model.score,
         "smoothing_frames": params.score.smoothing,

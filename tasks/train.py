@@ -17,7 +17,7 @@ from vadcore.device import choose_device, choose_precision
 from vadcore.errors import VadError
 from vadcore.files import complete, digest_of, sha256_files, write_json
 from vadcore.footage import Footage
-from vadcore.models import create_model, save_model
+from vadcore.models import create_model, save_model, system_of
 from vadcore.score import measure
 from vadcore.store import ClipStore
 from vadcore.train import TrainSettings, Watcher, train
@@ -52,7 +52,7 @@ def train_stage(stage: Stage) -> None:
             "frames": frames.digest(),
             "flow": flow.digest() if flow else None,
             "files": sha256_files(_there(config.files, name)),
-            "code": code_digest([f"vadcore.models.{name}", "vadcore.train"]),
+            "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.train"]),
         }
     )
     checkpoint = CheckpointFolder(paths.checkpoints(dataset, name), f"train-{key}")
@@ -89,7 +89,13 @@ def train_stage(stage: Stage) -> None:
     out = paths.model(dataset, name)
     _write(out, name, model.to("cpu"), checkpoint, result)
     model.to(device)
-    _judge_held_out(out, model, held_out, frames, dtype)
+    judging = digest_of([config.model_dump(), code_digest([f"vadcore.models.{system_of(name)}", "vadcore.score"])])
+    judged = checkpoint.folder / f"held_out-{judging[:16]}.parquet"
+    if not judged.exists():
+        judged.parent.mkdir(parents=True, exist_ok=True)
+        _judge_held_out(judged, model, held_out, frames, dtype)
+    with complete(out / "held_out.parquet") as temporary:
+        shutil.copy(judged, temporary)
     metrics = {
         "dataset": dataset,
         "model": name,
@@ -152,7 +158,7 @@ def _write(out: Path, name: str, model, checkpoint: CheckpointFolder, result) ->
         (samples / "none.txt").write_text("This system has no reconstruction or prediction to show at check points.\n")
 
 
-def _judge_held_out(out: Path, model, held_out: Footage, frames: ClipStore, dtype) -> None:
+def _judge_held_out(path: Path, model, held_out: Footage, frames: ClipStore, dtype) -> None:
     """Raw measures of the held-out normal footage: what calibration is made from, so that it needs no new training."""
     tables = []
     for number, segment in enumerate(held_out.segments):
@@ -168,7 +174,7 @@ def _judge_held_out(out: Path, model, held_out: Footage, frames: ClipStore, dtyp
             f"{frames.url}: the held-out clips are shorter than one window of {model.windows.length} frames; "
             "give longer training clips or a larger train.held_out"
         )
-    with complete(out / "held_out.parquet") as temporary:
+    with complete(path) as temporary:
         table.to_parquet(temporary, index=False)
 
 

@@ -79,6 +79,11 @@ def test_the_default_params_are_the_demo_profile():
         ({"models": []}, "models: nothing to run; name at least one under models or flow_models"),
         ({"flow_models": ["frame_diff"]}, "flow_models: 'frame_diff' needs no optical flow; list it under models"),
         ({"model": {"frame_diff": None, "resnet": {}}}, "model.resnet: no such system; there are: "),
+        ({"model": {"frame_diff": None, "frame_diff-a/b": {}}}, "model.frame_diff-a/b: not a name for a folder"),
+        (
+            {"model": {"frame_diff": None, "frame_diff-fine": {"block": -1}}},
+            "model.frame_diff-fine.block: value -1: input should be greater than 0",
+        ),
         (
             {"model": {"frame_diff": {"blok": 3}}},
             "model.frame_diff.blok: unknown key; correct its spelling or remove it",

@@ -217,6 +217,12 @@ def test_rates_fall_to_a_tenth_once():
     np.testing.assert_allclose(rates, [[1e-3, 1e-4]] * 2 + [[1e-4, 1e-5]] * 2)
 
 
+def test_its_line_of_results_tells_the_losses():
+    assert model_config("future_frame", {}).facts == {"losses": "intensity + gradient + adversarial + flow"}
+    off = model_config("future_frame", {"flow": 0, "flownet": None, "gradient": 0})
+    assert off.facts == {"losses": "intensity + adversarial"}
+
+
 def test_weights_of_another_width_are_refused(weights):
     with pytest.raises(VadError, match=rf"FlowNet of width {WIDTH}, but flownet_width is 0\.1; set it to {WIDTH}"):
         small(weights, flownet_width=0.1).phases()[0].begin()

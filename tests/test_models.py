@@ -106,6 +106,13 @@ def test_every_phase_moves_its_parameters_and_overfits_one_batch(name, device, f
             assert losses[-1] < first / 2
 
 
+def test_a_variant_is_its_system_with_a_section_of_its_own(tmp_path):
+    variant = create_model("frame_diff-fine", {"block": 3})
+    assert type(variant) is type(create_model("frame_diff"))
+    save_model(variant, "frame_diff-fine", tmp_path)
+    assert load_model(tmp_path).config.block == 3
+
+
 @pytest.mark.parametrize("name", list_models())
 def test_a_saved_model_judges_as_before(name, footage, tmp_path):
     model = build(name).eval()

@@ -105,6 +105,19 @@ def test_every_stage_is_an_mlflow_run_below_one_pipeline_run(project):
     assert [point.step for point in history] == [20, 40]
 
 
+def test_a_variant_of_a_system_is_a_branch_of_its_own(project):
+    params = copy.deepcopy(PARAMS)
+    params["models"].append("frame_diff-fine")
+    params["model"]["frame_diff-fine"] = {"score": "block_max", "block": 4, "seed": 9}
+    project.write(params)
+    new = [stage for stage in ran(project.run("dvc", "repro")) if stage != "report"]
+    assert new == ["train@street-frame_diff-fine", "score@street-frame_diff-fine"]
+    rows = {row["model"]: row for row in json.loads((project.folder / "reports/metrics.json").read_text())["rows"]}
+    assert rows["frame_diff-fine"]["seed"] == 9
+    assert rows["frame_diff-fine"]["auc_micro"] != rows["frame_diff"]["auc_micro"]
+    project.write(PARAMS)
+
+
 def test_the_readme_example_of_the_library_runs(project):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     code = code.replace('"iterations": 200', '"iterations": 4').replace("check_every=100", "check_every=2")

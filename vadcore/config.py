@@ -176,12 +176,12 @@ class Params(Section):
                     raise ValueError(
                         f"{key}: {name!r} has no section {key.split('_')[-1][:-1]}.{name}; there are: {known}"
                     )
-        for kind, name in (
-            *(("dataset", name) for name in self.dataset),
-            *(("flownet", name) for name in self.flownet),
-        ):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == "raw":
-                raise ValueError(f"{kind}.{name}: not a name for a folder; use letters, digits, - _ . and not 'raw'")
+        for kind in ("dataset", "model", "flownet"):
+            for name in getattr(self, kind):
+                if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == "raw":
+                    raise ValueError(
+                        f"{kind}.{name}: not a name for a folder; use letters, digits, - _ . and not 'raw'"
+                    )
         for name in self.models:
             if self.model[name].needs_flow:
                 raise ValueError(f"models: {name!r} needs optical flow; list it under flow_models")

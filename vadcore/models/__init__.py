@@ -32,6 +32,7 @@ __all__ = [
     "model_config",
     "register_model",
     "save_model",
+    "system_of",
 ]
 
 _REGISTRY: dict[str, tuple[type[Model], type[ModelConfig]]] = {}
@@ -54,10 +55,16 @@ def list_models() -> list[str]:
     return sorted(_REGISTRY)
 
 
+def system_of(name: str) -> str:
+    """The system that ``model.<name>`` configures: ``<system>``, or one of its variants, ``<system>-<variant>``."""
+    return name.partition("-")[0]
+
+
 def _known(name: str) -> tuple[type[Model], type[ModelConfig]]:
-    if name not in _REGISTRY:
+    system = system_of(name)
+    if system not in _REGISTRY:
         raise VadError(f"model.{name}: no such system; there are: {', '.join(list_models())}")
-    return _REGISTRY[name]
+    return _REGISTRY[system]
 
 
 def model_config(name: str, section: dict | ModelConfig) -> ModelConfig:
@@ -67,7 +74,7 @@ def model_config(name: str, section: dict | ModelConfig) -> ModelConfig:
 
 
 def create_model(name: str, config: ModelConfig | dict | None = None) -> Model:
-    """Build system ``name`` (published figures where ``config`` does not say otherwise)."""
+    """Build system ``name``, or a variant of it (published figures where ``config`` does not say otherwise)."""
     model, _ = _known(name)
     return model(model_config(name, config or {}))
 

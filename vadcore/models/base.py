@@ -38,6 +38,11 @@ class ModelConfig(Section):
         return ()
 
     @property
+    def facts(self) -> dict[str, str | int | float]:
+        """What tells a variant of the system from another, for the line of results."""
+        return {}
+
+    @property
     def channels(self) -> int:
         return 1 if self.color == "grey" else 3
 

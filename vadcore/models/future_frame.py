@@ -23,6 +23,7 @@ from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
 from vadcore.windows import Windows
 
 SHRINK = 8  # of the three poolings
+LOSSES = ("intensity", "gradient", "adversarial", "flow")  # of the generator
 LEAST = 32  # the smallest side that leaves the discriminator something to judge
 
 
@@ -60,6 +61,10 @@ class FutureFrameConfig(ModelConfig):
     @property
     def files(self) -> tuple[str, ...]:
         return (self.flownet,) if self.flownet else ()
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {"losses": " + ".join(name for name in LOSSES if getattr(self, name))}
 
     @model_validator(mode="after")
     def _fits(self):
@@ -224,6 +229,3 @@ class FutureFrame(Model):
         if self.flownet is not None:
             measures["flow"] = (self._flow(batch, predicted) - batch.flow[:, -1]).abs().mean((1, 2, 3))[:, None]
         return Judged(measures, maps, lambda: shown)
-
-
-LOSSES = ("intensity", "gradient", "flow", "adversarial")  # of the generator
