@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ def write_result(path: Path, rows: list[dict], profile: str | None, command: str
     if command is None:
         program = "python -m benchmarks." + Path(sys.argv[0]).stem
         command = shlex.join([*program.split(), *sys.argv[1:]])
+        if data_dir := os.environ.get("VAD_DATA_DIR"):
+            command = command.replace(data_dir.rstrip("/") + "/", "$VAD_DATA_DIR/")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"run": run_facts(command, profile), "rows": rows}, indent=1) + "\n")
     print(f"written: {path}")

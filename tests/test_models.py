@@ -16,6 +16,7 @@ from vadcore.windows import Segment
 
 # small enough to train in a test; a system without an entry runs at its defaults
 SMALL = {
+    "background": {"image_size": (24, 32)},
     "convlstm_ae": {"image_size": (24, 32), "frames": 4, "conv": (8, 8), "lstm": (8, 8), "learning_rate": 5e-3},
     "conv_ae": {"image_size": (27, 35), "frames": 4, "conv": (16, 16, 16), "optimizer": "adam", "learning_rate": 5e-3},
     "conv3d_ae": {"image_size": (16, 32), "conv": (8, 8, 16, 16), "z": 16, "learning_rate": 5e-3},
@@ -236,6 +237,18 @@ class TestBaselines:
         judged = create_model("frame_diff", {"block": 16}).judge(Batch(frames, torch.zeros(1), torch.zeros(1, 2)))
         assert judged.measures["mean"].item() == pytest.approx(0.125)  # a quarter of the pixels changed by a half
         assert judged.measures["block_max"].item() == pytest.approx(0.5)
+
+    def test_background_is_what_differs_from_the_mean_image_of_the_training_footage(self):
+        model = create_model("background", {"image_size": (8, 8), "threshold": 30})
+        scene = torch.full((2, 1, 1, 8, 8), 0.4)
+        scene[0] += 0.1
+        scene[1] -= 0.1  # their mean is 0.4
+        model.phases()[0].step(Batch(scene, torch.zeros(2), torch.zeros(2, 1)), lambda name, loss: None)
+        frame = torch.full((1, 1, 1, 8, 8), 0.4 + 20 / 255)  # less than the threshold
+        frame[..., :2, :4] = 0.9
+        judged = model.judge(Batch(frame, torch.zeros(1), torch.zeros(1, 1)))
+        assert judged.measures["area"].item() == pytest.approx(8 / 64)
+        assert judged.measures["mse"].item() == pytest.approx(8 / 64 * 0.25 + 56 / 64 * (20 / 255) ** 2, rel=1e-4)
 
     def test_flow_magnitude_is_the_percentile_of_the_averaged_speed(self):
         flow = torch.zeros(1, 1, 2, 40, 40)

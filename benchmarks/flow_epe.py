@@ -1,0 +1,76 @@
+"""End-point error and speed of every estimator of optical flow, on pairs whose flow is known.
+
+    python -m benchmarks.flow_epe [--flownet weights/flownet.safetensors] [--raft FILE] [--out benchmarks/results/flow-epe.json]
+
+The pairs: generated ones that no training has seen, test clips of ``street``, and what ``$VAD_DATA_DIR/flyingchairs`` holds,
+each pair of FlyingChairs by itself as well. Errors in pixels, speed in pairs a second; the first row of every set is that of
+no motion at all. ``raft`` joins where torchvision is installed and ``--raft`` names its weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from benchmarks.result import write_result
+from vadcore import datasets
+from vadcore.datasets.config import Street
+from vadcore.device import choose_device
+from vadcore.flow.epe import FlowSet, chairs_pairs, generated_pairs, street_pairs, table
+from vadcore.flow.estimators import create_estimator
+
+SIZE = (128, 192)  # of the generated pairs; that of street
+
+
+def sets(chairs: Path | None) -> Iterator[FlowSet]:
+    """The sets of pairs, one after the other."""
+    yield generated_pairs(SIZE)
+    with tempfile.TemporaryDirectory() as raw:
+        street = Street(format="street", train_clips=1, train_frames=2)
+        datasets.prepare(street, Path(raw), say=print)
+        yield from street_pairs(street, raw)
+    if chairs is None:
+        print("FlyingChairs: not measured; set VAD_DATA_DIR to a folder that holds flyingchairs/")
+        return
+    pairs = chairs_pairs(chairs)
+    yield pairs
+    for n in range(len(pairs.first)):
+        one = slice(n, n + 1)
+        valid = None if pairs.valid is None else pairs.valid[one]
+        yield FlowSet(f"FlyingChairs, pair {n + 1}", pairs.first[one], pairs.second[one], pairs.flow[one], valid)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--flownet", type=Path, default=Path("weights/flownet.safetensors"))
+    parser.add_argument("--raft", type=Path, help="torchvision's weights of RAFT small")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    device = str(choose_device("auto"))
+    options: dict[str, dict] = {
+        "flownet": {"weights": str(arguments.flownet), "device": device},
+        "dis": {},
+        "farneback": {},
+    }
+    if arguments.raft:
+        options["raft"] = {"weights": str(arguments.raft), "device": device}
+    estimators = {name: create_estimator(name, **given) for name, given in options.items()}
+    print(f"device {device}, {torch.get_num_threads()} threads")
+    chairs = Path(os.environ.get("VAD_DATA_DIR", "")) / "flyingchairs"
+    rows = []
+    for pairs in sets(chairs if chairs.is_dir() else None):
+        for row in table(estimators, [pairs]):
+            rows.append({**row, "epe": round(row["epe"], 4), "fps": row["fps"] and round(row["fps"], 1)})
+            speed = f"{row['fps']:8.1f} pairs/s" if row["fps"] else ""
+            print(f"{row['set']:24s} {row['estimator']:10s} {row['epe']:7.3f} px  {speed}", flush=True)
+    if arguments.out:
+        write_result(arguments.out, rows, profile=None)
+
+
+if __name__ == "__main__":
+    main()
