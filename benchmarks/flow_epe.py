@@ -1,6 +1,6 @@
 """End-point error and speed of every estimator of optical flow, on pairs whose flow is known.
 
-    python -m benchmarks.flow_epe [--flownet weights/flownet.safetensors] [--raft FILE] [--out benchmarks/results/flow-epe.json]
+    python -m benchmarks.flow_epe [--flownet FILE] [--raft FILE] [--out benchmarks/results/flow-epe.json]
 
 The pairs: generated ones that no training has seen, test clips of ``street``, and what ``$VAD_DATA_DIR/flyingchairs`` holds,
 each pair of FlyingChairs by itself as well. Errors in pixels, speed in pairs a second; the first row of every set is that of
