@@ -61,6 +61,7 @@ format: $(VENV)/installed ## put the code into the project's style
 
 bench: setup ## measure the speed ratios, side by side
 	$(BIN)/python -m benchmarks.ratios
+	$(BIN)/python -m benchmarks.flow_ratios
 
 results: $(VENV)/installed ## keep this run's results in benchmarks/results and in the README
 	$(BIN)/python -m benchmarks.publish

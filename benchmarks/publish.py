@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 
 from vadcore.errors import VadError
 from vadcore.files import write_json, write_text
@@ -22,6 +24,8 @@ README = Path("README.md")
 START, END = "<!-- results -->", "<!-- /results -->"
 COLUMNS = (  # heading, key, how it is written
     ("system", "model", "`{}`"),
+    ("losses", "losses", "{}"),
+    ("seeds", "seeds", "{}"),
     ("micro raw", "auc_micro", "{:.1%}"),
     ("micro per-clip min-max", "auc_micro_minmax", "{:.1%}"),
     ("macro", "auc_macro", "{:.1%}"),
@@ -74,14 +78,16 @@ def tables() -> str:
                 text = f"**{dataset}**, labels: {of_set[0]['label_set']}\n\n{_table(of_set)}"
             else:
                 text = f"**{dataset}**, held-out clips while training goes on\n\n{_quality_table(of_set)}"
-            parts.append(f"{text}\n\n{_origin(results['run'], of_set[0]['seed'], file)}")
+            parts.append(f"{text}\n\n{_origin(results['run'], of_set, file)}")
     return "\n\n".join(parts)
 
 
-def _origin(run: dict, seed: int, file: Path) -> str:
+def _origin(run: dict, rows: list[dict], file: Path) -> str:
+    seeds = sorted({row["seed"] for row in rows})
     versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch", "opencv-python"))
     return (
-        f"Made by `{run['command']}` on {run['hardware']}; {versions}; seed {seed}; commit "
+        f"Made by `{run['command']}` on {run['hardware']}; {versions}; seed{'s' * (len(seeds) > 1)} "
+        f"{', '.join(map(str, seeds))}; commit "
         f"{(run['commit'] or 'unknown')[:10]}; {run['date'][:10]}. [`{file}`]({file})"
     )
 
@@ -104,16 +110,39 @@ def _quality_table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def repetitions(rows: list[dict]) -> dict[str, list[dict]]:
+    """The rows of each system; names that differ in a number at their end alone (``gru_ae``, ``gru_ae-2``) are of one."""
+    groups: dict[str, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(re.sub(r"-\d+$", "", row["model"]), []).append(row)
+    return groups
+
+
 def _table(rows: list[dict]) -> str:
-    shown = [column for column in COLUMNS if any(row.get(column[1]) is not None for row in rows)]
+    """A line a system; where it was run with several seeds, mean and standard deviation."""
+    groups = repetitions(rows)
+    repeated = len(groups) < len(rows)
+    known = {key for row in rows for key, value in row.items() if value is not None} | (
+        {"seeds"} if repeated else set()
+    )
+    shown = [column for column in COLUMNS if column[1] in known]
     lines = [
         "| " + " | ".join(heading for heading, _, _ in shown) + " |",
-        "|" + "|".join("---" if key == "model" else "---:" for _, key, _ in shown) + "|",
+        "|" + "|".join("---" if key in ("model", "losses") else "---:" for _, key, _ in shown) + "|",
     ]
-    for row in rows:
-        cells = ["" if row.get(key) is None else form.format(row[key]) for _, key, form in shown]
-        lines.append("| " + " | ".join(cells) + " |")
+    for name, group in groups.items():
+        group = [row | {"model": name, "seeds": len(group)} for row in group]
+        lines.append("| " + " | ".join(_cell([row.get(key) for row in group], form) for _, key, form in shown) + " |")
     return "\n".join(lines)
+
+
+def _cell(values: list, form: str) -> str:
+    values = [value for value in values if value is not None]
+    if not values:
+        return ""
+    if len(set(values)) == 1:
+        return form.format(values[0])
+    return f"{form.format(mean(values))} ± {form.format(stdev(values))}"
 
 
 def rewrite_readme() -> None:

@@ -371,8 +371,8 @@ def main() -> None:
         rows = extraction(clips, config, folder)
         frames, flow = stored(clips, config, folder)
         for name in SMALL:
-            model, footage = system(name, frames, flow, device, arguments.iterations)
-            rows.append(training(name, model, footage, dtype, folder))
+            model, windows = system(name, frames, flow, device, arguments.iterations)
+            rows.append(training(name, model, windows, dtype, folder))
         published = {"image_size": (256, 256), "subtract_mean": False}
         for what, settings in (("a small convlstm_ae", SMALL["convlstm_ae"]), ("the published convlstm_ae", published)):
             model, footage = system("convlstm_ae", frames, flow, device, arguments.iterations, settings)

@@ -16,15 +16,17 @@ def optical_flow(stage: Stage) -> None:
     frames = ClipStore(frames_url, "frames")
     flow = ClipStore(flow_url, "flow", write=True)
     options = settings.model_dump(exclude={"estimator"})
-    device = "cpu"  # where OpenCV's estimators run
+    device, machine = "cpu", stage.params.machine  # where OpenCV's estimators run
     if "weights" in options:
         from vadcore.device import choose_device  # brings torch, which those can do without
 
-        device = str(choose_device(stage.params.machine.device))
+        device = str(choose_device(machine.device))
+        if device != "cpu" and machine.scheduler is None:
+            machine = machine.model_copy(update={"workers": 1})  # one process keeps the GPU busy
     started = time.monotonic()
     fresh = 0
     calls = [(clip, frames_url, flow_url, settings.estimator, options, device) for clip in frames.clips()]
-    for call, result in per_clip(store_flow, calls, stage.params.machine, "optical flow"):
+    for call, result in per_clip(store_flow, calls, machine, "optical flow"):
         if isinstance(result, VadError):
             raise result
         fresh += 0 if result else frames.length(call[0]) - 1

@@ -7,17 +7,25 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import pytest
 
 from tasks.parallel import per_clip
 from vadcore.config import Machine
 from vadcore.errors import VadError
+from vadcore.provenance import cores
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def square(number):
     return number**2, os.getpid()
+
+
+def threads(number):
+    import torch
+
+    return cv2.getNumThreads(), torch.get_num_threads()
 
 
 def refuse_odd(number):
@@ -66,6 +74,11 @@ def test_every_call_gives_its_result(workers):
     assert {call: value for call, (value, _) in done.items()} == {(n,): n**2 for n in range(7)}
     elsewhere = {pid for _, pid in done.values()} - {os.getpid()}
     assert bool(elsewhere) == (workers > 1)
+
+
+def test_workers_share_the_cores():
+    share = max(1, cores() // 2)
+    assert set(results(threads, 2, workers=2).values()) == {(share, share)}
 
 
 def test_no_call_at_all_gives_nothing():

@@ -82,3 +82,18 @@ def test_results_of_changed_params_are_not_kept_under_the_profile(project, monke
     (project / "params.yaml").write_text("profile: pair\nseed: 2\n")
     with pytest.raises(SystemExit, match=r"params\.yaml: not that of profile pair; run `make profile NAME=pair` first"):
         run(monkeypatch)
+
+
+def test_several_seeds_of_a_system_are_one_line_with_mean_and_spread(project, monkeypatch):
+    rows = [
+        RESULT | {"model": f"future_frame-flow-{seed}", "seed": seed, "losses": "intensity + flow", "auc_micro": auc}
+        for seed, auc in ((1, 0.7), (2, 0.8), (3, 0.9))
+    ]
+    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": [RESULT, *rows]}))
+    run(monkeypatch)
+    readme = (project / "README.md").read_text()
+    assert "| system | losses | seeds | micro raw |" in readme
+    assert "| `gru_ae` |  | 1 | 87.7% |" in readme
+    assert "| `future_frame-flow` | intensity + flow | 3 | 80.0% ± 10.0% |" in readme
+    assert "seeds 1, 2, 3" in readme
+    assert json.loads((project / "benchmarks/results/pair.json").read_text())["rows"] == [RESULT, *rows]

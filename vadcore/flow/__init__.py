@@ -34,14 +34,19 @@ def store_flow(
     if flow.has(clip, **made_from) or frames.length(clip) < 2:
         return True
     estimate = create_estimator(estimator, device, **options)
-    with flow.writer(clip) as writer, ThreadPoolExecutor(max_workers=1) as compressor:
-        pending = None
-        for start in range(0, frames.length(clip) - 1, BLOCK):
-            pictures = frames.read(clip, start, start + BLOCK + 1)  # one more, to be the second of the last pair
-            fields = flow_to_fixed(estimate(pictures[:-1], pictures[1:]))
-            if pending:
-                pending.result()
-            pending = compressor.submit(writer.append, fields)
-        pending.result()
+    with flow.writer(clip) as writer, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as compressor:
+        starts = range(0, frames.length(clip) - 1, BLOCK)
+        written = None
+        # one frame more, to be the second of the last pair
+        ahead = reader.submit(frames.read, clip, 0, BLOCK + 1)
+        for start in starts:
+            pictures = ahead.result()
+            if (following := start + BLOCK) in starts:
+                ahead = reader.submit(frames.read, clip, following, following + BLOCK + 1)
+            fields = estimate(pictures[:-1], pictures[1:])
+            if written:
+                written.result()
+            written = compressor.submit(lambda fields: writer.append(flow_to_fixed(fields)), fields)
+        written.result()
         writer.update({**made_from, "fps": known["fps"]})
     return False

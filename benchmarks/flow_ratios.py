@@ -1,0 +1,141 @@
+"""What optical flow costs, as ratios measured side by side in one run.
+
+    python -m benchmarks.flow_ratios [--frames FOLDER] [--flownet FILE] [--out benchmarks/results/flow-ratios.json]
+
+FOLDER as in ``benchmarks.ratios``. A training step of ``future_frame`` whose target flow is read from the store, against one
+that computes the flow of the true frames too; and the work of the ``optical_flow`` stage, which reads, estimates and writes,
+against the estimator alone on pictures in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.ratios import footage_at_hand, row, side_by_side, stored, synchronize
+from benchmarks.result import write_result
+from vadcore.device import autocast, choose_device, choose_precision
+from vadcore.flow import create_estimator, store_flow
+from vadcore.flow.flownet import FlowNetSD, save_flownet
+from vadcore.footage import Footage
+from vadcore.models import create_model
+from vadcore.models.base import Batch
+from vadcore.store import FLOW_UNIT, ClipStore
+from vadcore.train import _Updates
+from vadcore.windows import Sampler, Segment
+
+SMALL = {"image_size": (128, 192), "conv": (32, 64, 128, 256), "discriminator": (64, 128, 256, 256)}
+CASES = {  # what it is -> settings of future_frame, width of FlowNet, windows a batch, steps a round
+    "small": (SMALL | {"flow_size": (256, 384)}, 0.25, 4, 8),
+    "small, no adversary": (SMALL | {"flow_size": (256, 384), "adversarial": 0}, 0.25, 4, 8),
+    "small, FlowNet of the published width": (SMALL | {"flow_size": (256, 384)}, 1.0, 2, 2),
+    "as published": ({}, 1.0, 1, 2),
+}
+
+
+def step(what: str, settings: dict, width: float, size: int, steps: int, frames, flow, device, folder: Path) -> dict:
+    """Steps a second with the stored flow of the true frames, against computing that as well."""
+    weights = folder / f"flownet-{width:g}.safetensors"
+    torch.manual_seed(0)
+    save_flownet(FlowNetSD(width), weights)  # speed does not ask what it has learnt
+    shared = {"batch_size": size, "iterations": steps, "flownet": str(weights), "flownet_width": width}
+    model = create_model("future_frame", settings | shared).to(device).train()
+    (phase,) = model.phases()
+    phase.begin()
+    update = _Updates(phase, processes=1)
+    segments = [Segment(clip, 0, frames.length(clip)) for clip in frames.clips("train")]
+    sampler = Sampler([len(segment) for segment in segments], phase.windows, size, phase.sampling, 0)
+    plan = [sampler.batch(n) for n in range(steps)]
+    dtype, _ = choose_precision("auto", device)
+
+    def steps_over(footage: Footage, prepare: Callable[[Batch], None]) -> Callable[[], int]:
+        def work() -> int:
+            for batch in footage.batches(plan, phase.windows.length):
+                with autocast(footage.device, dtype):
+                    prepare(batch)
+                    phase.step(batch, update)
+            synchronize(footage.device)
+            return steps
+
+        return work
+
+    @torch.no_grad()
+    def compute(batch: Batch) -> None:
+        batch.flow = model._flow(batch, batch.frames[:, -1] * 2 - 1)[:, None]
+
+    with_flow, without = (Footage.for_model(model, frames, segments, store, device=device) for store in (flow, None))
+    rates = side_by_side(steps_over(without, compute), steps_over(with_flow, lambda batch: None))
+    return row(f"future_frame ({what}), stored flow against computed", "steps/s", *rates, 1.25)
+
+
+def stage(name: str, options: dict, frames: ClipStore, device, folder: Path) -> dict:
+    """Fields a second of the stage's work in one process, against the estimator's alone."""
+    estimate = create_estimator(name, str(device), **options)
+    pictures = [frames.read(clip) for clip in frames.clips()]
+    fields = sum(len(clip) - 1 for clip in pictures)
+    number = count()
+
+    def bare() -> int:
+        for clip in pictures:
+            estimate(clip[:-1], clip[1:])
+        return fields
+
+    def ours() -> int:
+        url = folder / f"{name}{next(number)}.zarr"
+        ClipStore(url, "flow", write=True)
+        for clip in frames.clips():
+            store_flow(clip, frames.url, url, name, options, str(device))
+        return fields
+
+    return row(f"optical_flow by {name}, against the estimator alone", "fields/s", *side_by_side(bare, ours), 0.85)
+
+
+def fixed_point(name: str, options: dict, frames: ClipStore, device, folder: Path) -> dict:
+    """How large stored flow is, and how far from what the estimator said."""
+    flow = ClipStore(folder / f"{name}.zarr", "flow", write=True)
+    for clip in frames.clips():
+        store_flow(clip, frames.url, flow.url, name, options, str(device))
+    size = sum(file.stat().st_size for file in Path(flow.url).rglob("*") if file.is_file())
+    half = sum(flow.array(clip).size * 2 for clip in flow.clips())
+    clip = frames.clips()[0]
+    pictures = frames.read(clip, 0, 33)
+    exact = create_estimator(name, str(device), **options)(pictures[:-1], pictures[1:])
+    error = float(np.abs(flow.read(clip, 0, 32) / FLOW_UNIT - exact).max())
+    what = f"stored flow of {name}, share of float16's size"
+    print(f"{what:62s} {size / half:8.3f} (wanted: 0.25 or less); largest error {error:.5f} px (wanted: 1/128 or less)")
+    return {"what": what, "unit": "share", "ours": round(size / half, 3), "wanted": 0.25, "error_px": round(error, 5)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=Path, help="a folder of clip folders of pictures")
+    parser.add_argument("--flownet", type=Path, default=Path("weights/flownet.safetensors"))
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    device = choose_device()
+    print(device)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        clips, config, what = footage_at_hand(arguments.frames, folder)
+        print(f"footage: {what}, {len(clips)} clips")
+        cv2.setNumThreads(1)
+        frames, flow = stored(clips, config, folder)
+        rows = []
+        for name, options in (("flownet", {"weights": str(arguments.flownet)}), ("dis", {"preset": "medium"})):
+            rows.append(fixed_point(name, options, frames, device, folder))
+            rows.append(stage(name, options, frames, device, folder))
+        for case, settings in CASES.items():
+            rows.append(step(case, *settings, frames, flow, device, folder))
+    if arguments.out:
+        write_result(arguments.out, [{"footage": what, **entry} for entry in rows], profile=None)
+
+
+if __name__ == "__main__":
+    main()
