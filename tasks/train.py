@@ -55,6 +55,11 @@ def train_stage(stage: Stage) -> None:
             "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.train"]),
         }
     )
+    if flow and config.files and _made_with(flow) != {sha256_files([Path(file)]) for file in config.files}:
+        stage.say(
+            f"{paths.flow(dataset)}: not made with {', '.join(config.files)}, so that a loss between the two flows also "
+            "measures how their estimators differ; set optical_flow to estimator flownet and these weights for the same"
+        )
     checkpoint = CheckpointFolder(paths.checkpoints(dataset, name), f"train-{key}")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     stage.run.dataset(dataset, frames.digest(), str(paths.frames(dataset)), "train")
@@ -132,6 +137,11 @@ def _there(files: tuple[str, ...], model: str) -> list[Path]:
         if not Path(file).is_file():
             raise VadError(f"model.{model}: {file}: not there; correct the path, or list what makes it under flownets")
     return [Path(file) for file in files]
+
+
+def _made_with(flow: ClipStore) -> set[str | None]:
+    """The digests of the weights that stored flow was estimated with; None for an estimator without weights."""
+    return {flow.attributes(clip)["options"].get("weights") for clip in flow.clips("train")}
 
 
 PICTURE_FIGURES = ("psnr", "ssim", "sharpness")

@@ -126,20 +126,6 @@ class TestReconstruction:
         assert torch.equal(model(x), x)
         assert seen[0] == (2, 3, 16, 32, 48)
 
-    def test_the_score_may_be_the_worst_block(self):
-        assert small().score == "mse"
-        assert small(score="block_max").score == "block_max"
-
-    def test_under_bfloat16_it_is_float32_and_near(self):
-        model = small().eval()
-        x = window() * 2 - 1
-        with torch.no_grad():
-            exact = model(x)
-            with torch.autocast("cpu", torch.bfloat16):
-                rounded = model(x)
-        assert rounded.dtype == torch.float32
-        torch.testing.assert_close(rounded, exact, atol=0.03, rtol=0)
-
 
 def test_a_training_step_is_that_of_plain_adam():
     """Kingma & Ba 2015: the first step moves every weight by rate * g / (|g| + 1e-8), g being its gradient."""
@@ -168,7 +154,3 @@ class TestConfiguration:
             model_config("conv3d_ae", {**one, "batch_size": 1})
         frames = torch.rand(2, 16, 1, 16, 16)
         assert create_model("conv3d_ae", {**one, "batch_size": 2}).train()(frames).shape == frames.shape
-
-    def test_scoring_can_step_over_windows_without_a_new_training(self):
-        assert small(step=8).windows.step == 8
-        assert "step" in model_config("conv3d_ae", {}).scoring_keys

@@ -162,20 +162,6 @@ class TestReconstruction:
         torch.testing.assert_close(judged.measures["mse"], (rebuilt - shown_to).square().mean((2, 3, 4)))
         assert (judged.measures["block_max"] >= judged.measures["mse"]).all()
 
-    def test_the_score_may_be_the_worst_block(self):
-        assert small().score == "mse"
-        assert small(score="block_max").score == "block_max"
-
-    def test_under_bfloat16_it_is_float32_and_near(self):
-        model = small().eval()
-        x = window() * 2 - 1
-        with torch.no_grad():
-            exact = model(x)
-            with torch.autocast("cpu", torch.bfloat16):
-                rounded = model(x)
-        assert rounded.dtype == torch.float32
-        torch.testing.assert_close(rounded, exact, atol=0.03, rtol=0)
-
     def test_the_memory_layout_of_the_weights_changes_nothing(self):
         model = small().eval()
         assert model.encoder[3].weight.is_contiguous(memory_format=torch.channels_last)
@@ -193,10 +179,6 @@ class TestConfiguration:
     def test_one_frame_is_no_sequence(self):
         with pytest.raises(ValidationError, match=r"frames\n.*greater than or equal to 2"):
             model_config("gru_ae", {"frames": 1})
-
-    def test_scoring_can_step_over_windows_without_a_new_training(self):
-        assert small(step=3).windows.step == 3
-        assert "step" in model_config("gru_ae", {}).scoring_keys
 
 
 class Killed(BaseException):

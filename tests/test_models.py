@@ -126,6 +126,29 @@ def test_a_saved_model_judges_as_before(name, footage, tmp_path):
     assert torch.equal(first.maps, second.maps)
 
 
+AUTOENCODERS = ["conv_ae", "convlstm_ae", "gru_ae", "conv3d_ae"]
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_an_autoencoder_under_bfloat16_gives_float32_and_nearly_the_same(name):
+    model = build(name).eval()
+    length = model.windows.length
+    x = torch.rand(2, length, 1, *model.config.image_size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        exact = model(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model(x)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, atol=0.04, rtol=0)
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_how_an_autoencoder_scores_asks_for_no_new_training(name):
+    assert {"score", "step"} <= set(build(name).config.scoring_keys)
+    stepping = create_model(name, SMALL[name] | {"step": 2, "score": "block_max"})
+    assert (stepping.windows.step, stepping.score) == (2, "block_max")
+
+
 def test_weights_of_another_model_are_refused(tmp_path):
     save_model(build("convlstm_ae"), "convlstm_ae", tmp_path)
     text = (tmp_path / "config.yaml").read_text()
