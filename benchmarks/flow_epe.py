@@ -54,12 +54,13 @@ def main() -> None:
     device = str(choose_device("auto"))
     options: dict[str, dict] = {
         "flownet": {"weights": str(arguments.flownet), "device": device},
+        "flownet, enlarged twice": {"weights": str(arguments.flownet), "device": device, "enlarge": 2.0},
         "dis": {},
         "farneback": {},
     }
     if arguments.raft:
         options["raft"] = {"weights": str(arguments.raft), "device": device}
-    estimators = {name: create_estimator(name, **given) for name, given in options.items()}
+    estimators = {name: create_estimator(name.partition(",")[0], **given) for name, given in options.items()}
     print(f"device {device}, {torch.get_num_threads()} threads")
     chairs = Path(os.environ.get("VAD_DATA_DIR", "")) / "flyingchairs"
     rows = []
@@ -67,7 +68,7 @@ def main() -> None:
         for row in table(estimators, [pairs]):
             rows.append({**row, "epe": round(row["epe"], 4), "fps": row["fps"] and round(row["fps"], 1)})
             speed = f"{row['fps']:8.1f} pairs/s" if row["fps"] else ""
-            print(f"{row['set']:24s} {row['estimator']:10s} {row['epe']:7.3f} px  {speed}", flush=True)
+            print(f"{row['set']:24s} {row['estimator']:24s} {row['epe']:7.3f} px  {speed}", flush=True)
     if arguments.out:
         write_result(arguments.out, rows, profile=None)
 

@@ -24,7 +24,7 @@ from vadcore.flow.epe import (
     write_flo,
 )
 from vadcore.flow.estimators import identity
-from vadcore.flow.flownet import FlowNetSD, flow_between, save_flownet
+from vadcore.flow.flownet import FlowNetSD, flow_between, load_flownet, save_flownet
 
 
 def shifted(dx: float, dy: float, channels: int = 1) -> np.ndarray:
@@ -63,13 +63,16 @@ class TestEstimators:
         first, second = np.random.default_rng(0).integers(0, 256, (2, 11, 50, 70, 1), dtype=np.uint8)
         path = weights()
         flow = create_estimator("flownet", weights=path)(first, second)
-        torch.manual_seed(0)
-        net = FlowNetSD(0.125).eval()
+        net = load_flownet(path)
         with torch.no_grad():
             pair = [torch.from_numpy(p[10:]).permute(0, 3, 1, 2) / 255 for p in (first, second)]
             expected = flow_between(net, *pair).numpy()
+            larger = flow_between(net, *pair, size=(100, 140)).numpy()
         assert flow.shape == (11, 2, 50, 70)  # more than go through the network at once
         assert np.abs(flow[10:] - expected).max() < 1e-4
+        enlarged = create_estimator("flownet", weights=path, enlarge=2)(first, second)
+        assert np.abs(enlarged[10:] - larger).max() < 1e-4
+        assert np.abs(larger - expected).max() > 1e-2
 
     def test_new_weights_under_the_same_path_are_read(self, weights):
         pair = shifted(1, 0)

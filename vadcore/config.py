@@ -65,6 +65,7 @@ class FlowNet(Section):
 
     estimator: Literal["flownet"]
     weights: str  # *.safetensors as trained here, or the published checkpoint
+    enlarge: float = Field(default=1.0, ge=1, le=8)  # times; larger pictures show it smaller movers, and take longer
 
 
 class Raft(Section):

@@ -40,24 +40,30 @@ def farneback(
     return _pair_by_pair(lambda first, second: cv2.calcOpticalFlowFarneback(first, second, None, *settings))
 
 
-def flownet(weights: str, device: str = "cpu") -> Estimator:
-    """FlowNet2-SD with the weights at this path, in float32; see :func:`vadcore.flow.flownet.load_flownet`."""
+def flownet(weights: str, enlarge: float = 1.0, device: str = "cpu") -> Estimator:
+    """FlowNet2-SD with the weights at this path, in float32; see :func:`vadcore.flow.flownet.load_flownet`. enlarge: how
+    many times larger than they are the network sees the pictures."""
     from vadcore.flow.flownet import flow_between, load_flownet
 
     net = _kept(load_flownet, weights, device)
-    return _batched(lambda first, second: flow_between(net, first, second), device)
+
+    def estimate(first, second):
+        return flow_between(net, first, second, [round(side * enlarge) for side in first.shape[2:]])
+
+    return _batched(estimate, device)
 
 
 def raft(weights: str, network: str = "small", device: str = "cpu") -> Estimator:
     """RAFT (Teed & Deng 2020) of torchvision. weights: path of its state dict. network: small or large."""
-    from vadcore.flow.flownet import at_multiples
+    from vadcore.flow.flownet import at_size
 
     net = _kept({"small": _raft_small, "large": _raft_large}[network], weights, device)
 
     def estimate(first, second):  # float [N, C, H, W] in 0..1
         first, second = (picture.expand(-1, 3, -1, -1) * 2 - 1 for picture in (first, second))
         # torchvision refuses sides under 128 and sides that are no multiples of 8; it returns every refinement
-        return at_multiples(lambda a, b: net(a, b)[-1], first, second, multiple=8, least=128)
+        inner = [max(128, -(-side // 8) * 8) for side in first.shape[2:]]
+        return at_size(lambda a, b: net(a, b)[-1], first, second, inner)
 
     return _batched(estimate, device)
 

@@ -8,7 +8,7 @@ the names of the published checkpoint, so that it loads unchanged.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -101,40 +101,42 @@ class FlowNetSD(nn.Module):
         return tuple(flow.float() for flow in flows)
 
 
-def flow_between(net: FlowNetSD, first: Tensor, second: Tensor) -> Tensor:
+def flow_between(net: FlowNetSD, first: Tensor, second: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """Flow from ``first`` to ``second``, with gradient to whatever of both wants one.
 
     Parameters
     ----------
     first, second: float ``[B, C, H, W]`` in 0..1, C = 1 or 3, any size.
+    size: height and width at which the network shall see them; what is small in the picture is found in larger ones.
+        None: their own. Both are rounded up to multiples of 64.
 
     Returns
     -------
     float ``[B, 2, H, W]``: displacement to the right and downwards in pixels of the input.
     """
     pair = [picture.expand(-1, 3, -1, -1) for picture in (first, second)]
-    return at_multiples(lambda a, b: net(a, b)[0] * FLOW_UNIT, *pair, COARSEST)
+    inner = [-(-side // COARSEST) * COARSEST for side in size or first.shape[2:]]
+    return at_size(lambda a, b: net(a, b)[0] * FLOW_UNIT, *pair, inner)
 
 
-def at_multiples(
-    estimate: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor, multiple: int, least: int = 1
+def at_size(
+    estimate: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor, inner: Sequence[int]
 ) -> Tensor:
-    """Flow ``[B, 2, H, W]`` from a network that takes only sides that are multiples of ``multiple``, ``least`` or more.
+    """Flow ``[B, 2, H, W]`` by a network that sees both pictures ``[B, C, H, W]`` at the size ``inner``.
 
-    Both pictures ``[B, C, H, W]`` are enlarged to the next such size; the network's flow ``[B, 2, h, w]``, in pixels of
-    that size, is brought back to H and W and to their pixels.
+    Its flow ``[B, 2, h, w]``, in pixels of that size, is brought back to H and W and to their pixels.
     """
     height, width = first.shape[2:]
-    inner = [max(least, -(-side // multiple) * multiple) for side in (height, width)]
-    if inner != [height, width]:
-        first, second = (F.interpolate(p, inner, mode="bilinear", align_corners=False) for p in (first, second))
+    if tuple(inner) != (height, width):
+        first, second = (F.interpolate(p, tuple(inner), mode="bilinear", align_corners=False) for p in (first, second))
     flow = F.interpolate(estimate(first, second), (height, width), mode="bilinear", align_corners=False)
     return flow * flow.new_tensor((width / inner[1], height / inner[0])).view(2, 1, 1)
 
 
 def save_flownet(net: FlowNetSD, path: Path | str, facts: dict | None = None) -> None:
-    """Write the weights as safetensors; its metadata tells, as JSON under ``flownet``, the width and ``facts``."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    """Write the weights as safetensors, in half precision, which halves the file and moves the flow by less than training
+    does; its metadata tells, as JSON under ``flownet``, the width and ``facts``."""
+    tensors = {key: value.detach().cpu().half().contiguous() for key, value in net.state_dict().items()}
     # one entry: safetensors writes several in any order, and the same weights shall be the same bytes
     metadata = {"flownet": json.dumps({"width": net.width, **(facts or {})})}
     with complete(path) as temporary:
@@ -164,7 +166,7 @@ def _read_safetensors(path: Path) -> tuple[float, dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as stored:
             facts = stored.metadata() or {}
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118, it is no dict
+            tensors = {key: stored.get_tensor(key).float() for key in stored.keys()}  # noqa: SIM118, it is no dict
     except SafetensorError as error:
         raise VadError(f"{path}: not a safetensors file ({error}); train it again or fetch it again") from error
     if "flownet" not in facts:

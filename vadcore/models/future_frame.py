@@ -211,15 +211,7 @@ class FutureFrame(Model):
 
     def _flow(self, batch: Batch, predicted: Tensor) -> Tensor:
         """From the last frame before the predicted one to that, ``[B, 2, H, W]`` in pixels, with gradient."""
-        pair = batch.frames[:, -2], (predicted + 1) / 2
-        size = self.config.flow_size
-        if size is None:
-            return flow_between(self.flownet, *pair)
-        large = (F.interpolate(picture, size, mode="bilinear", align_corners=False) for picture in pair)
-        flow = flow_between(self.flownet, *large)  # in pixels of the large pictures
-        h, w = self.config.image_size
-        flow = F.interpolate(flow, (h, w), mode="bilinear", align_corners=False)
-        return flow * flow.new_tensor((w / size[1], h / size[0])).view(2, 1, 1)
+        return flow_between(self.flownet, batch.frames[:, -2], (predicted + 1) / 2, self.config.flow_size)
 
     def judge(self, batch: Batch) -> Judged:
         predicted = self(batch.frames[:, :-1] * 2 - 1)
