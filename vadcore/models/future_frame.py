@@ -137,6 +137,7 @@ class FutureFrame(Model):
         self.discriminator = patch_discriminator(config.channels, config.discriminator)
         # weights are read when training begins, and travel with the trained model
         self.flownet = FlowNetSD(config.flownet_width).eval().requires_grad_(False) if config.flownet else None
+        self.to(memory_format=torch.channels_last)  # a third off a step on a CPU
 
     def train(self, mode: bool = True) -> FutureFrame:
         super().train(mode)
