@@ -71,7 +71,7 @@ mlflow: setup ## browse the runs at http://127.0.0.1:5000
 	$(BIN)/mlflow server --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
 
 clean: ## remove what the pipeline made, keep the environment
-	rm -rf data models scores reports checkpoints tracking mlflow.db mlartifacts
+	rm -rf data models pictures scores reports checkpoints tracking mlflow.db mlartifacts
 
 distclean: clean ## also remove the environment and DVC's cache
 	rm -rf $(VENV) .dvc/cache .dvc/tmp *.egg-info

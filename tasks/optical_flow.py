@@ -1,13 +1,19 @@
 """Precompute the optical flow between neighbouring frames of every clip."""
 
+import shutil
 import time
 
 from tasks import paths
 from tasks.parallel import per_clip
 from tasks.stage import Stage, stage_main
 from vadcore.errors import VadError
+from vadcore.files import write_json
 from vadcore.flow import store_flow
+from vadcore.flow.pictures import draw, fastest, liveliest
+from vadcore.render import write_png
 from vadcore.store import ClipStore
+
+PICTURES = 4  # clips of which a field is drawn
 
 
 def optical_flow(stage: Stage) -> None:
@@ -36,6 +42,24 @@ def optical_flow(stage: Stage) -> None:
     stage.run.metrics({"fields_per_second": fresh / seconds})
     stage.run.dataset(stage.dataset, frames.digest(), str(frames_url), "optical_flow")
     stage.run.made(flow_url)
+    _draw(stage, frames, flow)
+
+
+def _draw(stage: Stage, frames: ClipStore, flow: ClipStore) -> None:
+    """Pictures of some fields, for the run and for the report."""
+    out = paths.flow_pictures(stage.dataset)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    shown = liveliest(frames, flow, PICTURES)
+    longest = fastest(shown)
+    entries = []
+    for pair in shown:
+        path = out / f"{pair.clip.split}-{pair.clip.name}-{pair.frame:05d}.png"
+        write_png(path, draw(pair, longest))
+        stage.run.picture(path, "optical_flow")
+        entries.append({"picture": path.name, "split": pair.clip.split, "clip": pair.clip.name, "frame": pair.frame})
+    write_json(out / "pictures.json", {"longest_px": round(longest, 2), "pictures": entries})
+    stage.run.made(out)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ def _on_processes(function: Callable, calls: Sequence[tuple], workers: int) -> I
         raise VadError(
             f"one of {workers} worker processes was killed, perhaps for want of memory; set machine.workers lower"
         ) from error
+    else:
+        pool.shutdown()  # all is done: the workers may end in their own way, and tidy up
     finally:
         held.close()
         pool.shutdown(cancel_futures=True)

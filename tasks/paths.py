@@ -5,6 +5,7 @@ from pathlib import Path
 DATA = Path("data")
 MODELS = Path("models")
 SCORES = Path("scores")
+PICTURES = Path("pictures")
 REPORTS = Path("reports")
 CHECKPOINTS = Path("checkpoints")
 WEIGHTS = Path("weights")  # of FlowNet: what ships with the project, and a folder for each network trained here
@@ -25,6 +26,11 @@ def masks(dataset: str) -> Path:
 
 def flow(dataset: str) -> Path:
     return DATA / dataset / "flow.zarr"
+
+
+def flow_pictures(dataset: str) -> Path:
+    """Some of the fields as pictures, and pictures.json, which says what they show."""
+    return PICTURES / dataset / "optical_flow"
 
 
 def facts(dataset: str) -> Path:

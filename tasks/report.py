@@ -33,6 +33,7 @@ def report(stage: Stage) -> None:
         title=params.report.title,
         flow_models=params.flow_models,
         check_points=params.report.check_points,
+        flow_pictures={name: paths.flow_pictures(name) for name in params.datasets} if params.flow_models else {},
     )
     for name in ("index.html", "metrics.json", "results.csv", "quality.json"):
         stage.run.artifact(paths.REPORTS / name)

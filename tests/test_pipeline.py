@@ -37,6 +37,8 @@ def test_a_report_a_table_and_figures_come_out(project):
             assert key in row
     page = (project.folder / "reports/index.html").read_text()
     assert "convlstm_ae" in page
+    assert page.count('alt="Optical flow of clip') == 4
+    assert len(list(project.folder.glob("pictures/street/optical_flow/*.png"))) == 4
 
 
 def test_again_nothing_runs(project):

@@ -157,6 +157,22 @@ def page(results):
     return build(results)
 
 
+def test_optical_flow_is_shown_where_a_system_sees_it(results, page, tmp_path):
+    assert "Optical flow" not in page
+    folder = tmp_path / "street" / "optical_flow"
+    folder.mkdir(parents=True)
+    with pytest.raises(VadError, match=r"pictures\.json: does not exist; run `dvc repro optical_flow@street`"):
+        build(results, ["street"], out="flow", flow_pictures={"street": folder})
+    write_png(folder / "test-07-00012.png", np.zeros((240, 642, 3), np.uint8))
+    entry = {"picture": "test-07-00012.png", "split": "test", "clip": "07", "frame": 12}
+    (folder / "pictures.json").write_text(json.dumps({"longest_px": 3.25, "pictures": [entry]}))
+    shown = build(results, ["street"], out="flow", flow_pictures={"street": folder})
+    assert 'alt="Optical flow of clip 07 (test) at frame 12, as arrows and as colour"' in shown
+    assert "are 3.25 pixels a frame" in shown
+    (folder / "pictures.json").write_text(json.dumps({"longest_px": 0.0, "pictures": []}))
+    assert "Optical flow" not in build(results, ["street"], out="flow", flow_pictures={"street": folder})
+
+
 def table_row(page, model):
     """The texts of the cells of a model's line in the first results table, notes left out."""
     table = page[page.index('class="sortable results"') :]

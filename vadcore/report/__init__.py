@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from vadcore.errors import VadError
@@ -29,6 +29,7 @@ def build_report(
     title: str = "Video anomaly report",
     flow_models: Collection[str] = (),
     check_points: tuple[int, ...] | None = None,
+    flow_pictures: Mapping[str, Path] | None = None,
 ) -> None:
     """Write ``index.html``, ``metrics.json``, ``results.csv`` and ``quality.json`` into ``out``, each whole or not at all.
 
@@ -48,6 +49,7 @@ def build_report(
         about missing results names the right stage.
     check_points: the iterations whose pictures are put side by side; None: up to three that all systems have. One that
         no system has is left out, and the page says so.
+    flow_pictures: data sets whose optical flow is to be shown, and the folder of its pictures.
 
     Raises
     ------
@@ -65,7 +67,9 @@ def build_report(
     rows = [system.row for group in systems.values() for system in group]
 
     # Everything is rendered before anything is written: a failure leaves the last report as it was.
-    page = render_page(systems, plain(run), params, dataset_facts, published, title, check_points)
+    page = render_page(
+        systems, plain(run), params, dataset_facts, published, title, check_points, dict(flow_pictures or {})
+    )
     out = Path(out)
     write_json(out / "metrics.json", {"run": plain(run), "rows": rows})
     write_json(out / "quality.json", {"run": plain(run), "rows": quality_rows(systems)})

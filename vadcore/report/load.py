@@ -99,6 +99,14 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
     )
 
 
+def load_flow_pictures(folder: Path) -> dict:
+    """What the optical_flow stage left in ``folder`` to be looked at: ``longest_px`` and ``pictures``, each with split,
+    clip, frame and ``picture`` as a path. VadError where it is missing or unreadable."""
+    found = _read_json(folder / "pictures.json", f"optical_flow@{folder.parent.name}")
+    pictures = [entry | {"picture": folder / entry["picture"]} for entry in found["pictures"]]
+    return {"longest_px": found["longest_px"], "pictures": pictures}
+
+
 def same_footage(systems: list[System]) -> None:
     """Make sure that the systems of one data set judged the same frames against the same labels.
 

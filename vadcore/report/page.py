@@ -26,6 +26,7 @@ def render_page(
     published: tuple[Published, ...],
     title: str,
     asked: tuple[int, ...] | None = None,
+    flow_pictures: dict[str, Path] | None = None,
 ) -> str:
     """The page as text. See :func:`vadcore.report.build_report`."""
     environment = Environment(
@@ -44,6 +45,7 @@ def render_page(
         ],
         datasets=[
             _dataset(number, name, group, dataset_facts.get(name, {}), published, asked)
+            | {"flow": sections.flow(flow_pictures[name]) if flow_pictures and name in flow_pictures else None}
             for number, (name, group) in enumerate(systems.items(), 1)
         ],
         models=[system.model for system in next(iter(systems.values()))],

@@ -16,7 +16,7 @@ from vadcore.report import charts
 from vadcore.report.check_points import MEASURES, check_points
 from vadcore.report.columns import count, duration, significant
 from vadcore.report.films import film, reduced, uri
-from vadcore.report.load import System
+from vadcore.report.load import System, load_flow_pictures
 from vadcore.report.words import truth
 
 WORST_SHOWN = 6  # pictures a system
@@ -100,6 +100,16 @@ def _picture(path: Path) -> dict:
     image = reduced(image, PICTURE_WIDTH)
     data = encode(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY)
     return {"uri": uri(data), "width": image.shape[1], "height": image.shape[0]}
+
+
+def flow(folder: Path) -> dict | None:
+    """Pictures of optical flow, and how fast its fastest motion is; None where no clip has a second frame."""
+    found = load_flow_pictures(folder)
+    pictures = [
+        {**_picture(entry["picture"]), "split": entry["split"], "clip": entry["clip"], "frame": entry["frame"]}
+        for entry in found["pictures"]
+    ]
+    return {"longest": significant(found["longest_px"]), "pictures": pictures} if pictures else None
 
 
 def training(system: System) -> dict:
