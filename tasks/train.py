@@ -155,8 +155,8 @@ _SHOWN = (
 def _write(out: Path, name: str, model, checkpoint: CheckpointFolder, result) -> None:
     """The outs of a training, made from its end state; also when a killed stage had already made some of them."""
     save_model(model, name, out)
-    columns = ["phase", "iteration", "loss", "held_out"]
-    history = pd.DataFrame(result.history if result else [], columns=None if result else columns)
+    rows = result.history if result else []
+    history = pd.DataFrame(rows, columns=None if rows else ["phase", "iteration", "loss", "held_out"])
     with complete(out / "history.csv") as temporary:
         history.to_csv(temporary, index=False)
     samples = out / "samples"

@@ -109,11 +109,12 @@ def test_every_stage_is_an_mlflow_run_below_one_pipeline_run(project):
 
 def test_a_variant_of_a_system_is_a_branch_of_its_own(project):
     params = copy.deepcopy(PARAMS)
-    params["models"].append("frame_diff-fine")
+    params["models"] += ["frame_diff-fine", "background"]  # the one learns nothing, the other gathers a mean image
     params["model"]["frame_diff-fine"] = {"score": "block_max", "block": 4, "seed": 9}
+    params["model"]["background"] = {"image_size": [24, 32]}
     project.write(params)
-    new = [stage for stage in ran(project.run("dvc", "repro")) if stage != "report"]
-    assert new == ["train@street-frame_diff-fine", "score@street-frame_diff-fine"]
+    new = {stage for stage in ran(project.run("dvc", "repro")) if stage != "report"}
+    assert new == {f"{stage}@street-{name}" for stage in ("train", "score") for name in params["models"][2:]}
     rows = {row["model"]: row for row in json.loads((project.folder / "reports/metrics.json").read_text())["rows"]}
     assert rows["frame_diff-fine"]["seed"] == 9
     assert rows["frame_diff-fine"]["auc_micro"] != rows["frame_diff"]["auc_micro"]
