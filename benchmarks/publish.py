@@ -4,7 +4,8 @@
     python -m benchmarks.publish --readme   # only rewrites the table from what is kept
     python -m benchmarks.publish --quality  # as the first, but keeps how close the pictures came at each check point
 
-The README shows every file of benchmarks/results whose rows name a data set and a model.
+The README shows every file of benchmarks/results whose rows name a data set and a model; weights/README.md the errors of
+optical flow.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from vadcore.files import write_json, write_text
 
 RESULTS = Path("benchmarks/results")
 README = Path("README.md")
+WEIGHTS = Path("weights/README.md")  # has the errors of optical flow
 START, END = "<!-- results -->", "<!-- /results -->"
 COLUMNS = (  # heading, key, how it is written
     ("system", "model", "`{}`"),
@@ -82,13 +84,14 @@ def tables() -> str:
     return "\n\n".join(parts)
 
 
-def _origin(run: dict, rows: list[dict], file: Path) -> str:
-    seeds = sorted({row["seed"] for row in rows})
+def _origin(run: dict, rows: list[dict], file: Path, depth: int = 0) -> str:
+    """How a table was made. depth: of the page's folder below the project's."""
+    seeds = ", ".join(map(str, sorted({row["seed"] for row in rows})))
+    seed = f"seed{'s' * (',' in seeds)} {seeds}; " if rows else ""
     versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch", "opencv-python"))
     return (
-        f"Made by `{run['command']}` on {run['hardware']}; {versions}; seed{'s' * (len(seeds) > 1)} "
-        f"{', '.join(map(str, seeds))}; commit "
-        f"{(run['commit'] or 'unknown')[:10]}; {run['date'][:10]}. [`{file}`]({file})"
+        f"Made by `{run['command']}` on {run['hardware']}; {versions}; {seed}commit {(run['commit'] or 'unknown')[:10]}; "
+        f"{run['date'][:10]}. [`{file}`]({Path(*['..'] * depth, file)})"
     )
 
 
@@ -145,12 +148,24 @@ def _cell(values: list, form: str) -> str:
     return f"{form.format(mean(values))} ± {form.format(stdev(values))}"
 
 
-def rewrite_readme() -> None:
-    """Put :func:`tables` between the two marks of the README."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(START)
+def flow_table(file: Path) -> str:
+    """End-point errors: a line a set of pairs, a column an estimator, with its pairs a second in brackets."""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    cells = {(row["set"], row["estimator"]): row for row in results["rows"]}
+    sets, estimators = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
+    lines = ["| pairs | " + " | ".join(estimators) + " |", "|---|" + "---:|" * len(estimators)]
+    for name in sets:
+        row = [cells[name, estimator] for estimator in estimators]
+        texts = [f"{cell['epe']:.3f}" + (f" ({cell['fps']:.0f}/s)" if cell["fps"] else "") for cell in row]
+        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    return "\n".join(lines) + f"\n\n{_origin(results['run'], [], file, depth=1)}"
+
+
+def rewrite(page: Path, text: str) -> None:
+    """Put ``text`` between the two marks of a page."""
+    before, rest = page.read_text(encoding="utf-8").split(START)
     _, after = rest.split(END)
-    write_text(README, f"{before}{START}\n{tables()}\n{END}{after}")
+    write_text(page, f"{before}{START}\n{text}\n{END}{after}")
 
 
 def main() -> None:
@@ -164,7 +179,9 @@ def main() -> None:
     try:
         if not arguments.readme:
             print(f"kept: {keep(Path('reports', 'quality.json' if arguments.quality else 'metrics.json'))}")
-        rewrite_readme()
+        rewrite(README, tables())
+        if (errors := RESULTS / "flow-epe.json").exists():
+            rewrite(WEIGHTS, flow_table(errors))
     except VadError as error:
         sys.exit(f"error: {error}")
 

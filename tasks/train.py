@@ -61,7 +61,7 @@ def train_stage(stage: Stage) -> None:
             "measures how their estimators differ; set optical_flow to estimator flownet and these weights for the same"
         )
     checkpoint = CheckpointFolder(paths.checkpoints(dataset, name), f"train-{key}")
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     stage.run.dataset(dataset, frames.digest(), str(paths.frames(dataset)), "train")
     stage.run.params({"parameters": parameters, "device": str(device), "dtype": str(dtype)})
 

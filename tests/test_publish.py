@@ -84,6 +84,21 @@ def test_results_of_changed_params_are_not_kept_under_the_profile(project, monke
         run(monkeypatch)
 
 
+def test_errors_of_optical_flow_are_a_table_beside_the_weights(project, monkeypatch):
+    rows = [
+        {"set": "street", "estimator": "no motion", "epe": 0.5, "fps": None},
+        {"set": "street", "estimator": "dis", "epe": 0.25, "fps": 120.4},
+    ]
+    (project / "benchmarks/results/flow-epe.json").write_text(json.dumps({"run": RUN, "rows": rows}))
+    (project / "weights").mkdir()
+    (project / "weights/README.md").write_text("Card.\n<!-- results -->\n<!-- /results -->\n")
+    run(monkeypatch, "--readme")
+    card = (project / "weights/README.md").read_text()
+    assert "| pairs | no motion | dis |\n|---|---:|---:|\n| street | 0.500 | 0.250 (120/s) |" in card
+    assert "(../benchmarks/results/flow-epe.json)" in card
+    assert "flow-epe" not in (project / "README.md").read_text()
+
+
 def test_several_seeds_of_a_system_are_one_line_with_mean_and_spread(project, monkeypatch):
     rows = [
         RESULT | {"model": f"future_frame-flow-{seed}", "seed": seed, "losses": "intensity + flow", "auc_micro": auc}

@@ -255,6 +255,7 @@ def test_a_single_judged_frame_makes_a_strip_and_no_animation(split, tmp_path):
     drawn = []
     run(Predicts(), split, tmp_path, picture=drawn.append)
     assert [path.name for path in drawn] == ["000004.png", "000008.png"]
+    assert cv2.imread(str(drawn[0])).shape == (3 * 24 + 4, 3 * 34 - 2, 3)  # three windows beside one another
 
 
 def test_check_points_count_as_training_time_but_not_as_time_of_steps(split, tmp_path):

@@ -337,13 +337,16 @@ class _Run:
         return quality.means()
 
     def draw(self, phase: Phase, windows: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Input above output of the same held-out windows: a strip a check point and, of several frames, an animation."""
+        """Input above output of the same held-out windows: a strip a check point and, of several frames, an animation.
+        Where a window shows one frame, the windows stand beside one another."""
         learning = sum(bool(other.optimizers) for other in self.phases)
         stem = f"{self.iteration:06d}" if learning == 1 else f"{phase.name}-{self.iteration:06d}"
         path = self.checkpoint.folder / "samples" / f"{stem}.png"
-        write_png(path, np.concatenate([strip(inputs, outputs) for inputs, outputs in windows]))
+        moving = len(windows[0][0]) > 1
+        rows = windows if moving else [tuple(np.concatenate(part) for part in zip(*windows, strict=True))]
+        write_png(path, np.concatenate([strip(inputs, outputs) for inputs, outputs in rows]))
         self.watcher.picture(path)
-        if len(windows[0][0]) > 1:
+        if moving:
             path = path.with_suffix(".webp")
             write_animation(path, animation(windows))
             self.watcher.picture(path)
