@@ -1,10 +1,13 @@
 """Future frame prediction: its networks' shapes and sizes, its four losses, and how they move its weights."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
+from vadcore.config import load_params
 from vadcore.errors import VadError
 from vadcore.flow.flownet import FlowNetSD, flow_between, save_flownet
 from vadcore.losses import gradient_difference, least_squares
@@ -13,6 +16,7 @@ from vadcore.models.base import Batch
 from vadcore.models.future_frame import LOSSES, patch_discriminator
 from vadcore.train import _Updates
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"image_size": [32, 64], "conv": [4, 4, 8, 8], "discriminator": [4, 4, 8, 8], "flow_size": None}
 WIDTH = 0.05
 
@@ -237,3 +241,21 @@ def test_weights_of_another_width_are_refused(weights):
 def test_what_cannot_be_is_refused_with_what_would_do(section, message):
     with pytest.raises(ValidationError, match=message):
         model_config("future_frame", section)
+
+
+def test_the_published_settings_start_and_take_a_step_on_a_cpu(monkeypatch):
+    """Of the profile for a GPU, all but the batch: one window instead of four."""
+    monkeypatch.chdir(ROOT)  # it names the FlowNet that ships
+    config = load_params("profiles/ped2-paper.yaml").model["future_frame"]
+    assert (config.image_size, config.flow_size, config.batch_size) == ((256, 256), (384, 512), 4)
+    assert (config.iterations, config.drop_at, config.learning_rate) == (80_000, 7_000, 1e-4)
+    model = create_model("future_frame", config).train()
+    (phase,) = model.phases()
+    phase.begin()
+    frames = torch.rand(1, 5, 1, 256, 256, generator=torch.Generator().manual_seed(0))
+    batch = Batch(frames, torch.zeros(1), torch.zeros(1, 5), torch.zeros(1, 4, 2, 256, 256))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    losses = phase.step(batch, _Updates(phase, processes=1))
+    assert all(float(losses[name]) > 0 for name in LOSSES)
+    moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"generator", "discriminator"}
