@@ -1,6 +1,5 @@
 """Train a system on a data set's normal footage, and judge the footage held out for calibration."""
 
-import resource
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from tasks import paths
 from tasks.stage import Stage, stage_main
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.code import code_digest
-from vadcore.device import choose_device, choose_precision
+from vadcore.device import choose_device, choose_precision, peak_memory_mb
 from vadcore.errors import VadError
 from vadcore.files import complete, digest_of, sha256_files, write_json
 from vadcore.footage import Footage
@@ -116,9 +115,9 @@ def train_stage(stage: Stage) -> None:
         "color": config.color,
         "train_seconds": round(result.seconds, 1) if result else 0.0,  # all of it: check points and saving too
         "windows_per_second": round(result.windows / result.step_seconds, 1) if result and result.windows else None,
-        "precision": str(dtype).removeprefix("torch."),
+        "precision": str(dtype if model.trained else torch.float32).removeprefix("torch."),
         "device": _device_name(device),
-        "peak_memory_mb": round(_peak_memory_mb(device)),
+        "peak_memory_mb": round(result.peak_memory_mb if result else peak_memory_mb(device)),
     }
     write_json(out / "metrics.json", metrics)
     # kept_psnr and so on: psnr itself is a curve over iterations, to which the run as a whole would add a point at 0
@@ -192,12 +191,6 @@ def _device_name(device: torch.device) -> str:
     from vadcore.provenance import processor
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-
-
-def _peak_memory_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
 
 
 if __name__ == "__main__":

@@ -260,6 +260,8 @@ class TestBaselines:
         judged = create_model("frame_diff", {"block": 16}).judge(Batch(frames, torch.zeros(1), torch.zeros(1, 2)))
         assert judged.measures["mean"].item() == pytest.approx(0.125)  # a quarter of the pixels changed by a half
         assert judged.measures["block_max"].item() == pytest.approx(0.5)
+        larger = create_model("frame_diff", {"block": 999}).judge(Batch(frames, torch.zeros(1), torch.zeros(1, 2)))
+        assert larger.measures["block_max"].item() == pytest.approx(0.125)  # one block, the whole picture
 
     def test_background_is_what_differs_from_the_mean_image_of_the_training_footage(self):
         model = create_model("background", {"image_size": (8, 8), "threshold": 30})

@@ -57,7 +57,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 
 def without_seconds(result):
-    passing = ("seconds", "step_seconds", "resumed_from", "found_finished")
+    passing = ("seconds", "step_seconds", "peak_memory_mb", "resumed_from", "found_finished")
     return {key: value for key, value in vars(result).items() if key not in passing}
 
 
@@ -87,12 +87,28 @@ def test_a_killed_training_continues_as_if_it_had_not_been_stopped(split, tmp_pa
     assert without_seconds(result) == without_seconds(expected)
 
 
-def test_a_finished_training_is_not_repeated(split, tmp_path):
+def test_a_finished_training_is_not_repeated_but_told_again(split, tmp_path):
+    """Who asks for it again, a new MLflow run, gets the curves and the pictures too."""
     first, second = small(), small()
-    run(first, split, tmp_path)
-    result = run(second, split, tmp_path, metrics=lambda *_: pytest.fail("trained again"))
+    told: list[list] = [[], []]
+    pictures: list[list] = [[], []]
+    for number, model in enumerate((first, second)):
+        result = run(
+            model,
+            split,
+            tmp_path,
+            metrics=lambda phase, step, values, n=number: told[n].append((step, values)),
+            picture=pictures[number].append,
+        )
     assert result.found_finished
     assert same(first, second)
+    assert result.peak_memory_mb > 0
+
+    def curves(rows):
+        return {(step, key): value for step, values in rows for key, value in values.items()}
+
+    assert curves(told[1]) == curves(told[0])
+    assert sorted(pictures[1]) == sorted(pictures[0])
 
 
 def test_a_checkpoint_under_another_key_is_never_taken(tmp_path):

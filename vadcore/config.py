@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from vadcore.datasets import FORMATS
 from vadcore.datasets.config import DatasetConfig, Section
 from vadcore.errors import VadError
 from vadcore.flow.learn import FlowTraining
@@ -31,7 +32,7 @@ from vadcore.models import ModelConfig, model_config
 class Machine(Section):
     """What this machine is asked to do; changes how fast results come, and them only in rounding (another device)."""
 
-    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")  # auto | cpu | cuda | cuda:N
     workers: NonNegativeInt = 0  # processes for per-clip work; 0: one a core
     scheduler: str | None = None  # address of a dask.distributed scheduler; null: processes on this machine
     cache: Literal["auto", "device", "ram", "stream"] = "auto"  # where training reads windows from
@@ -104,9 +105,7 @@ class Train(Section):
 
 
 class Calibrate(Section):
-    false_alarms_per_hour: PositiveFloat = Field(
-        default=12.0, allow_inf_nan=False
-    )  # what the person who watches can live with
+    false_alarms_per_hour: PositiveFloat = 12.0  # what the person who watches can live with
     merge_seconds: NonNegativeFloat = 1.0  # alarms closer than this are one event
     min_seconds: NonNegativeFloat = 0.2  # shorter alarms are none
 
@@ -234,6 +233,8 @@ def _first_fault(error: ValidationError, prefix: str = "") -> str:
         return f"{key}: unknown key; correct its spelling or remove it"
     if fault["type"] == "missing":
         return f"{key}: missing; add it"
+    if fault["type"] == "union_tag_not_found":
+        return f"{key}.format: missing; add one of {', '.join(FORMATS)}"
     if fault["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key}: value {fault['input']!r}: {message[0].lower()}{message[1:]}"

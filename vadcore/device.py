@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import torch
 
 from vadcore.errors import VadError
@@ -44,6 +46,13 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[torch.dtype, st
         return getattr(torch, wanted), f"{wanted} as asked"
     faster, why = bfloat16_is_faster(device)
     return (torch.bfloat16, f"bfloat16 autocast: {why}") if faster else (torch.float32, f"float32: {why}")
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory that this process has held at once: of the GPU, or its resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

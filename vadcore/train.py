@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vadcore.checkpoint import CheckpointFolder, random_state, set_random_state
-from vadcore.device import autocast
+from vadcore.device import autocast, peak_memory_mb
 from vadcore.errors import VadError
 from vadcore.footage import Footage
 from vadcore.models.base import Model, Phase
@@ -73,6 +73,7 @@ class Trained:
     seconds: float = 0.0
     step_seconds: float = 0.0
     windows: int = 0
+    peak_memory_mb: float = 0.0  # of the process that took most
     resumed_from: int | None = None  # the iteration, in its phase, that this process went on from
     found_finished: bool = False  # nothing was left to do
 
@@ -166,17 +167,27 @@ class _Run:
         self.result.found_finished = self.phase_number == len(self.phases)
         if self.result.found_finished:
             self.watcher.say(f"finished before, under the same key; to train anew, delete {self.checkpoint.folder}")
+            self.tell_again()
             return
         set_random_state(state["random"])
         self.watcher.say(
             f"resuming from {self.checkpoint.file} at iteration {self.iteration} of phase {self.phase_number + 1}"
         )
 
+    def tell_again(self) -> None:
+        """Report all that a finished training reported: who asks for it again gets its record too, not only its weights."""
+        for row in self.result.history:
+            values = {key: value for key, value in row.items() if key not in ("phase", "iteration")}
+            self.watcher.metrics(row["phase"], row["iteration"], values)
+        for path in sorted((self.checkpoint.folder / "samples").glob("*.*")):
+            self.watcher.picture(path)
+
     def save(self) -> None:
         """Write everything that the rest of the training depends on."""
         self.check_finite()
         self.count_time(stepping=self.iteration > 0)  # else a phase has just ended
         phase = self.phases[self.phase_number] if self.phase_number < len(self.phases) else None
+        self.result.peak_memory_mb = max(self.result.peak_memory_mb, peak_memory_mb(self.footage.device))
         if self.process.is_main_process:
             self.checkpoint.save(
                 {

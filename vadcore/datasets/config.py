@@ -12,9 +12,9 @@ from vadcore.errors import VadError
 
 
 class Section(BaseModel):
-    """A section of params.yaml: unknown keys are errors, values never change after validation."""
+    """A section of params.yaml: unknown keys are errors, numbers are finite, values never change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Size = Annotated[tuple[PositiveInt, PositiveInt], Field(description="[height, width] in pixels")]

@@ -176,8 +176,9 @@ def learn_flow(
     def metrics(phase: str, iteration: int, values: dict[str, float]) -> None:
         if "held_out" in values:  # a check point
             path = checkpoint.folder / "samples" / f"{iteration:06d}.png"
-            _draw(path, pictured, learner)
-            watcher.picture(path)
+            if not path.exists():  # else told again of a training that had finished before
+                _draw(path, pictured, learner)
+                watcher.picture(path)
         watcher.metrics(phase, iteration, values)
 
     result = train(learner, footage, held_out, settings, checkpoint, replace(watcher, metrics=metrics))

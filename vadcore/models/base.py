@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 from torch import Tensor, nn
 
 from vadcore.augment import shift_windows
@@ -30,7 +30,7 @@ class ModelConfig(Section):
 
     image_size: Size | None = None  # [height, width] the model works at; null: the stored frames' own
     color: Literal["grey", "rgb"] = "grey"
-    seed: int | None = None  # null: the seed of params.yaml
+    seed: NonNegativeInt | None = None  # null: the seed of params.yaml
 
     @property
     def files(self) -> tuple[str, ...]:

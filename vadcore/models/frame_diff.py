@@ -29,6 +29,7 @@ class FrameDiff(Model):
 
     def judge(self, batch: Batch) -> Judged:
         difference = (batch.frames[:, 1] - batch.frames[:, 0]).abs().mean(1, keepdim=True)  # [B, 1, H, W] in 0..1
-        blocks = F.avg_pool2d(difference, self.config.block, stride=max(1, self.config.block // 2), ceil_mode=True)
+        block = min(self.config.block, *difference.shape[2:])
+        blocks = F.avg_pool2d(difference, block, stride=max(1, block // 2), ceil_mode=True)
         measures = {"mean": difference.mean((2, 3)), "block_max": blocks.amax((2, 3))}  # [B, 1] each
         return Judged(measures, maps=difference)
