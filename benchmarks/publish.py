@@ -36,6 +36,7 @@ COLUMNS = (  # heading, key, how it is written
     ("pixel AUC", "pixel_auc", "{:.1%}"),
     ("RBDC", "rbdc", "{:.1%}"),
     ("TBDC", "tbdc", "{:.1%}"),
+    ("frames judged", "frames_evaluated", "{:,}"),
     ("frames/s", "score_fps", "{:.0f}"),
     ("training", "train_seconds", "{:.0f} s"),
     ("parameters", "parameters", "{:,}"),
@@ -89,8 +90,10 @@ def _origin(run: dict, rows: list[dict], file: Path, depth: int = 0) -> str:
     seeds = ", ".join(map(str, sorted({row["seed"] for row in rows})))
     seed = f"seed{'s' * (',' in seeds)} {seeds}; " if rows else ""
     versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch", "opencv-python"))
+    commit, _, changed = (run["commit"] or "unknown").partition("+")
+    commit = commit[:10] + (" with changes" if changed else "")
     return (
-        f"Made by `{run['command']}` on {run['hardware']}; {versions}; {seed}commit {(run['commit'] or 'unknown')[:10]}; "
+        f"Made by `{run['command']}` on {run['hardware']}; {versions}; {seed}commit {commit}; "
         f"{run['date'][:10]}. [`{file}`]({Path(*['..'] * depth, file)})"
     )
 

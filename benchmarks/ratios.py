@@ -51,7 +51,7 @@ SMALL = {  # systems that learn, so small that they take some steps a second on 
     "conv3d_ae": {"image_size": (64, 96), "conv": (32, 64, 128, 256)},
     "hog_hof_ae": {"image_size": SIZE},
 }
-ROUNDS = 2
+ROUNDS = 4
 COPIES = 16  # of the footage, for the measurement of scaling: so many that the pool's start, some seconds, is little
 
 

@@ -51,7 +51,8 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
 
     Raises :class:`VadError` when the file is missing, empty, not a video, cut short, or changes its picture size.
 
-    *Cut short* is told from the length that AVI, MP4 and Matroska files state in bytes, before anything is decoded; and
+    *Cut short* is told from the length that AVI, MP4 and Matroska files state in bytes, before anything is decoded (MPEG
+    streams and FLV state none and are read as far as they go); and
     afterwards from the number of frames. That number is not to be trusted in general (FFmpeg estimates it where the
     container does not hold it, and dropped frames count in AVI), so only AVI and MP4 are held to it, and only when
     more than a tenth is missing.
