@@ -3,8 +3,8 @@
     python -m benchmarks.ratios [--frames FOLDER] [--out benchmarks/results/ratios.json]
 
 FOLDER holds one folder of pictures a clip (default: ``$VAD_DATA_DIR/ped2/training/frames``; without it, generated
-``street`` footage is used). Each pair is measured in alternating rounds; the ratio is that of the best rounds, so that
-whatever else the machine does meanwhile weighs on both sides alike.
+``street`` footage is used). Each pair is measured in alternating rounds; the ratio is that of the
+median rounds, so that whatever else the machine does meanwhile weighs on both sides alike.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from statistics import median
 
 import cv2
 import numpy as np
@@ -51,7 +52,7 @@ SMALL = {  # systems that learn, so small that they take some steps a second on 
     "conv3d_ae": {"image_size": (64, 96), "conv": (32, 64, 128, 256)},
     "hog_hof_ae": {"image_size": SIZE},
 }
-ROUNDS = 4
+ROUNDS = 5
 COPIES = 16  # of the footage, for the measurement of scaling: so many that the pool's start, some seconds, is little
 
 
@@ -61,7 +62,7 @@ Work = float | tuple[float, float]
 def side_by_side(
     bare: Callable[[], Work], ours: Callable[[], Work], warm_up: int = 1, rounds: int = ROUNDS
 ) -> tuple[float, float]:
-    """Best rate of each over alternating rounds, after ``warm_up`` unmeasured ones, in units a second.
+    """Median rate of each over alternating rounds, after ``warm_up`` unmeasured ones, in units a second.
 
     Both return the units of work done; and, where not all of the call is to count, the seconds they took.
     """
@@ -73,7 +74,7 @@ def side_by_side(
             units, seconds = done if isinstance(done, tuple) else (done, time.perf_counter() - started)
             if number >= warm_up:
                 kept.append(units / seconds)
-    return max(rates[0]), max(rates[1])
+    return median(rates[0]), median(rates[1])
 
 
 def footage_at_hand(frames: Path | None, folder: Path) -> tuple[list[datasets.Clip], object, str]:
