@@ -375,9 +375,12 @@ def main() -> None:
             model, windows = system(name, frames, flow, device, arguments.iterations)
             rows.append(training(name, model, windows, dtype, folder))
         published = {"image_size": (256, 256), "subtract_mean": False}
-        for what, settings in (("a small convlstm_ae", SMALL["convlstm_ae"]), ("the published convlstm_ae", published)):
+        for scored, settings in (
+            ("a small convlstm_ae", SMALL["convlstm_ae"]),
+            ("the published convlstm_ae", published),
+        ):
             model, footage = system("convlstm_ae", frames, flow, device, arguments.iterations, settings)
-            rows.append(scoring(what, model, footage, dtype))
+            rows.append(scoring(scored, model, footage, dtype))
         model, footage = system("convlstm_ae", frames, flow, device, arguments.iterations)
         rows.append(precision(model, footage))
         rows.append(tracking(folder))

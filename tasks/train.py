@@ -80,14 +80,7 @@ def train_stage(stage: Stage) -> None:
         stage.say(
             f"{parameters} parameters; {len(kept)} clips to train on, {len(held)} held out; windows from {footage.cache}"
         )
-        run = TrainSettings(
-            seed=seed,
-            dtype=dtype,
-            check_every=settings.check_every,
-            held_out_windows=settings.held_out_windows,
-            log_every=settings.log_every,
-            save_seconds=settings.save_seconds,
-        )
+        run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "held_out"}))
         result = train(model, footage, held_out, run, checkpoint, watcher)
 
     out = paths.model(dataset, name)

@@ -20,14 +20,7 @@ def train_flownet(stage: Stage) -> None:
     device = choose_device(stage.params.machine.device)
     dtype, why = choose_precision(settings.precision, device)
     stage.say(f"{stage.flownet}: FlowNet2-SD of width {config.width:g} on {device}, {why}")
-    run = TrainSettings(
-        seed=seed,
-        dtype=dtype,
-        check_every=settings.check_every,
-        held_out_windows=settings.held_out_windows,
-        log_every=settings.log_every,
-        save_seconds=settings.save_seconds,
-    )
+    run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "held_out"}))
     key = digest_of(
         {
             "flownet": config.model_dump(),
