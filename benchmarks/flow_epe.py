@@ -54,7 +54,7 @@ def main() -> None:
     device = str(choose_device("auto"))
     options: dict[str, dict] = {
         "flownet": {"weights": str(arguments.flownet), "device": device},
-        "flownet, enlarged twice": {"weights": str(arguments.flownet), "device": device, "enlarge": 2.0},
+        "flownet, enlarged twice": {"weights": str(arguments.flownet), "device": device, "enlarge": (2, 2)},
         "dis": {},
         "farneback": {},
     }

@@ -33,9 +33,9 @@ from vadcore.windows import Sampler, Segment
 
 SMALL = {"image_size": (128, 192), "conv": (32, 64, 128, 256), "discriminator": (64, 128, 256, 256)}
 CASES = {  # what it is -> settings of future_frame, width of FlowNet, windows a batch, steps a round
-    "small": (SMALL | {"flow_size": (256, 384)}, 0.25, 4, 8),
-    "small, no adversary": (SMALL | {"flow_size": (256, 384), "adversarial": 0}, 0.25, 4, 8),
-    "small, FlowNet of the published width": (SMALL | {"flow_size": (256, 384)}, 1.0, 2, 2),
+    "small": (SMALL | {"flow_enlarge": 2}, 0.25, 4, 8),
+    "small, no adversary": (SMALL | {"flow_enlarge": 2, "adversarial": 0}, 0.25, 4, 8),
+    "small, FlowNet of the published width": (SMALL | {"flow_enlarge": 2}, 1.0, 2, 2),
     "as published": ({}, 1.0, 1, 2),
 }
 
@@ -91,7 +91,7 @@ def stage(name: str, options: dict, frames: ClipStore, device, folder: Path) -> 
         url = folder / f"{name}{next(number)}.zarr"
         ClipStore(url, "flow", write=True)
         for clip in frames.clips():
-            store_flow(clip, frames.url, url, name, options, str(device))
+            store_flow(clip, frames.url, url, name, options, device=str(device))
         return fields
 
     return row(f"optical_flow by {name}, against the estimator alone", "fields/s", *side_by_side(bare, ours), 0.85)
@@ -101,7 +101,7 @@ def fixed_point(name: str, options: dict, frames: ClipStore, device, folder: Pat
     """How large stored flow is, and how far from what the estimator said."""
     flow = ClipStore(folder / f"{name}.zarr", "flow", write=True)
     for clip in frames.clips():
-        store_flow(clip, frames.url, flow.url, name, options, str(device))
+        store_flow(clip, frames.url, flow.url, name, options, device=str(device))
     size = sum(file.stat().st_size for file in Path(flow.url).rglob("*") if file.is_file())
     half = sum(flow.array(clip).size * 2 for clip in flow.clips())
     clip = frames.clips()[0]

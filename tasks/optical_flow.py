@@ -21,7 +21,7 @@ def optical_flow(stage: Stage) -> None:
     frames_url, flow_url = paths.frames(stage.dataset), paths.flow(stage.dataset)
     frames = ClipStore(frames_url, "frames")
     flow = ClipStore(flow_url, "flow", write=True)
-    options = settings.model_dump(exclude={"estimator"})
+    options = settings.model_dump(exclude={"estimator", "size"})
     device, machine = "cpu", stage.params.machine  # where OpenCV's estimators run
     if "weights" in options:
         from vadcore.device import choose_device  # brings torch, which those can do without
@@ -31,7 +31,9 @@ def optical_flow(stage: Stage) -> None:
             machine = machine.model_copy(update={"workers": 1})  # one process keeps the GPU busy
     started = time.monotonic()
     fresh = 0
-    calls = [(clip, frames_url, flow_url, settings.estimator, options, device) for clip in frames.clips()]
+    calls = [
+        (clip, frames_url, flow_url, settings.estimator, options, settings.size, device) for clip in frames.clips()
+    ]
     for call, result in per_clip(store_flow, calls, machine, "optical flow"):
         if isinstance(result, VadError):
             raise result

@@ -54,10 +54,10 @@ def train_stage(stage: Stage) -> None:
             "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.train"]),
         }
     )
-    if flow and config.files and _made_with(flow) != {sha256_files([Path(file)]) for file in config.files}:
+    if flow and (other := flow_made_otherwise(flow, config.flow_made_by)):
         stage.say(
-            f"{paths.flow(dataset)}: not made with {', '.join(config.files)}, so that a loss between the two flows also "
-            "measures how their estimators differ; set optical_flow to estimator flownet and these weights for the same"
+            f"{paths.flow(dataset)}: made otherwise than {name} makes its own, so that a loss between the two also "
+            f"measures that; for the same, set optical_flow.{', optical_flow.'.join(other)}"
         )
     checkpoint = CheckpointFolder(paths.checkpoints(dataset, name), f"train-{key}")
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -131,9 +131,17 @@ def _there(files: tuple[str, ...], model: str) -> list[Path]:
     return [Path(file) for file in files]
 
 
-def _made_with(flow: ClipStore) -> set[str | None]:
-    """The digests of the weights that stored flow was estimated with; None for an estimator without weights."""
-    return {flow.attributes(clip)["options"].get("weights") for clip in flow.clips("train")}
+def flow_made_otherwise(flow: ClipStore, wanted: dict) -> list[str]:
+    """The settings in which stored flow differs from what a system computes itself, each as ``key: value it has there``."""
+    plain = dict(wanted)
+    if "weights" in wanted:
+        plain["weights"] = sha256_files([Path(wanted["weights"])])
+    differing = set()
+    for clip in flow.clips("train"):
+        known = flow.attributes(clip)
+        made = {"estimator": known["estimator"], "size": list(flow.array(clip).shape[2:]), **known["options"]}
+        differing |= {key for key in plain if plain[key] != made.get(key)}
+    return [f"{key}: {value}" for key, value in wanted.items() if key in differing]
 
 
 PICTURE_FIGURES = ("psnr", "ssim", "sharpness")

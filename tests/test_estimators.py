@@ -67,10 +67,10 @@ class TestEstimators:
         with torch.no_grad():
             pair = [torch.from_numpy(p[10:]).permute(0, 3, 1, 2) / 255 for p in (first, second)]
             expected = flow_between(net, *pair).numpy()
-            larger = flow_between(net, *pair, size=(100, 140)).numpy()
+            larger = flow_between(net, *pair, enlarge=(2, 2)).numpy()
         assert flow.shape == (11, 2, 50, 70)  # more than go through the network at once
         assert np.abs(flow[10:] - expected).max() < 1e-4
-        enlarged = create_estimator("flownet", weights=path, enlarge=2)(first, second)
+        enlarged = create_estimator("flownet", weights=path, enlarge=(2, 2))(first, second)
         assert np.abs(enlarged[10:] - larger).max() < 1e-4
         assert np.abs(larger - expected).max() > 1e-2
 
@@ -150,7 +150,7 @@ class TestConfiguration:
     )
     def test_a_section_creates_its_estimator(self, section):
         chosen = params(section).optical_flow
-        estimate = create_estimator(chosen.estimator, **chosen.model_dump(exclude={"estimator"}))
+        estimate = create_estimator(chosen.estimator, **chosen.model_dump(exclude={"estimator", "size"}))
         assert estimate(*shifted(1, 0)).shape == (1, 2, 64, 96)
 
     def test_an_option_of_another_estimator_is_refused(self):

@@ -7,6 +7,7 @@ from footage_maker import make_store
 
 from vadcore.flow import create_estimator, store_flow
 from vadcore.flow.flownet import FlowNetSD, save_flownet
+from vadcore.pictures import resize_picture
 from vadcore.store import ClipId, ClipStore, flow_from_fixed
 
 CLIP = ClipId("train", "01")
@@ -18,7 +19,11 @@ def store(tmp_path):
     frames = make_store(tmp_path, train=1, test=0, frames=40, size=(48, 64))
     url = tmp_path / "flow2.zarr"
     ClipStore(url, "flow", write=True)
-    return frames, url, lambda estimator, **options: store_flow(CLIP, frames.url, url, estimator, options)
+
+    def make(estimator: str, size=None, **options) -> bool:
+        return store_flow(CLIP, frames.url, url, estimator, options, size)
+
+    return frames, url, make
 
 
 def test_flow_is_stored_for_every_pair_across_blocks(store, monkeypatch):
@@ -33,6 +38,18 @@ def test_flow_is_stored_for_every_pair_across_blocks(store, monkeypatch):
         stored = flow_from_fixed(flow.read(CLIP, t, t + 1))
         expected = estimate(pictures[t : t + 1], pictures[t + 1 : t + 2])
         assert np.abs(stored - expected).max() <= 1 / 128 + 1e-5
+
+
+def test_frames_are_brought_to_a_size_first_and_flow_has_that_size(store):
+    frames, url, make = store
+    make("dis", preset="fast", size=(24, 40))
+    flow = ClipStore(url, "flow")
+    assert flow.array(CLIP).shape[1:] == (2, 24, 40)
+    pictures = np.stack([resize_picture(picture, (24, 40)) for picture in frames.read(CLIP)])
+    expected = create_estimator("dis", preset="fast")(pictures[:-1], pictures[1:])
+    assert np.abs(flow_from_fixed(flow.read(CLIP)) - expected).max() <= 1 / 128 + 1e-5
+    assert make("dis", preset="fast", size=(24, 40))
+    assert not make("dis", preset="fast")
 
 
 def test_flow_is_computed_once_for_the_same_frames_and_settings(store):

@@ -103,7 +103,7 @@ class TestFlowBetween:
 
     def test_the_network_may_see_the_pictures_larger(self):
         net = Constant()
-        flow = flow_between(net, torch.rand(2, 1, 32, 64), torch.rand(2, 1, 32, 64), size=(90, 256))
+        flow = flow_between(net, torch.rand(2, 1, 32, 64), torch.rand(2, 1, 32, 64), enlarge=(90 / 32, 4))
         assert net.given == (2, 3, 128, 256)  # 4 times as high, 4 times as wide
         torch.testing.assert_close(flow, torch.tensor([0.5, 1.0]).view(1, 2, 1, 1).expand(2, 2, 32, 64))
 

@@ -5,19 +5,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from footage_maker import make_store
 from pydantic import ValidationError
 
+from tasks.train import flow_made_otherwise
 from vadcore.config import load_params
 from vadcore.errors import VadError
+from vadcore.flow import store_flow
 from vadcore.flow.flownet import FlowNetSD, flow_between, save_flownet
+from vadcore.footage import Footage
 from vadcore.losses import gradient_difference, least_squares
 from vadcore.models import create_model, load_model, model_config, save_model
 from vadcore.models.base import Batch
 from vadcore.models.future_frame import LOSSES, patch_discriminator
+from vadcore.store import ClipStore
 from vadcore.train import _Updates
+from vadcore.windows import Segment
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {"image_size": [32, 64], "conv": [4, 4, 8, 8], "discriminator": [4, 4, 8, 8], "flow_size": None}
+SMALL = {"image_size": [32, 64], "conv": [4, 4, 8, 8], "discriminator": [4, 4, 8, 8], "flow_enlarge": 1}
 WIDTH = 0.05
 
 
@@ -171,10 +177,32 @@ def test_the_terms_are_those_published(weights):
 
 
 def test_flow_is_that_of_enlarged_pictures(weights):
-    model, batch = small(weights, flow_size=[96, 256]), window()
+    model, batch = small(weights, flow_enlarge=[3, 4]), window()
     predicted = batch.frames[:, -1] * 2 - 1
-    expected = flow_between(model.flownet, batch.frames[:, -2], batch.frames[:, -1], (96, 256))
+    expected = flow_between(model.flownet, batch.frames[:, -2], batch.frames[:, -1], (3, 4))
     torch.testing.assert_close(model._flow(batch, predicted), expected)
+
+
+def test_flow_stored_as_it_asks_is_that_of_a_perfect_prediction(weights, tmp_path):
+    """Frames of another size than the model's, and estimated enlarged: what is left is the rounding to fixed point."""
+    frames = make_store(tmp_path, train=1, test=0, frames=8, size=(48, 90))
+    model = small(weights, flow_enlarge=[2, 3])
+    asked = model.config.flow_made_by
+    flow = ClipStore(tmp_path / "asked.zarr", "flow", write=True)
+    (clip,) = frames.clips()
+    options = {key: asked[key] for key in ("weights", "enlarge")}
+    store_flow(clip, frames.url, flow.url, asked["estimator"], options, tuple(asked["size"]))
+    assert flow_made_otherwise(flow, asked) == []
+    batch = Footage.for_model(model, frames, [Segment(clip, 0, 8)], flow).batch(np.array([[0, 1, 1]]), 5)
+    model.phases()[0].begin()  # reads the weights
+    computed = model._flow(batch, batch.frames[:, -1] * 2 - 1)
+    assert (computed - batch.flow[:, -1]).abs().max() < 1 / 128 + 1e-4
+    assert computed.abs().max() > 0.02
+
+    store_flow(clip, frames.url, flow.url, "flownet", {"weights": weights})
+    assert flow_made_otherwise(flow, asked) == ["size: [32, 64]", "enlarge: [2.0, 3.0]"]
+    store_flow(clip, frames.url, flow.url, "dis", {})
+    assert [line.split(":")[0] for line in flow_made_otherwise(flow, asked)] == list(asked)
 
 
 def test_the_score_is_the_negative_psnr_and_the_other_measures_stand_beside_it(weights):
@@ -247,7 +275,7 @@ def test_the_published_settings_start_and_take_a_step_on_a_cpu(monkeypatch):
     """Of the profile for a GPU, all but the batch: one window instead of four."""
     monkeypatch.chdir(ROOT)  # it names the FlowNet that ships
     config = load_params("profiles/ped2-paper.yaml").model["future_frame"]
-    assert (config.image_size, config.flow_size, config.batch_size) == ((256, 256), (384, 512), 4)
+    assert (config.image_size, config.flow_enlarge, config.batch_size) == ((256, 256), (1.5, 2), 4)
     assert (config.iterations, config.drop_at, config.learning_rate) == (80_000, 7_000, 1e-4)
     model = create_model("future_frame", config).train()
     (phase,) = model.phases()

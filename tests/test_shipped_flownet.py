@@ -45,7 +45,7 @@ def test_on_the_streets_true_flow_it_beats_farneback(flownet, street):
 
 
 def test_it_finds_small_movers_better_in_enlarged_pictures(flownet, street):
-    enlarged = create_estimator("flownet", weights=str(WEIGHTS), enlarge=2)
+    enlarged = create_estimator("flownet", weights=str(WEIGHTS), enlarge=(2, 2))
     moving = street[1]
     assert (
         error(enlarged, moving) < error(flownet, moving) < end_point_error(0 * moving.flow, moving.flow, moving.valid)

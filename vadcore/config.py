@@ -23,8 +23,9 @@ from pydantic import (
 )
 
 from vadcore.datasets import FORMATS
-from vadcore.datasets.config import DatasetConfig, Section
+from vadcore.datasets.config import DatasetConfig, Section, Size
 from vadcore.errors import VadError
+from vadcore.flow.flownet import Enlarge
 from vadcore.flow.learn import FlowTraining
 from vadcore.models import ModelConfig, model_config
 
@@ -42,14 +43,20 @@ class Extract(Section):
     on_error: Literal["stop", "skip"] = "stop"  # skip: leave unreadable clips out, and list them
 
 
-class Dis(Section):
+class Flow(Section):
+    """What every estimator has."""
+
+    size: Size | None = None  # that frames are brought to before, and their flow is stored at; null: their own
+
+
+class Dis(Flow):
     """OpenCV's Dense Inverse Search."""
 
     estimator: Literal["dis"] = "dis"
     preset: Literal["ultrafast", "fast", "medium"] = "medium"
 
 
-class Farneback(Section):
+class Farneback(Flow):
     """OpenCV's polynomial expansion, with the usual values of its arguments."""
 
     estimator: Literal["farneback"]
@@ -61,15 +68,15 @@ class Farneback(Section):
     poly_sigma: PositiveFloat = 1.2  # of the Gaussian that weights them
 
 
-class FlowNet(Section):
+class FlowNet(Flow):
     """FlowNet2-SD."""
 
     estimator: Literal["flownet"]
     weights: str  # *.safetensors as trained here, or the published checkpoint
-    enlarge: float = Field(default=1.0, ge=1, le=8)  # times; larger pictures show it smaller movers, and take longer
+    enlarge: Enlarge = (1, 1)  # times; larger pictures show it smaller movers, and take longer
 
 
-class Raft(Section):
+class Raft(Flow):
     """torchvision's RAFT; needs that package."""
 
     estimator: Literal["raft"]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vadcore.errors import VadError
 from vadcore.models.base import Batch, Model
-from vadcore.pictures import resize_picture, to_color
+from vadcore.pictures import resize_flow, resize_picture, to_color
 from vadcore.store import FLOW_UNIT, ClipStore
 from vadcore.windows import Segment
 
@@ -82,9 +82,7 @@ class Footage:
         stored = self.flow.read(segment.clip, segment.start + start, segment.start + stop)
         if stored.shape[2:] == self.size:
             return stored
-        scale = np.array([self.size[1] / stored.shape[3], self.size[0] / stored.shape[2]], np.float32)
-        resized = [resize_picture(field.transpose(1, 2, 0).astype(np.float32), self.size) * scale for field in stored]
-        return np.rint(np.stack(resized).transpose(0, 3, 1, 2)).astype(np.int16)
+        return np.rint(np.stack([resize_flow(field, self.size) for field in stored])).astype(np.int16)
 
     def _load(self) -> None:
         h, w = self.size

@@ -15,6 +15,12 @@ def resize_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resized.reshape(*size, picture.shape[2])
 
 
+def resize_flow(field: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """float32 flow ``[2, H, W]`` in pixels of its own size to ``[2, *size]`` in pixels of that."""
+    scale = np.array([size[1] / field.shape[2], size[0] / field.shape[1]], np.float32)
+    return (resize_picture(field.transpose(1, 2, 0).astype(np.float32), size) * scale).transpose(2, 0, 1)
+
+
 def to_color(picture: np.ndarray, channels: int) -> np.ndarray:
     """``[H, W, C]`` RGB to grey where the model wants one channel; the other way is refused elsewhere."""
     return picture if picture.shape[2] == channels else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]

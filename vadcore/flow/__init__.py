@@ -5,8 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+
 from vadcore.files import digest_of, sha256_files
 from vadcore.flow.estimators import Estimator, create_estimator, identity
+from vadcore.pictures import resize_picture
 from vadcore.store import ClipId, ClipStore, flow_to_fixed
 
 __all__ = ["Estimator", "create_estimator", "store_flow"]
@@ -15,12 +18,19 @@ BLOCK = 64  # frames read, estimated and written at a time
 
 
 def store_flow(
-    clip: ClipId, frames_url: str | Path, flow_url: str | Path, estimator: str, options: dict, device: str = "cpu"
+    clip: ClipId,
+    frames_url: str | Path,
+    flow_url: str | Path,
+    estimator: str,
+    options: dict,
+    size: tuple[int, int] | None = None,
+    device: str = "cpu",
 ) -> bool:
     """Write the flow of one clip, unless it is there, made from the same frames by the same estimator (its code, options
     and, where it is a network, weights).
 
-    device: where networks run. Returns whether it was there. A clip of one frame has no flow and is left out.
+    size: height and width that frames are brought to before, and of the flow, which is in pixels of that size; None: their
+    own. device: where networks run. Returns whether it was there. A clip of one frame has no flow and is left out.
     """
     frames = ClipStore(frames_url, "frames")
     flow = ClipStore(flow_url, "flow", write=True, sweep=False)
@@ -28,21 +38,27 @@ def store_flow(
     made_by = identity(estimator, options)
     made_from = {
         **made_by,
+        "size": list(size) if size else None,
         "code": digest_of([made_by["code"], sha256_files([Path(__file__)])]),
         "frames": digest_of([known["source_sha256"], known["extraction"]]),
     }
     if flow.has(clip, **made_from) or frames.length(clip) < 2:
         return True
     estimate = create_estimator(estimator, device, **options)
+
+    def read(start: int) -> np.ndarray:
+        """uint8 ``[n, H, W, C]``: a block, and one frame more, to be the second of the last pair."""
+        pictures = frames.read(clip, start, start + BLOCK + 1)
+        return np.stack([resize_picture(picture, size) for picture in pictures]) if size else pictures
+
     with flow.writer(clip) as writer, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as compressor:
         starts = range(0, frames.length(clip) - 1, BLOCK)
         written = None
-        # one frame more, to be the second of the last pair
-        ahead = reader.submit(frames.read, clip, 0, BLOCK + 1)
+        ahead = reader.submit(read, 0)
         for start in starts:
             pictures = ahead.result()
             if (following := start + BLOCK) in starts:
-                ahead = reader.submit(frames.read, clip, following, following + BLOCK + 1)
+                ahead = reader.submit(read, following)
             fields = estimate(pictures[:-1], pictures[1:])
             if written:
                 written.result()

@@ -40,17 +40,17 @@ def farneback(
     return _pair_by_pair(lambda first, second: cv2.calcOpticalFlowFarneback(first, second, None, *settings))
 
 
-def flownet(weights: str, enlarge: float = 1.0, device: str = "cpu") -> Estimator:
-    """FlowNet2-SD with the weights at this path, in float32; see :func:`vadcore.flow.flownet.load_flownet`. enlarge: how
-    many times larger than they are the network sees the pictures."""
+def flownet(weights: str, enlarge: tuple[float, float] = (1, 1), device: str = "cpu") -> Estimator:
+    """FlowNet2-SD with the weights at this path, in float32. enlarge: how many times as high and as wide as they are the
+    network sees the pictures; see :func:`vadcore.flow.flownet.flow_between`."""
     from vadcore.flow.flownet import flow_between, load_flownet
 
     net = _kept(load_flownet, weights, device)
 
     def estimate(first, second):
-        return flow_between(net, first, second, [round(side * enlarge) for side in first.shape[2:]])
+        return flow_between(net, first, second, enlarge)
 
-    return _batched(estimate, device, enlarge**2)
+    return _batched(estimate, device, enlarge[0] * enlarge[1])
 
 
 def raft(weights: str, network: str = "small", device: str = "cpu") -> Estimator:
@@ -85,7 +85,9 @@ def create_estimator(name: str, device: str = "cpu", **options) -> Estimator:
 
 def identity(name: str, options: dict) -> dict:
     """What decides an estimator's output: its name, code and options, a weights file by its content, not its path."""
-    known = dict(options)
+    known = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in options.items()
+    }  # as JSON has it
     if "weights" in known:
         known["weights"] = _digest(*_version(known["weights"]))
     files = ["estimators.py", *(["flownet.py"] if name in _NETWORKS else [])]

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import BeforeValidator, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -23,6 +25,9 @@ from vadcore.files import complete
 FLOW_UNIT = 20.0  # the network's flow is in units of this many pixels
 COARSEST = 64  # pictures must be whole multiples of this
 SLOPE = 0.1  # of the leaky ReLU
+Times = Annotated[float, Field(ge=1, le=8)]
+_Both = BeforeValidator(lambda given: given if isinstance(given, Sequence) else (given, given))
+Enlarge = Annotated[tuple[Times, Times], _Both]  # [of the height, of the width], or one number for both
 
 
 class FlowNetSD(nn.Module):
@@ -101,21 +106,22 @@ class FlowNetSD(nn.Module):
         return tuple(flow.float() for flow in flows)
 
 
-def flow_between(net: FlowNetSD, first: Tensor, second: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+def flow_between(net: FlowNetSD, first: Tensor, second: Tensor, enlarge: tuple[float, float] = (1, 1)) -> Tensor:
     """Flow from ``first`` to ``second``, with gradient to whatever of both wants one.
 
     Parameters
     ----------
     first, second: float ``[B, C, H, W]`` in 0..1, C = 1 or 3, any size.
-    size: height and width at which the network shall see them; what is small in the picture is found in larger ones.
-        None: their own. Both are rounded up to multiples of 64.
+    enlarge: how many times as high and as wide the network shall see them; what is small in the picture is found in
+        larger ones. Sides are rounded up to multiples of 64.
 
     Returns
     -------
     float ``[B, 2, H, W]``: displacement to the right and downwards in pixels of the input.
     """
     pair = [picture.expand(-1, 3, -1, -1) for picture in (first, second)]
-    inner = [-(-side // COARSEST) * COARSEST for side in size or first.shape[2:]]
+    sides = [round(side * times) for side, times in zip(first.shape[2:], enlarge, strict=True)]
+    inner = [-(-side // COARSEST) * COARSEST for side in sides]
     return at_size(lambda a, b: net(a, b)[0] * FLOW_UNIT, *pair, inner)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vadcore.pictures import resize_flow
 from vadcore.render import flow_to_rgb
 from vadcore.store import ClipId, ClipStore, flow_from_fixed
 
@@ -21,7 +22,8 @@ LOOKED_AT = 8  # pairs of frames of a clip, of which the liveliest is shown
 
 @dataclass(frozen=True)
 class Shown:
-    """A pair of frames worth a picture: frames ``frame`` and ``frame + 1`` of ``clip``, and their flow ``[2, H, W]``."""
+    """A pair of frames worth a picture: frames ``frame`` and ``frame + 1`` of ``clip``, and their flow ``[2, H, W]`` in
+    pixels of the frame."""
 
     clip: ClipId
     frame: int
@@ -41,7 +43,8 @@ def liveliest(frames: ClipStore, flow: ClipStore, count: int) -> list[Shown]:
             for t in np.linspace(0, length - 1, min(length, LOOKED_AT)).round()
         }
         best = max(fields, key=lambda t: np.percentile(np.hypot(*fields[t]), 99))
-        shown.append(Shown(clip, best, frames.read(clip, best, best + 1)[0], fields[best]))
+        picture = frames.read(clip, best, best + 1)[0]
+        shown.append(Shown(clip, best, picture, resize_flow(fields[best], picture.shape[:2])))
     return shown
 
 

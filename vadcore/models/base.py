@@ -38,6 +38,11 @@ class ModelConfig(Section):
         return ()
 
     @property
+    def flow_made_by(self) -> dict:
+        """Settings of ``optical_flow`` that stored flow should be made with, for a system that computes flow itself."""
+        return {}
+
+    @property
     def facts(self) -> dict[str, str | int | float]:
         """What tells a variant of the system from another, for the line of results."""
         return {}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vadcore.datasets.config import Size
 from vadcore.error_maps import frame_errors
 from vadcore.errors import VadError
-from vadcore.flow.flownet import FlowNetSD, flow_between, load_flownet
+from vadcore.flow.flownet import Enlarge, FlowNetSD, flow_between, load_flownet
 from vadcore.losses import gradient_difference, least_squares
 from vadcore.models import register_model
 from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update, check_sides
@@ -50,7 +50,10 @@ class FutureFrameConfig(ModelConfig):
     # file of the weights that flow to a predicted frame is computed with, as optical_flow.weights; null: no such flow
     flownet: str | None = "weights/flownet.safetensors"
     flownet_width: PositiveFloat = 0.25  # of the network in that file; the published one has 1
-    flow_size: Size | None = (384, 512)  # that pictures are enlarged to for it; null: not at all
+    flow_enlarge: Enlarge = (
+        1.5,
+        2,
+    )  # that it sees pictures larger by, as optical_flow.enlarge; published: at 384 x 512
     batch_size: PositiveInt = 4
     iterations: PositiveInt = 80_000
     learning_rate: PositiveFloat = 1e-4
@@ -61,6 +64,13 @@ class FutureFrameConfig(ModelConfig):
     @property
     def files(self) -> tuple[str, ...]:
         return (self.flownet,) if self.flownet else ()
+
+    @property
+    def flow_made_by(self) -> dict:
+        if not self.flownet:
+            return {}
+        seen = {"size": list(self.image_size), "enlarge": list(self.flow_enlarge)}
+        return {"estimator": "flownet", "weights": self.flownet, **seen}
 
     @property
     def facts(self) -> dict[str, str]:
@@ -212,7 +222,7 @@ class FutureFrame(Model):
 
     def _flow(self, batch: Batch, predicted: Tensor) -> Tensor:
         """From the last frame before the predicted one to that, ``[B, 2, H, W]`` in pixels, with gradient."""
-        return flow_between(self.flownet, batch.frames[:, -2], (predicted + 1) / 2, self.config.flow_size)
+        return flow_between(self.flownet, batch.frames[:, -2], (predicted + 1) / 2, self.config.flow_enlarge)
 
     def judge(self, batch: Batch) -> Judged:
         predicted = self(batch.frames[:, :-1] * 2 - 1)
