@@ -27,7 +27,7 @@ def store(tmp_path):
 
 
 def test_flow_is_stored_for_every_pair_across_blocks(store, monkeypatch):
-    monkeypatch.setattr("vadcore.flow.BLOCK", 16)
+    monkeypatch.setattr("vadcore.flow.BLOCK_PIXELS", 16 * 48 * 64)
     frames, url, make = store
     assert not make("dis", preset="fast")
     flow = ClipStore(url, "flow")

@@ -221,7 +221,9 @@ def intervals(labels: np.ndarray) -> list[list[int]]:
 
 def flow_to_fixed(flow: np.ndarray) -> np.ndarray:
     """Pixels to stored int16 in 1/64 px: error at most 1/128 px, range +-511 px (clipped)."""
-    return np.clip(np.rint(flow * FLOW_UNIT), -32768, 32767).astype(np.int16)
+    fixed = flow * FLOW_UNIT
+    np.rint(fixed, out=fixed)
+    return np.clip(fixed, -32768, 32767, out=fixed).astype(np.int16)
 
 
 def flow_from_fixed(stored: np.ndarray) -> np.ndarray:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from vadcore.files import digest_of, sha256_files
-from vadcore.flow.estimators import Estimator, create_estimator, identity
+from vadcore.flow.estimators import NETWORKS, Estimator, create_estimator, identity
 from vadcore.pictures import resize_picture
 from vadcore.store import ClipId, ClipStore, flow_to_fixed
 
 __all__ = ["Estimator", "create_estimator", "store_flow"]
 
-BLOCK = 64  # frames read, estimated and written at a time
+BLOCK_PIXELS = 8 << 20  # read, estimated and written at a time
 
 
 def store_flow(
@@ -45,24 +46,41 @@ def store_flow(
     if flow.has(clip, **made_from) or frames.length(clip) < 2:
         return True
     estimate = create_estimator(estimator, device, **options)
+    height, width = size or frames.array(clip).shape[1:3]
+    block = max(8, BLOCK_PIXELS // (height * width))
+    starts = range(0, frames.length(clip) - 1, block)
 
     def read(start: int) -> np.ndarray:
         """uint8 ``[n, H, W, C]``: a block, and one frame more, to be the second of the last pair."""
-        pictures = frames.read(clip, start, start + BLOCK + 1)
+        pictures = frames.read(clip, start, start + block + 1)
         return np.stack([resize_picture(picture, size) for picture in pictures]) if size else pictures
 
-    with flow.writer(clip) as writer, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as compressor:
-        starts = range(0, frames.length(clip) - 1, BLOCK)
-        written = None
-        ahead = reader.submit(read, 0)
-        for start in starts:
-            pictures = ahead.result()
-            if (following := start + BLOCK) in starts:
-                ahead = reader.submit(read, following)
-            fields = estimate(pictures[:-1], pictures[1:])
-            if written:
-                written.result()
-            written = compressor.submit(lambda fields: writer.append(flow_to_fixed(fields)), fields)
-        written.result()
+    with flow.writer(clip) as writer:
+
+        def write(fields: np.ndarray) -> None:
+            writer.append(flow_to_fixed(fields))
+
+        if device == "cpu" and estimator in NETWORKS:  # its threads fill the cores; others beside them make them wait
+            for start in starts:
+                pictures = read(start)
+                write(estimate(pictures[:-1], pictures[1:]))
+        else:
+            _side_by_side(starts, read, lambda pictures: estimate(pictures[:-1], pictures[1:]), write)
         writer.update({**made_from, "fps": known["fps"]})
     return False
+
+
+def _side_by_side(starts: range, read: Callable, work: Callable, write: Callable) -> None:
+    """``write(work(read(start)))`` for all, while one is worked at the next is read and the last is written."""
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = reader.submit(read, starts[0])
+        written = None
+        for following in (*starts[1:], None):
+            given = ahead.result()
+            if following is not None:
+                ahead = reader.submit(read, following)
+            made = work(given)
+            if written:
+                written.result()
+            written = writer.submit(write, made)
+        written.result()

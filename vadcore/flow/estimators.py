@@ -69,7 +69,7 @@ def raft(weights: str, network: str = "small", device: str = "cpu") -> Estimator
 
 
 _ESTIMATORS = {"dis": dis, "farneback": farneback, "flownet": flownet, "raft": raft}
-_NETWORKS = ("flownet", "raft")  # run on a device, from weights
+NETWORKS = ("flownet", "raft")  # run on a device, from weights
 
 
 def create_estimator(name: str, device: str = "cpu", **options) -> Estimator:
@@ -80,7 +80,7 @@ def create_estimator(name: str, device: str = "cpu", **options) -> Estimator:
     """
     if name not in _ESTIMATORS:
         raise VadError(f"optical_flow.estimator: {name!r} is none; there are: {', '.join(_ESTIMATORS)}")
-    return _ESTIMATORS[name](**options, **({"device": device} if name in _NETWORKS else {}))
+    return _ESTIMATORS[name](**options, **({"device": device} if name in NETWORKS else {}))
 
 
 def identity(name: str, options: dict) -> dict:
@@ -90,7 +90,7 @@ def identity(name: str, options: dict) -> dict:
     }  # as JSON has it
     if "weights" in known:
         known["weights"] = _digest(*_version(known["weights"]))
-    files = ["estimators.py", *(["flownet.py"] if name in _NETWORKS else [])]
+    files = ["estimators.py", *(["flownet.py"] if name in NETWORKS else [])]
     code = sha256_files([Path(__file__).with_name(file) for file in files])[:16]
     return {"estimator": name, "options": known, "code": code}
 
