@@ -25,7 +25,8 @@ from vadcore.files import complete, digest_of, sha256_files, write_json, write_t
 from vadcore.footage import Footage
 from vadcore.metrics import join_labels, roc_curve
 from vadcore.models import load_model, system_of
-from vadcore.render import beside, write_png
+from vadcore.render import animation, beside, stacked, write_animation, write_png
+from vadcore.rollout import RollsOut, marked, per_step, roll_outs, shown_steps
 from vadcore.score import Measured, measure
 from vadcore.store import ClipId, ClipStore
 from vadcore.windows import Segment
@@ -92,6 +93,7 @@ def score_stage(stage: Stage) -> None:
         **{key: trained[key] for key in ("trained", "train_seconds", "parameters", "iterations", "precision")},
     }
     _write(out, row, table, events, calibration, maps)
+    _roll_out(stage, out / "rollouts", model, Footage.for_model(model, frames, clips, flow, device=device), dtype)
     _draw_worst(out / "worst", _worst(table, calibration, params), maps, frames, masks)
     _log(stage, out, row)
 
@@ -177,6 +179,38 @@ def _draw_worst(folder: Path, worst: list[dict], maps, frames: ClipStore, masks:
         error = maps[clip.name][number].astype(np.float32)
         write_png(folder / entry["picture"], beside(picture, error, float(low), float(max(high, low + 1e-12)), mask))
     write_json(folder / "worst.json", worst)
+
+
+def _roll_out(stage: Stage, folder: Path, model, footage: Footage, dtype) -> None:
+    """What a system that goes on from its own predictions makes of the footage: figures a step ahead, and pictures."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    settings = stage.params.score.rollouts
+    if not isinstance(model, RollsOut):
+        write_text(folder / "none.txt", "This system does not go on from its own predictions.\n")
+        return
+    done = roll_outs(model, footage, settings.prime, settings.steps, settings.sequences, dtype)
+    if not done:
+        reason = f"no test clip has the {settings.prime} + {settings.steps} frames that score.rollouts asks for"
+        write_text(folder / "none.txt", f"{reason}.\n")
+        stage.say(f"no rollouts: {reason}; lower prime or steps")
+        return
+    table = per_step(done)
+    with complete(folder / "steps.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    shown = [done[n] for n in np.unique(np.linspace(0, len(done) - 1, settings.shown).round().astype(int))]
+    for rollout in shown:
+        picture = stacked(rollout.rows, shown_steps(rollout.prime, len(rollout.truth)))
+        write_png(folder / f"{rollout.clip}-{rollout.start:05d}.png", picture)
+    film = animation([rollout.rows for rollout in shown])
+    write_animation(folder / "rollouts.webp", [marked(frame, n >= settings.prime) for n, frame in enumerate(film)])
+    for path in sorted(folder.iterdir()):
+        stage.run.artifact(path, "rollouts")
+    for name in ("psnr", "ssim"):
+        for what, part in table.groupby("what"):
+            for step, value in zip(part["step_ahead"], part[name], strict=True):
+                stage.run.metrics({f"rollout/{name} {what}": value}, step)
+    stage.say(f"{folder}: {len(done)} sequences, {settings.prime} frames given, {settings.steps} ahead")
 
 
 def _log(stage: Stage, out: Path, row: dict) -> None:

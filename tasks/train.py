@@ -16,7 +16,7 @@ from vadcore.device import choose_device, choose_precision, peak_memory_mb
 from vadcore.errors import VadError
 from vadcore.files import complete, digest_of, sha256_files, write_json
 from vadcore.footage import Footage
-from vadcore.models import create_model, save_model, system_of
+from vadcore.models import ModelConfig, create_model, save_model, system_of
 from vadcore.score import measure
 from vadcore.store import ClipStore
 from vadcore.train import TrainSettings, Watcher, train
@@ -41,17 +41,20 @@ def train_stage(stage: Stage) -> None:
     where = {"device": device, "cache": params.machine.cache}
     held_out = Footage.for_model(model, frames, held, flow, **where)
 
+    decides = {
+        "train": settings.model_dump(exclude={"log_every", "save_seconds"}),
+        "seeds": [params.seed, seed],
+        "precision": str(dtype),
+        "device": device.type,
+        "frames": frames.digest(),
+        "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.train"]),
+    }
     key = digest_of(
         {
+            **decides,
             "model": config.model_dump(exclude=set(config.scoring_keys)),
-            "train": settings.model_dump(exclude={"log_every", "save_seconds"}),
-            "seeds": [params.seed, seed],
-            "precision": str(dtype),
-            "device": device.type,
-            "frames": frames.digest(),
             "flow": flow.digest() if flow else None,
             "files": sha256_files(_there(config.files, name)),
-            "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.train"]),
         }
     )
     if flow and (other := flow_made_otherwise(flow, config.flow_made_by)):
@@ -64,8 +67,10 @@ def train_stage(stage: Stage) -> None:
     stage.run.dataset(dataset, frames.digest(), str(paths.frames(dataset)), "train")
     stage.run.params({"parameters": parameters, "device": str(device), "dtype": str(dtype)})
 
+    first = _shared_checkpoint(stage, config, decides)
     phases = model.phases()
-    learning = [phase.name for phase in phases if phase.optimizers]
+    parts = [model, *([model.trained_first] if model.trained_first else [])]
+    learning = [phase.name for part in parts for phase in part.phases() if phase.optimizers]
     watcher = Watcher(
         metrics=lambda phase, step, values: stage.run.metrics(
             values if [phase] == learning else {f"{phase}/{key}": value for key, value in values.items()}, step
@@ -81,10 +86,10 @@ def train_stage(stage: Stage) -> None:
             f"{parameters} parameters; {len(kept)} clips to train on, {len(held)} held out; windows from {footage.cache}"
         )
         run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "held_out"}))
-        result = train(model, footage, held_out, run, checkpoint, watcher)
+        result = train(model, footage, held_out, run, checkpoint, watcher, first)
 
     out = paths.model(dataset, name)
-    _write(out, name, model.to("cpu"), checkpoint, result)
+    _write(out, name, model.to("cpu"), [checkpoint, *([first] if first else [])], result)
     model.to(device)
     judging = digest_of([config.model_dump(), code_digest([f"vadcore.models.{system_of(name)}", "vadcore.score"])])
     judged = checkpoint.folder / f"held_out-{judging[:16]}.parquet"
@@ -123,6 +128,15 @@ def train_stage(stage: Stage) -> None:
         stage.run.made(made)
 
 
+def _shared_checkpoint(stage: Stage, config: ModelConfig, decides: dict) -> CheckpointFolder | None:
+    """Where the part that is trained before the system keeps its state: one folder for all variants that have the same."""
+    if config.trained_first is None:
+        return None
+    same = {"part": config.trained_first.model_dump(), "size": config.image_size, "color": config.color}
+    root = paths.CHECKPOINTS / stage.dataset / f"{system_of(stage.model)}.first"
+    return CheckpointFolder(root, digest_of({**decides, **same}))
+
+
 def _there(files: tuple[str, ...], model: str) -> list[Path]:
     """The files that a system's training reads."""
     for file in files:
@@ -152,7 +166,7 @@ _SHOWN = (
 )
 
 
-def _write(out: Path, name: str, model, checkpoint: CheckpointFolder, result) -> None:
+def _write(out: Path, name: str, model, checkpoints: list[CheckpointFolder], result) -> None:
     """The outs of a training, made from its end state; also when a killed stage had already made some of them."""
     save_model(model, name, out)
     rows = result.history if result else []
@@ -162,9 +176,10 @@ def _write(out: Path, name: str, model, checkpoint: CheckpointFolder, result) ->
     samples = out / "samples"
     shutil.rmtree(samples, ignore_errors=True)
     samples.mkdir(parents=True)
-    if (checkpoint.folder / "samples").is_dir():
-        shutil.copytree(checkpoint.folder / "samples", samples, dirs_exist_ok=True)
-    else:
+    for drawn in (checkpoint.folder / "samples" for checkpoint in checkpoints):
+        if drawn.is_dir():
+            shutil.copytree(drawn, samples, dirs_exist_ok=True)
+    if not any(samples.iterdir()):
         (samples / "none.txt").write_text("This system has no reconstruction or prediction to show at check points.\n")
 
 

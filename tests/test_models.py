@@ -30,6 +30,15 @@ SMALL = {
     | {"flownet": None, "flow": 0},
     "hog_hof_ae": {"image_size": (24, 32), "cell": 4, "frames": 3, "rest": 0.1, "least_motion": 0, "layers": (32, 16)}
     | {"learning_rate": 5e-3, "step": 2},
+    "latent_lstm": {
+        "image_size": (16, 24),
+        "frames": 6,
+        "warm_up": 3,
+        "hidden": 32,
+        "dropout": 0,
+        "learning_rate": 2e-2,
+    }
+    | {"front_end": {"name": "vcae", "conv": 4, "dense": 24, "z": 6}},
     "gru_ae": {"image_size": (16, 32), "conv": (8, 8, 8, 16, 16), "z": 16, "hidden": 16, "learning_rate": 5e-3},
 }
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -53,7 +62,7 @@ def build(name: str):
 
 def batch_for(model, footage: Footage, windows, size: int = 3) -> Batch:
     starts = np.arange(size) * 2
-    picks = np.stack([starts % len(footage.segments), starts, np.ones_like(starts)], axis=1)
+    picks = np.stack([starts % len(footage.lengths), starts, np.ones_like(starts)], axis=1)
     return footage.batch(picks, windows.length)
 
 
@@ -93,7 +102,8 @@ def test_every_phase_moves_its_parameters_and_overfits_one_batch(name, device, f
     source = footage(model, device)
     for phase in model.phases():
         phase.begin()
-        batch = batch_for(model, source, phase.windows)
+        read_from = phase.source(source, torch.float32) if phase.source else source
+        batch = batch_for(model, read_from, phase.windows)
         update = _Updates(phase, processes=1)
         owned = [
             p for optimizer in phase.optimizers.values() for group in optimizer.param_groups for p in group["params"]

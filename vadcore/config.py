@@ -117,9 +117,19 @@ class Calibrate(Section):
     min_seconds: NonNegativeFloat = 0.2  # shorter alarms are none
 
 
+class Rollouts(Section):
+    """Predictions of many frames ahead, of systems that go on from their own predictions."""
+
+    prime: int = Field(default=30, ge=2)  # frames given
+    steps: PositiveInt = 30  # frames ahead
+    sequences: PositiveInt = 64  # measured, evenly spread over the test clips
+    shown: PositiveInt = 3  # of them, as strips and as an animation
+
+
 class Score(Section):
     smoothing: NonNegativeFloat = 0.0  # sigma of the Gaussian over time, in frames, on every system's score
     worst: PositiveInt = 8  # frames shown with their error maps
+    rollouts: Rollouts = Rollouts()
 
 
 class Report(Section):

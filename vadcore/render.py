@@ -121,23 +121,28 @@ def excerpt(picture: np.ndarray, size: tuple[int, int], count: int) -> np.ndarra
     return _join([picture[:height, start : start + size[1]] for start in starts], axis=1)
 
 
-def animation(windows: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+def animation(windows: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
     """Windows beside each other in motion, each frame above what the model made of it.
 
     Parameters
     ----------
-    windows: (inputs, outputs) of each, float ``[T, C, H, W]`` in 0..1, all of one shape.
+    windows: (inputs, outputs) of each, or more rows, float ``[T, C, H, W]`` in 0..1, all of one shape.
 
     Returns
     -------
     T pictures, uint8 RGB. Frames less than 128 pixels high are enlarged by the smallest whole factor that makes them so,
     pixels staying squares; frames more than 256 pixels high are reduced to that.
     """
-    pairs = [(_sized(inputs), _sized(outputs)) for inputs, outputs in windows]
+    columns = [[_sized(row) for row in rows] for rows in windows]
     return [
-        _join([_join([inputs[number], outputs[number]], axis=0) for inputs, outputs in pairs], axis=1)
+        _join([_join([row[number] for row in rows], axis=0) for rows in columns], axis=1)
         for number in range(len(windows[0][0]))
     ]
+
+
+def stacked(rows: tuple[np.ndarray, ...], numbers: list[int]) -> np.ndarray:
+    """The frames ``numbers`` of each row, float ``[T, C, H, W]`` in 0..1, side by side, the rows one below the other."""
+    return _join([_join([_rgb(_bytes(row[n].astype(np.float32))) for n in numbers], axis=1) for row in rows], axis=0)
 
 
 def flow_to_rgb(flow: np.ndarray, max: float | None = None) -> np.ndarray:

@@ -77,6 +77,16 @@ class Trained:
     resumed_from: int | None = None  # the iteration, in its phase, that this process went on from
     found_finished: bool = False  # nothing was left to do
 
+    def after(self, first: Trained) -> Trained:
+        """This training and that of a part before it, as one; ``windows`` and their time stay those of this one."""
+        return replace(
+            self,
+            history=[*first.history, *self.history],
+            iterations=first.iterations + self.iterations,
+            seconds=first.seconds + self.seconds,
+            peak_memory_mb=max(first.peak_memory_mb, self.peak_memory_mb),
+        )
+
 
 class _Updates:
     """The ``update`` given to :attr:`Phase.step`: zero, backward, average over processes, clip, step."""
@@ -109,12 +119,18 @@ def train(
     settings: TrainSettings,
     checkpoint: CheckpointFolder,
     watcher: Watcher | None = None,
+    first: CheckpointFolder | None = None,
 ) -> Trained:
     """Train ``model`` in place on ``footage``; it ends with the weights that did best on ``held_out``.
 
-    Continues from ``checkpoint`` when that holds a state. Raises :class:`VadError` when a loss stops being finite.
+    Continues from ``checkpoint`` when that holds a state. What is ``trained_first`` keeps its own in ``first``, which
+    systems with the same such part can share: it is trained once. Raises :class:`VadError` when a loss stops being finite.
     """
     watcher = watcher or Watcher()
+    before = Trained()
+    if (part := model.trained_first) is not None:
+        first = first or CheckpointFolder(checkpoint.folder, "first")
+        before = train(part, footage, held_out, settings, first, watcher)
     process = PartialState(cpu=footage.device.type == "cpu")
     torch.manual_seed(settings.seed)
     model.to(footage.device).train()
@@ -127,7 +143,7 @@ def train(
     for number in range(run.phase_number, len(phases)):
         run.phase(number)
     model.eval()
-    return run.result
+    return run.result.after(before)
 
 
 class _Run:
@@ -137,6 +153,7 @@ class _Run:
         self.model, self.phases, self.footage, self.held_out = model, phases, footage, held_out
         self.settings, self.checkpoint, self.watcher, self.process = settings, checkpoint, watcher, process
         self.result = Trained()
+        self.selecting = held_out  # what the held-out loss of the phase is measured on
         self.phase_number = self.iteration = 0  # the next iteration to do
         self.best: dict[str, Tensor] | None = None
         self.pending: dict[str, Tensor] = {}  # sums of logged scalars since the last log
@@ -226,10 +243,14 @@ class _Run:
         if phase.batch_size % share:
             raise VadError(f"batch_size {phase.batch_size}: not divisible by the {share} processes; change either")
         seed = int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
-        sampler = Sampler(self.footage.lengths, phase.windows, phase.batch_size, phase.sampling, seed)
         if self.iteration == 0:
             phase.begin()
             self.best = None
+        source, self.selecting = self.footage, self.held_out
+        if phase.source:
+            source = phase.source(self.footage, settings.dtype)
+            self.selecting = phase.source(self.held_out, settings.dtype) if phase.held_out else self.held_out
+        sampler = Sampler(source.lengths, phase.windows, phase.batch_size, phase.sampling, seed)
         update = _Updates(phase, share)
         first = self.process.process_index if share > 1 else 0
         plan = (sampler.batch(n)[first::share] for n in range(self.iteration, phase.iterations))
@@ -242,7 +263,7 @@ class _Run:
             disable=not self.process.is_main_process,
         )
         with bar:
-            for batch in self.footage.batches(plan, phase.windows.length):
+            for batch in source.batches(plan, phase.windows.length):
                 with autocast(self.footage.device, settings.dtype):
                     losses = phase.step(batch, update)
                 for key, value in losses.items():
@@ -317,10 +338,10 @@ class _Run:
 
     def held_out_loss(self, phase: Phase) -> float:
         """Mean of ``phase.held_out`` over the same evenly spread windows every time."""
-        picks = spread(self.held_out.lengths, phase.windows, self.settings.held_out_windows)
+        picks = spread(self.selecting.lengths, phase.windows, self.settings.held_out_windows)
         groups = np.array_split(picks, -(-len(picks) // phase.batch_size))
         total = 0.0
-        for group, batch in zip(groups, self.held_out.batches(groups, phase.windows.length), strict=True):
+        for group, batch in zip(groups, self.selecting.batches(groups, phase.windows.length), strict=True):
             with autocast(self.held_out.device, self.settings.dtype):
                 total += float(phase.held_out(batch)) * len(group)
         return total / len(picks)
@@ -328,7 +349,8 @@ class _Run:
     def look(self, phase: Phase) -> dict[str, float]:
         """PSNR, SSIM and sharpness of what the model shows, over the same evenly spread held-out windows every time, and
         pictures of the first and the last of them; nothing of a model that shows nothing."""
-        windows = self.model.windows
+        judge = phase.judge or self.model.judge
+        windows = phase.windows if phase.judge else self.model.windows
         picks = spread(self.held_out.lengths, windows, self.settings.held_out_windows)
         pictured = np.linspace(0, len(picks) - 1, min(PICTURED, len(picks))).round().astype(int)
         groups = np.array_split(np.arange(len(picks)), -(-len(picks) // phase.batch_size))
@@ -336,7 +358,7 @@ class _Run:
         batches = self.held_out.batches([picks[group] for group in groups], windows.length)
         for group, batch in zip(groups, batches, strict=True):
             with autocast(self.held_out.device, self.settings.dtype):
-                judged = self.model.judge(batch)
+                judged = judge(batch)
                 if judged.shown is None:
                     return {}
                 shown = judged.shown().float()  # [B, J, C, H, W]
@@ -351,7 +373,7 @@ class _Run:
         """Input above output of the same held-out windows: a strip a check point and, of several frames, an animation.
         Where a window shows one frame, the windows stand beside one another."""
         learning = sum(bool(other.optimizers) for other in self.phases)
-        stem = f"{self.iteration:06d}" if learning == 1 else f"{phase.name}-{self.iteration:06d}"
+        stem = f"{self.iteration:06d}" if learning == 1 and not phase.judge else f"{phase.name}-{self.iteration:06d}"
         path = self.checkpoint.folder / "samples" / f"{stem}.png"
         moving = len(windows[0][0]) > 1
         rows = windows if moving else [tuple(np.concatenate(part) for part in zip(*windows, strict=True))]

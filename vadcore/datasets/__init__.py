@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 
 Split = Literal["train", "test"]
-FORMATS = ("street", "frames", "ucsd", "avenue", "shanghaitech", "videos", "actions")
+FORMATS = ("street", "frames", "ucsd", "avenue", "shanghaitech", "videos", "actions", "moving_mnist")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def label_set(config) -> str:
     """Which of the labels in circulation a data set's results are measured against; goes into every table."""
     if config.format == "actions" and not config.test_classes:
         return "none: every class is trained on"
+    if config.format == "moving_mnist":
+        return f"none: generated, digits of {config.digits_of}"
     return (
         getattr(config, "label_set", None)
         or {

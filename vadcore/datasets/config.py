@@ -111,8 +111,55 @@ class Actions(Stored):
     held_out_by: Literal["performer", "clip"] = "performer"
 
 
+DIGIT = 28  # pixels: height and width of MNIST's digits
+WIDEST_STRIP = 1_000_000  # pixels: readers of PNG files refuse wider pictures
+
+
+class MovingMnist(Stored):
+    """Generated: handwritten digits that bounce off the walls of the picture; see vadcore/datasets/moving_mnist.py.
+
+    The defaults are 64x64 with training sequences of 30 frames. The field's benchmark has 20 frames in all sequences, and
+    10,000 to test on.
+    """
+
+    format: Literal["moving_mnist"]
+    source: str  # a folder with MNIST's idx files of pictures (or one such file), "download", or "scikit-learn"
+    seed: int = Field(default=0, ge=0)
+    height: PositiveInt = 64  # pixels
+    width: PositiveInt = 64
+    digits: PositiveInt = 2  # a clip
+    speeds: tuple[PositiveInt, PositiveInt] = (2, 6)  # pixels a frame: the least and the greatest, both included
+    frames_per_second: PositiveFloat = 10.0
+    train_clips: PositiveInt = 1000
+    train_frames: int = Field(default=30, ge=2)  # a clip
+    test_clips: PositiveInt = 100
+    test_frames: int = Field(default=60, ge=2)
+
+    @model_validator(mode="after")
+    def _fits(self) -> MovingMnist:
+        if min(self.height, self.width) < DIGIT:
+            raise ValueError(
+                f"height {self.height}, width {self.width}: digits are {DIGIT}x{DIGIT} pixels; make both at least {DIGIT}"
+            )
+        if self.speeds[0] > self.speeds[1]:
+            raise ValueError(f"speeds {list(self.speeds)}: the least comes first; write {sorted(self.speeds)}")
+        for key in ("train_frames", "test_frames"):
+            most = WIDEST_STRIP // self.width
+            if getattr(self, key) > most:
+                raise ValueError(
+                    f"{key} {getattr(self, key)}: a clip's frames stand side by side in one PNG file, {most} frames at "
+                    f"width {self.width} at most; make more clips that are shorter"
+                )
+        return self
+
+    @property
+    def digits_of(self) -> str:
+        """Whose digits they are, as the report names them."""
+        return "scikit-learn" if self.source == "scikit-learn" else "MNIST"
+
+
 DatasetConfig = Annotated[
-    Street | Frames | Ucsd | Avenue | ShanghaiTech | Videos | Actions, Field(discriminator="format")
+    Street | Frames | Ucsd | Avenue | ShanghaiTech | Videos | Actions | MovingMnist, Field(discriminator="format")
 ]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeInt, model_validator
@@ -18,6 +19,7 @@ from vadcore.error_maps import frame_errors
 from vadcore.windows import Windows
 
 if TYPE_CHECKING:
+    from vadcore.footage import Footage
     from vadcore.mean_image import MeanImage
 
 
@@ -41,6 +43,11 @@ class ModelConfig(Section):
     def flow_made_by(self) -> dict:
         """Settings of ``optical_flow`` that stored flow should be made with, for a system that computes flow itself."""
         return {}
+
+    @property
+    def trained_first(self) -> Section | None:
+        """The section of what is trained before the system, and is the same for all variants that have the same section."""
+        return None
 
     @property
     def facts(self) -> dict[str, str | int | float]:
@@ -115,6 +122,15 @@ class Judged:
     shown_of: Callable[[], Tensor] | None = None
 
 
+class WindowSource(Protocol):
+    """What a training reads windows from: :class:`~vadcore.footage.Footage`, or what stands in its place."""
+
+    lengths: list[int]
+    device: torch.device
+
+    def batches(self, plan: Iterable[np.ndarray], length: int) -> Iterator[Any]: ...
+
+
 class Update(Protocol):
     """Given to :attr:`Phase.step`: one optimizer step down a loss."""
 
@@ -130,6 +146,9 @@ class Phase:
     selection minimises on held-out normal clips; None keeps the last weights. A phase without optimizers gathers
     statistics. ``begin()`` runs when the phase starts (freeze a part, say), and again, before the saved weights are
     loaded, when a resumed process goes on in the middle of it.
+
+    ``source(footage, dtype)`` makes what the windows are read from instead of the footage, at the phase's start (footage
+    that has been encoded once, say). ``judge`` makes the phase's pictures, of its own windows; None: the system's.
     """
 
     name: str
@@ -143,6 +162,8 @@ class Phase:
     held_out: Callable[[Batch], Tensor] | None = None
     begin: Callable[[], None] = lambda: None
     sampling: Literal["windows", "clips"] = "windows"
+    source: Callable[[Footage, torch.dtype], WindowSource] | None = None
+    judge: Callable[[Batch], Judged] | None = None
 
 
 class Model(nn.Module, ABC):
@@ -159,6 +180,11 @@ class Model(nn.Module, ABC):
     def trained(self) -> bool:
         """Whether there is anything to learn (False: an untrained baseline)."""
         return any(phase.optimizers for phase in self.phases())
+
+    @property
+    def trained_first(self) -> Model | None:
+        """A part of the system that is trained before it, as a system of its own, and then frozen."""
+        return None
 
     def phases(self) -> list[Phase]:
         """The legs of the training, in order; none for a baseline."""

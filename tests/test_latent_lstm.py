@@ -1,0 +1,322 @@
+"""Latent prediction: the front ends' sizes and phases, the LSTM's losses, its rollouts, and what scoring reads of it."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from footage_maker import make_store
+from pydantic import ValidationError
+
+from vadcore.checkpoint import CheckpointFolder
+from vadcore.footage import Footage
+from vadcore.latent.points import PointBatch, Points
+from vadcore.models import create_model, load_model, model_config, save_model
+from vadcore.models.base import Batch
+from vadcore.models.latent_lstm import Density
+from vadcore.train import TrainSettings, Watcher, _Updates, train
+from vadcore.windows import Segment
+
+VCAE = {"name": "vcae", "conv": 4, "dense": 24, "z": 6, "batch_size": 8, "iterations": 6, "learning_rate": 1e-3}
+CAE_VAE = {"name": "cae_vae", "conv": [4, 6, 8], "dense": 16, "vae_dense": 24, "z": 6, "batch_size": 8}
+CAE_VAE |= {"cae_iterations": 4, "vae_iterations": 4, "deconv_iterations": 4}
+SMALL = {
+    "image_size": [16, 24],
+    "frames": 8,
+    "hidden": 12,
+    "batch_size": 4,
+    "iterations": 6,
+    "warm_up": 3,
+    "mixtures": 3,
+}
+FRONTS = [pytest.param(VCAE, id="vcae"), pytest.param(CAE_VAE, id="cae_vae")]
+VARIANTS = [{"loss": loss, "diffs": diffs} for loss in ("mse", "kl", "mdn") for diffs in (False, True)]
+
+
+def build(front=VCAE, **more):
+    torch.manual_seed(0)
+    return create_model("latent_lstm", SMALL | {"front_end": front} | more)
+
+
+def points(b=3, t=8, z=6, seed=1) -> PointBatch:
+    draws = torch.Generator().manual_seed(seed)
+    return PointBatch(torch.randn(b, t, z, generator=draws), torch.randn(b, t, z, generator=draws) - 2)
+
+
+def frames(b=2, t=8, h=16, w=24, seed=1) -> Batch:
+    shown = torch.rand(b, t, 1, h, w, generator=torch.Generator().manual_seed(seed))
+    return Batch(shown, torch.zeros(b, dtype=torch.long), torch.arange(t).expand(b, t))
+
+
+@pytest.fixture
+def footage(tmp_path):
+    store = make_store(tmp_path, frames=24)
+    whole = [Segment(clip, 0, 24) for clip in store.clips("train")]
+    return lambda model: Footage.for_model(model, store, whole, None)
+
+
+class TestPublishedFigures:
+    def test_the_vcae_has_the_parameters_counted_by_hand(self):
+        with torch.device("meta"):
+            model = create_model("latent_lstm")
+        cells = 32 * 64 * 64
+        encoder = (9 * 1 + 1) * 32 + (cells + 1) * 1024 + (1024 + 1) * 2 * 32
+        decoder = (32 + 1) * 1024 + (1024 + 1) * cells + (9 * 32 + 1) * 1
+        assert sum(p.numel() for p in model.front.parameters()) == encoder + decoder
+
+    def test_the_cae_and_vae_have_the_parameters_counted_by_hand(self):
+        with torch.device("meta"):
+            front = create_model("latent_lstm", {"front_end": {"name": "cae_vae"}}).front
+
+        def count(module):
+            return sum(p.numel() for p in module.parameters())
+
+        cells = 32 * 32 * 32
+        assert count(front.features) == (25 + 1) * 16 + (9 * 16 + 1) * 32 + (9 * 32 + 1) * 32
+        assert count(front.bottleneck) == (cells + 1) * 512 + (512 + 1) * cells
+        assert count(front.vae_encoder) == (cells + 1) * 1500 + (1500 + 1) * 2 * 256
+        assert count(front.vae_decoder) == (256 + 1) * 1500 + (1500 + 1) * cells
+
+    def test_the_lstm_has_the_parameters_counted_by_hand(self):
+        with torch.device("meta"):
+            model = create_model("latent_lstm")
+        layers = sum(4 * 1024 * (below + 1024 + 2) for below in (32, 1024))  # torch has two biases a gate
+        own = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("front."))
+        assert own == layers + 2 * 2 * 1024 + (1024 + 1) * 32
+
+
+class TestFrontEnds:
+    @pytest.mark.parametrize("front", FRONTS)
+    def test_frames_become_gaussians_and_points_become_frames(self, front):
+        model = build(front).front.eval()
+        mean, log_sigma = model.encode(frames().frames[:, 0])
+        assert mean.shape == log_sigma.shape == (2, 6)
+        drawn = model.decode(mean)
+        assert drawn.shape == (2, 1, 16, 24)
+        assert (drawn.min() >= 0) & (drawn.max() <= 1)
+
+    def test_colour_has_three_channels(self):
+        for front in (VCAE, CAE_VAE):
+            model = build(front, color="rgb").front
+            assert model.decode(model.encode(torch.rand(2, 3, 16, 24))[0]).shape == (2, 3, 16, 24)
+
+    @pytest.mark.parametrize("front", FRONTS)
+    def test_each_phase_moves_its_own_part_alone_and_learns(self, front, footage):
+        model = build(front).front.train()
+        source = footage(model)
+        batch = source.batch(np.array([[0, 0, 1], [1, 5, 1], [2, 9, 1]]), 1)
+        for phase in model.phases():
+            phase.begin()
+            before = copy.deepcopy(model.state_dict())
+            update = _Updates(phase, processes=1)
+            held_out = [float(phase.held_out(batch))]
+            for _ in range(40):
+                phase.step(batch, update)
+            held_out.append(float(phase.held_out(batch)))
+            assert held_out[1] < held_out[0]
+            moved = {name.split(".")[0] for name, value in model.state_dict().items() if not value.equal(before[name])}
+            owned = {
+                "vcae": {"encoder", "decoder"},
+                "cae": {"features", "bottleneck", "cae_decoder"},
+                "vae": {"vae_encoder", "vae_decoder", "log_sigma"},
+                "deconv": {"deconv"},
+            }
+            assert moved == owned[phase.name]
+
+    def test_the_pictures_of_a_phase_are_what_it_rebuilds(self):
+        model = build(CAE_VAE).front.eval()
+        batch = frames(t=1)
+        shown = {phase.name: phase.judge(batch) for phase in model.phases()}
+        assert shown["cae"].shown().shape == shown["deconv"].shown().shape == batch.frames.shape
+        assert shown["vae"].shown().shape == shown["vae"].shown_of().shape == (2, 1, 1, 8, 12)  # features
+
+    def test_odd_sides_are_refused_where_they_are_halved(self):
+        with pytest.raises(ValidationError, match="multiples of 2, such as"):
+            model_config("latent_lstm", SMALL | {"image_size": [15, 24], "front_end": CAE_VAE})
+        assert model_config("latent_lstm", SMALL | {"image_size": [15, 24], "front_end": VCAE})
+
+    def test_an_unknown_front_end_is_refused(self):
+        with pytest.raises(ValidationError, match="vcae or cae_vae"):
+            model_config("latent_lstm", {"front_end": {"name": "gan"}})
+
+
+class TestPoints:
+    def test_they_are_the_encoders_for_the_frames_of_the_window(self, footage):
+        model = build()
+        source = footage(model)
+        encoded = Points(model.front, source, torch.float32)
+        assert encoded.lengths == source.lengths
+        picks = np.array([[2, 3, 2], [0, 0, 1]])
+        batch = encoded.batch(picks, 8)
+        shown = source.batch(picks, 8).frames
+        for n in range(2):
+            mean, log_sigma = model.front.eval().encode(shown[n])
+            torch.testing.assert_close(batch.mean[n], mean, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(batch.log_sigma[n], log_sigma, rtol=1e-4, atol=1e-5)
+
+    def test_they_are_the_same_from_a_stream(self, footage, monkeypatch):
+        monkeypatch.setattr("vadcore.latent.points.AT_ONCE", 7)
+        model = build()
+        source = footage(model)
+        kept = Points(model.front, source, torch.float32)._points
+        source.cache = "stream"
+        torch.testing.assert_close(Points(model.front, source, torch.float32)._points, kept)
+
+
+class TestPrediction:
+    @pytest.mark.parametrize("variant", VARIANTS, ids=str)
+    def test_it_sees_the_past_alone(self, variant):
+        model = build(**variant).eval()
+        z = points().mean
+        changed = z.clone()
+        changed[:, 5:] += 1
+        one, other = (model.predict(given).point("mean") for given in (z, changed))
+        torch.testing.assert_close(one[:, :5], other[:, :5])  # of the points 1 to 5
+        assert not torch.allclose(one[:, 5:], other[:, 5:])
+
+    @pytest.mark.parametrize("variant", VARIANTS, ids=str)
+    def test_training_lowers_the_loss_and_leaves_the_front_end_alone(self, variant):
+        model = build(**variant, dropout=0, learning_rate=1e-2).train()
+        phase = model.phases()[0]
+        phase.begin()
+        before = copy.deepcopy(model.front.state_dict())
+        update, batch = _Updates(phase, processes=1), points()
+        first = float(phase.step(batch, update)["loss"])
+        for _ in range(80):
+            last = float(phase.step(batch, update)["loss"])
+        assert last < first - 0.3 * abs(first)
+        assert all(value.equal(before[name]) for name, value in model.front.state_dict().items())
+
+    def test_the_loss_of_kl_is_the_divergence_from_what_is_predicted(self):
+        model, batch = build(loss="kl").eval(), points()
+        density = model.predict(batch.mean)
+        expected = torch.distributions.kl_divergence(
+            torch.distributions.Normal(batch.mean[:, 1:], batch.log_sigma[:, 1:].exp()),
+            torch.distributions.Normal(density.mean[:, :, 0], density.log_sigma[:, :, 0].exp()),
+        )
+        torch.testing.assert_close(model._loss(batch), expected.sum(-1).mean())
+
+    def test_differences_are_added_to_where_the_sequence_is(self):
+        """A network that predicts no difference predicts the point before."""
+        model = build(diffs=True).eval()
+        torch.nn.init.zeros_(model.last.weight)
+        torch.nn.init.zeros_(model.last.bias)
+        z = points().mean
+        torch.testing.assert_close(model.predict(z).point("mean"), z[:, :-1])
+
+    def test_a_learned_state_stands_before_the_first_point(self):
+        model, batch = build().train(), points()
+        phase = model.phases()[0]
+        phase.begin()
+        phase.step(batch, _Updates(phase, processes=1))
+        assert model.initial.abs().max() > 0
+        assert not hasattr(build(initial_state="zeros"), "initial")
+
+    def test_the_spread_of_mse_is_that_of_its_errors(self):
+        model, batch = build().train(), points()
+        (_, spread) = model.phases()
+        spread.step(batch, None)
+        assert model.training
+        model.eval()
+        error = model.predict(batch.mean).mean.squeeze(-2) - batch.mean[:, 1:]
+        torch.testing.assert_close(model._spread().exp(), error.square().mean((0, 1)).sqrt(), rtol=1e-4, atol=1e-5)
+
+    def test_points_of_a_mixture(self):
+        logits = torch.tensor([0.0, 5.0, 1.0]).log_softmax(0)
+        density = Density(logits, torch.tensor([[1.0], [2.0], [9.0]]), torch.full((3, 1), -5.0))
+        assert float(density.point("mode")) == 2
+        assert float(density.point("mean")) == pytest.approx(float((logits.exp() * torch.tensor([1.0, 2, 9])).sum()))
+        torch.manual_seed(0)
+        many = Density(logits.expand(4000, 3), *(part.expand(4000, 3, 1) for part in (density.mean, density.log_sigma)))
+        drawn = many.point("sample").round()
+        assert {float(value) for value in drawn.unique()} == {1.0, 2.0, 9.0}
+        assert float((drawn == 2).float().mean()) == pytest.approx(float(logits[1].exp()), abs=0.02)
+
+
+class TestRollout:
+    @pytest.mark.parametrize("variant", VARIANTS, ids=str)
+    def test_it_feeds_its_own_points_back(self, variant):
+        """As predicting the frames that it made itself, as points, one by one."""
+        model = build(**variant).eval()
+        shown = frames(t=5).frames
+        with torch.no_grad():
+            made = model.roll_out(shown, 4)
+            assert made.shape == (2, 4 + 4, 1, 16, 24)
+            z = model._points(shown)[0]
+            for n in range(4):
+                following = model.predict(torch.cat([z, z[:, -1:]], dim=1)).point("mean")[:, -1:]
+                torch.testing.assert_close(made[:, 4 + n], model._frames(following)[:, 0], rtol=1e-4, atol=1e-5)
+                z = torch.cat([z, following], dim=1)
+            primed = model.predict(model._points(shown)[0]).point("mean")
+            torch.testing.assert_close(made[:, :4], model._frames(primed), rtol=1e-4, atol=1e-5)
+
+    def test_drawn_rollouts_differ_and_judging_never_draws(self):
+        model = build(loss="mdn", next="sample").eval()
+        batch = frames()
+        with torch.no_grad():
+            assert not torch.equal(model.roll_out(batch.frames, 3), model.roll_out(batch.frames, 3))
+            one, other = (model.judge(batch).measures["mse"] for _ in range(2))
+        assert torch.equal(one, other)
+
+
+class TestJudging:
+    def test_every_frame_after_the_warm_up_is_judged(self):
+        model = build().eval()
+        with torch.no_grad():
+            judged = model.judge(frames())
+            z = model._points(frames().frames)[0]
+            density = model.predict(z)
+        assert model.windows.judged == (3, 4, 5, 6, 7)
+        nll = density.negative_log_likelihood(z[:, 1:])[:, 2:]
+        torch.testing.assert_close(judged.measures["latent_nll"], nll)
+        expected = (model._frames(density.point("mean"))[:, 2:] - frames().frames[:, 3:]).square().mean((2, 3, 4))
+        torch.testing.assert_close(judged.measures["mse"], expected, rtol=1e-4, atol=1e-6)
+
+    def test_with_a_frame_skip_frames_are_judged_from_those_that_far_before(self):
+        model = build(frame_skip=3).eval()
+        assert model.windows.length == 24
+        assert model.windows.judged == tuple(range(9, 24))
+        batch = frames(t=24)
+        with torch.no_grad():
+            judged = model.judge(batch)
+            apart = model.judge(Batch(batch.frames, batch.clip, batch.numbers))
+            alone = build().eval()  # the same weights without a skip, on every third frame
+            for first in range(3):
+                part = alone.judge(frames_of(batch, slice(first, None, 3)))
+                for name in ("mse", "latent_nll"):
+                    torch.testing.assert_close(
+                        judged.measures[name][:, first::3], part.measures[name], rtol=1e-4, atol=1e-6
+                    )
+        assert torch.equal(apart.measures["mse"], judged.measures["mse"])
+
+
+def frames_of(batch: Batch, part: slice) -> Batch:
+    return Batch(batch.frames[:, part], batch.clip, batch.numbers[:, part])
+
+
+def test_the_published_checks_of_settings():
+    config = model_config("latent_lstm", {})
+    assert (config.frames, config.hidden, config.layers, config.dropout, config.clip_norm) == (30, 1024, 2, 0.3, 10)
+    assert config.front_end.learning_rate == 3e-5
+    assert model_config("latent_lstm", {"loss": "mdn", "diffs": True}).facts == {"variant": "vcae, mdn of differences"}
+    with pytest.raises(ValidationError, match="warm_up 8: at most 7"):
+        model_config("latent_lstm", SMALL | {"warm_up": 8})
+
+
+def test_a_training_from_front_end_to_saved_model(footage, tmp_path):
+    model = build(CAE_VAE)
+    source = footage(model)
+    settings = TrainSettings(check_every=3, held_out_windows=4, log_every=1)
+    watcher = Watcher(say=lambda text: None)
+    first = train(model.front, source, source, settings, CheckpointFolder(tmp_path / "front", "train-a"), watcher)
+    assert {row["phase"] for row in first.history} == {"cae", "vae", "deconv"}
+    made = {path.name for path in (tmp_path / "front" / "train-a" / "samples").iterdir()}
+    assert {"cae-000003.png", "vae-000003.png", "deconv-000003.png"} <= made
+    after = copy.deepcopy(model.front.state_dict())
+    result = train(model, source, source, settings, CheckpointFolder(tmp_path / "lstm", "train-a"), watcher)
+    assert result.iterations == 6
+    assert all(value.equal(after[name]) for name, value in model.front.state_dict().items())
+    save_model(model, "latent_lstm", tmp_path / "model")
+    with torch.no_grad():
+        one, other = (each.judge(frames()).measures["latent_nll"] for each in (model, load_model(tmp_path / "model")))
+    torch.testing.assert_close(one, other)
