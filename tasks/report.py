@@ -35,7 +35,7 @@ def report(stage: Stage) -> None:
         check_points=params.report.check_points,
         flow_pictures={name: paths.flow_pictures(name) for name in params.datasets} if params.flow_models else {},
     )
-    for name in ("index.html", "metrics.json", "results.csv", "quality.json"):
+    for name in ("index.html", "metrics.json", "results.csv", "quality.json", "rollouts.json"):
         stage.run.artifact(paths.REPORTS / name)
         stage.run.made(paths.REPORTS / name)
     stage.say(f"{paths.REPORTS / 'index.html'}: open it in a browser")

@@ -1,6 +1,7 @@
 """Latent prediction: the front ends' sizes and phases, the LSTM's losses, its rollouts, and what scoring reads of it."""
 
 import copy
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -308,14 +309,22 @@ def test_a_training_from_front_end_to_saved_model(footage, tmp_path):
     source = footage(model)
     settings = TrainSettings(check_every=3, held_out_windows=4, log_every=1)
     watcher = Watcher(say=lambda text: None)
-    first = train(model.front, source, source, settings, CheckpointFolder(tmp_path / "front", "train-a"), watcher)
-    assert {row["phase"] for row in first.history} == {"cae", "vae", "deconv"}
-    made = {path.name for path in (tmp_path / "front" / "train-a" / "samples").iterdir()}
+    parts = CheckpointFolder(tmp_path / "front", "a")
+
+    def run(folder: str):
+        return train(model, source, source, settings, CheckpointFolder(tmp_path / folder, "train-a"), watcher, parts)
+
+    result = run("lstm")
+    assert [phase for phase, _ in groupby(row["phase"] for row in result.history)] == ["cae", "vae", "deconv", "lstm"]
+    assert result.iterations == 3 * 4 + 6
+    assert result.windows == 6 * 4  # of the last alone: windows a second are its own
+    made = {path.name for path in (parts.folder / "samples").iterdir()}
     assert {"cae-000003.png", "vae-000003.png", "deconv-000003.png"} <= made
     after = copy.deepcopy(model.front.state_dict())
-    result = train(model, source, source, settings, CheckpointFolder(tmp_path / "lstm", "train-a"), watcher)
-    assert result.iterations == 6
+    model = build(CAE_VAE, loss="kl")  # another variant finds the same front end trained
+    other = run("kl")
     assert all(value.equal(after[name]) for name, value in model.front.state_dict().items())
+    assert other.history[:12] == result.history[:12]
     save_model(model, "latent_lstm", tmp_path / "model")
     with torch.no_grad():
         one, other = (each.judge(frames()).measures["latent_nll"] for each in (model, load_model(tmp_path / "model")))

@@ -5,6 +5,7 @@ import csv
 import html
 import json
 import re
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -171,6 +172,72 @@ def test_optical_flow_is_shown_where_a_system_sees_it(results, page, tmp_path):
     assert "are 3.25 pixels a frame" in shown
     (folder / "pictures.json").write_text(json.dumps({"longest_px": 0.0, "pictures": []}))
     assert "Optical flow" not in build(results, ["street"], out="flow", flow_pictures={"street": folder})
+
+
+class TestRollouts:
+    """Of three systems two go on from their own predictions, through the same front end."""
+
+    BASE: ClassVar = {"repeat last frame": 14.0, "constant velocity": 17.0, "reconstruction": 24.0}
+
+    @pytest.fixture
+    def root(self, tmp_path):
+        for name in ("latent_lstm-mse", "latent_lstm-kl", "frame_diff"):
+            write_system(tmp_path, "street", name)
+        for name, start, fall in (("latent_lstm-mse", 20.0, 1.5), ("latent_lstm-kl", 13.0, 0.1)):
+            self.write(tmp_path / "scores" / "street" / name, start, fall)
+        return tmp_path
+
+    def write(self, scored, start, fall, steps=10):
+        metrics = json.loads((scored / "metrics.json").read_text()) | {
+            "variant": scored.name.replace("latent_lstm-", "vcae, ")
+        }
+        (scored / "metrics.json").write_text(json.dumps(metrics))
+        own = [start - fall * min(step, 4) for step in range(steps)]
+        every = {"prediction": own, **{what: [value] * steps for what, value in self.BASE.items()}}
+        rows = [
+            {"what": what, "step_ahead": step + 1, "psnr": value, "psnr_std": 1.5, "ssim": value / 30, "ssim_std": 0.1}
+            | {"sequences": 12}
+            for what, values in every.items()
+            for step, value in enumerate(values)
+        ]
+        folder = scored / "rollouts"
+        folder.mkdir()
+        pd.DataFrame(rows).to_csv(folder / "steps.csv", index=False)
+        frames = np.random.default_rng(0).random((4, 1, 32, 48), dtype=np.float32)
+        write_png(folder / "01-00003.png", np.zeros((96, 200, 3), np.uint8))
+        write_animation(folder / "rollouts.webp", animation([(frames, frames, frames)]))
+
+    def test_figures_of_every_step_stand_beside_the_baselines(self, root):
+        page = build(root, ["street"], ["latent_lstm-mse", "latent_lstm-kl", "frame_diff"])
+        table = page[page.index('aria-label="Picture quality by step ahead') :]
+        table = table[: table.index("</table>")]
+        lines = [line for line in table.split("<tr>") if "</i>" in line]
+        assert len(lines) == 2 + 3  # baselines that are the same for both stand once
+        (own,) = [line for line in lines if "</i>latent_lstm-mse" in line]
+        cells = re.findall(r'data-v="([\d.]+)">([\d.]+)<small>± ([\d.]+)', own)
+        assert [text for _, text, _ in cells[:5]] == ["20.0", "18.5", "17.0", "14.0", "14.0"]  # steps 1, 2, 3, 5, 10
+        assert cells[0][2] == "1.5"
+        assert page.count("moving") > 0
+        assert page.count("sequence 01-00003") == 2
+
+    def test_the_verdict_is_that_of_the_figures(self, root):
+        page = html.unescape(build(root, ["street"], ["latent_lstm-mse", "latent_lstm-kl", "frame_diff"]))
+        assert "latent_lstm-mse beats repeating the last frame at step 1, 2, 3, 4 of 1 to 5 only" in page
+        assert "Of the 6.0 dB that it loses from step 1 (20.0 dB) to step 10, 3.0 dB (50%) are gone by step 3" in page
+        assert "latent_lstm-kl beats repeating the last frame at none of the steps 1 to 5" in page
+        assert page.count("decay within 2 to 3 frames, holds") == 2
+
+    def test_rollouts_json_holds_every_step(self, root):
+        build(root, ["street"], ["latent_lstm-mse", "frame_diff"])
+        rows = json.loads((root / "reports" / "rollouts.json").read_text())["rows"]
+        assert len(rows) == 4 * 10
+        assert rows[0]["variant"] == "vcae, mse"
+        assert {row["model"] for row in rows} == {"latent_lstm-mse"}
+        assert (rows[0]["what"], rows[0]["step_ahead"], rows[0]["psnr"]) == ("prediction", 1, 20.0)
+
+    def test_without_any_there_is_no_section(self, page, results):
+        assert "Many frames ahead" not in page
+        assert json.loads((results / "reports" / "rollouts.json").read_text())["rows"] == []
 
 
 def table_row(page, model):
@@ -641,7 +708,7 @@ def test_names_cannot_become_markup(tmp_path):
 
 def test_the_same_inputs_give_the_same_bytes(results, page):
     build(results, out="again")
-    names = ["index.html", "metrics.json", "quality.json", "results.csv"]
+    names = ["index.html", "metrics.json", "quality.json", "results.csv", "rollouts.json"]
     for name in names:
         assert (results / "again" / name).read_bytes() == (results / "reports" / name).read_bytes()
     assert sorted(path.name for path in (results / "again").iterdir()) == names

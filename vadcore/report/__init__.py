@@ -12,6 +12,7 @@ from vadcore.report.check_points import quality_rows
 from vadcore.report.load import load_system, plain, same_footage
 from vadcore.report.page import render_page
 from vadcore.report.published import PUBLISHED, Published
+from vadcore.report.rollouts import rollout_rows
 
 __all__ = ["build_report"]
 
@@ -31,7 +32,8 @@ def build_report(
     check_points: tuple[int, ...] | None = None,
     flow_pictures: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write ``index.html``, ``metrics.json``, ``results.csv`` and ``quality.json`` into ``out``, each whole or not at all.
+    """Write ``index.html``, ``metrics.json``, ``results.csv``, ``quality.json`` and ``rollouts.json`` into
+    ``out``, each whole or not at all.
 
     The same inputs give the same bytes.
 
@@ -73,6 +75,7 @@ def build_report(
     out = Path(out)
     write_json(out / "metrics.json", {"run": plain(run), "rows": rows})
     write_json(out / "quality.json", {"run": plain(run), "rows": quality_rows(systems)})
+    write_json(out / "rollouts.json", {"run": plain(run), "rows": plain(rollout_rows(systems))})
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with complete(out / "results.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, columns, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The animations that training left at check points, embedded in the page."""
+"""Pictures and animations that stages left, embedded in the page."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vadcore.render import decode_animation, encode, encode_animation
 
 WIDTH = 520  # pixels of an animation; wider ones are reduced
 QUALITY = 72  # of WebP, 0..100
+PICTURE_WIDTH, PICTURE_QUALITY = 1200, 80  # of single pictures
 
 
 def film(path: Path) -> dict | None:
@@ -36,6 +37,16 @@ def film(path: Path) -> dict | None:
         "width": pictures[0].shape[1],
         "height": pictures[0].shape[0],
     }
+
+
+def picture(path: Path) -> dict:
+    """A picture file as a WebP data URI with its size."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise VadError(f"{path}: not a readable picture; run the stage that writes it again with `dvc repro --force`")
+    image = reduced(image, PICTURE_WIDTH)
+    data = encode(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), ".webp", cv2.IMWRITE_WEBP_QUALITY, PICTURE_QUALITY)
+    return {"uri": uri(data), "width": image.shape[1], "height": image.shape[0]}
 
 
 def reduced(image: np.ndarray, width: int) -> np.ndarray:

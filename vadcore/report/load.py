@@ -31,6 +31,8 @@ class System:
         the order of iterations (an animation may lie beside each); None and empty for systems that learn nothing.
     calibration: how its threshold came about.
     score_stage: the stage that wrote its scores.
+    rollouts: how close its predictions came, a row a step ahead; None for a system that does not go on from its own, or
+        had no clip that is long enough. rollout_folder: their pictures.
     """
 
     dataset: str
@@ -45,6 +47,8 @@ class System:
     samples: list[Path]
     calibration: dict
     score_stage: str
+    rollouts: pd.DataFrame | None
+    rollout_folder: Path
 
     @property
     def labelled(self) -> bool:
@@ -96,6 +100,10 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
         samples=sorted(trained.glob("samples/*.png")),
         calibration=_read_json(scored / "calibration.json", score_stage),
         score_stage=score_stage,
+        rollouts=_read(pd.read_csv, steps, score_stage)
+        if (steps := scored / "rollouts" / "steps.csv").exists()
+        else None,
+        rollout_folder=scored / "rollouts",
     )
 
 

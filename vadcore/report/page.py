@@ -13,6 +13,7 @@ from vadcore.report.check_points import MEASURES, check_points
 from vadcore.report.columns import COLUMNS, NONE, Column, write
 from vadcore.report.load import System
 from vadcore.report.published import NOTE, Published, known_data_set
+from vadcore.report.rollouts import rollouts
 from vadcore.report.side_by_side import side_by_side
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -102,6 +103,7 @@ def _dataset(
         "clips": sections.clips(number, group, styles),
         "worst": [{"model": system.model, "pictures": sections.worst(system)} for system in group if system.worst],
         "check_points": side_by_side(group, styles, asked),
+        "rollouts": rollouts(group, styles),
         "training": [sections.training(system) for system in group],
     }
 

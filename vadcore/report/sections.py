@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from vadcore.errors import VadError
-from vadcore.render import encode
 from vadcore.report import charts
 from vadcore.report.check_points import MEASURES, check_points
 from vadcore.report.columns import count, duration, significant
-from vadcore.report.films import film, reduced, uri
+from vadcore.report.films import film, picture
 from vadcore.report.load import System, load_flow_pictures
 from vadcore.report.words import truth
 
 WORST_SHOWN = 6  # pictures a system
 SAMPLES_SHOWN = 2  # check points a system, first and last; others stand side by side
-PICTURE_WIDTH = 1200  # pixels; wider ones are reduced
-QUALITY = 80  # of WebP, 0..100
 
 
 def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
@@ -82,7 +77,7 @@ def _worst_frame(system: System, entry: dict) -> dict:
     }[kind, alarm]
     p_value = entry.get("p_value")
     return {
-        **_picture(entry["picture"]),
+        **picture(entry["picture"]),
         "clip": entry["clip"],
         "frame": entry["frame"],
         "score": significant(entry["score"]),
@@ -92,21 +87,11 @@ def _worst_frame(system: System, entry: dict) -> dict:
     }
 
 
-def _picture(path: Path) -> dict:
-    """A picture file as a WebP data URI with its size."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise VadError(f"{path}: not a readable picture; run the stage that writes it again with `dvc repro --force`")
-    image = reduced(image, PICTURE_WIDTH)
-    data = encode(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY)
-    return {"uri": uri(data), "width": image.shape[1], "height": image.shape[0]}
-
-
 def flow(folder: Path) -> dict | None:
     """Pictures of optical flow, and how fast its fastest motion is; None where no clip has a second frame."""
     found = load_flow_pictures(folder)
     pictures = [
-        {**_picture(entry["picture"]), "split": entry["split"], "clip": entry["clip"], "frame": entry["frame"]}
+        {**picture(entry["picture"]), "split": entry["split"], "clip": entry["clip"], "frame": entry["frame"]}
         for entry in found["pictures"]
     ]
     return {"longest": significant(found["longest_px"]), "pictures": pictures} if pictures else None
@@ -145,7 +130,7 @@ def training(system: System) -> dict:
         "facts": [(name, value) for name, value in facts if value is not None],
         "losses": _losses(system),
         "samples": [
-            {"name": system.samples[at].stem.lstrip("0") or "0", **_picture(system.samples[at])} for at in chosen
+            {"name": system.samples[at].stem.lstrip("0") or "0", **picture(system.samples[at])} for at in chosen
         ],
         "film": moving,
         "calibration": yaml.safe_dump(_facts_of(system.calibration), sort_keys=False, allow_unicode=True),

@@ -80,7 +80,7 @@ for (const chart of document.querySelectorAll(".chart")) {
 
   const describe = x => {
     if (kind === "roc") return `${(x / 10).toFixed(1)} % of normal frames flagged`;
-    if (kind === "loss") return `iteration ${x}`;
+    if (kind === "loss") return `${chart.dataset.x || "iteration"} ${x}`;
     const parts = [`frame ${x}`, `${((x - first) / chart.dataset.fps).toFixed(2)} s`];
     if (chart.dataset.truth === "1") {
       const abnormal = [...svgs[0].querySelectorAll(".truth")].some(rect => {

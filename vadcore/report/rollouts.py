@@ -1,0 +1,154 @@
+"""The page's section on predictions of many frames ahead: figures a step, beside the baselines, and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from vadcore.report import charts
+from vadcore.report.check_points import MEASURES
+from vadcore.report.films import film, picture
+from vadcore.report.load import System
+
+SHOWN_STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
+FIGURES = [measure for measure in MEASURES if measure.key in ("psnr", "ssim")]
+OWN = "prediction"
+REPEAT = "repeat last frame"
+EARLY, UNTIL = 5, 3  # steps: to be better than standing still in; within which the published predictions decay
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Figures by step ahead of one system, or of what it is compared with. table: index step_ahead."""
+
+    label: str
+    style: str
+    table: pd.DataFrame
+
+
+def rollout_rows(systems: dict[str, list[System]]) -> list[dict]:
+    """One row a step ahead, for rollouts.json: dataset, model, variant, seed, and what was measured at that step."""
+    return [
+        {
+            "dataset": system.dataset,
+            "model": system.model,
+            "variant": system.row.get("variant"),
+            "seed": system.row.get("seed"),
+            **row,
+        }
+        for group in systems.values()
+        for system in group
+        if system.rollouts is not None
+        for row in system.rollouts.to_dict("records")
+    ]
+
+
+def rollouts(group: list[System], styles: list[str]) -> dict | None:
+    """What the section shows of one data set; None where no system rolls out."""
+    known = [(system, style) for system, style in zip(group, styles, strict=True) if system.rollouts is not None]
+    if not known:
+        return None
+    curves = _curves(known)
+    steps = [step for step in SHOWN_STEPS if any(step in curve.table.index for curve in curves)]
+    return {
+        "sequences": int(known[0][0].rollouts["sequences"].iloc[0]),
+        "verdict": [said for system, _ in known for said in verdict(system)],
+        "charts": [_chart(measure, curves) for measure in FIGURES],
+        "measures": FIGURES,
+        "steps": steps,
+        "rows": [
+            {
+                "style": curve.style,
+                "label": curve.label,
+                "cells": [_cell(curve.table, step, measure) for measure in FIGURES for step in steps],
+            }
+            for curve in curves
+        ],
+        "pictures": [
+            {
+                "model": system.model,
+                "variant": system.row.get("variant"),
+                "film": film(system.rollout_folder / "rollouts.webp"),
+                "strips": [
+                    {"name": path.stem, **picture(path)} for path in sorted(system.rollout_folder.glob("*.png"))
+                ],
+            }
+            for system, _ in known
+        ],
+    }
+
+
+def _curves(known: list[tuple[System, str]]) -> list[Curve]:
+    """Each system's predictions; then what they are compared with, once where it is the same for several."""
+    curves, others = [], {}
+    for system, style in known:
+        for what, part in system.rollouts.groupby("what", sort=False):
+            table = part.set_index("step_ahead").drop(columns="what")
+            if what == OWN:
+                curves.append(Curve(system.model, style, table))
+            else:
+                same = others.setdefault(what, [])
+                twin = next((entry for entry in same if entry[1].equals(table)), None)
+                if twin:
+                    twin[0].append(system.model)
+                else:
+                    same.append(([system.model], table))
+    for number, (what, tables) in enumerate(others.items()):
+        for models, table in tables:
+            label = what if len(tables) == 1 else f"{what} ({', '.join(models)})"
+            curves.append(Curve(label, f"b{number} free", table))
+    return curves
+
+
+def verdict(system: System) -> list[str]:
+    """Whether a system is better than standing still, and whether it decays as fast as published; of printed figures."""
+    by = {what: part.set_index("step_ahead")["psnr"].round(1) for what, part in system.rollouts.groupby("what")}
+    own, still = by[OWN], by[REPEAT]
+    early = [step for step in own.index if step <= EARLY]
+    better = [step for step in early if own[step] > still[step]]
+    gains = [own[step] - still[step] for step in early]
+    name, until_step = f"{system.model} beats repeating the last frame", early[-1]
+    if better == early:
+        said = f"{name} at steps 1 to {until_step}, by {min(gains):.1f} to {max(gains):.1f} dB"
+    elif better:
+        said = f"{name} at step {', '.join(map(str, better))} of 1 to {until_step} only"
+    else:
+        said = f"{name} at none of the steps 1 to {until_step}"
+    last = own.index[-1]
+    if last <= UNTIL:
+        return [f"{said}."]
+    lost, until = round(own[1] - own[last], 1), round(own[1] - own[UNTIL], 1)
+    if lost <= 0:
+        return [f"{said}; it loses nothing from step 1 to step {last}, against the published finding of decay."]
+    holds = "holds" if until >= lost / 2 else "does not hold"
+    return [
+        f"{said}. Of the {lost:.1f} dB that it loses from step 1 ({own[1]:.1f} dB) to step {last}, {until:.1f} dB "
+        f"({until / lost:.0%}) are gone by step {UNTIL}: the published finding, decay within 2 to 3 frames, {holds} "
+        "(meant: half of the loss or more)."
+    ]
+
+
+def _cell(table: pd.DataFrame, step: int, measure) -> dict:
+    if step not in table.index:
+        return {"text": measure.write(None), "value": None, "spread": ""}
+    value, spread = table.loc[step, measure.key], table.loc[step, f"{measure.key}_std"]
+    return {"text": measure.write(value), "value": value, "spread": measure.write(spread)}
+
+
+def _chart(measure, curves: list[Curve]) -> dict:
+    lines = [(curve.style, curve.table[measure.key]) for curve in curves]
+    svg, low, high = charts.quality(lines)
+    return {
+        "measure": measure,
+        "svg": Markup(svg),
+        "low": measure.write(low),
+        "high": measure.write(high),
+        "first": int(min(line.index[0] for _, line in lines)),
+        "last": int(max(line.index[-1] for _, line in lines)),
+        "curves": [
+            (curve.style, curve.label, f"{measure.write(curve.table[measure.key].iloc[0])}{measure.unit} at step 1")
+            for curve in curves
+        ],
+    }
