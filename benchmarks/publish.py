@@ -3,6 +3,7 @@
     python -m benchmarks.publish            # after a run: keeps its results, then rewrites the README's table
     python -m benchmarks.publish --readme   # only rewrites the table from what is kept
     python -m benchmarks.publish --quality  # as the first, but keeps how close the pictures came at each check point
+    python -m benchmarks.publish --rollouts # as the first, but keeps how close predictions came at each step ahead
 
 The README shows every file of benchmarks/results whose rows name a data set and a model; weights/README.md the errors of
 optical flow.
@@ -14,6 +15,7 @@ import argparse
 import json
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -42,6 +44,7 @@ COLUMNS = (  # heading, key, how it is written
     ("parameters", "parameters", "{:,}"),
 )
 
+STEPS = (1, 2, 3, 5, 10, 30)  # ahead, that the README shows
 QUALITY = {"PSNR": ("psnr", "{:.1f} dB"), "SSIM": ("ssim", "{:.3f}"), "sharpness": ("sharpness", "{:.2f}")}
 
 
@@ -54,11 +57,11 @@ def keep(report: Path) -> Path:
         raise VadError(f"{report}: not there; run dvc repro first")
     results = json.loads(report.read_text(encoding="utf-8"))
     if not results["rows"]:
-        raise VadError(f"{report}: holds no rows; list a system that shows a reconstruction under models")
+        raise VadError(f"{report}: holds no rows; list a system that has such figures under models")
     if all("auc_micro" in row and row["auc_micro"] is None for row in results["rows"]):
         raise VadError(
-            f"{report}: no row has an AUC, because no test clip is abnormal; keep the figures of its check points instead: "
-            "python -m benchmarks.publish --quality"
+            f"{report}: no row has an AUC, because no test clip is abnormal; keep the figures of its check points or of its "
+            "predictions instead: python -m benchmarks.publish --quality, or --rollouts"
         )
     profile = results["run"]["profile"]
     if Path("params.yaml").read_text() != Path("profiles", f"{profile}.yaml").read_text():
@@ -79,6 +82,9 @@ def tables() -> str:
             of_set = [row for row in rows if row["dataset"] == dataset]
             if "auc_micro" in of_set[0]:
                 text = f"**{dataset}**, labels: {of_set[0]['label_set']}\n\n{_table(of_set)}"
+            elif "step_ahead" in of_set[0]:
+                said = f"PSNR and SSIM of predictions many frames ahead, {of_set[0]['sequences']} test sequences"
+                text = f"**{dataset}** ({of_set[0]['label_set']}), {said}\n\n{_rollout_table(of_set)}"
             else:
                 text = f"**{dataset}**, held-out clips while training goes on\n\n{_quality_table(of_set)}"
             parts.append(f"{text}\n\n{_origin(results['run'], of_set, file)}")
@@ -114,6 +120,26 @@ def _quality_table(rows: list[dict]) -> str:
         ]
         lines.append(f"| {iteration:,} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _rollout_table(rows: list[dict]) -> str:
+    """A line a system, then one for each of what they are compared with, once where it is the same for several."""
+    steps = [step for step in STEPS if any(row["step_ahead"] == step for row in rows)]
+    lines = {}
+    for row in rows:
+        line = lines.setdefault((row["model"], row["variant"], row["what"]), {})
+        line[row["step_ahead"]] = f"{row['psnr']:.1f} dB, {row['ssim']:.3f}"
+    shown: dict[tuple, list[str]] = {}
+    for (model, variant, what), line in lines.items():
+        own = what == "prediction"
+        key = (not own, f"`{model}`: {variant}" if own else what, tuple(line.get(step, "") for step in steps))
+        shown.setdefault(key, []).append(model)
+    several = Counter(name for _, name, _ in shown)
+    table = ["| step ahead | " + " | ".join(map(str, steps)) + " |", "|---|" + "---:|" * len(steps)]
+    for (_, name, cells), models in sorted(shown.items(), key=lambda entry: entry[0][0]):
+        of = f" ({', '.join(f'`{model}`' for model in models)})" if several[name] > 1 else ""
+        table.append(f"| {name}{of} | " + " | ".join(cells) + " |")
+    return "\n".join(table)
 
 
 def repetitions(rows: list[dict]) -> dict[str, list[dict]]:
@@ -178,10 +204,14 @@ def main() -> None:
     which.add_argument(
         "--quality", action="store_true", help="keep reports/quality.json, the figures of check points, instead"
     )
+    which.add_argument(
+        "--rollouts", action="store_true", help="keep reports/rollouts.json, the figures of steps ahead, instead"
+    )
     arguments = parser.parse_args()
     try:
         if not arguments.readme:
-            print(f"kept: {keep(Path('reports', 'quality.json' if arguments.quality else 'metrics.json'))}")
+            kind = "quality" if arguments.quality else "rollouts" if arguments.rollouts else "metrics"
+            print(f"kept: {keep(Path('reports', f'{kind}.json'))}")
         rewrite(README, tables())
         if (errors := RESULTS / "flow-epe.json").exists():
             rewrite(WEIGHTS, flow_table(errors))

@@ -17,7 +17,6 @@ from vadcore.report.load import System, load_flow_pictures
 from vadcore.report.words import truth
 
 WORST_SHOWN = 6  # pictures a system
-SAMPLES_SHOWN = 2  # check points a system, first and last; others stand side by side
 
 
 def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
@@ -119,9 +118,6 @@ def training(system: System) -> dict:
         ("precision", measured.get("precision")),
         ("device", measured.get("device")),
     ]
-    chosen = (
-        sorted({round(at) for at in np.linspace(0, len(system.samples) - 1, SAMPLES_SHOWN)}) if system.samples else []
-    )
     # others move where they stand side by side
     moving = film(system.samples[-1].with_suffix(".webp")) if system.samples and check_points(system) is None else None
     return {
@@ -129,12 +125,23 @@ def training(system: System) -> dict:
         "trained": system.row.get("trained", True),
         "facts": [(name, value) for name, value in facts if value is not None],
         "losses": _losses(system),
-        "samples": [
-            {"name": system.samples[at].stem.lstrip("0") or "0", **picture(system.samples[at])} for at in chosen
-        ],
+        "samples": [{"name": _named(path), **picture(path)} for path in _first_and_last(system.samples)],
         "film": moving,
         "calibration": yaml.safe_dump(_facts_of(system.calibration), sort_keys=False, allow_unicode=True),
     }
+
+
+def _first_and_last(samples: list[Path]) -> list[Path]:
+    """Of every phase of a training, in the order of their names, the phase without one at the end."""
+    phases: dict[str, list[Path]] = {}
+    for path in sorted(samples, key=lambda path: (path.stem.isdigit(), path.stem)):
+        phases.setdefault(path.stem.rpartition("-")[0], []).append(path)
+    return [path for of_phase in phases.values() for path in dict.fromkeys((of_phase[0], of_phase[-1]))]
+
+
+def _named(sample: Path) -> str:
+    phase, _, iteration = sample.stem.rpartition("-")
+    return f"{phase}, iteration {int(iteration):,}" if phase else f"iteration {int(iteration):,}"
 
 
 def _losses(system: System) -> list[dict]:
