@@ -82,3 +82,18 @@ def upload_model(client, spool: Spool, run_id: str, model_id: str, event: dict) 
         )
         client.log_model_artifacts(model_id, str(packed))
     client.finalize_logged_model(model_id, "READY")
+    if "version" in event:
+        register(client, run_id, model_id, **event["version"])
+
+
+def register(client, run_id: str, model_id: str, name: str, tags: dict[str, str]) -> None:
+    """Make the model a new version of the registered model ``name``. Doing it twice changes nothing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    if not any(found.model_id == model_id for found in client.search_model_versions(f"name = '{name}'")):
+        client.create_model_version(name, f"models:/{model_id}", run_id, tags, model_id=model_id)

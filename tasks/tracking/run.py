@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -98,9 +98,19 @@ class StageRun:
         digest = out_digest(path)
         self.tags({f"vad.made.{shown}": digest, f"vad.digest.{digest}": shown})
 
-    def model(self, folder: Path | str) -> None:
+    def model(
+        self,
+        folder: Path | str,
+        more: Sequence[Path] = (),
+        register: str = "",
+        tags: Mapping[str, object] | None = None,
+    ) -> None:
         """The trained model in ``folder`` (as ``vadcore.models.save_model`` wrote it), to be loaded and served by MLflow:
-        uint8 windows ``[B, T, H, W, C]`` in, float32 scores ``[B, J]`` out (see :mod:`tasks.tracking.vad_pyfunc`)."""
+        uint8 windows ``[B, T, H, W, C]`` in, float32 scores ``[B, J]`` out (see :mod:`tasks.tracking.vad_pyfunc`).
+
+        more: files that shall lie beside its weights. register: the registered model that it becomes a new version of,
+        with these ``tags``; empty: none.
+        """
         from vadcore.models import load_model
 
         folder = Path(folder)
@@ -112,8 +122,10 @@ class StageRun:
             shape = [-1, windows.length - 1, 2, height, width]
             inputs.append({"name": "flow", "dtype": "float32", "shape": shape})
         outputs = {"dtype": "float32", "shape": [-1, len(windows.judged)]}
-        files = [self._keep(folder / name) for name in ("weights.safetensors", "config.yaml")]
-        self._write({"model": {"files": files, "inputs": inputs, "outputs": outputs, "time": now_ms()}})
+        files = [self._keep(path) for path in (folder / "weights.safetensors", folder / "config.yaml", *more)]
+        version = {"name": register, "tags": {key: str(value)[:5000] for key, value in (tags or {}).items()}}
+        known = {"files": files, "inputs": inputs, "outputs": outputs, "time": now_ms()}
+        self._write({"model": known | ({"version": version} if register else {})})
 
     def _keep(self, path: Path) -> str:
         """Copy ``path`` into the spool; its name there, relative to the spool."""

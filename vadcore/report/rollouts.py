@@ -123,7 +123,9 @@ def verdict(system: System) -> list[str]:
         return [f"{said}."]
     lost, until = round(own[1] - own[last], 1), round(own[1] - own[UNTIL], 1)
     if lost < NOTHING:
-        return [f"{said}. From step 1 ({own[1]:.1f} dB) to step {last} ({own[last]:.1f} dB) nothing decays to speak of."]
+        return [
+            f"{said}. From step 1 ({own[1]:.1f} dB) to step {last} ({own[last]:.1f} dB) nothing decays to speak of."
+        ]
     holds = "holds" if until >= lost / 2 else "does not hold"
     return [
         f"{said}. Of the {lost:.1f} dB that it loses from step 1 ({own[1]:.1f} dB) to step {last}, {until:.1f} dB "

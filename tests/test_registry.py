@@ -1,0 +1,59 @@
+"""Scored models become versions of their data set's registered model."""
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient, artifacts, pyfunc
+
+from tasks.tracking import stage_run
+from tasks.tracking.log_model import register
+from vadcore.models import create_model, save_model
+
+URI = "sqlite:///mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory) -> MlflowClient:
+    """A database with two versions of ``vad-street``, registered by two runs."""
+    folder = tmp_path_factory.mktemp("registry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        save_model(create_model("frame_diff"), "frame_diff", folder / "model")
+        (folder / "calibration.json").write_text('{"threshold": 1}')
+        for auc in (0.7, 0.8):
+            with stage_run("score", "street", "frame_diff") as run:
+                run.metrics({"auc_micro": auc})
+                run.model(folder / "model", [folder / "calibration.json"], "vad-street", {"auc_micro": auc})
+        patch.setenv("MLFLOW_TRACKING_URI", URI)
+        yield MlflowClient(URI)
+
+
+def versions(client) -> list:
+    return sorted(client.search_model_versions("name = 'vad-street'"), key=lambda version: int(version.version))
+
+
+def test_every_scoring_makes_a_version_with_its_figures(client):
+    found = versions(client)
+    assert [version.tags["auc_micro"] for version in found] == ["0.7", "0.8"]
+    assert all(version.status == "READY" for version in found)
+    for version in found:
+        assert client.get_run(version.run_id).data.tags["vad.stage"] == "score"
+
+
+def test_a_version_carries_all_that_detection_needs(client, tmp_path):
+    version = versions(client)[-1]
+    folder = artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(tmp_path))
+    held = {path.name for path in (tmp_path / "data" / "trained").iterdir()}
+    assert folder
+    assert {"weights.safetensors", "config.yaml", "calibration.json"} <= held
+    scores = pyfunc.load_model(f"models:/{version.name}/{version.version}").predict(
+        np.zeros((1, 2, 24, 32, 1), np.uint8)
+    )
+    assert scores.shape == (1, 1)
+
+
+def test_registering_the_same_model_again_makes_no_other_version(client):
+    before = versions(client)
+    last = before[-1]
+    register(client, last.run_id, last.model_id, "vad-street", {})
+    assert len(versions(client)) == len(before)
