@@ -62,7 +62,7 @@ def score_stage(stage: Stage) -> None:
     for segment in tqdm(clips, desc="score", unit="clip", mininterval=1 if sys.stderr.isatty() else 10):
         part = parts / f"{segment.clip.name}.npz"
         if not part.exists():
-            footage = Footage.for_model(model, frames, [segment], flow, device=device, cache="ram")
+            footage = Footage.for_model(model, frames, [segment], flow, device=device)
             started = time.monotonic()
             result = measure(model, footage, 0, dtype)
             with complete(part) as temporary, temporary.open("wb") as file:

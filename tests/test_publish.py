@@ -62,7 +62,8 @@ def test_quality_is_kept_in_the_same_form_and_shown_with_a_line_an_iteration(pro
 def test_rollouts_are_kept_and_shown_with_a_column_a_step(project, monkeypatch):
     shared = {"dataset": "moving_mnist", "seed": 1, "label_set": "none: generated, digits of MNIST", "sequences": 9}
     rows = [
-        shared | {"model": f"latent_lstm-{loss}", "variant": f"vcae, {loss}", "what": what, "step_ahead": step}
+        shared
+        | {"model": f"latent_lstm-{loss}", "variant": f"vcae, {loss}", "what": what, "step_ahead": step}
         | {"psnr": level - step, "ssim": 0.5, "psnr_std": 1.0, "ssim_std": 0.1}
         for loss, own in (("mse", 20), ("kl", 19))
         for what, level in (("prediction", own), ("repeat last frame", 15), ("reconstruction", own + 2))
@@ -72,7 +73,9 @@ def test_rollouts_are_kept_and_shown_with_a_column_a_step(project, monkeypatch):
     run(monkeypatch, "--rollouts")
     assert json.loads((project / "benchmarks/results/pair.json").read_text())["rows"] == rows
     readme = (project / "README.md").read_text()
-    assert "**moving_mnist** (none: generated, digits of MNIST), PSNR and SSIM of predictions many frames ahead" in readme
+    assert (
+        "**moving_mnist** (none: generated, digits of MNIST), PSNR and SSIM of predictions many frames ahead" in readme
+    )
     table = readme[readme.index("| step ahead |") :].split("\n\n")[0].splitlines()
     assert table[0] == "| step ahead | 1 | 2 | 3 |"
     assert table[2] == "| `latent_lstm-mse`: vcae, mse | 19.0 dB, 0.500 | 18.0 dB, 0.500 | 17.0 dB, 0.500 |"
@@ -89,7 +92,9 @@ def test_results_without_any_auc_are_refused_with_what_to_keep_instead(project, 
 
 def test_a_run_without_check_points_is_refused(project, monkeypatch):
     (project / "reports/quality.json").write_text(json.dumps({"run": RUN, "rows": []}))
-    with pytest.raises(SystemExit, match=r"error: reports/quality\.json: holds no rows; list a system that has such figures"):
+    with pytest.raises(
+        SystemExit, match=r"error: reports/quality\.json: holds no rows; list a system that has such figures"
+    ):
         run(monkeypatch, "--quality")
     assert not (project / "benchmarks/results/pair.json").exists()
 
