@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,10 +14,12 @@ from tqdm import tqdm
 
 from tasks import paths
 from tasks.stage import Stage, stage_main
+from tasks.tracking.registry import registered_name
 from vadcore.calibrate import Calibration, calibrate
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.code import code_digest
 from vadcore.config import Params
+from vadcore.detect.recipe import SYSTEM, describe, pack
 from vadcore.device import choose_device, choose_precision
 from vadcore.errors import VadError
 from vadcore.evaluate import event_table, result_row, score_table
@@ -29,6 +32,7 @@ from vadcore.render import animation, beside, stacked, write_animation, write_pn
 from vadcore.rollout import RollsOut, marked, per_step, roll_outs, shown_steps
 from vadcore.score import Measured, measure
 from vadcore.store import ClipId, ClipStore
+from vadcore.trial import held_out_digest
 from vadcore.windows import Segment
 
 
@@ -96,6 +100,7 @@ def score_stage(stage: Stage) -> None:
     _roll_out(stage, out / "rollouts", model, Footage.for_model(model, frames, clips, flow, device=device), dtype)
     _draw_worst(out / "worst", _worst(table, calibration, params), maps, frames, masks)
     _log(stage, out, row)
+    _register(stage, folder, out, frames, flow, row)
 
 
 class _Masks(Mapping):
@@ -226,6 +231,20 @@ def _log(stage: Stage, out: Path, row: dict) -> None:
     shown = ("auc_micro", "auc_micro_minmax", "auc_macro", "eer", "pixel_auc")
     figures = ", ".join(f"{key} {row[key]:.4f}" for key in shown if row.get(key) is not None)
     stage.say(f"{out}: {figures or 'no figures: ' + _why_none(row)}; {row['score_fps']:.0f} frames a second")
+
+
+def _register(stage: Stage, folder: Path, out: Path, frames: ClipStore, flow: ClipStore | None, row: dict) -> None:
+    """All that detection in new footage needs, as a version of the data set's model in the registry."""
+    weights = getattr(stage.params.optical_flow, "weights", None)
+    held_out = pd.read_parquet(folder / "held_out.parquet").groupby("clip")["frame"].agg(["min", "max"])
+    pieces = [(clip, first, last + 1) for clip, first, last in held_out.itertuples()]
+    tags = {key: value for key, value in row.items() if value is not None}
+    tags |= {"vad.dataset": stage.dataset, "vad.model": stage.model, "vad.held_out": held_out_digest(pieces)}
+    with tempfile.TemporaryDirectory() as temporary:
+        detector = Path(temporary) / "detector"
+        pack(describe(folder, out, frames, flow, weights), folder, out / "calibration.json", detector)
+        more = sorted(path for path in detector.iterdir() if path.name not in SYSTEM)
+        stage.run.model(detector, more, registered_name(stage.dataset), tags)
 
 
 def _why_none(row: dict) -> str:

@@ -1,0 +1,202 @@
+"""Choose the system that watches a data set's camera: the registry's alias ``champion``, and a way back.
+
+    python -m tasks.promote DATASET                    # compare the registered systems and promote the best
+    python -m tasks.promote DATASET --by auc_micro     # by a figure of the labelled test footage instead
+    python -m tasks.promote DATASET --back             # give the alias back to the one before
+
+The rule looks at no test label: each system is shown held-out normal clips with artificial anomalies put into them
+(vadcore/artificial.py), and the one that raises an alarm at most of them wins, at the false-alarm rate that was asked for;
+where two are equal, the one whose scores separate their frames better (raw micro AUC).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from tasks import paths
+from tasks.tracking import StageRun, stage_run
+from tasks.tracking.registry import (
+    CHAMPION,
+    PREVIOUS,
+    Version,
+    aliased,
+    download,
+    latest_versions,
+    move_aliases,
+    registered_name,
+)
+from tasks.tracking.server import connect, wanted_uri
+from vadcore.calibrate import Calibration
+from vadcore.config import Params, load_params
+from vadcore.device import choose_device, choose_precision
+from vadcore.errors import VadError
+from vadcore.evaluate import result_row, score_table
+from vadcore.flow import store_flow
+from vadcore.footage import Footage
+from vadcore.metrics import join_labels
+from vadcore.models import load_model
+from vadcore.score import measure
+from vadcore.store import ClipStore
+from vadcore.trial import held_out_digest, make_trial
+from vadcore.windows import Segment, hold_out
+
+ARTIFICIAL = "artificial"  # the rule that needs no label
+SHOWN = ("detection_rate", "auc_micro", "false_alarms_per_hour")  # of the trial
+SEED = 0  # of the artificial anomalies: the same for all systems, and next time
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A registered version and what decides about it: higher is better, compared from left to right."""
+
+    version: Version
+    merit: tuple[float, ...]
+    figures: dict
+
+
+def compare(params: Params, dataset: str, versions: list[Version], by: str) -> list[Candidate]:
+    """The candidates, best first."""
+    if by == ARTIFICIAL:
+        found = _by_trial(params, dataset, versions)
+    else:
+        found = []
+        for version in versions:
+            value = version.tags.get(by)
+            if value in (None, "None"):
+                known = ", ".join(sorted(key for key in version.tags if not key.startswith(("vad.", "mlflow."))))
+                raise VadError(
+                    f"--by {by}: version {version.number} ({version.model}) has no such figure; it has: {known}"
+                )
+            found.append(Candidate(version, (float(value),), {by: float(value)}))
+    return sorted(found, key=lambda candidate: (candidate.merit, candidate.version.number), reverse=True)
+
+
+def _by_trial(params: Params, dataset: str, versions: list[Version]) -> list[Candidate]:
+    frames = ClipStore(paths.frames(dataset), "frames")
+    lengths = {clip: frames.length(clip) for clip in frames.clips("train")}
+    groups = {clip: frames.attributes(clip).get("group") for clip in lengths}
+    _, held = hold_out(lengths, params.train.held_out, params.seed, groups)
+    same = held_out_digest([(segment.clip.name, segment.start, segment.stop) for segment in held])
+    for version in [version for version in versions if version.tags.get("vad.held_out") != same]:
+        print(f"left out: {version}: trained with other footage held out than params.yaml says now; train it again")
+    versions = [version for version in versions if version.tags.get("vad.held_out") == same]
+    if not versions:
+        raise VadError(f"{registered_name(dataset)}: no version that can be compared; run dvc repro")
+    with tempfile.TemporaryDirectory() as temporary:
+        trial = make_trial(frames, held, Path(temporary) / "frames.zarr", SEED)
+        return [
+            Candidate(version, (row["detection_rate"], row["auc_micro"]), {key: row[key] for key in SHOWN})
+            for version in versions
+            for row in [_tried(params, version, trial, Path(temporary))]
+        ]
+
+
+def _tried(params: Params, version: Version, trial: ClipStore, folder: Path) -> dict:
+    """The figures of one system on the trial."""
+    held = download(version, folder / f"version-{version.number}")
+    model = load_model(held)
+    calibration = Calibration.model_validate_json((held / "calibration.json").read_text(encoding="utf-8"))
+    device = choose_device(params.machine.device)
+    dtype, _ = choose_precision(json.loads((held / "detector.json").read_text())["precision"], device)
+    flow = _flow(params, trial, folder, str(device)) if model.config.needs_flow else None
+    model.to(device)
+    segments = [Segment(clip, 0, trial.length(clip)) for clip in trial.clips("test")]
+    measures = {}
+    for segment in segments:
+        footage = Footage.for_model(model, trial, [segment], flow, device=device, cache="ram")
+        measures[segment.clip.name] = measure(model, footage, 0, dtype).measures
+    fps = {segment.clip.name: trial.attributes(segment.clip)["fps"] for segment in segments}
+    labels = {segment.clip.name: trial.labels(segment.clip) for segment in segments}
+    table = join_labels(score_table(measures, model.score, fps, params.score.smoothing, calibration), labels)
+    return result_row(table, calibration, params.calibrate, {}, {})
+
+
+def _flow(params: Params, trial: ClipStore, folder: Path, device: str) -> ClipStore:
+    """The optical flow of the trial's clips, as the optical_flow stage makes it."""
+    settings, url = params.optical_flow, folder / "flow.zarr"
+    if not url.exists():
+        ClipStore(url, "flow", write=True)
+    options = settings.model_dump(exclude={"estimator", "size"})
+    for clip in trial.clips():
+        store_flow(clip, trial.url, url, settings.estimator, options, settings.size, device)
+    return ClipStore(url, "flow")
+
+
+def promote(params: Params, dataset: str, by: str, run: StageRun) -> None:
+    client = connect(wanted_uri())
+    versions = latest_versions(client, dataset)
+    if not versions:
+        raise VadError(f"{registered_name(dataset)}: no registered version; run the score stage, with MLflow reachable")
+    ranked = compare(params, dataset, versions, by)
+    before = aliased(client, dataset, CHAMPION)
+    table = pd.DataFrame(
+        [
+            {
+                "system": candidate.version.model,
+                "version": candidate.version.number,
+                **candidate.figures,
+                "champion": "now" if candidate is ranked[0] else "before" if candidate.version == before else "",
+            }
+            for candidate in ranked
+        ]
+    )
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"), flush=True)
+    best = ranked[0].version
+    if before == best:
+        print(f"{best.model} (version {best.number}) stays champion of {dataset}")
+    else:
+        move_aliases(client, dataset, best, before)
+        print(
+            f"{best.model} (version {best.number}) is champion of {dataset}" + (f"; before: {before}" if before else "")
+        )
+    run.params({"by": by, "champion": best.model, "version": best.number})
+    for candidate in ranked:
+        run.metrics(
+            {f"{key} {candidate.version.model}": value for key, value in candidate.figures.items() if value is not None}
+        )
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary) / "comparison.csv"
+        table.to_csv(file, index=False)
+        run.artifact(file)
+
+
+def back(dataset: str) -> None:
+    """The champion before takes over again; the present one becomes the one before."""
+    client = connect(wanted_uri())
+    now, before = aliased(client, dataset, CHAMPION), aliased(client, dataset, PREVIOUS)
+    if before is None:
+        raise VadError(f"{registered_name(dataset)}: no champion before this one; promote one first")
+    move_aliases(client, dataset, before, now)
+    print(f"{before.model} (version {before.number}) is champion of {dataset} again")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tasks.promote", description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", help="a name listed in params.yaml under datasets")
+    parser.add_argument(
+        "--by", default=ARTIFICIAL, help="artificial, or a figure of the test footage such as auc_micro"
+    )
+    parser.add_argument("--back", action="store_true", help="give the alias back to the champion before")
+    arguments = parser.parse_args()
+    try:
+        params = load_params()
+        if arguments.dataset not in params.datasets:
+            raise VadError(f"{arguments.dataset}: not listed under datasets; there are: {', '.join(params.datasets)}")
+        if arguments.back:
+            back(arguments.dataset)
+            return
+        with stage_run("promote", arguments.dataset, experiment=params.tracking.experiment) as run:
+            promote(params, arguments.dataset, arguments.by, run)
+    except VadError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
