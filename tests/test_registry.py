@@ -8,8 +8,6 @@ from tasks.tracking import stage_run
 from tasks.tracking.log_model import register
 from vadcore.models import create_model, save_model
 
-URI = "sqlite:///mlflow.db"
-
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory) -> MlflowClient:
@@ -17,15 +15,16 @@ def client(tmp_path_factory) -> MlflowClient:
     folder = tmp_path_factory.mktemp("registry")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        # absolute: MLflow keeps connections by this text, and other tests have databases of the same relative name
+        uri = f"sqlite:///{folder}/mlflow.db"
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
         save_model(create_model("frame_diff"), "frame_diff", folder / "model")
         (folder / "calibration.json").write_text('{"threshold": 1}')
         for auc in (0.7, 0.8):
             with stage_run("score", "street", "frame_diff") as run:
                 run.metrics({"auc_micro": auc})
                 run.model(folder / "model", [folder / "calibration.json"], "vad-street", {"auc_micro": auc})
-        patch.setenv("MLFLOW_TRACKING_URI", URI)
-        yield MlflowClient(URI)
+        yield MlflowClient(uri)
 
 
 def versions(client) -> list:
