@@ -19,11 +19,13 @@ from pydantic import (
     PositiveInt,
     Tag,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from vadcore.datasets import FORMATS
 from vadcore.datasets.config import DatasetConfig, Section, Size
+from vadcore.detect.calls import target_of
 from vadcore.errors import VadError
 from vadcore.flow.flownet import Enlarge
 from vadcore.flow.learn import FlowTraining
@@ -138,6 +140,26 @@ class Report(Section):
     check_points: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
 
 
+class Detect(Section):
+    """Scoring of new footage."""
+
+    film: bool = True  # the annotated video
+    settle_seconds: PositiveFloat = 10.0  # a file of the inbox that has not changed for so long is whole
+    # called once an event: a URL that takes a POST of JSON, or a command that reads JSON from its standard input
+    alert: str | tuple[str, ...] | None = None
+    alert_hours: PositiveFloat = 1.0  # how long a failed call is repeated
+
+    @field_validator("alert")
+    @classmethod
+    def _is_url_or_command(cls, alert: str | tuple[str, ...] | None):
+        if alert is not None:
+            try:
+                target_of(alert)
+            except VadError as error:
+                raise ValueError(str(error).removeprefix("alert: ")) from error
+        return alert
+
+
 class Tracking(Section):
     experiment: str = "vad"
 
@@ -158,6 +180,7 @@ class Params(Section):
     calibrate: Calibrate = Calibrate()
     score: Score = Score()
     report: Report = Report()
+    detect: Detect = Detect()
     tracking: Tracking = Tracking()
     dataset: dict[str, DatasetConfig]
     model: dict[str, ModelConfig]

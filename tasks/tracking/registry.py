@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.tracking.server import wanted_uri, why
+from tasks.tracking.server import connect, wanted_uri, why, without_secrets
 from vadcore.errors import VadError
 
 CHAMPION, PREVIOUS = "champion", "previous"
+DETECTORS = Path("detectors")  # champions that were fetched
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,30 @@ def move_aliases(client, dataset: str, champion: Version, before: Version | None
     if before is not None:
         client.set_registered_model_alias(name, PREVIOUS, str(before.number))
     client.set_registered_model_alias(name, CHAMPION, str(champion.number))
+
+
+def fetch_champion(dataset: str, folder: Path = DETECTORS) -> tuple[Version, Path]:
+    """The champion of ``dataset`` and a folder with all that detection needs, fetched once. Raises :class:`VadError` when
+    nobody was promoted, or MLflow does not answer."""
+    uri = wanted_uri()
+    try:
+        version = aliased(connect(uri), dataset, CHAMPION)
+    except Exception as error:
+        raise VadError(
+            f"MLflow at {without_secrets(uri)} did not answer ({why(error)}); start it or unset MLFLOW_TRACKING_URI"
+        ) from error
+    if version is None:
+        raise VadError(f"{registered_name(dataset)}: has no champion; choose one: python -m tasks.promote {dataset}")
+    kept = folder / f"{version.name}-{version.number}"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            try:
+                download(version, Path(beside)).rename(kept)
+            except OSError:  # another process was quicker
+                if not kept.exists():
+                    raise
+    return version, kept
 
 
 def download(version: Version, folder: Path) -> Path:

@@ -1,0 +1,171 @@
+"""New footage scored with a detector: results, an MLflow run for each video, alerts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tasks import paths
+from tasks.tracking import stage_run
+from vadcore.config import Params
+from vadcore.datasets.framed import clip_name
+from vadcore.detect import alerts
+from vadcore.detect.calls import Target
+from vadcore.detect.detector import Detector, make_detector, read_calibration
+from vadcore.detect.inbox import Inbox, work_off
+from vadcore.detect.reading import UnreadableVideo
+from vadcore.detect.recipe import Recipe, describe
+from vadcore.detect.results import Detection, detect
+from vadcore.store import ClipStore
+
+PATIENCE_SECONDS = 10  # how long the end waits for alerts that are still to be sent
+
+
+def recipe_of(params: Params, dataset: str, model: str) -> Recipe:
+    """Of a system that the stages of this project have trained and scored."""
+    flow = weights = None
+    if model in params.flow_models:
+        flow = ClipStore(paths.flow(dataset), "flow")
+        weights = getattr(params.optical_flow, "weights", None)
+    frames = ClipStore(paths.frames(dataset), "frames")
+    return describe(paths.model(dataset, model), paths.scores(dataset, model), frames, flow, weights)
+
+
+def detector_of(params: Params, dataset: str, model: str, rate: float | None = None) -> Detector:
+    """The detector of this project's ``dataset`` and ``model``. rate: false alarms an hour, where they shall be others than
+    its threshold was made for."""
+    calibration = read_calibration(paths.scores(dataset, model) / "calibration.json")
+    recipe = recipe_of(params, dataset, model)
+    return make_detector(paths.model(dataset, model), recipe, calibration, params.machine.device, rate)
+
+
+@contextmanager
+def sending(params: Params, out: Path, target: Target | None) -> Iterator[alerts.Sender | None]:
+    """What sends the alerts of results in ``out`` meanwhile, those that a killed process left included; None where there is
+    no ``target``. At the end it waits a while for those that are still to be sent."""
+    if target is None:
+        yield None
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    alerts.queue_left(out)
+    sender = alerts.Sender(out, target, give_up=3600 * params.detect.alert_hours, say=say)
+    patience = 0
+    try:
+        yield sender
+        patience = PATIENCE_SECONDS
+    finally:
+        left = sender.close(patience)
+        if left:
+            say(f"{left} alerts are not sent yet; they lie in {sender.spool}, for the next run")
+
+
+class Scorer:
+    """Scores videos one by one, each in an MLflow run of its own. sender: of alerts; None makes none."""
+
+    def __init__(self, detector: Detector, params: Params, out: Path | str, sender: alerts.Sender | None = None):
+        self.detector, self.params, self.out, self.sender = detector, params, Path(out), sender
+
+    def score(
+        self, video: Path, key: str | None = None, name: str | None = None, fps: float | None = None
+    ) -> Detection:
+        """The results of one video, in ``out/<key>``; see :func:`vadcore.detect.results.detect`."""
+        recipe, calibration = self.detector.recipe, self.detector.calibration
+        asked = {
+            "video": name or video.name,
+            "detector": self.detector.digest,
+            "threshold": calibration.threshold,
+            "false_alarms_per_hour": calibration.false_alarms_per_hour,
+        }
+        with (
+            stage_run("detect", recipe.dataset, recipe.name, asked, self.params.tracking.experiment) as run,
+            tqdm(desc=name or video.name, unit="frame", mininterval=1 if sys.stderr.isatty() else 10) as bar,
+        ):
+            title = f"detect {recipe.dataset} {recipe.name} {name or video.name}"
+            run.tags({"mlflow.runName": title, "vad.video": name or video.name})
+            found = detect(
+                self.detector,
+                video,
+                self.out,
+                key,
+                name,
+                fps,
+                film=self.params.detect.film,
+                alert=self.sender is not None,
+                progress=lambda frames: bar.update(frames - bar.n),
+            )
+            self.announce(found.folder.name)  # before anything of MLflow's is waited for
+            about = found.about
+            run.metrics(
+                {
+                    "events": len(found.events),
+                    "frames": about["frames"],
+                    "scored_frames": about["scored_frames"],
+                    "video_seconds": about["seconds"],
+                    "seconds": found.seconds,
+                    "times_real_time": about["seconds"] / found.seconds,
+                }
+            )
+            run.tags({"vad.video_sha256": about["sha256"]})
+            for file in sorted(path for path in found.folder.iterdir() if path.is_file()):
+                run.artifact(file)
+            run.made(found.folder)
+        for remark in about["remarks"]:
+            say(f"note: {remark}")
+        say(
+            f"{found.folder}: {len(found.events)} events in {about['seconds']:.1f} s of {about['video']}, "
+            f"{about['seconds'] / found.seconds:.1f} times real time"
+        )
+        return found
+
+    def announce(self, key: str) -> None:
+        """Send the alerts of the results ``out/<key>``, where there are any that nobody has sent."""
+        if self.sender:
+            alerts.queue(self.out / key)
+            self.sender.wake()
+
+    def videos(self, videos: list[Path], fps: float | None = None) -> list[str]:
+        """Score them all; what is wrong with those that cannot be read."""
+        faults = []
+        for video, key in zip(videos, _keys(videos), strict=True):
+            try:
+                self.score(video, key, fps=fps)
+            except UnreadableVideo as error:
+                faults.append(str(error))
+                print(f"error: {error}", file=sys.stderr, flush=True)
+        return faults
+
+    def inbox(self, inbox: Inbox) -> Iterator[tuple[str, str | None]]:
+        """Score what has come in: (name, None) of each video that is done, (name, reason) of each that was set aside."""
+        for name, reason in work_off(
+            inbox,
+            lambda claim: self.score(claim.path, claim.key, claim.name),
+            lambda claim: self.announce(claim.key),
+        ):
+            if reason:
+                say(f"set aside: {reason}")
+            yield name, reason
+        waiting = inbox.coming()
+        if waiting:
+            say(f"{inbox.folder}: {len(waiting)} videos are left for the next time, because they may still be written")
+
+
+def _keys(videos: list[Path]) -> list[str]:
+    """A name for the results of each video: that of its file, and a number where two have the same."""
+    keys: list[str] = []
+    for video in videos:
+        plain = clip_name(video.stem)
+        key, number = plain, 1
+        while key in keys:
+            number += 1
+            key = f"{plain}-{number}"
+        keys.append(key)
+    return keys
+
+
+def say(text: str) -> None:
+    """A line for the person who watches."""
+    print(text, flush=True)

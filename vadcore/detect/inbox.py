@@ -1,0 +1,247 @@
+"""A folder that videos come into. Each is scored once, whatever happens to the process that does it.
+
+::
+
+    inbox/*.mp4          what came in (subfolders too)
+    inbox/.work/<key>/   the video while it is scored, ``lock`` (held by the process that scores it), ``deaths``
+    inbox/done/          scored
+    inbox/failed/        set aside, each with <name>.reason.txt
+
+A video moves by renaming alone, so it is in one place at any moment. Who scores it holds a lock that the system lets go of
+when the process dies, however it dies; the next one that looks takes the video up. ``key`` names the folder of its results
+as well: where that is there already, the dead process had got so far, and nothing is scored again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vadcore.datasets.framed import clip_name
+from vadcore.datasets.reading import VIDEO_ENDINGS
+from vadcore.detect.reading import UnreadableVideo
+from vadcore.detect.settled import Settled
+from vadcore.errors import VadError
+from vadcore.files import write_text
+
+WORK, DONE, FAILED = ".work", "done", "failed"
+MOST_DEATHS = 20  # of processes, over one video; then it is set aside, so that it stops nobody any more
+
+
+class Claim:
+    """A video that this process alone may score. ``path``: where it lies now. ``name``: what it was called in the inbox."""
+
+    def __init__(self, inbox: Inbox, key: str, lock: int):
+        self.inbox, self.key, self._lock = inbox, key, lock
+        self.folder = inbox.work / key
+        self.path = next(path for path in self.folder.iterdir() if _is_video(path.name))
+        self.name = _read(self.folder / "name", self.path.name)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether a process that died had made the results."""
+        return (self.inbox.results / self.key).is_dir()
+
+    @property
+    def deaths(self) -> int:
+        """How many processes have died over it."""
+        return int(_read(self.folder / "deaths", "0"))
+
+    def done(self) -> None:
+        """The results are there: the video goes to ``done/``."""
+        self._reason.unlink(missing_ok=True)
+        self._move(DONE)
+
+    def fail(self, reason: str) -> None:
+        """The video goes to ``failed/``, with the reason beside it."""
+        kept = self.folder / "reason"
+        write_text(kept, reason.strip() + "\n")
+        kept.rename(self._reason)
+        self._move(FAILED)
+
+    def release(self) -> None:
+        """It was not the video's fault that it was not scored: it is taken up again later."""
+        write_text(self.folder / "deaths", "0")
+        os.close(self._lock)
+
+    @property
+    def _reason(self) -> Path:
+        return self.inbox.folder / FAILED / f"{self.path.name}.reason.txt"
+
+    def _move(self, where: str) -> None:
+        target = self.inbox.folder / where / self.path.name
+        target.parent.mkdir(exist_ok=True)
+        self.path.rename(target)
+        with self.inbox.alone():  # so that nobody looks into the folder while it goes
+            shutil.rmtree(self.folder)
+        os.close(self._lock)
+
+
+class Inbox:
+    """The videos in ``folder``; their results appear in ``results``, one folder a video.
+
+    A file is taken when it is whole: :class:`~vadcore.detect.settled.Settled` says when.
+    """
+
+    def __init__(self, folder: Path | str, results: Path | str, settle_seconds: float = 10.0):
+        self.folder, self.results, self.settle_seconds = Path(folder), Path(results), settle_seconds
+        if not self.folder.is_dir():
+            raise VadError(f"{folder}: no such folder; make it, or name the one that videos come into")
+        self.work = self.folder / WORK
+        for made in (self.work, self.folder / DONE, self.folder / FAILED, self.results):
+            made.mkdir(parents=True, exist_ok=True)
+
+    def take(self) -> Claim | None:
+        """The next video to score; None when there is none now.
+
+        First what one process has died over, then what is new, then what several have died over.
+        """
+        with self.alone():
+            for stray in self.work.glob(".*.partial"):  # of a process that was killed here
+                stray.unlink()
+            orphans = sorted(self._orphans(), key=lambda claim: (claim.deaths, claim.key))
+            first = orphans[0] if orphans and orphans[0].deaths <= 1 else None
+            claim = first or self._fresh() or (orphans[0] if orphans else None)
+            for other in orphans:
+                if other is not claim:
+                    os.close(other._lock)
+            if claim is not None:
+                write_text(claim.folder / "deaths", str(claim.deaths + 1))  # until it is done or released
+        return claim
+
+    def coming(self) -> list[Path]:
+        """The videos that are in the inbox, ready or not, by name; those being scored are not among them."""
+        found, results = [], self.results.resolve()
+        for here, folders, files in os.walk(self.folder):
+            folder = Path(here)
+            ours = (WORK, DONE, FAILED) if folder == self.folder else ()
+            folders[:] = [  # what the walk goes into
+                name
+                for name in folders
+                if name not in ours and not name.startswith(".") and (folder / name).resolve() != results
+            ]
+            found += [folder / name for name in files if _is_video(name)]
+        return sorted(found)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do, now or soon: no video has come, and none is being scored."""
+        return not self.coming() and not any(path.is_dir() for path in self.work.iterdir())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One process at a time decides who takes what."""
+        with (self.work / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _orphans(self) -> Iterator[Claim]:
+        """Claims whose process is dead, or has released them; what it had not begun with is cleared away."""
+        for folder in sorted(path for path in self.work.iterdir() if path.is_dir()):
+            lock = _lock(folder)
+            if lock is None:
+                continue
+            if any(_is_video(path.name) for path in folder.iterdir()):
+                yield Claim(self, folder.name, lock)
+            else:  # killed before the video came, or after it went
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+
+    def _fresh(self) -> Claim | None:
+        settled = Settled(self.work / "seen.json", self.settle_seconds)
+        claim = None
+        for path in self.coming():
+            name = path.relative_to(self.folder).as_posix()
+            if settled.is_whole(path, name) and claim is None:
+                claim = self._claim(path, name)
+        settled.save()
+        return claim
+
+    def _claim(self, path: Path, name: str) -> Claim | None:
+        key = self._key(Path(name))
+        folder = self.work / key
+        folder.mkdir()
+        lock = _lock(folder)
+        write_text(folder / "name", name)
+        try:
+            path.rename(folder / f"{key}{path.suffix}")
+        except FileNotFoundError:  # taken away meanwhile
+            shutil.rmtree(folder)
+            os.close(lock)
+            return None
+        return Claim(self, key, lock)
+
+    def _key(self, name: Path) -> str:
+        """A name for results that nothing else has or had."""
+        plain = clip_name("-".join(name.with_suffix("").parts))
+        taken = {path.name for path in self.results.iterdir()} | {path.name for path in self.work.iterdir()}
+        taken |= {path.stem for where in (DONE, FAILED) for path in (self.folder / where).iterdir()}
+        key, number = plain, 1
+        while key in taken:
+            number += 1
+            key = f"{plain}-{number}"
+        return key
+
+
+def work_off(
+    inbox: Inbox, score: Callable[[Claim], None], finish: Callable[[Claim], None] = lambda claim: None
+) -> Iterator[tuple[str, str | None]]:
+    """Score all that is ready: yields (name, None) of what is done, (name, reason) of what was set aside.
+
+    ``score(claim)`` makes ``inbox.results / claim.key``, complete or not at all; an :class:`UnreadableVideo` of it says what
+    is wrong with the video. Whatever else it raises is raised on, and the video stays to be taken up again.
+    ``finish(claim)`` is called once the results are there, and again where a process died meanwhile.
+    """
+    while claim := inbox.take():
+        name = claim.name
+        reason = None
+        try:
+            if not claim.has_results:
+                if claim.deaths > MOST_DEATHS:
+                    raise UnreadableVideo(
+                        f"{name}: {MOST_DEATHS} processes died while they scored it, perhaps for want of memory"
+                    )
+                score(claim)
+            finish(claim)
+        except UnreadableVideo as error:
+            reason = str(error)
+        except BaseException:
+            claim.release()
+            raise
+        if reason is None:
+            claim.done()
+        else:
+            claim.fail(reason)
+        yield name, reason
+
+
+def _lock(folder: Path) -> int | None:
+    """The descriptor of the lock in ``folder``; None where another process holds it."""
+    try:
+        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+    except FileNotFoundError:  # its process has just finished
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    if not (folder / "lock").exists():  # finished between the two
+        os.close(file)
+        return None
+    return file
+
+
+def _is_video(name: str) -> bool:
+    return Path(name).suffix.lower() in VIDEO_ENDINGS and not name.startswith(".")
+
+
+def _read(path: Path, otherwise: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return otherwise

@@ -1,0 +1,157 @@
+"""Windows of frames as they come, judged: what :func:`vadcore.score.measure` says of a stored clip, without the clip.
+
+The windows, the batches they are judged in and the order of every sum are those of ``measure``, so the figures are the same
+to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from vadcore.detect.detector import Detector
+from vadcore.device import autocast
+from vadcore.error_maps import map_size, shrink
+from vadcore.errors import VadError
+from vadcore.models.base import Batch, Judged
+from vadcore.score import FRAMES_AT_ONCE
+from vadcore.store import FLOW_UNIT
+
+START = 1024  # frames that there is room for at first
+
+
+class Sums:
+    """Of one measure, a sum and a count a frame; grows with the footage."""
+
+    def __init__(self):
+        self.total, self.count = np.zeros(START), np.zeros(START, np.int64)
+
+    def add(self, frames: np.ndarray, values: np.ndarray) -> None:
+        """values: ``[n]`` of the frames ``[n]``; a frame may come several times."""
+        while frames.size and frames.max() >= len(self.total):
+            self.total, self.count = (np.concatenate([part, np.zeros_like(part)]) for part in (self.total, self.count))
+        np.add.at(self.total, frames, values)
+        np.add.at(self.count, frames, 1)
+
+    def means(self, length: int) -> np.ndarray:
+        """float32 ``[length]``; NaN where no window said anything."""
+        room = max(0, length - len(self.total))
+        total, count = (np.pad(part[:length], (0, room)) for part in (self.total, self.count))
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+class Judge:
+    """Takes frames one by one, and optical flow, and hands on error maps in order, each as soon as it is whole.
+
+    keep: called with float16 ``[n, h, w]``, the maps of the next n frames; NaN where no window judged the frame.
+    name: of the footage, for messages.
+    """
+
+    def __init__(self, detector: Detector, keep: Callable[[np.ndarray], None], name: str = "footage"):
+        self.detector, self.keep, self.name = detector, keep, name
+        self.windows = detector.model.windows
+        self.group = max(1, FRAMES_AT_ONCE[detector.device.type] // self.windows.length)  # windows in a batch
+        self.length = 0  # frames so far
+        self.sums: dict[str, Sums] = {}
+        self._frames: list[np.ndarray] = []  # from frame `_first` on, uint8 [C, H, W]
+        self._fields: list[np.ndarray] = []  # from each of them to the next, int16 [2, H, W]
+        self._first = 0
+        self._start = 0  # of the next window
+        self._maps: np.ndarray | None = None  # sums of the frames from `_handed_on` on, and how often each was judged
+        self._judged = np.zeros(0, np.int32)
+        self._handed_on = 0
+
+    def add(self, frame: np.ndarray, field: np.ndarray | None = None) -> None:
+        """The next frame, uint8 ``[C, H, W]``; where flow is needed also that from the frame before to this one, int16
+        ``[2, H, W]`` in 1/64 px (None for the first frame)."""
+        self._frames.append(frame)
+        if field is not None:
+            self._fields.append(field)
+        self.length += 1
+        last = self._start + (self.group - 1) * self.windows.step
+        if self.length == last + self.windows.length:
+            self._run(np.arange(self._start, last + 1, self.windows.step))
+
+    def finish(self) -> dict[str, np.ndarray]:
+        """Judge what is left; the measures of all frames, float32 ``[T]`` each, NaN where no window judged the frame."""
+        last = self.length - self.windows.length
+        if last >= 0:
+            rest = np.arange(self._start, last + 1, self.windows.step)
+            before = rest[-1] if len(rest) else self._start - self.windows.step
+            if before != last:  # one window more, so that no tail is left out
+                rest = np.append(rest, last)
+            if len(rest):
+                self._run(rest)
+        self._hand_on(self.length)
+        measures = {name: sums.means(self.length) for name, sums in self.sums.items()}
+        return measures or {self.detector.model.score: np.full(self.length, np.nan, np.float32)}
+
+    def _run(self, starts: np.ndarray) -> None:
+        """Judge the windows at ``starts``, and let go of what no later window holds."""
+        at = starts[:, None] + np.arange(self.windows.length)  # [B, T], numbers of frames
+        batch = self._batch(at)
+        model = self.detector.model
+        with torch.inference_mode(), autocast(self.detector.device, self.detector.dtype):
+            judged = model.judge(batch)
+        self._collect(judged, starts[:, None] + np.array(self.windows.judged), batch.frames.shape[3:])
+        self._start = int(starts[-1]) + self.windows.step
+        free = int(starts[-1]) + 1  # the window that takes up the tail may start here
+        del self._frames[: free - self._first], self._fields[: free - self._first]
+        self._first = free
+        self._hand_on(free)
+
+    def _batch(self, at: np.ndarray) -> Batch:
+        device = self.detector.device
+        low, high = int(at[0, 0]), int(at[-1, -1]) + 1
+        index = torch.from_numpy(at - low)
+        block = np.stack(self._frames[low - self._first : high - self._first])
+        frames = torch.from_numpy(block)[index].to(device).float().div_(255)
+        flow = None
+        if self.windows.flow:
+            fields = np.stack(self._fields[low - self._first : high - 1 - self._first])
+            flow = torch.from_numpy(fields)[index[:, :-1]].to(device).float().div_(FLOW_UNIT)
+        return Batch(frames, torch.zeros(len(at), dtype=torch.long), torch.from_numpy(at), flow)
+
+    def _collect(self, judged: Judged, frames: np.ndarray, size: tuple[int, int]) -> None:
+        """frames: ``[B, J]``, the number of each judged frame."""
+        for name, values in judged.measures.items():
+            values = values.float().cpu().numpy().astype(np.float64)
+            said = ~np.isnan(values)
+            self.sums.setdefault(name, Sums()).add(frames[said], values[said])
+        b, j, h, w = judged.maps.shape
+        kept = map_size(tuple(size))
+        pooled = shrink(judged.maps.reshape(b * j, 1, h, w).float(), kept).view(b, j, *kept).cpu().numpy()
+        if not np.isfinite(pooled).all():
+            raise VadError(
+                f"{self.detector.name}: its errors are not finite on {self.name}, frames {frames.min()} to {frames.max()}; "
+                "its weights are damaged: train it again"
+            )
+        self._make_room(int(frames.max()) + 1, kept)
+        for numbers, maps in zip(frames - self._handed_on, pooled, strict=True):
+            self._maps[numbers] += maps
+            self._judged[numbers] += 1
+
+    def _make_room(self, stop: int, size: tuple[int, int]) -> None:
+        """Zeros for the frames up to ``stop``."""
+        if self._maps is None:
+            self._maps = np.zeros((0, *size), np.float32)
+        lacking = stop - self._handed_on - len(self._maps)
+        if lacking > 0:
+            self._maps = np.concatenate([self._maps, np.zeros((lacking, *size), np.float32)])
+            self._judged = np.concatenate([self._judged, np.zeros(lacking, np.int32)])
+
+    def _hand_on(self, stop: int) -> None:
+        """Maps of the frames before ``stop``: no later window holds them."""
+        if self._maps is None:
+            if self.length == 0 or stop < self.length:
+                return
+            self._make_room(stop, map_size(self._frames[0].shape[1:]))  # shorter than a window: nothing was judged
+        self._make_room(stop, self._maps.shape[1:])
+        count = stop - self._handed_on
+        means = self._maps[:count].copy()
+        means /= np.maximum(self._judged[:count], 1)[:, None, None]
+        means[self._judged[:count] == 0] = np.nan
+        self.keep(means.astype(np.float16))
+        self._maps, self._judged, self._handed_on = self._maps[count:].copy(), self._judged[count:].copy(), stop

@@ -1,0 +1,148 @@
+"""The folder of a video's results: complete, or not there.
+
+=================== ===================================================================================================
+``events.json``     the video, the detector, the threshold, remarks, and the events
+``events.csv``      the events, a row each
+``scores.csv``      a row a frame that was looked at: score, p-value, raw measures, the event it belongs to
+``timeline.png``    the score over time with threshold and events
+``annotated.webm``  the video with heat map, time, and events (unless it was left out)
+=================== ===================================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from vadcore.datasets.framed import clip_name
+from vadcore.detect import alerts
+from vadcore.detect.detector import Detector
+from vadcore.detect.film import write_film
+from vadcore.detect.scan import Scanned, scan
+from vadcore.detect.timeline import write_timeline
+from vadcore.errors import VadError
+from vadcore.files import sha256_files, write_json
+
+EVENTS, TABLE, SCORES, TIMELINE, FILM = "events.json", "events.csv", "scores.csv", "timeline.png", "annotated.webm"
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The results of one video. about: what ``events.json`` holds. seconds: that it took, film and all; scan_seconds: of
+    them, until the events were known."""
+
+    folder: Path
+    about: dict
+    seconds: float
+    scan_seconds: float
+
+    @property
+    def events(self) -> list[dict]:
+        return self.about["events"]
+
+
+def detect(
+    detector: Detector,
+    video: Path | str,
+    out: Path | str,
+    key: str | None = None,
+    name: str | None = None,
+    fps: float | None = None,
+    film: bool = True,
+    alert: bool = False,
+    replace: bool = True,
+    progress: Callable[[int], None] = lambda frames: None,
+) -> Detection:
+    """Score ``video`` and make the folder ``out/<key>`` of its results.
+
+    key: by default made from the file's name. name: what the results call the video; by default the file's name.
+    fps: the video's rate, where its header is wrong. film: make the annotated video. alert: lay alerts ready, one an event
+    (:mod:`vadcore.detect.alerts`). replace: results of the same key that are there give way; else they are a VadError.
+    progress: told how many frames of the video have been read.
+
+    Raises :class:`~vadcore.detect.reading.UnreadableVideo` where the video cannot be read.
+    """
+    video, out = Path(video), Path(out)
+    key = key or clip_name(video.stem)
+    started = time.monotonic()
+    folder, beside = out / key, out / f".{key}.partial"
+    if folder.exists() and not replace:
+        raise VadError(f"{folder}: there already; results of another video? move it away")
+    if beside.exists():  # of a process that was killed
+        shutil.rmtree(beside)
+    beside.mkdir(parents=True)
+    try:
+        scanned = scan(detector, video, beside / "maps", fps, progress)
+        try:
+            about = _about(detector, scanned, name or video.name)
+            _write(beside, scanned, about, film)
+        finally:
+            scanned.maps.close()
+        if alert:
+            alerts.lay_ready(beside, key, about, folder)
+        _put(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return Detection(folder, about, time.monotonic() - started, scanned.seconds)
+
+
+def _about(detector: Detector, scanned: Scanned, name: str) -> dict:
+    recipe, calibration, sampling = detector.recipe, detector.calibration, scanned.sampling
+    return {
+        "video": name,
+        "sha256": sha256_files([scanned.video]),
+        "fps": sampling.video_fps,
+        "frames": scanned.length,
+        "seconds": round(scanned.length / sampling.video_fps, 3),
+        "width": scanned.size[1],
+        "height": scanned.size[0],
+        "detector": {"dataset": recipe.dataset, "model": recipe.name, "digest": detector.digest},
+        "scored_fps": sampling.fps,
+        "scored_frames": int(scanned.frames["score"].notna().sum()),
+        "threshold": calibration.threshold,
+        "false_alarms_per_hour": calibration.false_alarms_per_hour,
+        "threshold_extrapolated": calibration.extrapolated,
+        "remarks": scanned.remarks,
+        "events": [_event(row) for row in scanned.events.to_dict("records")],
+    }
+
+
+def _event(row: dict) -> dict:
+    sides = ("x", "y", "width", "height")
+    known = {key: value for key, value in row.items() if key not in sides}
+    return {**known, "box": None if pd.isna(row["x"]) else {side: int(row[side]) for side in sides}}
+
+
+def _write(folder: Path, scanned: Scanned, about: dict, film: bool) -> None:
+    write_json(folder / EVENTS, about)
+    scanned.events.assign(video=about["video"]).to_csv(folder / TABLE, index=False)
+    scanned.frames.to_csv(folder / SCORES, index=False)
+    detector = f"{about['detector']['dataset']}/{about['detector']['model']}"
+    title = f"{about['video']}: {len(about['events'])} events ({detector})"
+    write_timeline(folder / TIMELINE, scanned.frames, scanned.events, about["threshold"], title)
+    if film:
+        write_film(folder / FILM, scanned)
+
+
+def _put(beside: Path, folder: Path) -> None:
+    """Rename, so that the results are there at once; those of before go away after that."""
+    before = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.before")
+    if folder.exists():
+        folder.rename(before)
+    beside.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def read_results(folder: Path) -> dict:
+    """What ``events.json`` of a folder of results holds. Raises :class:`VadError` where it is not there."""
+    try:
+        return json.loads((Path(folder) / EVENTS).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VadError(f"{folder}: no results of a video here") from error
