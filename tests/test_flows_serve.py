@@ -1,0 +1,238 @@
+"""`make serve` and `make deploy` as a person uses them: server, pool, limit, worker and MLflow, a scheduled deployment, a
+worker that is killed while a model is trained."""
+
+import copy
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+from flow_project import FlowProject, free_port
+from project import PARAMS, ROOT
+
+pytestmark = pytest.mark.pipeline
+
+
+class Served:
+    """`python -m flows.serve` in a project, on free ports."""
+
+    def __init__(self, project: FlowProject):
+        self.project = project
+        ports = free_port(), free_port()
+        self.api, self.mlflow = f"http://127.0.0.1:{ports[0]}/api", f"http://127.0.0.1:{ports[1]}"
+        quick = {"PREFECT_WORKER_QUERY_SECONDS": "2", "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
+        project.environment |= {"PREFECT_API_URL": self.api, **quick}
+        words = ["--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
+        self.process = project.start(sys.executable, "-m", "flows.serve", *words)
+        self.said: list[str] = []
+        self._reader = threading.Thread(target=lambda: self.said.extend(self.process.stdout), daemon=True)
+        self._reader.start()
+        self.wait_for("In other shells:")
+
+    def wait_for(self, text: str, seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while not any(text in line for line in list(self.said)):
+            assert self.process.poll() is None, "".join(self.said)
+            assert time.monotonic() < end, "".join(self.said)
+            time.sleep(0.1)
+
+    def post(self, path: str, **body):
+        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def run(self, deployment: str, **parameters) -> str:
+        """Trigger a deployment; the id of its flow run."""
+        words = [word for key, value in parameters.items() for word in ("--param", f"{key}={value}")]
+        said = self.project.run(sys.executable, "-m", "prefect", "deployment", "run", f"pipeline/{deployment}", *words)
+        return re.search(r"UUID: (\S+)", said)[1]
+
+    def state(self, run: str) -> dict:
+        return httpx.get(f"{self.api}/flow_runs/{run}", timeout=30).json()["state"]
+
+    def wait(self, run: str, seconds: float = 150) -> dict:
+        """The state in which a flow run ends."""
+        end = time.monotonic() + seconds
+        while (state := self.state(run))["type"] not in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+            assert time.monotonic() < end, "".join(self.said)
+            assert self.process.poll() is None, "".join(self.said)
+            time.sleep(0.3)
+        return state
+
+    def log(self, run: str) -> str:
+        """What Prefect has of the flow run's log; it arrives a moment after the run's state."""
+        time.sleep(2.5)
+        found = self.post("logs/filter", logs={"flow_run_id": {"any_": [run]}}, sort="TIMESTAMP_ASC", limit=200)
+        return "\n".join(line["message"] for line in found)
+
+    def worker(self) -> psutil.Process:
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        return next(one for one in below if one.cmdline()[1:5] == ["-m", "prefect", "worker", "start"])
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    params = copy.deepcopy(PARAMS)
+    params["models"], params["flow_models"] = ["frame_diff", "convlstm_ae"], []
+    project = FlowProject(tmp_path_factory.mktemp("served"), params)
+    project.commit()
+    served = Served(project)
+    project.run(sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
+    yield served
+    served.stop()
+
+
+def mlflow_runs(served: Served, where: str) -> list[dict]:
+    answer = httpx.post(
+        f"{served.mlflow}/api/2.0/mlflow/runs/search",
+        json={"experiment_ids": ["1"], "filter": where, "max_results": 100},
+        timeout=30,
+    )
+    answer.raise_for_status()
+    return answer.json().get("runs", [])
+
+
+def tags(run: dict) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+
+
+def test_the_nightly_deployment_comes_round_every_night(served):
+    (nightly,) = served.post("deployments/filter", deployments={"name": {"any_": ["nightly"]}})
+    assert nightly["schedules"][0]["schedule"]["cron"] == "0 2 * * *"
+    assert nightly["work_pool_name"] == "gpu"
+    assert nightly["parameters"] == {"refresh": True, "wait_hours": 6}
+    end = time.monotonic() + 30  # the server's scheduler makes its round
+    while not (planned := served.post("flow_runs/filter", flow_runs={"state": {"name": {"any_": ["Scheduled"]}}})):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    assert {run["deployment_id"] for run in planned} == {nightly["id"]}
+
+
+def test_the_nightly_run_ends_in_a_report_and_in_mlflow_and_each_leads_to_the_other(served):
+    run = served.run("nightly")
+    state = served.wait(run)
+    assert state["type"] == "COMPLETED", served.log(run)
+    assert state["message"].startswith("7 ran, 0 cached")
+    folder = served.project.folder
+    assert "convlstm_ae" in (folder / "reports/index.html").read_text()
+
+    name = httpx.get(f"{served.api}/flow_runs/{run}").json()["name"]
+    (pipeline,) = mlflow_runs(served, f"tags.`vad.pipeline` = '{name}/{run}' and tags.`vad.stage` = 'pipeline'")
+    below = mlflow_runs(served, f"tags.`mlflow.parentRunId` = '{pipeline['info']['run_id']}'")
+    assert {one["info"]["run_name"] for one in below} == {
+        "prepare street",
+        "extract street",
+        *(f"{stage} street {model}" for stage in ("train", "score") for model in ("frame_diff", "convlstm_ae")),
+        "report",
+    }
+    assert {one["info"]["status"] for one in below} == {"FINISHED"}
+    assert tags(pipeline)["vad.flow_run"].endswith(f"/runs/flow-run/{run}")
+    assert run in tags(pipeline)["mlflow.note.content"]
+
+    left = {one["key"]: one for one in served.post("artifacts/filter", artifacts={"flow_run_id": {"any_": [run]}})}
+    assert f"{served.mlflow}/#/experiments/1/runs/{pipeline['info']['run_id']}" in left["mlflow-run"]["data"]
+    assert '"model": "convlstm_ae"' in left["results"]["data"]
+    (report,) = (one for one in below if one["info"]["run_name"] == "report")
+    page = re.search(r"\((\S+)\)", left["report"]["data"])[1]
+    assert page == f"{served.mlflow}/#/experiments/1/runs/{report['info']['run_id']}/artifacts/index.html"
+    assert "Run train" not in served.log(run)
+    assert "street convlstm_ae" not in state["message"]
+
+
+def test_a_second_night_with_the_same_footage_trains_nothing(served):
+    run = served.run("nightly")
+    assert served.wait(run)["message"].startswith("1 ran, 6 cached")  # it has looked at the source again
+
+
+def test_a_worker_killed_while_it_trains_comes_back_and_training_goes_on_from_its_checkpoint(served):
+    params = yaml.safe_load((served.project.folder / "params.yaml").read_text())
+    params["model"]["convlstm_ae"]["iterations"] = 3000
+    served.project.write(params)
+    known = set(served.project.folder.glob("checkpoints/street/convlstm_ae/train-*/state.pt"))
+    run = served.run("on-demand")
+    end = time.monotonic() + 90
+    while not set(served.project.folder.glob("checkpoints/street/convlstm_ae/train-*/state.pt")) - known:
+        assert time.monotonic() < end, "".join(served.said)
+        time.sleep(0.05)
+    stages = [one.pid for one in psutil.process_iter(["cmdline"]) if trains(one, served.project.folder)]
+    assert stages
+    served.worker().kill()
+    served.wait_for("it is started again")
+    served.wait_for("was killed; it goes on from there")
+    assert not any(map(psutil.pid_exists, stages))
+    state = served.wait(run)
+    assert state["type"] == "COMPLETED", served.log(run)
+    log = served.log(run)
+    assert "is gone: stopping" in log
+    assert "resuming from checkpoints/street/convlstm_ae" in log
+
+
+def trains(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return process.info["cmdline"][1:3] == ["-m", "tasks.train"] and process.cwd() == str(folder)
+    except (psutil.Error, TypeError):
+        return False
+
+
+def test_a_run_cancelled_in_prefect_ends_its_stage(served):
+    params = yaml.safe_load((served.project.folder / "params.yaml").read_text())
+    params["model"]["convlstm_ae"]["iterations"] = 100_000
+    served.project.write(params)
+    run = served.run("on-demand", targets='["train@street-convlstm_ae"]')
+    end = time.monotonic() + 60
+    while not (stages := [p for p in psutil.process_iter(["cmdline"]) if trains(p, served.project.folder)]):
+        assert time.monotonic() < end, "".join(served.said)
+        time.sleep(0.1)
+    time.sleep(2)
+    served.post(f"flow_runs/{run}/set_state", state={"type": "CANCELLING"})
+    assert served.wait(run, 60)["type"] == "CANCELLED"
+    psutil.wait_procs(stages, timeout=10)
+    assert not any(stage.is_running() for stage in stages)
+
+
+def test_ctrl_c_ends_all_of_it(served):
+    below = psutil.Process(served.process.pid).children(recursive=True)
+    assert len(below) >= 6  # three services, each within its guard
+    served.process.send_signal(signal.SIGINT)
+    assert served.process.wait(60) == 0
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert not alive
+
+
+def test_a_port_that_is_taken_is_one_line(served):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = served.project.run(sys.executable, "-m", "flows.serve", "--prefect-port", str(port), code=1)
+    assert line.strip() == f"error: port {port} of 127.0.0.1 is taken; choose another: --prefect-port"
+
+
+def test_prefect_yaml_names_flows_and_settings_that_exist():
+    import importlib
+    import inspect
+
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    for deployment in deployments:
+        file, name = deployment["entrypoint"].split(":")
+        flow = getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)
+        assert set(deployment.get("parameters", {})) <= set(inspect.signature(flow.fn).parameters)
+        assert deployment["work_pool"]["name"] == "gpu"
