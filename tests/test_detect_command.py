@@ -188,8 +188,10 @@ def test_the_inbox_is_scored_once_though_the_process_is_killed(project, tmp_path
     words = ["--inbox", inbox, "--out", out, *SYSTEM, "--alert", f'{sys.executable} -c "{heard}"']
     process = project.start(sys.executable, "-m", "tasks.detect", *map(str, words))
     begun = random.SystemRandom().choice((out / ".cam-0.partial", out / "cam-0"))
+    limit = time.monotonic() + 120
     while not begun.exists():
         assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < limit
         time.sleep(0.005)
     time.sleep(random.SystemRandom().uniform(0, 1.0))
     os.killpg(process.pid, signal.SIGKILL)
