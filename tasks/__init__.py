@@ -1,1 +1,1 @@
-"""What each stage does: one thin program a stage, ``python -m tasks.<stage>``."""
+"""What each stage does: one module a stage, ``python -m tasks <stage>``; and programs beside them: detect, promote."""

@@ -4,7 +4,7 @@ import time
 
 from tasks import paths
 from tasks.parallel import per_clip
-from tasks.stage import Stage, stage_main
+from tasks.stage import Stage
 from vadcore import datasets
 from vadcore.errors import VadError
 from vadcore.extract import extract_clip
@@ -12,7 +12,7 @@ from vadcore.files import write_json
 from vadcore.store import ClipId, ClipStore
 
 
-def extract(stage: Stage) -> None:
+def work(stage: Stage) -> None:
     config = stage.params.dataset[stage.dataset]
     raw = paths.raw(stage.dataset)
     if not raw.is_dir():
@@ -81,7 +81,3 @@ def _facts(config, frames: ClipStore, left_out: list) -> dict:
         "digest": frames.digest(),
         "left_out": left_out,
     }
-
-
-if __name__ == "__main__":
-    stage_main("extract", extract, ("dataset",), __doc__)

@@ -5,7 +5,7 @@ import time
 
 from tasks import paths
 from tasks.parallel import per_clip
-from tasks.stage import Stage, stage_main
+from tasks.stage import Stage
 from vadcore.errors import VadError
 from vadcore.files import write_json
 from vadcore.flow import store_flow
@@ -16,7 +16,7 @@ from vadcore.store import ClipStore
 PICTURES = 4  # clips of which a field is drawn
 
 
-def optical_flow(stage: Stage) -> None:
+def work(stage: Stage) -> None:
     settings = stage.params.optical_flow
     frames_url, flow_url = paths.frames(stage.dataset), paths.flow(stage.dataset)
     frames = ClipStore(frames_url, "frames")
@@ -62,7 +62,3 @@ def _draw(stage: Stage, frames: ClipStore, flow: ClipStore) -> None:
         entries.append({"picture": path.name, "split": pair.clip.split, "clip": pair.clip.name, "frame": pair.frame})
     write_json(out / "pictures.json", {"longest_px": round(longest, 2), "pictures": entries})
     stage.run.made(out)
-
-
-if __name__ == "__main__":
-    stage_main("optical_flow", optical_flow, ("dataset",), __doc__)

@@ -1,11 +1,11 @@
 """Bring a data set's footage, as delivered, to data/raw: generate, download, or copy."""
 
 from tasks import paths
-from tasks.stage import Stage, stage_main
+from tasks.stage import Stage
 from vadcore import datasets
 
 
-def prepare(stage: Stage) -> None:
+def work(stage: Stage) -> None:
     config = stage.params.dataset[stage.dataset]
     raw = paths.raw(stage.dataset)
     datasets.prepare(config, raw, stage.say)
@@ -14,7 +14,3 @@ def prepare(stage: Stage) -> None:
     stage.say(f"{raw}: {train} training clips, {len(found) - train} test clips")
     stage.run.metrics({"train_clips": train, "test_clips": len(found) - train})
     stage.run.made(raw)
-
-
-if __name__ == "__main__":
-    stage_main("prepare", prepare, ("dataset",), __doc__)

@@ -3,13 +3,13 @@
 import json
 
 from tasks import paths
-from tasks.stage import Stage, stage_main
+from tasks.stage import Stage
 from vadcore.errors import VadError
 from vadcore.provenance import run_facts
 from vadcore.report import build_report
 
 
-def report(stage: Stage) -> None:
+def work(stage: Stage) -> None:
     params = stage.params
     facts = {}
     for dataset in params.datasets:
@@ -39,7 +39,3 @@ def report(stage: Stage) -> None:
         stage.run.artifact(paths.REPORTS / name)
         stage.run.made(paths.REPORTS / name)
     stage.say(f"{paths.REPORTS / 'index.html'}: open it in a browser")
-
-
-if __name__ == "__main__":
-    stage_main("report", report, (), __doc__)

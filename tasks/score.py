@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from tasks import paths
-from tasks.stage import Stage, stage_main
+from tasks.stage import Stage
 from tasks.tracking.registry import registered_name
 from vadcore.calibrate import Calibration, calibrate
 from vadcore.checkpoint import CheckpointFolder
@@ -36,7 +37,7 @@ from vadcore.trial import held_out_digest
 from vadcore.windows import Segment
 
 
-def score_stage(stage: Stage) -> None:
+def work(stage: Stage) -> None:
     params, dataset, name = stage.params, stage.dataset, stage.model
     folder, out = paths.model(dataset, name), paths.scores(dataset, name)
     frames = ClipStore(paths.frames(dataset), "frames")
@@ -141,10 +142,14 @@ def _write(out: Path, row: dict, table, events, calibration: Calibration, maps: 
     write_text(out / "calibration.json", calibration.to_json())
     shutil.rmtree(out / "maps", ignore_errors=True)
     (out / "maps").mkdir()
-    for clip, of_clip in maps.items():
-        with complete(out / "maps" / f"{clip}.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, maps=of_clip)
+    with ThreadPoolExecutor() as pool:  # compressing lets other threads run
+        list(pool.map(lambda clip: _write_maps(out / "maps" / f"{clip}.npz", maps[clip]), maps))
     write_json(out / "metrics.json", row)
+
+
+def _write_maps(path: Path, maps: np.ndarray) -> None:
+    with complete(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, maps=maps)
 
 
 def _worst(table: pd.DataFrame, calibration: Calibration, params: Params) -> list[dict]:
@@ -251,7 +256,3 @@ def _why_none(row: dict) -> str:
     if row["frames_unlabelled"]:
         return "the footage is not labelled"
     return "the judged frames are all normal or all abnormal"
-
-
-if __name__ == "__main__":
-    stage_main("score", score_stage, ("dataset", "model"), __doc__)

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from tasks import paths
-from tasks.stage import Stage, stage_main
+from tasks.stage import Stage
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.code import code_digest
 from vadcore.device import choose_device, choose_precision, peak_memory_mb
@@ -23,7 +23,7 @@ from vadcore.train import TrainSettings, Watcher, train
 from vadcore.windows import hold_out
 
 
-def train_stage(stage: Stage) -> None:
+def work(stage: Stage) -> None:
     params, dataset, name = stage.params, stage.dataset, stage.model
     config, settings = params.model[name], params.train
     seed = params.seed if config.seed is None else config.seed
@@ -207,7 +207,3 @@ def _device_name(device: torch.device) -> str:
     from vadcore.provenance import processor
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-
-
-if __name__ == "__main__":
-    stage_main("train", train_stage, ("dataset", "model"), __doc__)

@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 
 from tasks import paths
-from tasks.stage import Stage, stage_main
+from tasks.stage import Stage
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.code import code_digest
 from vadcore.device import choose_device, choose_precision
@@ -15,7 +15,7 @@ from vadcore.flow.learn import learn_flow
 from vadcore.train import TrainSettings, Watcher
 
 
-def train_flownet(stage: Stage) -> None:
+def work(stage: Stage) -> None:
     config, settings, seed = stage.params.flownet[stage.flownet], stage.params.train, stage.params.seed
     device = choose_device(stage.params.machine.device)
     dtype, why = choose_precision(settings.precision, device)
@@ -59,7 +59,3 @@ def train_flownet(stage: Stage) -> None:
     stage.run.artifact(out / "metrics.json")
     for made in sorted(out.iterdir()):
         stage.run.made(made)
-
-
-if __name__ == "__main__":
-    stage_main("train_flownet", train_flownet, ("flownet",), __doc__)

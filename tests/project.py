@@ -92,5 +92,5 @@ class Project:
         return output
 
     def stage(self, *words: str, code: int = 0) -> str:
-        """``python -m tasks.<stage> ...``."""
-        return self.run(sys.executable, "-m", f"tasks.{words[0]}", *words[1:], code=code)
+        """``python -m tasks <stage> ...``."""
+        return self.run(sys.executable, "-m", "tasks", *words, code=code)

@@ -4,6 +4,7 @@ a way back."""
 import copy
 import json
 import re
+import sys
 
 import pytest
 from mlflow import MlflowClient
@@ -29,6 +30,11 @@ def client(project) -> MlflowClient:
     return MlflowClient(project.environment["MLFLOW_TRACKING_URI"])
 
 
+def promote(project, *words: str, code: int = 0) -> str:
+    """``python -m tasks.promote ...``."""
+    return project.run(sys.executable, "-m", "tasks.promote", *words, code=code)
+
+
 def champion(client) -> str:
     return client.get_model_version_by_alias("vad-street", "champion").tags["vad.model"]
 
@@ -42,7 +48,7 @@ def test_every_scoring_has_registered_a_version_with_its_figures(project, client
 
 
 def test_the_best_at_artificial_anomalies_is_promoted_and_the_comparison_shown(project, client):
-    output = project.stage("promote", "street")
+    output = promote(project, "street")
     rows = {
         line.split()[0]: line.split() for line in output.splitlines() if re.match(r" *(frame_|back|flow_)\w+ +\d", line)
     }
@@ -50,7 +56,6 @@ def test_the_best_at_artificial_anomalies_is_promoted_and_the_comparison_shown(p
     merit = {name: (float(row[2]), float(row[3])) for name, row in rows.items()}
     assert champion(client) == max(merit, key=merit.get)
     assert rows[champion(client)][-1] == "now"
-    assert project.stage("promote", "street").splitlines()[-1].endswith("stays champion of street")
 
 
 def test_by_a_test_figure_only_when_asked_and_back_again(project, client):
@@ -62,12 +67,13 @@ def test_by_a_test_figure_only_when_asked_and_back_again(project, client):
     # put another one up, whoever was champion, so that there is a way back
     worst = min(figures, key=figures.get)
     client.set_registered_model_alias("vad-street", "champion", version_of(client, worst))
-    output = project.stage("promote", "street", "--by", "auc_macro")
+    output = promote(project, "street", "--by", "auc_macro")
     assert champion(client) == max(figures, key=figures.get)
     assert f"before: {worst}" in output
-    project.stage("promote", "street", "--back")
+    assert promote(project, "street", "--by", "auc_macro").splitlines()[-1].endswith("stays champion of street")
+    promote(project, "street", "--back")
     assert champion(client) == worst
-    project.stage("promote", "street", "--back")
+    promote(project, "street", "--back")
     assert champion(client) == max(figures, key=figures.get)
     client.set_registered_model_alias("vad-street", "champion", version_of(client, first))
 
@@ -80,15 +86,15 @@ def version_of(client, model: str) -> str:
 
 
 def test_what_cannot_be_compared_is_one_line(project):
-    assert "there are: street" in project.stage("promote", "elsewhere", code=1)
-    output = project.stage("promote", "street", "--by", "auc_mikro", code=1)
+    assert "there are: street" in promote(project, "elsewhere", code=1)
+    output = promote(project, "street", "--by", "auc_mikro", code=1)
     assert re.search(r"has no such figure; it has: .*auc_micro", output)
 
 
 def test_versions_trained_with_other_footage_held_out_are_left_out(project):
     text = (project.folder / "params.yaml").read_text()
     (project.folder / "params.yaml").write_text(text.replace("held_out: 0.3", "held_out: 0.6"))
-    output = project.stage("promote", "street", code=1)
+    output = promote(project, "street", code=1)
     (project.folder / "params.yaml").write_text(text)
     assert output.count("left out:") == 3
     assert "no version that can be compared; run dvc repro" in output

@@ -52,7 +52,7 @@ def copy_of(made: Project, folder: Path, *outs: str) -> Project:
 def kill_once(project: Project, begun: str, *words: str) -> None:
     """Start a stage and kill -9 its whole process group at a random moment after a file matches ``begun``."""
     delay = random.SystemRandom().uniform(0, 0.4)
-    process = project.start(sys.executable, "-m", f"tasks.{words[0]}", *words[1:])
+    process = project.start(sys.executable, "-m", "tasks", *words)
     deadline = time.monotonic() + 120
     while not list(project.folder.glob(begun)):
         assert process.poll() is None, f"ended before it began:\n{process.stdout.read()}"

@@ -55,8 +55,7 @@ def main() -> int:
     commands.add_parser("send", help="send what a server that was down, or a stage that was killed, has left")
     command = commands.add_parser("whence", help="print the runs that made a file or folder")
     command.add_argument("path", type=Path)
-    command = commands.add_parser("follow", help="used by the stages: send a running stage's spool")
-    command.add_argument("spool", type=Path)
+    commands.add_parser("follow", help="used by the stages: send a running stage's spool, named on standard input")
     arguments = parser.parse_args()
     quieten()
     try:
@@ -65,7 +64,7 @@ def main() -> int:
         if arguments.command == "send":
             return send()
         if arguments.command == "follow":
-            return follow(arguments.spool)
+            return follow()
         lines = whence(arguments.path)
     except VadError as error:
         sys.exit(f"error: {error}")

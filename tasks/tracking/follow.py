@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -9,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+from tasks.tracking.companion import kept
 from tasks.tracking.outbox import Spool, now_ms, spools
-from tasks.tracking.run import kept
 from tasks.tracking.send import Sender
-from tasks.tracking.server import why, without_secrets
+from tasks.tracking.server import DATABASES, wanted_uri, why, without_secrets
 from tasks.tracking.system import SystemMetrics
 
 SEND_SECONDS = 2.0
@@ -126,15 +127,48 @@ def send_finished(spool: Spool) -> Sender | None:
         return sender
 
 
-def follow(folder: Path) -> int:
-    """The whole life of the process: what it says to the stage goes to standard output, everything else to standard
-    error, which the stage has directed to ``sender.log``."""
+def follow() -> int:
+    """The whole life of the process. The stage writes its spool's folder to standard input, and closes it at its end.
+
+    What the process says to the stage goes to standard output, everything else to ``sender.log`` in that folder.
+    """
     to_stage = sys.stdout
     sys.stdout = sys.stderr
-    spool = Spool(folder)
+    fault = _import_mlflow()
+    folder = _line(sys.stdin.fileno())
+    if not folder:
+        return 0  # the stage has ended before it had anything to log
+    with (Path(folder) / "sender.log").open("w") as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    if fault:
+        raise fault
+    spool = Spool(Path(folder))
     with spool.claim() as mine:
         if mine:
             said = Follower(spool, sys.stdin.fileno()).run()
             if said:
                 print(said, file=to_stage, flush=True)
     return 0
+
+
+def _import_mlflow() -> Exception | None:
+    """Import what sending needs, which takes seconds, while the stage imports what it needs. What went wrong, if it did:
+    there is no place yet to say it."""
+    database = wanted_uri().split(":")[0].split("+")[0] in DATABASES
+    try:
+        for module in ("mlflow.pyfunc", *(["mlflow.store.tracking.sqlalchemy_store"] if database else [])):
+            importlib.import_module(module)
+    except Exception as error:
+        return error
+    return None
+
+
+def _line(pipe: int) -> str:
+    """The first line that comes; empty where the pipe is closed before. No byte after it is taken."""
+    text = b""
+    while not text.endswith(b"\n"):
+        byte = os.read(pipe, 1)
+        if not byte:
+            return ""
+        text += byte
+    return text.decode().rstrip("\n")

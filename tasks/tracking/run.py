@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from tasks.tracking.companion import Companion
 from tasks.tracking.digests import locked_digest, out_digest
 from tasks.tracking.facts import stage_tags
 from tasks.tracking.outbox import TRACKING, Spool, now_ms, this_process
@@ -22,8 +21,6 @@ from tasks.tracking.pipeline import pipeline_of_this_process
 from tasks.tracking.server import wanted_uri, without_secrets
 
 LINK_BYTES = 16 << 20  # larger files are hard-linked into the spool: the project replaces files, never rewrites them
-PATIENCE_SECONDS = 120  # how long the end of a stage waits for the rest to be sent; then it goes on without the stage
-ROOT = Path(__file__).resolve().parents[2]  # where the package `tasks` is found
 
 
 def tag_name(text: str) -> str:
@@ -162,12 +159,18 @@ def _copy(source: str | Path, target: str | Path) -> None:
 
 @contextmanager
 def stage_run(
-    stage: str, dataset: str = "", model: str = "", params: Mapping | None = None, experiment: str = "vad"
+    stage: str,
+    dataset: str = "",
+    model: str = "",
+    params: Mapping | None = None,
+    experiment: str = "vad",
+    companion: Companion | None = None,
 ) -> Iterator[StageRun]:
     """The run of a stage, named ``<stage> <dataset> <model>``, child of its pipeline's run.
 
     When the block ends the run is FINISHED; an exception makes it FAILED, KeyboardInterrupt KILLED, and is raised on.
-    Whether MLflow answers decides nothing but a printed line.
+    Whether MLflow answers decides nothing but a printed line. companion: the process that sends, where one was started
+    ahead.
     """
     pipeline = pipeline_of_this_process()
     words = [word for word in (stage, dataset, model) if word]
@@ -184,7 +187,8 @@ def stage_run(
     key = re.sub(r"[^\w.-]", "_", "-".join([moment, *words, uuid.uuid4().hex[:6]]))
     spool = Spool.create(TRACKING.resolve() / "outbox", key, about)
     run = StageRun(spool)
-    sender = _start_sender(spool.folder)
+    companion = companion or Companion()
+    companion.follow(spool.folder)
     try:
         if params:
             run.params(params)
@@ -198,52 +202,4 @@ def stage_run(
     else:
         run.end("FINISHED")
     finally:
-        _last_words(sender, spool.folder)
-
-
-def _start_sender(folder: Path) -> subprocess.Popen | None:
-    """A process in a session of its own, so that neither Ctrl-C nor the stage's violent end takes it along.
-
-    None where no process can be started: the stage has more important work.
-    """
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    with (folder / "sender.log").open("w") as log:
-        try:
-            return subprocess.Popen(
-                [sys.executable, "-m", "tasks.tracking", "follow", str(folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": path},
-            )
-        except OSError as error:
-            log.write(f"no process to send with: {error}")
-            return None
-
-
-def _last_words(sender: subprocess.Popen | None, folder: Path) -> None:
-    """Let the sender finish, and print what the person has to know: nothing, when all was sent."""
-    place = os.path.relpath(folder)
-    if sender is None:
-        print(f"{(folder / 'sender.log').read_text(encoding='utf-8')}; {kept(place)}", flush=True)
-        return
-    try:
-        said, _ = sender.communicate(timeout=PATIENCE_SECONDS)
-    except subprocess.TimeoutExpired:
-        print(f"MLflow is slow; {place} is still being sent in the background", flush=True)
-        return
-    if said.strip():
-        print(said.strip().replace(str(folder), place), flush=True)
-    elif sender.returncode:
-        if not folder.exists():
-            return  # all was sent and the spool removed; what went wrong after that concerns nobody
-        log = (folder / "sender.log").read_text(encoding="utf-8").strip().splitlines()
-        reason = log[-1] if log else f"exit code {sender.returncode}"
-        print(f"sending to MLflow broke off ({reason}); {kept(place)}", flush=True)
-
-
-def kept(place: str) -> str:
-    """What to tell the person about a spool that stays."""
-    return f"kept in {place}; send later with: python -m tasks.tracking send"
+        companion.finish()

@@ -1,0 +1,95 @@
+"""``python -m tasks <stage> ...``: the program of every stage, as dvc.yaml calls it.
+
+The process that sends to MLflow starts before the stage imports what it works with: both take seconds, side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from tasks.stage import Stage
+from tasks.tracking import stage_run
+from tasks.tracking.companion import Companion
+from vadcore.errors import VadError
+
+if TYPE_CHECKING:
+    from vadcore.config import Params
+
+
+class Program(NamedTuple):
+    """A stage: its module in this folder has a function ``work(stage)``.
+
+    takes: its positional arguments. sections: of params.yaml, besides the data set's and the model's, that it reads.
+    """
+
+    help: str
+    takes: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+
+
+PROGRAMS = {
+    "prepare": Program("bring a data set's footage, as delivered, to data/raw", ("dataset",)),
+    "extract": Program("turn footage into chunked arrays", ("dataset",), ("extract",)),
+    "train_flownet": Program("train a network for optical flow", ("flownet",), ("train",)),
+    "optical_flow": Program("compute the optical flow of every clip", ("dataset",), ("optical_flow",)),
+    "train": Program("train a system on a data set's normal footage", ("dataset", "model"), ("train",)),
+    "score": Program("score a data set's test footage with a system", ("dataset", "model"), ("calibrate", "score")),
+    "report": Program("put the results of everything params.yaml lists onto one page", (), ("report",)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tasks", description="Run one stage of dvc.yaml.")
+    commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for name, program in PROGRAMS.items():
+        command = commands.add_parser(name, help=program.help)
+        for argument in program.takes:
+            command.add_argument(argument, help=f"a name listed in params.yaml under {argument}s")
+    arguments = vars(parser.parse_args())
+    try:
+        run(arguments.pop("stage"), arguments)
+    except VadError as error:
+        sys.exit(f"error: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename}: not there; run the stage that makes it, or all: dvc repro")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"error: {error.filename or 'disk'}: no space left; free some and run the same command again")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def run(name: str, arguments: dict[str, str]) -> None:
+    """Run the stage ``name``; ``arguments``: dataset, model, flownet, as it takes them."""
+    with Companion() as companion:
+        from vadcore.config import load_params
+
+        params = load_params()
+        _check(params, **arguments)
+        logged = {
+            "seed": params.seed,
+            "profile": params.profile,
+            **{key: getattr(params, key).model_dump() for key in PROGRAMS[name].sections},
+            **{kind: getattr(params, kind)[value].model_dump() for kind, value in arguments.items()},
+        }
+        named = {"model" if kind == "flownet" else kind: value for kind, value in arguments.items()}
+        work = importlib.import_module(f"tasks.{name}").work
+        with stage_run(name, **named, params=logged, experiment=params.tracking.experiment, companion=companion) as run:
+            work(Stage(params, run, **arguments))
+
+
+def _check(params: Params, **names: str) -> None:
+    for kind, name in names.items():
+        sections = getattr(params, kind)
+        if name not in sections:
+            raise VadError(f"params.yaml: no section {kind}.{name}; there are: {', '.join(sections) or 'none'}")
+
+
+if __name__ == "__main__":
+    main()
