@@ -13,6 +13,9 @@
 ``remote.py``           what is pulled from a DVC remote and pushed to it
 ``artifacts.py``        results and links, for the person who looks at the run
 ``pipeline.py``         the flow; ``python -m flows.pipeline`` is the same for a person at a shell
+``command.py``          a command of the project, run by a flow
+``footage.py``          new videos in an inbox, scored by the champion of their data set
+``promote.py``          which system is the champion
 ``serve.py``            server, work pool, limit, worker and MLflow on one machine: ``make serve``
 ======================  ===============================================================================================
 """

@@ -81,7 +81,8 @@ class Checkout:
             self._write_holder({**known, "leases": []})
             yield left
         finally:
-            self._holder.unlink(missing_ok=True)
+            with self._writing:
+                self._holder.unlink(missing_ok=True)
             lock.release()
 
     def cut_off(self) -> dict | None:
@@ -104,7 +105,8 @@ class Checkout:
     def note_leases(self, leases: list[str], held: bool) -> None:
         """Remember leases of concurrency slots while they are ``held``: a killed run cannot give them back itself."""
         with self._writing:
-            holder = self.left_behind()
+            if (holder := self.left_behind()) is None:
+                return  # the run has ended, and with it what it held
             others = [lease for lease in holder["leases"] if lease not in leases]
             self._write_holder({**holder, "leases": [*others, *leases] if held else others})
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from prefect import flow, get_run_logger
+from filelock import FileLock, Timeout
+from prefect import flow, runtime
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.orphan import end_with_parent
-from flows.process import Process
+from flows.command import run_command, what_went_wrong
+from flows.killed import close
+from vadcore.files import write_json
 
 INBOX, OUT = "inbox", "detections"
 COLUMNS = ("start_seconds", "end_seconds", "peak_score", "p_value", "box")
@@ -22,38 +25,48 @@ COLUMNS = ("start_seconds", "end_seconds", "peak_score", "p_value", "box")
 
 @flow(name="footage", persist_result=False)
 def footage(inbox: str = INBOX, dataset: str | None = None, out: str = OUT) -> State:
-    """Score what has come into the folder ``inbox``, once, with the champion of ``dataset`` (where params.yaml lists several).
+    """Score what has come into the folder ``inbox``, once, with the champion of ``dataset``.
 
-    It takes no slot of the limit ``gpu``: a camera shall not wait for a training of hours. Videos that cannot be read are
-    set aside with the reason; the run says how many.
+    The data set has to be named where params.yaml lists several. Videos that cannot be read are set aside with the reason;
+    the run says how many. While another run is at work on the inbox, this one leaves it to that. It takes no slot of the
+    limit ``gpu``: a camera shall not wait for a training of hours.
     """
-    log = get_run_logger()
-    Path(inbox).mkdir(parents=True, exist_ok=True)
-    before = _results(Path(out))
-    chosen = ["--champion", *([dataset] if dataset else [])]
-    command = [sys.executable, "-m", "tasks.detect", *chosen, "--inbox", inbox, "--out", out]
-    process = Process(command, Path.cwd(), os.environ, whom="all")
-    said = []
-    try:
-        with end_with_parent(process):
-            for line in process.lines():
-                log.info(line)
-                said.append(line)
-    finally:
-        process.stop()
-        code = process.wait()
-    fresh = sorted(_results(Path(out)) - before)
-    rows = [row for key in fresh for row in _events(Path(out) / key)]
+    folder, results = Path(inbox), Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    before = _results(results)
+    with _alone(folder) as alone:
+        if not alone:
+            return Completed(name="Skipped", message=f"another run is at work on {inbox}")
+        chosen = ["--champion", *([dataset] if dataset else [])]
+        code, said = run_command("tasks.detect", *chosen, "--inbox", inbox, "--out", out)
+    fresh = sorted(_results(results) - before)
+    rows = [row for key in fresh for row in _events(results / key)]
     if rows:
         create_table_artifact(rows, key="events", description=f"Events in {len(fresh)} new videos; results in {out}/")
     aside = sum(line.startswith("set aside: ") for line in said)
     text = f"{len(fresh)} videos scored, {len(rows)} events" + (f", {aside} set aside" if aside else "")
     if code:
-        errors = [line for line in said if line.startswith("error: ")]
-        return Failed(message=f"{text}; {errors[-1] if errors else f'exit code {code}'}")
-    return (
-        Completed(message=text) if fresh or aside else Completed(name="NothingNew", message=f"nothing new in {inbox}")
-    )
+        return Failed(message=f"{text}; {what_went_wrong(code, said)}")
+    if fresh or aside:
+        return Completed(message=text)
+    return Completed(name="NothingNew", message=f"nothing new in {inbox}")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether no other run is at work on the inbox. One that was killed there is shown as crashed, not as running."""
+    holder, lock = folder / ".footage.json", FileLock(folder / ".footage.lock", timeout=0)
+    try:
+        held = lock.acquire()
+    except Timeout:
+        yield False
+        return
+    with held:
+        if holder.exists():
+            close(json.loads(holder.read_text(encoding="utf-8"))["flow_run"])
+        write_json(holder, {"flow_run": str(runtime.flow_run.id)})
+        yield True
+        holder.unlink()
 
 
 def _results(out: Path) -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Cancelled, Crashed
@@ -16,7 +18,7 @@ def tidy_up(checkout: Checkout, left: dict | None, identity: str, log) -> None:
     if left:
         _release(left)
         if left["flow_run"] != identity:
-            _close(left)
+            close(left["flow_run"])
             log.info("goes on from %s, which was killed", left["name"])
 
 
@@ -50,11 +52,11 @@ def _release(left: dict) -> None:
             client.release_concurrency_slots_with_lease(lease)
 
 
-def _close(left: dict) -> None:
-    """Let Prefect show it as crashed, not as running."""
+def close(flow_run: str) -> None:
+    """Let Prefect show a run whose process was killed as crashed, not as running."""
     with get_client(sync_client=True) as client:
         try:
-            killed = client.read_flow_run(left["flow_run"])
+            killed = client.read_flow_run(UUID(flow_run))
         except ObjectNotFound:  # of another server
             return
         if killed.state and killed.state.is_running():

@@ -36,12 +36,18 @@ def end_with_parent(work: Stoppable) -> Iterator[None]:
     def watch() -> None:
         while not done.wait(LOOK_SECONDS):
             if os.getppid() != parent:
-                log.error("the worker (process %d) is gone: stopping", parent)
-                work.stop()
-                os._exit(1)
+                try:  # the console was the worker's: rich ends the thread that writes to it, with SystemExit
+                    log.error("the worker (process %d) is gone: stopping", parent)
+                finally:
+                    try:
+                        work.stop()
+                    finally:
+                        os._exit(1)
 
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+    watcher = threading.Thread(target=watch, name="end-with-parent", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
         done.set()
+        watcher.join()  # where it is stopping the work, this process ends there and tells Prefect nothing

@@ -2,6 +2,7 @@
 
 ======================  ===============================================================================================
 ``all`` (the default)   Prefect's server, MLflow's, what ``setup`` does, and a worker; on loopback, until Ctrl-C
+``server``              the same without the worker: for a machine that other machines' workers and people connect to
 ``worker``              a worker alone, of the server at ``PREFECT_API_URL``: for a machine with a GPU
 ``setup``               the work pool and the concurrency limit, both called ``gpu``, at the server at ``PREFECT_API_URL``
 ======================  ===============================================================================================
@@ -26,13 +27,14 @@ from flows.kinds import LIMIT
 from flows.process import Process
 from vadcore.errors import VadError
 
-HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 START_SECONDS = 120.0
 PROVEN_SECONDS = 20.0  # a worker that has run for so long is worth starting again
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for judging language models
     # in memory, the default, a server that is started again forgets who holds a slot, and never frees it
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
@@ -73,14 +75,15 @@ class Services:
             if (code := process.poll()) is not None:
                 raise VadError(f"{name} has ended (exit code {code}); what it said is above. The others are stopped")
 
-    def watch(self, name: str, again: Callable[[], None]) -> None:
-        """Until one of them ends: then VadError. The one called ``name`` is started again, by ``again``, if it had run."""
+    def watch(self, again: Mapping[str, Callable[[], None]]) -> None:
+        """Until one of them ends: then VadError. Those named in ``again`` are started again by it, if they had run."""
         while True:
             time.sleep(0.5)
-            code = self._processes[name].poll()
-            if code is not None and time.monotonic() - self._started[name] > PROVEN_SECONDS:
-                print(f"{name} has ended (exit code {code}); it is started again", flush=True)
-                again()
+            for name, start in again.items():
+                code = self._processes[name].poll()
+                if code is not None and time.monotonic() - self._started[name] > PROVEN_SECONDS:
+                    print(f"{name} has ended (exit code {code}); it is started again", flush=True)
+                    start()
             self._check()
 
     def stop(self) -> None:
@@ -124,25 +127,32 @@ def worker_command() -> list[str]:
     return ["prefect", "worker", "start", "--pool", LIMIT, "--type", "process", "--name", socket.gethostname()]
 
 
-def everything(root: Path, prefect_port: int, mlflow_port: int, slots: int) -> None:
-    """The whole of ``make serve``. Returns on Ctrl-C or SIGTERM; raises VadError when a part of it does not run."""
+def everything(root: Path, host: str, prefect_port: int, mlflow_port: int, slots: int, with_worker: bool) -> None:
+    """Servers on the address ``host`` of this machine, and a worker. Returns on Ctrl-C or SIGTERM; raises VadError when a
+    part of it does not run."""
     from tasks.tracking.server import DATABASES, wanted_uri
 
     checkout = Checkout(root)
     for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)):
         with socket.socket() as probe:
-            if probe.connect_ex((HOST, port)) == 0:
-                raise VadError(f"port {port} of {HOST} is taken; choose another: --{name}-port")
+            try:
+                taken = probe.connect_ex((host, port)) == 0
+            except OSError as error:
+                raise VadError(f"--host {host}: {error.strerror or error}; give an address of this machine") from error
+            if taken:
+                raise VadError(f"port {port} of {host} is taken; choose another: --{name}-port")
     store = wanted_uri()
     ours = store.split(":")[0].split("+")[0] in DATABASES
-    mlflow = f"http://{HOST}:{mlflow_port}" if ours else store
-    api = f"http://{HOST}:{prefect_port}/api"
+    mlflow = f"http://{host}:{mlflow_port}" if ours else store
+    api = f"http://{host}:{prefect_port}/api"
     mine = {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": mlflow, "VAD_PROJECT": str(root)}
     services = Services(root, {**os.environ, **QUIET, **mine})
     try:
-        services.start("prefect", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
+        services.start("prefect", "prefect", "server", "start", "--host", host, "--port", str(prefect_port))
         if ours:
-            words = ["--backend-store-uri", store, "--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
+            words = ["--backend-store-uri", store, "--host", host, "--port", str(mlflow_port), "--workers", "1"]
+            if host != LOOPBACK:  # MLflow answers to no other name than those it is told
+                words += ["--allowed-hosts", f"{host}:{mlflow_port}"]
             services.start("mlflow", "mlflow", "server", *words)
         services.wait_for("prefect", f"{api}/health")
         os.environ.update({**QUIET, **mine})  # before prefect is first imported here
@@ -154,10 +164,17 @@ def everything(root: Path, prefect_port: int, mlflow_port: int, slots: int) -> N
             go_on(checkout)
             services.start("worker", *worker_command())
 
-        start_worker()
-        print(f"\nPrefect: http://{HOST}:{prefect_port}   MLflow: {mlflow}\n\nIn other shells:", flush=True)
+        again = {"worker": start_worker} if with_worker else {}
+        for start in again.values():
+            start()
+        print(f"\nPrefect: http://{host}:{prefect_port}   MLflow: {mlflow}\n\nIn other shells:", flush=True)
         print(f"export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}\n", flush=True)
-        services.watch("worker", start_worker)
+        if host != LOOPBACK and not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+            print(
+                f"who reaches {host} can let this project's code run: keep it inside a network that you trust\n",
+                flush=True,
+            )
+        services.watch(again)
     finally:
         services.stop()
 
@@ -174,7 +191,10 @@ def worker(root: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.serve", description="Schedules and shows pipeline runs.")
-    parser.add_argument("what", nargs="?", choices=("all", "worker", "setup"), default="all")
+    parser.add_argument("what", nargs="?", choices=("all", "server", "worker", "setup"), default="all")
+    parser.add_argument(
+        "--host", default=LOOPBACK, help="the address of this machine that others reach it at (%(default)s)"
+    )
     parser.add_argument("--prefect-port", type=int, default=4200)
     parser.add_argument("--mlflow-port", type=int, default=5000)
     parser.add_argument(
@@ -183,8 +203,9 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        if arguments.what == "all":
-            everything(Path.cwd(), arguments.prefect_port, arguments.mlflow_port, arguments.slots)
+        if arguments.what in ("all", "server"):
+            ports = arguments.prefect_port, arguments.mlflow_port
+            everything(Path.cwd(), arguments.host, *ports, arguments.slots, arguments.what == "all")
         elif arguments.what == "worker":
             worker(Path.cwd())
         else:

@@ -28,21 +28,24 @@ class Slots:
         self._checkout, self._stopping = checkout, stopping
         self._lock = threading.Lock()
         self._idle: list[_Slot] = []
+        self._used: list[_Slot] = []
 
     @contextmanager
     def one(self) -> Iterator[bool]:
         """Hold a slot; waits for one. Yields False where the run is stopped before there is one. Raises VadError where
         the server does not give any."""
         with self._lock:
-            slot = self._idle.pop() if self._idle else None
-        slot = slot or _Slot(self._checkout)
+            slot = self._idle.pop() if self._idle else _Slot(self._checkout)
+            self._used.append(slot)
         try:
             yield slot.wait(self._stopping)
         finally:
-            if slot.held and time.monotonic() - slot.since < KEEP_SECONDS and not self._stopping.is_set():
-                with self._lock:
+            with self._lock:
+                self._used.remove(slot)
+                keep = slot.held and time.monotonic() - slot.since < KEEP_SECONDS and not self._stopping.is_set()
+                if keep:
                     self._idle.append(slot)
-            else:
+            if not keep:
                 slot.release()
 
     def release_idle(self) -> None:
@@ -51,6 +54,14 @@ class Slots:
             idle, self._idle = self._idle, []
         for slot in idle:
             slot.release()
+
+    def release_all(self) -> None:
+        """Give back every slot: no stage runs any more."""
+        with self._lock:
+            used = list(self._used)
+        for slot in used:
+            slot.release()
+        self.release_idle()
 
 
 class _Slot:

@@ -105,7 +105,7 @@ class Work:
         end = time.monotonic() + STOP_SECONDS
         while self._running and time.monotonic() < end:
             time.sleep(0.05)
-        self.slots.release_idle()
+        self.slots.release_all()
 
 
 def stage_task(node: Node, work: Work, cached: str | None) -> Task:

@@ -4,6 +4,7 @@ worker that is killed while a model is trained."""
 import copy
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import pytest
 import yaml
 from flow_project import FlowProject, free_port
 from project import PARAMS, ROOT
+
+from flows.serve import PROVEN_SECONDS
 
 pytestmark = pytest.mark.pipeline
 
@@ -49,10 +52,10 @@ class Served:
         answer.raise_for_status()
         return answer.json()
 
-    def run(self, deployment: str, **parameters) -> str:
+    def run(self, deployment: str, flow: str = "pipeline", **parameters) -> str:
         """Trigger a deployment; the id of its flow run."""
         words = [word for key, value in parameters.items() for word in ("--param", f"{key}={value}")]
-        said = self.project.run(sys.executable, "-m", "prefect", "deployment", "run", f"pipeline/{deployment}", *words)
+        said = self.project.run(sys.executable, "-m", "prefect", "deployment", "run", f"{flow}/{deployment}", *words)
         return re.search(r"UUID: (\S+)", said)[1]
 
     def state(self, run: str) -> dict:
@@ -77,6 +80,20 @@ class Served:
         below = psutil.Process(self.process.pid).children(recursive=True)
         return next(one for one in below if one.cmdline()[1:5] == ["-m", "prefect", "worker", "start"])
 
+    def kill_worker(self) -> None:
+        """kill -9, when it has run for long enough to be started again; until it is."""
+        worker = self.worker()
+        time.sleep(max(0.0, worker.create_time() + PROVEN_SECONDS + 2 - time.time()))
+        before = self.restarts()
+        worker.kill()
+        end = time.monotonic() + 60
+        while self.restarts() == before:
+            assert time.monotonic() < end, "".join(self.said)
+            time.sleep(0.1)
+
+    def restarts(self) -> int:
+        return sum("it is started again" in line for line in list(self.said))
+
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
@@ -94,6 +111,11 @@ def served(tmp_path_factory):
     project.commit()
     served = Served(project)
     project.run(sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
+    # it comes round every five minutes, and would come in between
+    (inbox,) = served.post("deployments/filter", deployments={"name": {"any_": ["inbox"]}})
+    (schedule,) = inbox["schedules"]
+    assert schedule["schedule"]["interval"] == 300
+    httpx.post(f"{served.api}/deployments/{inbox['id']}/pause_deployment").raise_for_status()
     yield served
     served.stop()
 
@@ -128,7 +150,7 @@ def test_the_nightly_run_ends_in_a_report_and_in_mlflow_and_each_leads_to_the_ot
     run = served.run("nightly")
     state = served.wait(run)
     assert state["type"] == "COMPLETED", served.log(run)
-    assert state["message"].startswith("7 ran, 0 cached")
+    assert state["message"].startswith("8 ran, 0 cached")
     folder = served.project.folder
     assert "convlstm_ae" in (folder / "reports/index.html").read_text()
 
@@ -138,6 +160,7 @@ def test_the_nightly_run_ends_in_a_report_and_in_mlflow_and_each_leads_to_the_ot
     assert {one["info"]["run_name"] for one in below} == {
         "prepare street",
         "extract street",
+        "optical_flow street",
         *(f"{stage} street {model}" for stage in ("train", "score") for model in ("frame_diff", "convlstm_ae")),
         "report",
     }
@@ -157,7 +180,48 @@ def test_the_nightly_run_ends_in_a_report_and_in_mlflow_and_each_leads_to_the_ot
 
 def test_a_second_night_with_the_same_footage_trains_nothing(served):
     run = served.run("nightly")
-    assert served.wait(run)["message"].startswith("1 ran, 6 cached")  # it has looked at the source again
+    assert served.wait(run)["message"].startswith("1 ran, 7 cached")  # it has looked at the source again
+
+
+def test_promotion_says_what_it_compared(served):
+    run = served.run("promote", "promote", dataset="street", by="auc_micro")
+    state = served.wait(run)
+    assert state["type"] == "COMPLETED", served.log(run)
+    assert re.fullmatch(r"(frame_diff|convlstm_ae) \(version \d+\) is champion of street", state["message"])
+    (shown,) = served.post("artifacts/filter", artifacts={"flow_run_id": {"any_": [run]}})
+    assert re.search(r"system +version +auc_micro", shown["data"])
+    refused = served.run("promote", "promote", dataset="elsewhere")
+    assert served.wait(refused)["message"] == "elsewhere: not listed under datasets; there are: street"
+
+
+def test_a_worker_killed_while_it_scores_an_inbox_and_every_video_is_scored_once(served):
+    folder = served.project.folder
+    inbox, out = folder / "inbox", folder / "detections"
+    inbox.mkdir()
+    videos = sorted((folder / "data/raw/street").glob("*/*.avi"))
+    for number, video in enumerate(videos):
+        shutil.copy(video, inbox / f"{number}.avi")
+    (inbox / "broken.mp4").write_bytes(b"no video")
+    for path in inbox.iterdir():
+        os.utime(path, (time.time() - 60,) * 2)  # nobody writes to it any more
+    killed = served.run("inbox", "footage")
+    end = time.monotonic() + 90
+    while not any(out.glob(".*.partial")):
+        assert time.monotonic() < end, served.log(killed)
+        time.sleep(0.005)
+    served.kill_worker()
+    assert served.state(killed)["type"] == "RUNNING"  # nobody was there to say otherwise
+    state = served.wait(served.run("inbox", "footage"))
+    assert state["type"] == "COMPLETED"
+    assert re.fullmatch(r"[1-5] videos scored, \d+ events, 1 set aside", state["message"])
+    assert served.state(killed)["type"] == "CRASHED"
+    names = {str(number) for number in range(len(videos))}
+    assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == names
+    assert {path.stem for path in (inbox / "done").iterdir()} == names
+    assert (inbox / "failed" / "broken.mp4.reason.txt").exists()
+    runs = mlflow_runs(served, "tags.`vad.stage` = 'detect'")
+    assert {tags(one)["vad.video"] for one in runs} == {"broken.mp4", *(f"{name}.avi" for name in names)}
+    assert served.wait(served.run("inbox", "footage"))["name"] == "NothingNew"
 
 
 def test_a_worker_killed_while_it_trains_comes_back_and_training_goes_on_from_its_checkpoint(served):
@@ -172,8 +236,7 @@ def test_a_worker_killed_while_it_trains_comes_back_and_training_goes_on_from_it
         time.sleep(0.05)
     stages = [one.pid for one in psutil.process_iter(["cmdline"]) if trains(one, served.project.folder)]
     assert stages
-    served.worker().kill()
-    served.wait_for("it is started again")
+    served.kill_worker()
     served.wait_for("was killed; it goes on from there")
     assert not any(map(psutil.pid_exists, stages))
     state = served.wait(run)
@@ -185,7 +248,7 @@ def test_a_worker_killed_while_it_trains_comes_back_and_training_goes_on_from_it
 
 def trains(process: psutil.Process, folder: Path) -> bool:
     try:
-        return process.info["cmdline"][1:3] == ["-m", "tasks.train"] and process.cwd() == str(folder)
+        return process.info["cmdline"][1:4] == ["-m", "tasks", "train"] and process.cwd() == str(folder)
     except (psutil.Error, TypeError):
         return False
 
