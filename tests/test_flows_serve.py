@@ -226,10 +226,10 @@ def test_a_worker_killed_while_it_scores_an_inbox_and_every_video_is_scored_once
 
 def test_a_worker_killed_while_it_trains_comes_back_and_training_goes_on_from_its_checkpoint(served):
     params = yaml.safe_load((served.project.folder / "params.yaml").read_text())
-    params["model"]["convlstm_ae"]["iterations"] = 3000
+    params["model"]["convlstm_ae"]["iterations"] = 1000
     served.project.write(params)
     known = set(served.project.folder.glob("checkpoints/street/convlstm_ae/train-*/state.pt"))
-    run = served.run("on-demand")
+    run = served.run("on-demand", targets='["train@street-convlstm_ae"]')
     end = time.monotonic() + 90
     while not set(served.project.folder.glob("checkpoints/street/convlstm_ae/train-*/state.pt")) - known:
         assert time.monotonic() < end, "".join(served.said)
