@@ -147,6 +147,19 @@ class StageRun:
         self._log.close()
 
 
+class Unlogged(StageRun):
+    """Takes what a stage logs and keeps none of it: in a process that trains beside the one that logs."""
+
+    def __init__(self):
+        self._params: dict[str, str] = {}
+
+    def _write(self, event: dict) -> None:
+        """No spool."""
+
+    def _keep(self, path: Path) -> str:
+        return path.name
+
+
 def _copy(source: str | Path, target: str | Path) -> None:
     if Path(source).stat().st_size >= LINK_BYTES:
         try:
