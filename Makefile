@@ -48,7 +48,7 @@ profile: setup ## take over a profile and run it: make profile NAME=ped2-cpu
 	$(BIN)/dvc repro
 
 test: setup ## pass the tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed ## check style and the direction of imports
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from voluptuous import Invalid
 from vadcore.errors import VadError
 from vadcore.files import complete, write_json
 
-LAST_SECONDS = 30.0  # that a run without its worker takes to end, at most
+LAST_SECONDS = 90.0  # that a run without its worker may take to end: its stages are asked first, and killed after 20
 
 
 def by_worker() -> bool:

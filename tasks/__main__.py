@@ -9,13 +9,14 @@ import argparse
 import errno
 import importlib
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from tasks import processes
 from tasks.stage import Stage
 from tasks.tracking import stage_run
 from tasks.tracking.companion import Companion
-from tasks.tracking.run import Unlogged
+from tasks.tracking.run import Unlogged, wanted
 from vadcore.errors import VadError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def run(name: str, arguments: dict[str, str]) -> None:
     if processes.rank():
         _only_work(name, arguments)
         return
-    with Companion() as companion:
+    with Companion() if wanted() else nullcontext() as companion:
         params = _params(arguments)
         several = name == "train" and params.machine.processes > 1 and not processes.launched()
         if not several:
@@ -94,7 +95,7 @@ def _only_work(name: str, arguments: dict[str, str]) -> None:
     importlib.import_module(f"tasks.{name}").work(Stage(_params(arguments), Unlogged(), **arguments, quiet=True))
 
 
-def _work(name: str, params: Params, arguments: dict[str, str], companion: Companion) -> None:
+def _work(name: str, params: Params, arguments: dict[str, str], companion: Companion | None) -> None:
     logged = {
         "seed": params.seed,
         "profile": params.profile,

@@ -44,7 +44,7 @@ stages:
     outs:
       - report
 """
-# what a stage does: `sleep <seconds>`, `fail`, `crash [<times>]`, `say <text>`; then it writes its out
+# what a stage does: `sleep <seconds>`, `wait <file>`, `fail`, `crash [<times>]`, `say <text>`; then it writes its out
 WORK = """
 import os, sys, time
 from pathlib import Path
@@ -59,6 +59,9 @@ with open("begun.txt", "a") as file:
 if verb == "sleep":
     for second in range(int(10 * float(words[0]))):
         time.sleep(0.1)
+elif verb == "wait":
+    while not os.path.exists(words[0]):
+        time.sleep(0.05)
 elif verb == "fail":
     sys.exit("error: params.yaml: no good; write something better")
 elif verb == "crash":
@@ -83,7 +86,7 @@ class FlowProject(Project):
     """A checkout with flows/ and prefect.yaml, its own git and DVC; with ``toy`` params the stages are a line of Python."""
 
     def __init__(self, folder: Path, params: dict = PARAMS, toy: bool = False, api: str | None = None):
-        super().__init__(folder, params)
+        super().__init__(folder, params, tracked=not toy)
         shutil.copytree(ROOT / "flows", folder / "flows", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "prefect.yaml", folder)
         shutil.copy(ROOT / ".gitignore", folder)

@@ -40,7 +40,7 @@ def project(tmp_path_factory) -> Project:
         "dataset": {"yard": {"format": "videos", "source": str(folder / "footage")}},
         "model": {"frame_diff": {}, "background": {}},
     }
-    project = Project(folder, params)
+    project = Project(folder, params, tracked=True)
     Place(folder, "frame_diff", {})
     return project
 

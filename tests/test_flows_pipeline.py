@@ -245,9 +245,10 @@ def test_ctrl_c_stops_the_stage_and_says_how_to_go_on(server, limit, project):
 
 
 def test_two_at_once_the_second_is_refused_and_the_first_ends_well(server, limit, project):
-    project.write(changed(m_1="sleep 4"))
+    project.write(changed(m_1="wait go.txt"))
     first, _ = start_and_wait_for(project, "models/a/m-1", "--dataset", "a")
     refused = project.flow(code=1).splitlines()[-1]
+    (project.folder / "go.txt").touch()
     name = flow_run_named_in(refused)
     assert refused.startswith("Refused: refused: pipeline run ")
     output, _ = first.communicate(timeout=120)
@@ -261,13 +262,14 @@ def flow_run_named_in(line: str) -> str:
 
 
 def test_beside_a_persons_own_dvc_repro_it_waits_its_turn(server, limit, project):
-    project.write(changed(m_1="sleep 5"))
+    project.write(changed(m_1="wait go.txt"))
     project.run("dvc", "repro", "-q", "prepare")
     persons = project.start("dvc", "repro", "train@a-m-1")
     wait_until(lambda: "models/a/m-1" in begun(project))
-    output = project.flow("--target", "train@a-m-1")
-    assert "which is at work on the same files" in output
-    assert "Completed: 0 ran, 2 cached" in output
+    flow = project.start(sys.executable, "-m", "flows.pipeline", "--target", "train@a-m-1")
+    assert any("which is at work on the same files" in line for line in flow.stdout)
+    (project.folder / "go.txt").touch()
+    assert "Completed: 0 ran, 2 cached" in flow.communicate(timeout=120)[0]
     persons.communicate(timeout=60)
     assert persons.returncode == 0
     assert begun(project).count("models/a/m-1") == 1

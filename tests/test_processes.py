@@ -20,7 +20,7 @@ def test_two_processes_train_to_the_weights_of_one_and_the_first_alone_logs_and_
     params["model"]["convlstm_ae"]["iterations"] = 12
     params["train"] |= {"check_every": 6, "precision": "float32"}
     params["dataset"]["street"] |= {"test_clips": 1}
-    project = Project(tmp_path, params)
+    project = Project(tmp_path, params, tracked=True)
     for stage in ("prepare street", "extract street", "train street convlstm_ae"):
         project.stage(*stage.split())
     made = project.folder / "models/street/convlstm_ae"
