@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from prefect.logging import get_run_logger
+from prefect.logging.handlers import APILogHandler
 
 from flows.checkout import by_worker
 
@@ -41,6 +42,7 @@ def end_with_parent(work: Stoppable) -> Iterator[None]:
                 finally:
                     try:
                         work.stop()
+                        APILogHandler().flush()  # what is on its way to the server; waits 5 seconds at most
                     finally:
                         os._exit(1)
 
