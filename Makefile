@@ -13,7 +13,7 @@ PACKAGES := libgl1 libglib2.0-0 libxcb1
 SYSTEM_LIBRARIES = { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y $(PACKAGES); } || \
 	{ echo "opencv-python does not load; install its system libraries: sudo apt-get install $(PACKAGES)"; exit 1; }
 
-.PHONY: help setup demo repro profile test lint format bench mlflow results clean distclean
+.PHONY: help setup demo repro profile test lint format bench mlflow results serve worker deploy clean distclean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,7 +48,7 @@ profile: setup ## take over a profile and run it: make profile NAME=ped2-cpu
 	$(BIN)/dvc repro
 
 test: setup ## pass the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed ## check style and the direction of imports
 	$(BIN)/ruff check .
@@ -69,6 +69,15 @@ results: $(VENV)/installed ## keep this run's results in benchmarks/results and 
 mlflow: setup ## browse the runs at http://127.0.0.1:5000
 	@case "$$MLFLOW_TRACKING_URI" in http*) echo "the runs are at $$MLFLOW_TRACKING_URI"; exit 1;; esac
 	$(BIN)/mlflow server --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
+
+serve: setup ## start Prefect, MLflow and a worker on this machine, until Ctrl-C
+	$(BIN)/python -m flows.serve
+
+worker: setup ## start a worker of the Prefect server at PREFECT_API_URL
+	$(BIN)/python -m flows.serve worker
+
+deploy: setup ## register the deployments of prefect.yaml with the Prefect server
+	PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:4200/api} $(BIN)/prefect --no-prompt deploy --all
 
 clean: ## remove what the pipeline made, keep the environment
 	rm -rf data models pictures scores reports checkpoints tracking mlflow.db mlartifacts

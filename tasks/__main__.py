@@ -9,11 +9,14 @@ import argparse
 import errno
 import importlib
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
+from tasks import processes
 from tasks.stage import Stage
 from tasks.tracking import stage_run
 from tasks.tracking.companion import Companion
+from tasks.tracking.run import Unlogged, wanted
 from vadcore.errors import VadError
 
 if TYPE_CHECKING:
@@ -67,21 +70,42 @@ def main() -> None:
 
 def run(name: str, arguments: dict[str, str]) -> None:
     """Run the stage ``name``; ``arguments``: dataset, model, flownet, as it takes them."""
-    with Companion() as companion:
-        from vadcore.config import load_params
+    if processes.rank():
+        _only_work(name, arguments)
+        return
+    with Companion() if wanted() else nullcontext() as companion:
+        params = _params(arguments)
+        several = name == "train" and params.machine.processes > 1 and not processes.launched()
+        if not several:
+            _work(name, params, arguments, companion)
+    if several:
+        processes.launch(params.machine.processes, [name, *arguments.values()])
 
-        params = load_params()
-        _check(params, **arguments)
-        logged = {
-            "seed": params.seed,
-            "profile": params.profile,
-            **{key: getattr(params, key).model_dump() for key in PROGRAMS[name].sections},
-            **{kind: getattr(params, kind)[value].model_dump() for kind, value in arguments.items()},
-        }
-        named = {"model" if kind == "flownet" else kind: value for kind, value in arguments.items()}
-        work = importlib.import_module(f"tasks.{name}").work
-        with stage_run(name, **named, params=logged, experiment=params.tracking.experiment, companion=companion) as run:
-            work(Stage(params, run, **arguments))
+
+def _params(arguments: dict[str, str]) -> Params:
+    from vadcore.config import load_params
+
+    params = load_params()
+    _check(params, **arguments)
+    return params
+
+
+def _only_work(name: str, arguments: dict[str, str]) -> None:
+    """In a process that trains beside the first one, which logs and writes."""
+    importlib.import_module(f"tasks.{name}").work(Stage(_params(arguments), Unlogged(), **arguments, quiet=True))
+
+
+def _work(name: str, params: Params, arguments: dict[str, str], companion: Companion | None) -> None:
+    logged = {
+        "seed": params.seed,
+        "profile": params.profile,
+        **{key: getattr(params, key).model_dump() for key in PROGRAMS[name].sections},
+        **{kind: getattr(params, kind)[value].model_dump() for kind, value in arguments.items()},
+    }
+    named = {"model" if kind == "flownet" else kind: value for kind, value in arguments.items()}
+    work = importlib.import_module(f"tasks.{name}").work
+    with stage_run(name, **named, params=logged, experiment=params.tracking.experiment, companion=companion) as run:
+        work(Stage(params, run, **arguments))
 
 
 def _check(params: Params, **names: str) -> None:

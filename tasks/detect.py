@@ -12,10 +12,12 @@ import argparse
 import errno
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tasks import paths
-from tasks.scorer import Scorer, detector_of, recipe_of, say, sending
+from tasks.parallel import per_clip
+from tasks.scorer import Scorer, detector_of, keys_of, recipe_of, say, sending
 from tasks.tracking.registry import fetch_champion
 from vadcore.config import Params, load_params
 from vadcore.detect import alerts
@@ -26,6 +28,7 @@ from vadcore.detect.recipe import pack
 from vadcore.errors import VadError
 
 OUT = Path("detections")
+MOST_AT_ONCE = 64  # calls that work an inbox off, on the machines of a cluster
 
 
 def main() -> None:
@@ -74,15 +77,56 @@ def run(arguments: argparse.Namespace) -> int:
     target = _target(params, arguments.alert)
     if not arguments.videos and (inbox is None or inbox.empty):  # seen before anything is loaded or fetched
         if alerts.any_left(arguments.out):
-            with sending(params, arguments.out, target):
+            with sending(params, arguments.out, target, say):
                 return 0
         return 0
-    detector = _detector(params, arguments)
-    with sending(params, arguments.out, target) as sender:
-        scorer = Scorer(detector, params, arguments.out, sender)
-        faults = scorer.videos(arguments.videos, arguments.fps)
-        for _ in scorer.inbox(inbox) if inbox else ():
-            pass
+    if params.machine.scheduler is not None:
+        return _spread(params, arguments, inbox)
+    faults = _score(params, arguments, arguments.videos, keys_of(arguments.videos), inbox is not None, say)
+    return 1 if faults else 0
+
+
+def _score(
+    params: Params,
+    arguments: argparse.Namespace,
+    videos: list[Path],
+    keys: list[str],
+    inbox: bool,
+    say: Callable[[str], None],
+) -> int:
+    """Score ``videos``, and with ``inbox`` what has come into that; how many of the videos could not be read."""
+    detector = _detector(params, arguments, say)
+    with sending(params, arguments.out, _target(params, arguments.alert), say) as sender:
+        scorer = Scorer(detector, params, arguments.out, sender, say)
+        faults = scorer.videos(videos, keys, arguments.fps)
+        if inbox:
+            for _ in scorer.inbox(Inbox(arguments.inbox, arguments.out, params.detect.settle_seconds)):
+                pass
+    return len(faults)
+
+
+def _score_there(*work) -> tuple[int, list[str]]:
+    """:func:`_score` on another machine, and what it said."""
+    said: list[str] = []
+    return _score(*work, said.append), said
+
+
+def _spread(params: Params, arguments: argparse.Namespace, inbox: Inbox | None) -> int:
+    """Score on the machines of ``machine.scheduler``: a call for each video, and for the inbox as many as videos have come,
+    which work it off together. The exit code."""
+    calls = [
+        (params, arguments, [video], [key], False)
+        for video, key in zip(arguments.videos, keys_of(arguments.videos), strict=True)
+    ]
+    if inbox:
+        calls += [(params, arguments, [], [], True)] * min(max(len(inbox.coming()), 1), MOST_AT_ONCE)
+    faults = 0
+    for _, result in per_clip(_score_there, calls, params.machine, "detect"):
+        if isinstance(result, VadError):
+            raise result
+        faults += result[0]
+        for line in result[1]:
+            say(line)
     return 1 if faults else 0
 
 
@@ -93,7 +137,7 @@ def _target(params: Params, given: str | None) -> Target | None:
     return target_of(given if "://" in given else shlex.split(given))
 
 
-def _detector(params: Params, arguments: argparse.Namespace) -> Detector:
+def _detector(params: Params, arguments: argparse.Namespace, say: Callable[[str], None]) -> Detector:
     """The one that the command line names."""
     device, rate = params.machine.device, arguments.false_alarms_per_hour
     if arguments.champion is not None:

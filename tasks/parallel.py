@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -50,6 +51,11 @@ def _guarded(function: Callable, call: tuple) -> Any:
         return function(*call)
     except VadError as error:
         return error
+
+
+def _guarded_in(folder: str, function: Callable, call: tuple) -> Any:
+    os.chdir(folder)
+    return _guarded(function, call)
 
 
 def _on_processes(function: Callable, calls: Sequence[tuple], workers: int) -> Iterator:
@@ -97,7 +103,8 @@ def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> I
     except OSError as error:
         raise VadError(f"machine.scheduler: no answer from {scheduler} ({error}); start it, or set null") from error
     with client:
-        futures = {client.submit(_guarded, function, call, pure=False): call for call in calls}
+        here = str(Path.cwd())  # where the calls' paths begin
+        futures = {client.submit(_guarded_in, here, function, call, pure=False): call for call in calls}
         try:
             for future in done(list(futures)):
                 yield futures[future], future.result()

@@ -2,18 +2,19 @@
 
 import json
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
+import torch
 
 from tasks import paths
+from tasks.parallel import per_clip
 from tasks.stage import Stage
 from tasks.tracking.registry import registered_name
 from vadcore.calibrate import Calibration, calibrate
@@ -28,7 +29,7 @@ from vadcore.events import smooth
 from vadcore.files import complete, digest_of, sha256_files, write_json, write_text
 from vadcore.footage import Footage
 from vadcore.metrics import join_labels, roc_curve
-from vadcore.models import load_model, system_of
+from vadcore.models import Model, load_model, system_of
 from vadcore.render import animation, beside, stacked, write_animation, write_png
 from vadcore.rollout import RollsOut, marked, per_step, roll_outs, shown_steps
 from vadcore.score import Measured, measure
@@ -62,18 +63,21 @@ def work(stage: Stage) -> None:
     if not clips:
         raise VadError(f"{frames.url}: no test clips to score; give the data set footage in its test split")
     parts = CheckpointFolder(paths.checkpoints(dataset, name), f"score-{digest_of(identity)}").folder
+    stores = (frames.url, flow.url if flow else None)
+    calls = [
+        (part, segment, folder, identity["model"], *stores, params.machine.device, trained["precision"])
+        for segment in clips
+        if not (part := parts / f"{segment.clip.name}.npz").exists()
+    ]
+    machine = params.machine  # a cluster's, or this process, whose torch uses all of this one
+    machine = machine if machine.scheduler else machine.model_copy(update={"workers": 1})
+    for _, result in per_clip(_measure_clip, calls, machine, "score"):
+        if isinstance(result, VadError):
+            raise result
     measured: dict[str, Measured] = {}
     seconds = 0.0
-    for segment in tqdm(clips, desc="score", unit="clip", mininterval=1 if sys.stderr.isatty() else 10):
-        part = parts / f"{segment.clip.name}.npz"
-        if not part.exists():
-            footage = Footage.for_model(model, frames, [segment], flow, device=device)
-            started = time.monotonic()
-            result = measure(model, footage, 0, dtype)
-            with complete(part) as temporary, temporary.open("wb") as file:
-                named = {f"measure_{key}": values for key, values in result.measures.items()}
-                np.savez(file, maps=result.maps, seconds=time.monotonic() - started, **named)
-        with np.load(part) as saved:
+    for segment in clips:
+        with np.load(parts / f"{segment.clip.name}.npz") as saved:
             named = {key.removeprefix("measure_"): saved[key] for key in saved if key.startswith("measure_")}
             measured[segment.clip.name] = Measured(named, saved["maps"])
             seconds += float(saved["seconds"])
@@ -102,6 +106,35 @@ def work(stage: Stage) -> None:
     _draw_worst(out / "worst", _worst(table, calibration, params), maps, frames, masks)
     _log(stage, out, row)
     _register(stage, folder, out, frames, flow, row)
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path, digest: str, device: torch.device) -> Model:
+    """The model in ``folder`` on its device, once a process and ``digest`` of its files."""
+    return load_model(folder).to(device)
+
+
+def _measure_clip(
+    part: Path,
+    segment: Segment,
+    folder: Path,
+    digest: str,
+    frames_url: Path,
+    flow_url: Path | None,
+    wanted_device: str,
+    precision: str,
+) -> None:
+    """The measures and error maps of one clip, written to ``part``; in this process or on another machine."""
+    device = choose_device(wanted_device)
+    model = _loaded(folder, digest, device)
+    dtype, _ = choose_precision(precision, device)
+    flow = ClipStore(flow_url, "flow") if flow_url else None
+    footage = Footage.for_model(model, ClipStore(frames_url, "frames"), [segment], flow, device=device)
+    started = time.monotonic()
+    result = measure(model, footage, 0, dtype)
+    with complete(part) as temporary, temporary.open("wb") as file:
+        named = {f"measure_{key}": values for key, values in result.measures.items()}
+        np.savez(file, maps=result.maps, seconds=time.monotonic() - started, **named)
 
 
 class _Masks(Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +44,9 @@ def detector_of(params: Params, dataset: str, model: str, rate: float | None = N
 
 
 @contextmanager
-def sending(params: Params, out: Path, target: Target | None) -> Iterator[alerts.Sender | None]:
+def sending(
+    params: Params, out: Path, target: Target | None, say: Callable[[str], None]
+) -> Iterator[alerts.Sender | None]:
     """What sends the alerts of results in ``out`` meanwhile, those that a killed process left included; None where there is
     no ``target``. At the end it waits a while for those that are still to be sent."""
     if target is None:
@@ -66,8 +68,15 @@ def sending(params: Params, out: Path, target: Target | None) -> Iterator[alerts
 class Scorer:
     """Scores videos one by one, each in an MLflow run of its own. sender: of alerts; None makes none."""
 
-    def __init__(self, detector: Detector, params: Params, out: Path | str, sender: alerts.Sender | None = None):
-        self.detector, self.params, self.out, self.sender = detector, params, Path(out), sender
+    def __init__(
+        self,
+        detector: Detector,
+        params: Params,
+        out: Path | str,
+        sender: alerts.Sender | None,
+        say: Callable[[str], None],
+    ):
+        self.detector, self.params, self.out, self.sender, self.say = detector, params, Path(out), sender, say
 
     def score(
         self, video: Path, key: str | None = None, name: str | None = None, fps: float | None = None
@@ -114,8 +123,8 @@ class Scorer:
                 run.artifact(file)
             run.made(found.folder)
         for remark in about["remarks"]:
-            say(f"note: {remark}")
-        say(
+            self.say(f"note: {remark}")
+        self.say(
             f"{found.folder}: {len(found.events)} events in {about['seconds']:.1f} s of {about['video']}, "
             f"{about['seconds'] / found.seconds:.1f} times real time"
         )
@@ -127,15 +136,15 @@ class Scorer:
             alerts.queue(self.out / key)
             self.sender.wake()
 
-    def videos(self, videos: list[Path], fps: float | None = None) -> list[str]:
-        """Score them all; what is wrong with those that cannot be read."""
+    def videos(self, videos: list[Path], keys: list[str], fps: float | None = None) -> list[str]:
+        """Score them all, results under ``keys``; what is wrong with those that cannot be read."""
         faults = []
-        for video, key in zip(videos, _keys(videos), strict=True):
+        for video, key in zip(videos, keys, strict=True):
             try:
                 self.score(video, key, fps=fps)
             except UnreadableVideo as error:
                 faults.append(str(error))
-                print(f"error: {error}", file=sys.stderr, flush=True)
+                self.say(f"error: {error}")
         return faults
 
     def inbox(self, inbox: Inbox) -> Iterator[tuple[str, str | None]]:
@@ -146,14 +155,16 @@ class Scorer:
             lambda claim: self.announce(claim.key),
         ):
             if reason:
-                say(f"set aside: {reason}")
+                self.say(f"set aside: {reason}")
             yield name, reason
         waiting = inbox.coming()
         if waiting:
-            say(f"{inbox.folder}: {len(waiting)} videos are left for the next time, because they may still be written")
+            self.say(
+                f"{inbox.folder}: {len(waiting)} videos are left for the next time, because they may still be written"
+            )
 
 
-def _keys(videos: list[Path]) -> list[str]:
+def keys_of(videos: list[Path]) -> list[str]:
     """A name for the results of each video: that of its file, and a number where two have the same."""
     keys: list[str] = []
     for video in videos:

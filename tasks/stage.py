@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage is asked to do. ``dataset``, ``model`` and ``flownet`` are empty where the stage has none."""
+    """What a stage is asked to do. ``dataset``, ``model`` and ``flownet`` are empty where the stage has none; ``quiet``: it
+    works beside the process that speaks."""
 
     params: Params
     run: StageRun
     dataset: str = ""
     model: str = ""
     flownet: str = ""
+    quiet: bool = False
 
     def say(self, text: str) -> None:
         """A line for the person who watches."""
-        print(text, flush=True)
+        if not self.quiet:
+            print(text, flush=True)

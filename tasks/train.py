@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tasks import paths
+from tasks import paths, processes
 from tasks.stage import Stage
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.code import code_digest
@@ -84,9 +84,12 @@ def work(stage: Stage) -> None:
         footage = Footage.for_model(model, frames, kept, flow, **where)
         stage.say(
             f"{parameters} parameters; {len(kept)} clips to train on, {len(held)} held out; windows from {footage.cache}"
+            + (f"; {processes.together()} processes train together" if processes.launched() else "")
         )
         run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "held_out"}))
         result = train(model, footage, held_out, run, checkpoint, watcher, first)
+    if processes.rank():
+        return  # the first one judges and writes
 
     out = paths.model(dataset, name)
     _write(out, name, model.to("cpu"), [checkpoint, *([first] if first else [])], result)

@@ -18,7 +18,9 @@ for folder in (ROOT, ROOT / "tests"):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked ``gpu`` are skipped, with the reason, where torch sees no CUDA device."""
+    """The long files first, so that no worker is left alone with one at the end. Tests marked ``gpu`` are skipped, with the
+    reason, where torch sees no CUDA device."""
+    items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)  # a stable sort
     import pytest
     import torch
 

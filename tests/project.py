@@ -52,21 +52,23 @@ PARAMS = {
 
 
 class Project:
-    """A folder with the project's code and a params.yaml of its own."""
+    """A folder with the project's code and a params.yaml of its own. tracked: its stages log to MLflow, which takes as
+    much time as a short stage's own work."""
 
-    def __init__(self, folder: Path, params: dict = PARAMS):
+    def __init__(self, folder: Path, params: dict = PARAMS, tracked: bool = False):
         self.folder = folder
         for name in ("tasks", "vadcore", "weights"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", "pyproject.toml", ".dvcignore"):
             shutil.copy(ROOT / name, folder)
         self.write(params)
+        tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "VAD_", "DVC_"))},
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(folder),
             "OMP_NUM_THREADS": "1",  # same sums in the same order, however many tests run beside this one
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            **(tracking if tracked else {"VAD_TRACKING": "off"}),
         }
 
     def write(self, params: dict) -> None:

@@ -40,7 +40,7 @@ def project(tmp_path_factory) -> Project:
         "dataset": {"yard": {"format": "videos", "source": str(folder / "footage")}},
         "model": {"frame_diff": {}, "background": {}},
     }
-    project = Project(folder, params)
+    project = Project(folder, params, tracked=True)
     Place(folder, "frame_diff", {})
     return project
 
@@ -134,7 +134,7 @@ def test_the_champion_is_loaded_from_where_the_registry_s_files_lie(project, mon
     said_by(project, monkeypatch, capsys, "--pack", tmp_path / "detector", *SYSTEM)
     monkeypatch.setattr(command, "fetch_champion", lambda dataset: (f"frame_diff of {dataset}", tmp_path / "detector"))
     arguments = argparse.Namespace(champion="yard", false_alarms_per_hour=0.5)
-    detector = command._detector(load_params(), arguments)
+    detector = command._detector(load_params(), arguments, print)
     assert detector.name == "yard/frame_diff"
     assert detector.calibration.false_alarms_per_hour == 0.5
     assert capsys.readouterr().out == "champion: frame_diff of yard\n"

@@ -18,7 +18,7 @@ def project(tmp_path_factory) -> Project:
     params = copy.deepcopy(PARAMS)
     params["models"] = ["frame_diff", "background"]
     params["model"] |= {"background": {"image_size": [24, 32]}}
-    project = Project(tmp_path_factory.mktemp("promote"), params)
+    project = Project(tmp_path_factory.mktemp("promote"), params, tracked=True)
     project.run("git", "init", "-q")
     project.run("dvc", "init", "-q")
     project.run("dvc", "repro")

@@ -24,7 +24,7 @@ def project(tmp_path_factory) -> Project:
     params |= {"flownets": ["tiny"], "flownet": {"tiny": TINY}}
     params["optical_flow"] = {"estimator": "flownet", "weights": WEIGHTS}
     params["train"]["check_every"] = 3
-    project = Project(tmp_path_factory.mktemp("flownet"), params)
+    project = Project(tmp_path_factory.mktemp("flownet"), params, tracked=True)
     project.run("git", "init", "-q")
     project.run("dvc", "init", "-q")
     project.output = project.run("dvc", "repro", "optical_flow@street")

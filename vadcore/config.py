@@ -39,6 +39,7 @@ class Machine(Section):
     workers: NonNegativeInt = 0  # processes for per-clip work; 0: one a core
     scheduler: str | None = None  # address of a dask.distributed scheduler; null: processes on this machine
     cache: Literal["auto", "device", "ram", "stream"] = "auto"  # where training reads windows from
+    processes: PositiveInt = 1  # that train a system together: one a GPU
 
 
 class Extract(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 
 import torch
@@ -10,9 +11,15 @@ from vadcore.errors import VadError
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """``auto``: the GPU when torch can use one, else the CPU. Raises :class:`VadError` for one that is not there."""
+    """``auto``: the GPU when torch can use one, else the CPU. Raises :class:`VadError` for one that is not there.
+
+    Of several processes that train together (``LOCAL_RANK`` in the environment) each gets a GPU of its own.
+    """
+    rank = os.environ.get("LOCAL_RANK")
+    if wanted == "auto" and torch.cuda.is_available():
+        wanted = "cuda" if rank is None else f"cuda:{rank}"
     if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         device = torch.device(wanted)
     except RuntimeError as error:

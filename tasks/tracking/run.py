@@ -23,6 +23,11 @@ from tasks.tracking.server import wanted_uri, without_secrets
 LINK_BYTES = 16 << 20  # larger files are hard-linked into the spool: the project replaces files, never rewrites them
 
 
+def wanted() -> bool:
+    """Whether stages log to MLflow: not with ``VAD_TRACKING=off``."""
+    return os.environ.get("VAD_TRACKING") != "off"
+
+
 def tag_name(text: str) -> str:
     """``text`` in the characters that MLflow allows in names of params, metrics and tags."""
     return re.sub(r"[^\w\-. :/]", "_", text)[:250]
@@ -147,6 +152,19 @@ class StageRun:
         self._log.close()
 
 
+class Unlogged(StageRun):
+    """Takes what a stage logs and keeps none of it: where nobody wants it, or another process logs."""
+
+    def __init__(self):
+        self._params: dict[str, str] = {}
+
+    def _write(self, event: dict) -> None:
+        """No spool."""
+
+    def _keep(self, path: Path) -> str:
+        return path.name
+
+
 def _copy(source: str | Path, target: str | Path) -> None:
     if Path(source).stat().st_size >= LINK_BYTES:
         try:
@@ -172,6 +190,9 @@ def stage_run(
     Whether MLflow answers decides nothing but a printed line. companion: the process that sends, where one was started
     ahead.
     """
+    if not wanted():
+        yield Unlogged()
+        return
     pipeline = pipeline_of_this_process()
     words = [word for word in (stage, dataset, model) if word]
     about = {

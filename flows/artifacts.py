@@ -1,0 +1,88 @@
+"""What a person finds at a pipeline run in Prefect: the results, the report and the run in MLflow; and the way back."""
+
+from __future__ import annotations
+
+import csv
+import socket
+from pathlib import Path
+
+from prefect.artifacts import create_link_artifact, create_table_artifact
+
+from tasks import paths
+from tasks.tracking.digests import out_digest
+from tasks.tracking.run import tag_name
+from tasks.tracking.server import connect, wanted_uri, why, without_secrets
+
+LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `make mlflow` shows a database that no server stands in front of
+
+
+def plan_table(rows: list[dict[str, str]]) -> None:
+    """What a dry run has found: a row a stage."""
+    create_table_artifact(rows, key="plan", description="`run`: at most; DVC decides when it is the stage's turn")
+
+
+def leave(key: str, flow_run_url: str | None, root: Path, log) -> None:
+    """Results, report and MLflow run of the pipeline whose stages have logged under ``VAD_PIPELINE=key``."""
+    report = root / paths.REPORTS / "index.html"
+    table = _results(root / paths.REPORTS / "results.csv")
+    if table:
+        create_table_artifact(table, key="results", description=f"{root / paths.REPORTS}/results.csv")
+    uri = wanted_uri()
+    page = report.as_uri()
+    try:
+        page = _link_both_ways(uri, key, flow_run_url, report, root) or page
+    except Exception as error:  # whatever MLflow raises: the stages are done, and this is only about links
+        log.warning("MLflow at %s did not answer (%s): no link to the run", without_secrets(uri), why(error))
+    if report.exists():
+        create_link_artifact(page, "report", "report", f"Also {report} on {socket.gethostname()}")
+        log.info("report: %s", report)
+
+
+def _link_both_ways(uri: str, key: str, flow_run_url: str | None, report: Path, root: Path) -> str | None:
+    """Link the flow run to the pipeline's run in MLflow, and back. Returns MLflow's page of the report, where it has one."""
+    served = uri.startswith("http")
+    if not served and not any(root.glob("mlflow.db")) and "mlflow.db" in uri:
+        return None  # nothing was ever logged: do not create a database for the sake of a link
+    client = connect(uri)
+    base = without_secrets(uri).rstrip("/") if served else LOCAL_MLFLOW
+    if run := _pipeline_run(client, key):
+        page = f"{base}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        first = "" if served else "; start its page with `make mlflow`"
+        create_link_artifact(page, f"MLflow: {run.info.run_name}", "mlflow-run", f"The runs of this pipeline{first}")
+        if flow_run_url:
+            client.set_tag(run.info.run_id, "vad.flow_run", flow_run_url)
+            client.set_tag(run.info.run_id, "mlflow.note.content", f"Prefect flow run: [{key}]({flow_run_url})")
+    return _report_page(client, base, report) if served and report.exists() else None
+
+
+def _pipeline_run(client, key: str):
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    where = f"tags.`vad.pipeline` = '{key}' and tags.`vad.stage` = 'pipeline'"
+    return next(iter(client.search_runs(experiments, where, max_results=1)), None)
+
+
+def _report_page(client, base: str, report: Path) -> str | None:
+    """MLflow's page of the report, at the run that made these very bytes."""
+    tag = tag_name(f"vad.digest.{out_digest(report)}")
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    found = client.search_runs(experiments, f"tags.`{tag}` LIKE '%'", order_by=["start_time DESC"], max_results=1)
+    if not found:
+        return None
+    return f"{base}/#/experiments/{found[0].info.experiment_id}/runs/{found[0].info.run_id}/artifacts/{report.name}"
+
+
+def _results(path: Path) -> list[dict[str, str]]:
+    """The rows of the table, without the columns that are empty in all of them; numbers to four digits."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    shown = [name for name in (rows[0] if rows else {}) if any(row[name] for row in rows)]
+    return [{name: _short(row[name]) for name in shown} for row in rows]
+
+
+def _short(text: str) -> str:
+    try:
+        return text if text.lstrip("-").isdigit() else f"{float(text):.4g}"
+    except ValueError:
+        return text

@@ -1,0 +1,172 @@
+"""The graph of dvc.yaml as DVC sees it: its stages, which of them a person asked for, which of them have to run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import networkx
+from dvc.exceptions import DvcException
+from dvc.fs import localfs
+from dvc.lock import LockError
+from dvc.repo import Repo, lock_repo
+
+from vadcore.errors import VadError
+
+CLEAN, MISSING, CHANGED = "clean", "missing", "changed"
+GONE = {"deleted", "not in cache"}  # what DVC says of files that another machine has made
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage. ``address`` is DVC's, ``train@street-gru_ae``; ``kind`` its name in dvc.yaml, ``train``; ``axes`` the values
+    that its matrix gave it, ``{"dataset": "street", "model": "gru_ae"}``; ``upstream`` the addresses it waits for."""
+
+    address: str
+    kind: str
+    axes: Mapping[str, str] = field(default_factory=dict)
+    upstream: tuple[str, ...] = ()
+
+
+class Graph:
+    """The stages below ``root``, in an order in which they can run. Raises VadError where DVC cannot read the project."""
+
+    def __init__(self, root: Path):
+        try:
+            self._repo = Repo(str(root), _wait_for_lock=True)
+            graph = self._repo.index.graph  # an edge leads from a stage to one that it needs
+            order = list(networkx.dfs_postorder_nodes(graph))
+            self.nodes = {
+                _address(stage): Node(
+                    _address(stage),
+                    _address(stage).partition("@")[0],
+                    _axes(stage),
+                    tuple(sorted(map(_address, graph.successors(stage)))),
+                )
+                for stage in order
+            }
+        except DvcException as error:
+            raise VadError(f"{root}: {_one_line(error)}") from error
+
+    @property
+    def remote(self) -> str | None:
+        """The name of the default DVC remote; None where there is none."""
+        return self._repo.config["core"].get("remote")
+
+    def states(self) -> dict[str, str]:
+        """What ``dvc status`` says of every stage, in one word.
+
+        ``clean``: as dvc.lock has it. ``missing``: so too, but for files that are not there (another machine made them).
+        ``changed``: it has to run, or another DVC process is at work on its files. Looks at dvc.yaml, params.yaml and
+        dvc.lock as they are now; waits for DVC's lock.
+        """
+        states = {}
+        try:
+            with lock_repo(self._repo):
+                made = [out.fs_path for out in self._repo.index.outs]
+                for stage in self._repo.index.stages:
+                    try:
+                        states[_address(stage)] = _state(stage, made)
+                    except LockError:
+                        states[_address(stage)] = CHANGED
+        except DvcException as error:
+            raise VadError(f"{self._repo.root_dir}: {_one_line(error)}") from error
+        return {address: states[address] for address in self.nodes}
+
+    def select(
+        self,
+        datasets: Collection[str] = (),
+        models: Collection[str] = (),
+        targets: Collection[str] = (),
+    ) -> tuple[set[str], set[str]]:
+        """Addresses of the stages that a person asked for, and of those that would come after them.
+
+        Asked for are the stages of these data sets and models (of all where none is named) and, always, what they need.
+        ``targets`` are addresses or names of dvc.yaml's stages; with them nothing comes after. Raises VadError for a name
+        that no stage has.
+        """
+        wanted = {"dataset": set(datasets), "model": set(models)}
+        wanted = {axis: names for axis, names in wanted.items() if names}
+        for axis, names in wanted.items():
+            known = {node.axes[axis] for node in self.nodes.values() if axis in node.axes}
+            _known(names, known, f"no stage has the {axis} {{}}; params.yaml lists: {{}}")
+        kinds = {node.kind for node in self.nodes.values()}
+        _known(targets, {*self.nodes, *kinds}, f"dvc.yaml has no stage {{}}; there are: {', '.join(sorted(kinds))}")
+        chosen = {
+            node.address
+            for node in self.nodes.values()
+            if all(node.axes.get(axis) in names for axis, names in wanted.items())
+            and (not targets or {node.address, node.kind} & set(targets))
+        }
+        if not chosen:
+            raise VadError("no stage is of all the names given; see them with: dvc stage list")
+        after = set() if targets else self._closure(chosen, down=True) - self._closure(chosen)
+        return self._closure(chosen), after
+
+    def running(self, chosen: Collection[str], changed: Iterable[str]) -> set[str]:
+        """Those of ``chosen`` that may have to run: the ``changed`` ones and all that comes after them."""
+        return self._closure(set(changed) & set(chosen), down=True) & set(chosen)
+
+    def downstream(self, address: str) -> set[str]:
+        return self._closure({address}, down=True) - {address}
+
+    def ancestors(self, address: str) -> set[str]:
+        return self._closure({address}) - {address}
+
+    def _closure(self, addresses: Iterable[str], down: bool = False) -> set[str]:
+        """``addresses`` and all that they need; with ``down`` all that needs them."""
+        graph = self._down if down else {address: node.upstream for address, node in self.nodes.items()}
+        found, rest = set(), list(addresses)
+        while rest:
+            address = rest.pop()
+            if address not in found:
+                found.add(address)
+                rest.extend(graph[address])
+        return found
+
+    @property
+    def _down(self) -> dict[str, list[str]]:
+        down: dict[str, list[str]] = {address: [] for address in self.nodes}
+        for node in self.nodes.values():
+            for needed in node.upstream:
+                down[needed].append(node.address)
+        return down
+
+
+def _address(stage) -> str:
+    """What DVC calls a stage from the project's folder; ``stage.addressing`` is relative to the current one."""
+    return getattr(stage, "name", None) or stage.path_in_repo
+
+
+def _axes(stage) -> dict[str, str]:
+    """What a stage's matrix has put in for it. A name alone, ``a-b-c``, would not tell where one value ends."""
+    kind, _, key = _address(stage).partition("@")
+    if not key:
+        return {}
+    values = getattr(stage.dvcfile.resolver.definitions[kind], "normalized_iterable", {}).get(key, {})
+    return {axis: str(value) for axis, value in values.items()}
+
+
+def _state(stage, made: list[str]) -> str:
+    """``made``: the paths of what all stages make."""
+    changes = next(iter(stage.status().values()), [])
+    if not all(isinstance(change, dict) for change in changes):  # another command, or one that always runs
+        return CHANGED
+    outs = next((change["changed outs"] for change in changes if "changed outs" in change), {})
+    deps = next((change["changed deps"] for change in changes if "changed deps" in change), {})
+    if not all(isinstance(said, str) and said in GONE for said in (*outs.values(), *deps.values())):
+        return CHANGED
+    if deps and not all(dep.exists or any(localfs.overlaps(dep.fs_path, path) for path in made) for dep in stage.deps):
+        return CHANGED  # it lacks a file that no stage makes
+    return MISSING if outs else CLEAN
+
+
+def _known(names: Collection[str], known: Collection[str], message: str) -> None:
+    for name in names:
+        if name not in known:
+            raise VadError(message.format(name, ", ".join(sorted(known)) or "none"))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

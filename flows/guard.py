@@ -1,0 +1,76 @@
+"""``python guard.py NICE WHOM COMMAND...``: runs a command in a group of its own until it ends or standard input closes.
+
+Whoever starts this program holds the other end of its standard input, and nobody else does. When that end closes, because
+the starter wants the command to stop or because the starter is gone, however it went, the command is asked to stop as
+Ctrl-C would ask, and killed if it has not after :data:`GRACE_SECONDS`. Exit code: the command's; 128 + N after signal N.
+
+WHOM is who is asked: ``all``; or ``below``, what the command has started and not the command, for ``dvc repro``. That
+writes dvc.lock in place: it ends by itself after the stage that it runs, and has the time to finish its writing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+
+GRACE_SECONDS = 20.0
+
+
+def run(nice: int, whom: str, command: list[str]) -> int:
+    signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the command would inherit
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    os.nice(nice)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
+    threading.Thread(target=_stop_when_closed, args=(child, whom), daemon=True).start()
+    code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _stop_when_closed(child: subprocess.Popen, whom: str) -> None:
+    while os.read(0, 1024):
+        pass  # nothing is ever sent
+    asked: set[int] = set()
+    if whom == "all":
+        asked.add(child.pid)
+        _signal(child.pid, signal.SIGINT)
+    end = time.monotonic() + GRACE_SECONDS
+    while child.poll() is None and time.monotonic() < end:
+        for process in _started_by(child.pid):
+            if process.pid not in asked:
+                asked.add(process.pid)
+                _signal(process.pid, signal.SIGINT)
+        time.sleep(0.1)
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _started_by(pid: int) -> list[psutil.Process]:
+    """Processes below ``pid`` that have not left its group; one that has (it sends to MLflow) ends by itself."""
+    try:
+        return [process for process in psutil.Process(pid).children(recursive=True) if _group(process.pid) == pid]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(run(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))

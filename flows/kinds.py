@@ -1,0 +1,51 @@
+"""Retries, time limits and who takes the GPU, by kind of stage (its name in dvc.yaml). One table, with reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LIMIT = "gpu"  # the global concurrency limit that heavy stages take one slot of
+LIGHT_AT_ONCE = 2  # light stages side by side: each spreads its clips over all cores anyway
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How stages of a kind are run.
+
+    heavy: takes a slot of the limit ``gpu``: one such stage has the machine's cores or its GPU to itself (two trainings on
+    two cores are eight times slower side by side than one after another). Light ones run beside it, with the lowest
+    priority, one thread each.
+    retries: attempts after the first, for a stage that was killed or crashed; one that ended with a line saying what is
+    wrong would say so again. stubborn: repeats it all the same.
+    pause: seconds before each retry. hours: after which a stage is stopped for good. outside: reads what DVC does not
+    watch, a folder of footage or a web site; the parameter ``refresh`` runs it again although nothing seems changed.
+    """
+
+    heavy: bool
+    hours: float
+    retries: int = 1
+    pause: tuple[float, ...] = (10,)
+    stubborn: bool = False
+    outside: bool = False
+
+
+KINDS = {
+    # downloads: a server that stumbles is asked again
+    "prepare": Kind(heavy=False, hours=12, retries=2, pause=(15, 60), stubborn=True, outside=True),
+    # goes on with the next clip
+    "extract": Kind(heavy=False, hours=12),
+    "optical_flow": Kind(heavy=True, hours=24),
+    # go on from their checkpoints: what is tried again costs seconds, and a GPU has its moods
+    "train_flownet": Kind(heavy=True, hours=72, retries=2),
+    "train": Kind(heavy=True, hours=72, retries=2),
+    "train_flow": Kind(heavy=True, hours=72, retries=2),
+    "score": Kind(heavy=True, hours=24),
+    "score_flow": Kind(heavy=True, hours=24),
+    # a minute's work
+    "report": Kind(heavy=False, hours=1),
+}
+OTHER = Kind(heavy=True, hours=24)  # a kind that is not in the table might need the GPU
+
+
+def kind_of(name: str) -> Kind:
+    return KINDS.get(name, OTHER)

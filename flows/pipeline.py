@@ -1,0 +1,240 @@
+"""dvc.yaml's graph, walked by a Prefect flow. ``python -m flows.pipeline`` is the same for a person at a shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import sys
+import time
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from prefect import flow, get_run_logger, runtime
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+from prefect.states import Completed, Failed
+
+from flows import artifacts, remote
+from flows.checkout import Checkout, Refused
+from flows.graph import CHANGED, CLEAN, Graph
+from flows.killed import tidy_up
+from flows.kinds import KINDS, LIGHT_AT_ONCE, LIMIT, kind_of
+from flows.orphan import end_with_parent
+from flows.stage import Work, stage_task
+from vadcore.errors import VadError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which stages a person asked for; see :func:`pipeline`."""
+
+    datasets: Collection[str]
+    models: Collection[str]
+    targets: Collection[str]
+    force: bool
+    refresh: bool
+
+    def stages(self, graph: Graph, states: dict[str, str], log) -> set[str]:
+        """The stages to bring up to date. What comes after them is too, unless it also needs some that are out of date."""
+        chosen, after = graph.select(self.datasets, self.models, self.targets)
+        for address in [address for address in graph.nodes if address in after]:
+            stale = sorted(one for one in graph.ancestors(address) - chosen if states[one] != CLEAN)
+            if stale:
+                log.info("%s is left out: it also needs %s", address, ", ".join(stale))
+            else:
+                chosen.add(address)
+        return chosen
+
+    def forced(self, graph: Graph, chosen: set[str]) -> set[str]:
+        """Those that run although nothing has changed."""
+        outside = {address for address in chosen if kind_of(graph.nodes[address].kind).outside}
+        return chosen if self.force else outside if self.refresh else set()
+
+
+@flow(name="pipeline", persist_result=False)
+def pipeline(
+    datasets: list[str] | None = None,
+    models: list[str] | None = None,
+    targets: list[str] | None = None,
+    force: bool = False,
+    refresh: bool = False,
+    dry: bool = False,
+    hours: dict[str, float] | None = None,
+    heavy_at_once: int | None = None,
+    wait_hours: float = 0.0,
+) -> State:
+    """Bring what dvc.yaml describes up to date, in the current folder.
+
+    datasets, models: only stages of these, and what they need (all where none is named). targets: addresses or names of
+    stages, and what they need. force: run all of these, changed or not. refresh: look at the footage's sources anew, which
+    DVC does not watch. dry: only say what would be done. hours: time limits by kind of stage, in place of those in
+    flows/kinds.py. heavy_at_once: how many stages that take the GPU run side by side here, at most (the limit's size, which
+    is that of all machines, where it is not given). wait_hours: how long to wait for another pipeline run in this folder
+    before refusing.
+    """
+    log = get_run_logger()
+    if not PREFECT_API_URL.value():
+        log.info(
+            "PREFECT_API_URL is not set: this run has started a server of its own, which takes time; `make serve` keeps one"
+        )
+    try:
+        unknown = set(hours or {}) - set(KINDS)
+        if unknown:
+            raise VadError(
+                f"hours: no kind of stage is called {', '.join(sorted(unknown))}; there are: {', '.join(KINDS)}"
+            )
+        checkout = Checkout(Path.cwd())
+        choice = Choice(datasets or (), models or (), targets or (), force, refresh)
+        if dry:
+            return _plan(checkout, choice, log)
+        name, identity = runtime.flow_run.name, runtime.flow_run.id
+        with checkout.hold(name, identity, wait_hours * 3600, log.info) as left:
+            tidy_up(checkout, left, identity, log)
+            return _run(checkout, choice, hours or {}, heavy_at_once, f"{name}/{identity}", log)
+    except VadError as error:
+        log.error("%s", error)
+        return State(
+            type=StateType.FAILED, name="Refused" if isinstance(error, Refused) else "Failed", message=str(error)
+        )
+
+
+def _plan(checkout: Checkout, choice: Choice, log) -> State:
+    graph = Graph(checkout.root)
+    states = graph.states()
+    chosen = choice.stages(graph, states, log)
+    states.update(dict.fromkeys(choice.forced(graph, chosen), CHANGED))
+    tried = set() if graph.remote else set(graph.nodes)
+    running, wanted = remote.missing_here(graph, chosen, states, tried)
+    rows = []
+    for address in [address for address in graph.nodes if address in chosen]:
+        would = "run" if address in running else "pull" if address in wanted else "nothing"
+        rows.append({"stage": address, "now": states[address], "would": would})
+        log.info("%s: %s", address, would)
+    artifacts.plan_table(rows)
+    count = Counter(row["would"] for row in rows)
+    return Completed(message=f"dry run: {count['run']} of {len(rows)} stages would run")
+
+
+def _run(
+    checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_once: int | None, key: str, log
+) -> State:
+    started = time.monotonic()
+    graph = Graph(checkout.root)
+    states = graph.states()
+    checkout.keep_lock_file()
+    chosen = choice.stages(graph, states, log)
+    environment = {**os.environ, "VAD_PIPELINE": key}
+    work = Work(checkout, environment, forced=choice.forced(graph, chosen), remote=graph.remote, hours=hours)
+    with end_with_parent(work):
+        try:
+            running, said = remote.take(graph, chosen, states, work)
+            if any(kind_of(graph.nodes[address].kind).heavy for address in running):
+                work.heavy_at_once = min(_limit(), max(1, heavy_at_once or 10**6))
+            log.info("%d stages, %d of them may have to run", len(chosen), len(running))
+            results = _walk(graph, chosen, running, said, work)
+            owed = remote.settle(work)
+        finally:
+            work.stop()
+    artifacts.leave(key, _page(key), checkout.root, log)
+    return _summary(results, owed, time.monotonic() - started)
+
+
+def _limit() -> int:
+    """How many heavy stages may run side by side on all machines: the size of the limit ``gpu``."""
+    with get_client(sync_client=True) as client:
+        try:
+            return client.read_global_concurrency_limit_by_name(LIMIT).limit
+        except ObjectNotFound as error:
+            raise VadError(
+                f"Prefect has no concurrency limit {LIMIT!r}; create it, one slot for a GPU (or for a machine without): "
+                f"prefect gcl create {LIMIT} --limit 1"
+            ) from error
+
+
+def _walk(graph: Graph, chosen: set[str], running: set[str], said: dict[str, str], work: Work) -> dict[str, State]:
+    """Run the ``chosen`` stages, each after those that it needs. The state of each.
+
+    A stage becomes a task run when it is its turn, not before, so that what Prefect shows as running does run. Heavy
+    stages wait here, in line, and not for the limit: who is turned away there asks again only after up to 30 seconds.
+    """
+    order = {address: number for number, address in enumerate(graph.nodes)}
+    needs = {address: [one for one in graph.nodes[address].upstream if one in chosen] for address in chosen}
+    sorter = TopologicalSorter({address: needs[address] for address in sorted(chosen, key=order.__getitem__)})
+    sorter.prepare()
+    room = Counter({True: work.heavy_at_once, False: LIGHT_AT_ONCE})
+    ready: list[str] = []
+    futures, states, ended = {}, {}, queue.SimpleQueue()
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()], key=order.__getitem__)
+        for address in list(ready):
+            heavy = kind_of(graph.nodes[address].kind).heavy
+            runs = address in running and all(states[one].is_completed() for one in needs[address])
+            if runs and not room[heavy]:
+                continue
+            room[heavy] -= runs
+            ready.remove(address)
+            task = stage_task(graph.nodes[address], work, None if address in running else said[address])
+            future = task.submit(wait_for=[futures[one] for one in needs[address]])
+            futures[address] = future
+            future.add_done_callback(lambda _, ended=(ended, address, heavy, runs): ended[0].put(ended[1:]))
+        if room[True] == work.heavy_at_once:
+            work.slots.release_idle()
+        address, heavy, runs = ended.get()
+        room[heavy] += runs
+        futures[address].wait()
+        states[address] = futures[address].state
+        sorter.done(address)
+    return states
+
+
+def _summary(results: dict[str, State], owed: State | None, seconds: float) -> State:
+    cached = sum(state.name == "Cached" for state in results.values())
+    failed = [state for state in results.values() if state.is_failed() or state.is_crashed()]
+    waiting = sum(not state.is_final() for state in results.values())
+    ran = len(results) - cached - len(failed) - waiting
+    counts = f"{ran} ran, {cached} cached" + (f", {len(failed)} failed, {waiting} not run" if failed else "")
+    text = f"{counts}; {seconds:.0f} s"
+    if failed:
+        return Failed(message="; ".join([text, *(str(state.message) for state in failed)]))
+    if owed is not None and not owed.is_completed():
+        return State(type=StateType.FAILED, name="NotPushed", message=f"{text}; {owed.message}")
+    return Completed(message=text)
+
+
+def _page(key: str) -> str | None:
+    """The address of the flow run's page; None where the server was started for this run alone."""
+    base = PREFECT_UI_URL.value() if PREFECT_API_URL.value() else None
+    return f"{base.rstrip('/')}/runs/flow-run/{key.rpartition('/')[2]}" if base else None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=__doc__.split("\n")[0])
+    parser.add_argument("--dataset", action="append", dest="datasets", help="only of this data set (may be repeated)")
+    parser.add_argument("--model", action="append", dest="models", help="only of this model (may be repeated)")
+    parser.add_argument(
+        "--target", action="append", dest="targets", help="a stage, train@street-gru_ae, or all of train"
+    )
+    parser.add_argument("--force", action="store_true", help="run all of these, changed or not")
+    parser.add_argument("--refresh", action="store_true", help="look at the footage's sources anew")
+    parser.add_argument("--dry", action="store_true", help="only say what would be done")
+    parser.add_argument(
+        "--wait-hours", type=float, default=0.0, help="wait for another run in this folder, so long at most"
+    )
+    arguments = vars(parser.parse_args())
+    try:
+        state = pipeline(**arguments, return_state=True)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(f"{state.name}: {state.message}")
+    return 0 if state.is_completed() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""What a pipeline run takes from a DVC remote before its stages start, and what it still owes it at the end."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, StateType
+from prefect.states import Completed
+
+from flows.graph import CHANGED, CLEAN, MISSING, Graph
+from flows.stage import Work, push
+
+
+def missing_here(graph: Graph, chosen: set[str], states: dict[str, str], tried: set[str]) -> tuple[set[str], set[str]]:
+    """Of the ``chosen`` stages those that may have to run, and those whose files have to be here before.
+
+    A stage whose files are not here, but are in the remote as dvc.lock has them, does not have to run; its files are
+    wanted where a stage that runs reads them, or where nothing comes after it: that is what the person has asked for.
+    ``tried``: stages whose files the remote did not have; they have to run.
+    """
+    changed = {address for address in chosen if states[address] == CHANGED or address in tried & _missing(states)}
+    running = graph.running(chosen, changed)
+    read = {needed for address in running for needed in graph.nodes[address].upstream}
+    ends = {address for address in chosen if not graph.downstream(address) & chosen}
+    return running, (read | ends) & _missing(states) & chosen - running
+
+
+def _missing(states: dict[str, str]) -> set[str]:
+    return {address for address, state in states.items() if state == MISSING}
+
+
+def take(graph: Graph, chosen: set[str], states: dict[str, str], work: Work) -> tuple[set[str], dict[str, str]]:
+    """Pull what is wanted. Returns the stages that may have to run, and of the others what to say of them."""
+    said = dict.fromkeys(chosen, "nothing that it depends on has changed")
+    if not work.remote:
+        changed = {address for address in chosen if states[address] != CLEAN or address in work.forced}
+        return graph.running(chosen, changed), said
+    tried: set[str] = set()
+    states = {**states, **dict.fromkeys(work.forced, CHANGED)}
+    running, wanted = missing_here(graph, chosen, states, tried)
+    while wanted:
+        _pull_task(work, sorted(wanted))
+        said.update(dict.fromkeys(wanted, f"pulled from the DVC remote {work.remote}"))
+        tried |= wanted
+        states = {**graph.states(), **dict.fromkeys(work.forced, CHANGED)}
+        running, wanted = missing_here(graph, chosen, states, tried)
+        wanted -= tried
+    elsewhere = f"its files are in the DVC remote {work.remote}, and no stage that runs needs them here"
+    said.update(dict.fromkeys(_missing(states) & chosen, elsewhere))
+    return running, said
+
+
+def _pull_task(work: Work, addresses: list[str]) -> None:
+    @task(name="pull", task_run_name="pull", cache_policy=NO_CACHE, persist_result=False)
+    def pull() -> State:
+        log = get_run_logger()
+        done = work.dvc("pull", "--remote", work.remote, *addresses, log=log)
+        if done.code == 0:
+            return Completed(message=", ".join(addresses))
+        log.warning("the DVC remote %s does not have all of this; what is missing is made here", work.remote)
+        return Completed(name="Partly", message="what is missing is made here")
+
+    pull()
+
+
+def settle(work: Work) -> State | None:
+    """Push again what the remote did not take while the stages ran, in this run or in one that was killed. None: nothing."""
+    owed = set(work.checkout.unpushed)
+    if not work.remote or not owed:
+        return None
+
+    @task(
+        name="push",
+        task_run_name="push",
+        tags=["remote"],
+        retries=2,
+        retry_delay_seconds=[2, 10],
+        cache_policy=NO_CACHE,
+    )
+    def push_again() -> State:
+        if push(work, owed, get_run_logger()):
+            return Completed(message=", ".join(sorted(owed)))
+        return State(
+            type=StateType.FAILED,
+            name="NotPushed",
+            message=f"not in the DVC remote {work.remote}: {', '.join(sorted(owed))}; later: dvc push --run-cache",
+        )
+
+    return push_again(return_state=True)

@@ -1,0 +1,221 @@
+"""``python -m flows.serve``: everything that schedules and shows pipeline runs, on this machine.
+
+======================  ===============================================================================================
+``all`` (the default)   Prefect's server, MLflow's, what ``setup`` does, and a worker; on loopback, until Ctrl-C
+``server``              the same without the worker: for a machine that other machines' workers and people connect to
+``worker``              a worker alone, of the server at ``PREFECT_API_URL``: for a machine with a GPU
+``setup``               the work pool and the concurrency limit, both called ``gpu``, at the server at ``PREFECT_API_URL``
+======================  ===============================================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpx
+
+from flows.checkout import Checkout
+from flows.kinds import LIMIT
+from flows.process import Process
+from vadcore.errors import VadError
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 120.0
+PROVEN_SECONDS = 20.0  # a worker that has run for so long is worth starting again
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for judging language models
+    # in memory, the default, a server that is started again forgets who holds a slot, and never frees it
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+}
+
+
+class Services:
+    """Processes that run until one of them ends or this one is told to stop; what they print is shown under their names."""
+
+    def __init__(self, root: Path, environment: Mapping[str, str]):
+        self.root, self.environment = root, environment
+        self._processes: dict[str, Process] = {}
+        self._started: dict[str, float] = {}
+
+    def start(self, name: str, *command: str) -> None:
+        process = Process([sys.executable, "-m", *command], self.root, self.environment, whom="all")
+        self._processes[name], self._started[name] = process, time.monotonic()
+        threading.Thread(target=self._show, args=(name, process), daemon=True).start()
+
+    @staticmethod
+    def _show(name: str, process: Process) -> None:
+        for line in process.lines():
+            print(f"{name:7} | {line}", flush=True)
+
+    def wait_for(self, name: str, url: str) -> None:
+        """Until the service answers. Raises VadError when it ends or does not within START_SECONDS."""
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            self._check()
+            try:
+                if httpx.get(url, timeout=2).is_success:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.2)
+        raise VadError(f"{name}: no answer from {url} within {START_SECONDS:.0f} s")
+
+    def _check(self) -> None:
+        for name, process in self._processes.items():
+            if (code := process.poll()) is not None:
+                raise VadError(f"{name} has ended (exit code {code}); what it said is above. The others are stopped")
+
+    def watch(self, again: Mapping[str, Callable[[], None]]) -> None:
+        """Until one of them ends: then VadError. Those named in ``again`` are started again by it, if they had run."""
+        while True:
+            time.sleep(0.5)
+            for name, start in again.items():
+                code = self._processes[name].poll()
+                if code is not None and time.monotonic() - self._started[name] > PROVEN_SECONDS:
+                    print(f"{name} has ended (exit code {code}); it is started again", flush=True)
+                    start()
+            self._check()
+
+    def stop(self) -> None:
+        """The last one first: a worker says goodbye to a server that is still there."""
+        for process in reversed(self._processes.values()):
+            process.stop()
+            process.wait()
+
+
+def setup(slots: int) -> None:
+    """Create the work pool and the concurrency limit where they are missing."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+    from prefect.workers.process import ProcessWorker
+
+    with get_client(sync_client=True) as client:
+        try:
+            template = ProcessWorker.get_default_base_job_template()
+            client.create_work_pool(WorkPoolCreate(name=LIMIT, type="process", base_job_template=template))
+            print(f"created the work pool {LIMIT}", flush=True)
+        except ObjectAlreadyExists:
+            print(f"the work pool {LIMIT} is there", flush=True)
+        try:
+            limit = client.read_global_concurrency_limit_by_name(LIMIT)
+            print(f"the concurrency limit {LIMIT} is there, of {limit.limit}", flush=True)
+        except ObjectNotFound:
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=slots))
+            print(f"created the concurrency limit {LIMIT}, of {slots}", flush=True)
+
+
+def go_on(checkout: Checkout) -> None:
+    """Let the worker that is about to start take up the run that was killed here, if one was."""
+    from flows.killed import put_back
+
+    if name := put_back(checkout):
+        print(f"{name} was killed; it goes on from there", flush=True)
+
+
+def worker_command() -> list[str]:
+    return ["prefect", "worker", "start", "--pool", LIMIT, "--type", "process", "--name", socket.gethostname()]
+
+
+def everything(root: Path, host: str, prefect_port: int, mlflow_port: int, slots: int, with_worker: bool) -> None:
+    """Servers on the address ``host`` of this machine, and a worker. Returns on Ctrl-C or SIGTERM; raises VadError when a
+    part of it does not run."""
+    from tasks.tracking.server import DATABASES, wanted_uri
+
+    checkout = Checkout(root)
+    for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)):
+        with socket.socket() as probe:
+            try:
+                taken = probe.connect_ex((host, port)) == 0
+            except OSError as error:
+                raise VadError(f"--host {host}: {error.strerror or error}; give an address of this machine") from error
+            if taken:
+                raise VadError(f"port {port} of {host} is taken; choose another: --{name}-port")
+    store = wanted_uri()
+    ours = store.split(":")[0].split("+")[0] in DATABASES
+    mlflow = f"http://{host}:{mlflow_port}" if ours else store
+    api = f"http://{host}:{prefect_port}/api"
+    mine = {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": mlflow, "VAD_PROJECT": str(root)}
+    services = Services(root, {**os.environ, **QUIET, **mine})
+    try:
+        services.start("prefect", "prefect", "server", "start", "--host", host, "--port", str(prefect_port))
+        if ours:
+            words = ["--backend-store-uri", store, "--host", host, "--port", str(mlflow_port), "--workers", "1"]
+            if host != LOOPBACK:  # MLflow answers to no other name than those it is told
+                words += ["--allowed-hosts", f"{host}:{mlflow_port}"]
+            services.start("mlflow", "mlflow", "server", *words)
+        services.wait_for("prefect", f"{api}/health")
+        os.environ.update({**QUIET, **mine})  # before prefect is first imported here
+        setup(slots)
+        if ours:
+            services.wait_for("mlflow", f"{mlflow}/health")
+
+        def start_worker() -> None:
+            go_on(checkout)
+            services.start("worker", *worker_command())
+
+        again = {"worker": start_worker} if with_worker else {}
+        for start in again.values():
+            start()
+        print(f"\nPrefect: http://{host}:{prefect_port}   MLflow: {mlflow}\n\nIn other shells:", flush=True)
+        print(f"export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}\n", flush=True)
+        if host != LOOPBACK and not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+            print(
+                f"who reaches {host} can let this project's code run: keep it inside a network that you trust\n",
+                flush=True,
+            )
+        services.watch(again)
+    finally:
+        services.stop()
+
+
+def worker(root: Path) -> None:
+    """A worker alone; takes this process's place."""
+    checkout = Checkout(root)
+    if not os.environ.get("PREFECT_API_URL"):
+        raise VadError("PREFECT_API_URL is not set: the worker needs its server's, http://<host>:4200/api")
+    os.environ.update({**QUIET, "VAD_PROJECT": str(root)})
+    go_on(checkout)
+    os.execv(sys.executable, [sys.executable, "-m", *worker_command()])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.serve", description="Schedules and shows pipeline runs.")
+    parser.add_argument("what", nargs="?", choices=("all", "server", "worker", "setup"), default="all")
+    parser.add_argument(
+        "--host", default=LOOPBACK, help="the address of this machine that others reach it at (%(default)s)"
+    )
+    parser.add_argument("--prefect-port", type=int, default=4200)
+    parser.add_argument("--mlflow-port", type=int, default=5000)
+    parser.add_argument(
+        "--slots", type=int, default=1, help="of the limit, where it is created: heavy stages side by side"
+    )
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        if arguments.what in ("all", "server"):
+            ports = arguments.prefect_port, arguments.mlflow_port
+            everything(Path.cwd(), arguments.host, *ports, arguments.slots, arguments.what == "all")
+        elif arguments.what == "worker":
+            worker(Path.cwd())
+        else:
+            setup(arguments.slots)
+    except VadError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
