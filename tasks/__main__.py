@@ -6,13 +6,12 @@ The process that sends to MLflow starts before the stage imports what it works w
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
-import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from tasks import processes
+from tasks.ending import one_line_endings
 from tasks.stage import Stage
 from tasks.tracking import stage_run
 from tasks.tracking.companion import Companion
@@ -53,19 +52,8 @@ def main() -> None:
         for argument in program.takes:
             command.add_argument(argument, help=f"a name listed in params.yaml under {argument}s")
     arguments = vars(parser.parse_args())
-    try:
+    with one_line_endings():
         run(arguments.pop("stage"), arguments)
-    except VadError as error:
-        sys.exit(f"error: {error}")
-    except FileNotFoundError as error:
-        sys.exit(f"error: {error.filename}: not there; run the stage that makes it, or all: dvc repro")
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        sys.exit(f"error: {error.filename or 'disk'}: no space left; free some and run the same command again")
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
 
 
 def run(name: str, arguments: dict[str, str]) -> None:

@@ -9,13 +9,13 @@ be read is moved to FOLDER/failed, with the reason beside it.
 """
 
 import argparse
-import errno
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from tasks import paths
+from tasks.ending import one_line_endings
 from tasks.parallel import per_clip
 from tasks.scorer import Scorer, detector_of, keys_of, recipe_of, say, sending
 from tasks.tracking.registry import fetch_champion
@@ -50,19 +50,8 @@ def main() -> None:
         parser.error("name a video, or a folder with --inbox, or a folder to make with --pack")
     if arguments.fps is not None and arguments.fps <= 0:
         parser.error(f"--fps {arguments.fps:g}: a rate is above 0")
-    try:
+    with one_line_endings():
         sys.exit(run(arguments))
-    except VadError as error:
-        sys.exit(f"error: {error}")
-    except FileNotFoundError as error:
-        sys.exit(f"error: {error.filename}: not there; run the stage that makes it, or all: dvc repro")
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        sys.exit(f"error: {error.filename or 'disk'}: no space left; free some and run the same command again")
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
 
 
 def run(arguments: argparse.Namespace) -> int:

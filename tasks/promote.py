@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from tasks import paths
+from tasks.ending import one_line_endings
 from tasks.tracking import StageRun, stage_run
 from tasks.tracking.registry import (
     CHAMPION,
@@ -185,7 +185,7 @@ def main() -> None:
     )
     parser.add_argument("--back", action="store_true", help="give the alias back to the champion before")
     arguments = parser.parse_args()
-    try:
+    with one_line_endings():
         params = load_params()
         if arguments.dataset not in params.datasets:
             raise VadError(f"{arguments.dataset}: not listed under datasets; there are: {', '.join(params.datasets)}")
@@ -194,8 +194,6 @@ def main() -> None:
             return
         with stage_run("promote", arguments.dataset, experiment=params.tracking.experiment) as run:
             promote(params, arguments.dataset, arguments.by, run)
-    except VadError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

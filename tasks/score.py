@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +36,8 @@ from vadcore.store import ClipId, ClipStore
 from vadcore.trial import held_out_digest
 from vadcore.windows import Segment
 
+_LOADED: dict[tuple[Path, str, torch.device], Model] = {}  # one
+
 
 def work(stage: Stage) -> None:
     params, dataset, name = stage.params, stage.dataset, stage.model
@@ -63,6 +64,7 @@ def work(stage: Stage) -> None:
     if not clips:
         raise VadError(f"{frames.url}: no test clips to score; give the data set footage in its test split")
     parts = CheckpointFolder(paths.checkpoints(dataset, name), f"score-{digest_of(identity)}").folder
+    _LOADED[folder, identity["model"], device] = model
     stores = (frames.url, flow.url if flow else None)
     calls = [
         (part, segment, folder, identity["model"], *stores, params.machine.device, trained["precision"])
@@ -108,10 +110,12 @@ def work(stage: Stage) -> None:
     _register(stage, folder, out, frames, flow, row)
 
 
-@lru_cache(maxsize=1)
 def _loaded(folder: Path, digest: str, device: torch.device) -> Model:
-    """The model in ``folder`` on its device, once a process and ``digest`` of its files."""
-    return load_model(folder).to(device)
+    """The model in ``folder`` on its device, loaded once a process and ``digest`` of its files."""
+    if (folder, digest, device) not in _LOADED:
+        _LOADED.clear()
+        _LOADED[folder, digest, device] = load_model(folder).to(device)
+    return _LOADED[folder, digest, device]
 
 
 def _measure_clip(

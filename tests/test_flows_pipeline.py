@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 import yaml
-from flow_project import TOY, FlowProject, Server
+from flow_project import TOY, FlowProject, Server, wait_until
 
 pytestmark = pytest.mark.pipeline
 EVERY = {"prepare@a", "prepare@b", "train@a-m-1", "train@a-m2", "train@b-m-1", "train@b-m2", "report"}
@@ -96,13 +96,6 @@ def times(project: FlowProject) -> dict[str, tuple[float, float]]:
     began = {line.split()[0]: float(line.split()[-1]) for line in (project.folder / "begun.txt").open()}
     ended = {line.split()[0]: float(line.split()[-1]) for line in (project.folder / "ended.txt").open()}
     return {out: (began[out], ended[out]) for out in began}
-
-
-def wait_until(condition, seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def lock_is_whole(project: FlowProject) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from flow_project import wait_until
 
 from flows import guard
 from flows.checkout import Checkout, Refused
@@ -40,15 +41,8 @@ list(process.lines())
 """
 
 
-def until(condition, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
 def pid_in(file: Path) -> int:
-    until(lambda: file.exists() and file.read_text())
+    wait_until(lambda: file.exists() and file.read_text())
     return int(file.read_text())
 
 
@@ -95,7 +89,7 @@ class TestItEndsWithItsStarter:
         number = pid_in(child / "begun")
         starter.send_signal(signal.SIGKILL)
         starter.wait()
-        until(lambda: not psutil.pid_exists(number))
+        wait_until(lambda: not psutil.pid_exists(number))
         assert (child / "interrupted").exists()
 
     def test_one_that_does_not_heed_is_killed(self, child):
@@ -106,7 +100,7 @@ class TestItEndsWithItsStarter:
         number = pid_in(child / "begun")
         starter.stdin.close()
         assert starter.wait(20) == 128 + signal.SIGKILL
-        until(lambda: not psutil.pid_exists(number))
+        wait_until(lambda: not psutil.pid_exists(number))
 
     def test_the_command_itself_is_not_asked(self, tmp_path):
         """`dvc repro` writes dvc.lock in place: it may finish that, and starts nothing more that lasts."""

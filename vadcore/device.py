@@ -16,10 +16,10 @@ def choose_device(wanted: str = "auto") -> torch.device:
     Of several processes that train together (``LOCAL_RANK`` in the environment) each gets a GPU of its own.
     """
     rank = os.environ.get("LOCAL_RANK")
-    if wanted == "auto" and torch.cuda.is_available():
-        wanted = "cuda" if rank is None else f"cuda:{rank}"
     if wanted == "auto":
-        return torch.device("cpu")
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and rank is not None:
+        wanted = f"cuda:{rank}"
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
