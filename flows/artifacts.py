@@ -21,25 +21,26 @@ def plan_table(rows: list[dict[str, str]]) -> None:
     create_table_artifact(rows, key="plan", description="`run`: at most; DVC decides when it is the stage's turn")
 
 
-def leave(key: str, flow_run_url: str | None, root: Path, log) -> None:
-    """Results, report and MLflow run of the pipeline whose stages have logged under ``VAD_PIPELINE=key``."""
+def leave(key: str, flow_run_url: str | None, root: Path, reported: bool, log) -> None:
+    """MLflow run of the pipeline whose stages have logged under ``VAD_PIPELINE=key``, and its results and report. Those
+    that lie here are another run's, and not shown, where this one has not ``reported``."""
     report = root / paths.REPORTS / "index.html"
-    table = _results(root / paths.REPORTS / "results.csv")
+    table = _results(root / paths.REPORTS / "results.csv") if reported else []
     if table:
         create_table_artifact(table, key="results", description=f"{root / paths.REPORTS}/results.csv")
     uri = wanted_uri()
     page = report.as_uri()
     try:
-        page = _link_both_ways(uri, key, flow_run_url, report, root) or page
+        page = _link_both_ways(uri, key, flow_run_url, report if reported else None, root) or page
     except Exception as error:  # whatever MLflow raises: the stages are done, and this is only about links
         log.warning("MLflow at %s did not answer (%s): no link to the run", without_secrets(uri), why(error))
-    if report.exists():
+    if reported and report.exists():
         create_link_artifact(page, "report", "report", f"Also {report} on {socket.gethostname()}")
         log.info("report: %s", report)
 
 
-def _link_both_ways(uri: str, key: str, flow_run_url: str | None, report: Path, root: Path) -> str | None:
-    """Link the flow run to the pipeline's run in MLflow, and back. Returns MLflow's page of the report, where it has one."""
+def _link_both_ways(uri: str, key: str, flow_run_url: str | None, report: Path | None, root: Path) -> str | None:
+    """Link the flow run to the pipeline's run in MLflow, and back. Returns MLflow's page of ``report``, where it has one."""
     served = uri.startswith("http")
     if not served and not any(root.glob("mlflow.db")) and "mlflow.db" in uri:
         return None  # nothing was ever logged: do not create a database for the sake of a link
@@ -52,7 +53,7 @@ def _link_both_ways(uri: str, key: str, flow_run_url: str | None, report: Path, 
         if flow_run_url:
             client.set_tag(run.info.run_id, "vad.flow_run", flow_run_url)
             client.set_tag(run.info.run_id, "mlflow.note.content", f"Prefect flow run: [{key}]({flow_run_url})")
-    return _report_page(client, base, report) if served and report.exists() else None
+    return _report_page(client, base, report) if served and report and report.exists() else None
 
 
 def _pipeline_run(client, key: str):

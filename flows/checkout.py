@@ -100,7 +100,10 @@ class Checkout:
         return None
 
     def left_behind(self) -> dict | None:
-        return json.loads(self._holder.read_text(encoding="utf-8")) if self._holder.exists() else None
+        try:
+            return json.loads(self._holder.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
 
     def note_leases(self, leases: list[str], held: bool) -> None:
         """Remember leases of concurrency slots while they are ``held``: a killed run cannot give them back itself."""
@@ -148,8 +151,8 @@ class Checkout:
         """Put the kept copy in the place of a broken dvc.lock; a line that says so, None where nothing is broken.
 
         DVC writes the file in place, so a process that is killed while it does leaves the first part of it, and that may
-        well be valid YAML. ``killed``: a process was; then stages that the copy has and the file has not are a break too.
-        Raises VadError where there is no copy.
+        well be valid YAML. ``killed``: a process was; then the first part of what the copy holds is a break too. Another
+        file that is whole stays, whatever it lacks: a person has brought it here. Raises VadError where there is no copy.
         """
         path = self.root / "dvc.lock"
         if not path.exists():
@@ -157,7 +160,7 @@ class Checkout:
         with self._dvc_lock(wait=True):
             stages = _whole(path)
             kept = _whole(self._whole) if self._whole.exists() else None
-            if stages is not None and not (killed and kept is not None and kept - stages):
+            if stages is not None and not (killed and kept is not None and self._cut_off_lock_file(stages, kept)):
                 return None
             if kept is None:
                 raise VadError(
@@ -167,15 +170,31 @@ class Checkout:
                 shutil.copy(self._whole, temporary)
         return "dvc.lock was broken by a process that was killed; put back as it was after the stage before"
 
+    def _cut_off_lock_file(self, stages: dict[str, dict], kept: dict[str, dict]) -> bool:
+        """Whether dvc.lock, which holds ``stages``, is the beginning of a file: of the copy, which holds ``kept``; or of one
+        whose earlier stages have changed since, and whose last one lacks outs. (One that breaks off right behind a changed
+        stage cannot be told from a person's own. DVC finds in its cache what that lacks.)"""
+        text, whole = (path.read_bytes() for path in (self.root / "dvc.lock", self._whole))
+        if len(text) < len(whole) and whole.startswith(text):
+            return True
+        last = next(reversed(stages), None)
+        return last is not None and [*kept][: len(stages)] == [*stages] and not _outs(kept[last]) <= _outs(stages[last])
+
     def _dvc_lock(self, wait: bool):
         return make_lock(str(self._folder / "lock"), tmp_dir=str(self._folder), wait=wait)
 
 
-def _whole(path: Path) -> set[str] | None:
-    """The names of the stages in a dvc.lock; None where it is broken."""
+def _whole(path: Path) -> dict[str, dict] | None:
+    """The stages in a dvc.lock, in its order; None where it is broken."""
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return set(COMPILED_LOCKFILE_SCHEMA(content).get("stages", {})) if text.endswith("\n") else None
+        COMPILED_LOCKFILE_SCHEMA(content)
+        return dict(content.get("stages", {})) if text.endswith("\n") else None
     except (yaml.YAMLError, UnicodeDecodeError, Invalid, AttributeError, TypeError):
         return None
+
+
+def _outs(stage: dict) -> set[str]:
+    """The outs of a stage in a dvc.lock of which all is said: their sizes come last."""
+    return {out["path"] for out in stage.get("outs", []) if "size" in out}

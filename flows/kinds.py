@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LIMIT = "gpu"  # the global concurrency limit that heavy stages take one slot of
+NICE = 10  # of light stages, and of the scoring of new footage: beside a training they get what it leaves
 LIGHT_AT_ONCE = 2  # light stages side by side: each spreads its clips over all cores anyway
 
 
@@ -13,8 +14,9 @@ class Kind:
     """How stages of a kind are run.
 
     heavy: takes a slot of the limit ``gpu``: one such stage has the machine's cores or its GPU to itself (two trainings on
-    two cores are eight times slower side by side than one after another). Light ones run beside it, with the lowest
-    priority, one thread each.
+    two cores, with two threads each, are eight times slower side by side than one after another). Light ones run beside
+    it, with the lowest priority, one thread each. A run may let several heavy ones run side by side (its parameter
+    ``heavy_at_once``): they then share the cores, a few threads each.
     retries: attempts after the first, for a stage that was killed or crashed; one that ended with a line saying what is
     wrong would say so again. stubborn: repeats it all the same.
     pause: seconds before each retry. hours: after which a stage is stopped for good. outside: reads what DVC does not

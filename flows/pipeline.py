@@ -66,7 +66,7 @@ def pipeline(
     refresh: bool = False,
     dry: bool = False,
     hours: dict[str, float] | None = None,
-    heavy_at_once: int | None = None,
+    heavy_at_once: int = 1,
     wait_hours: float = 0.0,
 ) -> State:
     """Bring what dvc.yaml describes up to date, in the current folder.
@@ -74,9 +74,9 @@ def pipeline(
     datasets, models: only stages of these, and what they need (all where none is named). targets: addresses or names of
     stages, and what they need. force: run all of these, changed or not. refresh: look at the footage's sources anew, which
     DVC does not watch. dry: only say what would be done. hours: time limits by kind of stage, in place of those in
-    flows/kinds.py. heavy_at_once: how many stages that take the GPU run side by side here, at most (the limit's size, which
-    is that of all machines, where it is not given). wait_hours: how long to wait for another pipeline run in this folder
-    before refusing.
+    flows/kinds.py. heavy_at_once: how many stages that take the GPU, or all cores, run side by side on this machine; no
+    more than the limit ``gpu`` has slots, which is for all machines. wait_hours: how long to wait for another pipeline run
+    in this folder before refusing.
     """
     log = get_run_logger()
     if not PREFECT_API_URL.value():
@@ -89,6 +89,8 @@ def pipeline(
             raise VadError(
                 f"hours: no kind of stage is called {', '.join(sorted(unknown))}; there are: {', '.join(KINDS)}"
             )
+        if heavy_at_once < 1:
+            raise VadError(f"heavy_at_once: {heavy_at_once}: at least one heavy stage runs at a time")
         checkout = Checkout(Path.cwd())
         choice = Choice(datasets or (), models or (), targets or (), force, refresh)
         if dry:
@@ -121,9 +123,7 @@ def _plan(checkout: Checkout, choice: Choice, log) -> State:
     return Completed(message=f"dry run: {count['run']} of {len(rows)} stages would run")
 
 
-def _run(
-    checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_once: int | None, key: str, log
-) -> State:
+def _run(checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_once: int, key: str, log) -> State:
     started = time.monotonic()
     graph = Graph(checkout.root)
     states = graph.states()
@@ -135,13 +135,18 @@ def _run(
         try:
             running, said = remote.take(graph, chosen, states, work)
             if any(kind_of(graph.nodes[address].kind).heavy for address in running):
-                work.heavy_at_once = min(_limit(), max(1, heavy_at_once or 10**6))
+                slots = _limit()
+                work.heavy_at_once = min(heavy_at_once, slots)
+                if slots < heavy_at_once:
+                    more = f"prefect gcl update {LIMIT} --limit {heavy_at_once}"
+                    log.warning("heavy_at_once is %d, the limit %s has %d slots: %s", heavy_at_once, LIMIT, slots, more)
             log.info("%d stages, %d of them may have to run", len(chosen), len(running))
             results = _walk(graph, chosen, running, said, work)
             owed = remote.settle(work)
         finally:
             work.stop()
-    artifacts.leave(key, _page(key), checkout.root, log)
+    reported = any(graph.nodes[one].kind == "report" and state.is_completed() for one, state in results.items())
+    artifacts.leave(key, _page(key), checkout.root, reported, log)
     return _summary(results, owed, time.monotonic() - started)
 
 
@@ -223,6 +228,9 @@ def main() -> int:
     parser.add_argument("--force", action="store_true", help="run all of these, changed or not")
     parser.add_argument("--refresh", action="store_true", help="look at the footage's sources anew")
     parser.add_argument("--dry", action="store_true", help="only say what would be done")
+    parser.add_argument(
+        "--heavy-at-once", type=int, default=1, help="stages that take the GPU, side by side (%(default)s)"
+    )
     parser.add_argument(
         "--wait-hours", type=float, default=0.0, help="wait for another run in this folder, so long at most"
     )

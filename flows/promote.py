@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.command import run_command, what_went_wrong
+from flows.command import run_command
 
 
 @flow(name="promote", persist_result=False)
@@ -18,8 +18,10 @@ def promote(dataset: str, by: str = "artificial", back: bool = False) -> State:
     footage such as ``auc_micro``. back: give the alias back to the champion before instead. What was compared is an
     artifact of the run here, and a table of its run in MLflow.
     """
-    code, said = run_command("tasks.promote", dataset, *(["--back"] if back else ["--by", by]))
-    if code:
-        return Failed(message=what_went_wrong(code, said))
-    create_markdown_artifact("\n".join(["```", *said, "```"]), key="promotion", description=f"champion of {dataset}")
-    return Completed(message=said[-1])
+    done = run_command("tasks.promote", dataset, *(["--back"] if back else ["--by", by]))
+    if done.code:
+        return Failed(message=done.reason)
+    create_markdown_artifact(
+        "\n".join(["```", *done.said, "```"]), key="promotion", description=f"champion of {dataset}"
+    )
+    return Completed(message=done.said[-1])

@@ -198,7 +198,10 @@ def main() -> int:
     parser.add_argument("--prefect-port", type=int, default=4200)
     parser.add_argument("--mlflow-port", type=int, default=5000)
     parser.add_argument(
-        "--slots", type=int, default=1, help="of the limit, where it is created: heavy stages side by side"
+        "--slots",
+        type=int,
+        default=1,
+        help="of the limit, where it is created: heavy stages at a time, on all machines",
     )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -19,7 +19,7 @@ from prefect.states import Completed
 
 from flows.checkout import Checkout
 from flows.graph import Node
-from flows.kinds import Kind, kind_of
+from flows.kinds import NICE, Kind, kind_of
 from flows.process import Process
 from flows.slots import Slots
 from vadcore.errors import VadError
@@ -27,7 +27,6 @@ from vadcore.provenance import cores
 
 BUSY_SECONDS = 5.0  # between attempts at a stage that another DVC process is at work on
 STOP_SECONDS = 25.0  # for a stopped process to be gone; a worker kills a cancelled flow after 30
-NICE = 10  # of light stages: beside a training they get what it leaves
 
 _RAN = re.compile(r"^Running stage '")
 _CACHED = re.compile(r"^Stage '.*' (didn't change, skipping|is cached - skipping run)")

@@ -9,9 +9,9 @@ be read is moved to FOLDER/failed, with the reason beside it.
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tasks import paths
@@ -41,7 +41,7 @@ def main() -> None:
     which.add_argument("--model-folder", type=Path, metavar="F", help="or a detector folder (see --pack)")
     parser.add_argument("--out", type=Path, default=OUT, help="where a folder for each video appears (%(default)s)")
     parser.add_argument("--inbox", type=Path, metavar="FOLDER", help="score what has come into this folder")
-    parser.add_argument("--fps", type=float, help="frame rate of the videos, where their headers are wrong")
+    parser.add_argument("--fps", type=float, help="frame rate of all these videos, where their headers are wrong")
     parser.add_argument("--false-alarms-per-hour", type=float, metavar="RATE", help="another rate than calibrated for")
     parser.add_argument("--alert", help="URL, or command line, that is called once an event; else detect.alert")
     parser.add_argument("--pack", type=Path, metavar="F", help="make a detector folder: all that scoring needs")
@@ -57,6 +57,7 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> int:
     """What the command line asks for; the exit code."""
     params = load_params()
+    _check_choice(arguments)
     if arguments.pack:
         dataset, model = _chosen(params, "dataset", arguments.dataset), _chosen(params, "model", arguments.model)
         recipe, calibration = recipe_of(params, dataset, model), paths.scores(dataset, model) / "calibration.json"
@@ -69,74 +70,94 @@ def run(arguments: argparse.Namespace) -> int:
             with sending(params, arguments.out, target, say):
                 return 0
         return 0
-    if params.machine.scheduler is not None:
-        return _spread(params, arguments, inbox)
-    faults = _score(params, arguments, arguments.videos, keys_of(arguments.videos), inbox is not None, say)
+    score = _spread if params.machine.scheduler is not None else _score_here
+    faults = score(params, arguments, inbox, target)
+    if inbox and (waiting := inbox.coming()):
+        say(f"{inbox.folder}: {len(waiting)} videos are left for the next time, because they may still be written")
     return 1 if faults else 0
 
 
-def _score(
-    params: Params,
-    arguments: argparse.Namespace,
-    videos: list[Path],
-    keys: list[str],
-    inbox: bool,
-    say: Callable[[str], None],
-) -> int:
-    """Score ``videos``, and with ``inbox`` what has come into that; how many of the videos could not be read."""
-    detector = _detector(params, arguments, say)
-    with sending(params, arguments.out, _target(params, arguments.alert), say) as sender:
-        scorer = Scorer(detector, params, arguments.out, sender, say)
-        faults = scorer.videos(videos, keys, arguments.fps)
+def _score_here(params: Params, arguments: argparse.Namespace, inbox: Inbox | None, target: Target | None) -> int:
+    """Score in this process; how many of the videos that were named could not be read."""
+    detector = _loader(params, arguments)()
+    with sending(params, arguments.out, target, say) as sender:
+        scorer = Scorer(lambda: detector, params, arguments.out, say, alert=sender is not None, sender=sender)
+        faults = scorer.videos(arguments.videos, keys_of(arguments.videos), arguments.fps)
         if inbox:
-            for _ in scorer.inbox(Inbox(arguments.inbox, arguments.out, params.detect.settle_seconds)):
-                pass
+            scorer.inbox(inbox, arguments.fps)
     return len(faults)
 
 
-def _score_there(*work) -> tuple[int, list[str]]:
-    """:func:`_score` on another machine, and what it said."""
-    said: list[str] = []
-    return _score(*work, said.append), said
-
-
-def _spread(params: Params, arguments: argparse.Namespace, inbox: Inbox | None) -> int:
+def _spread(params: Params, arguments: argparse.Namespace, inbox: Inbox | None, target: Target | None) -> int:
     """Score on the machines of ``machine.scheduler``: a call for each video, and for the inbox as many as videos have come,
-    which work it off together. The exit code."""
+    which work it off together. Alerts are sent from here alone, out of the spool that all calls fill. How many of the
+    videos that were named could not be read."""
+    shared = params, arguments.out, _loader(params, arguments), target is not None, arguments.fps
     calls = [
-        (params, arguments, [video], [key], False)
-        for video, key in zip(arguments.videos, keys_of(arguments.videos), strict=True)
+        (*shared, video, key, None) for video, key in zip(arguments.videos, keys_of(arguments.videos), strict=True)
     ]
     if inbox:
-        calls += [(params, arguments, [], [], True)] * min(max(len(inbox.coming()), 1), MOST_AT_ONCE)
+        calls += [(*shared, None, None, arguments.inbox)] * min(max(len(inbox.coming()), 1), MOST_AT_ONCE)
     faults = 0
-    for _, result in per_clip(_score_there, calls, params.machine, "detect"):
-        if isinstance(result, VadError):
-            raise result
-        faults += result[0]
-        for line in result[1]:
-            say(line)
-    return 1 if faults else 0
+    with sending(params, arguments.out, target, say):
+        for _, result in per_clip(_score_there, calls, params.machine, "detect"):
+            if isinstance(result, VadError):
+                raise result
+            faults += result[0]
+            for line in result[1]:
+                say(line)
+    return faults
+
+
+def _score_there(
+    params: Params,
+    out: Path,
+    load: Callable[[], Detector],
+    alert: bool,
+    fps: float | None,
+    video: Path | None,
+    key: str | None,
+    folder: Path | None,
+) -> tuple[int, list[str]]:
+    """On another machine: score ``video``, or what is in the inbox ``folder``. How many videos could not be read, and what
+    was said. Nothing is loaded where the other calls have left nothing to do."""
+    said: list[str] = []
+    scorer = Scorer(load, params, out, said.append, alert)
+    if folder is not None:
+        scorer.inbox(Inbox(folder, out, params.detect.settle_seconds), fps)
+        return 0, said
+    return len(scorer.videos([video], [key], fps)), said
 
 
 def _target(params: Params, given: str | None) -> Target | None:
     """Whom alerts go to: what the command line says, else params.yaml."""
-    if given is None:
-        return None if params.detect.alert is None else target_of(params.detect.alert)
-    return target_of(given if "://" in given else shlex.split(given))
+    asked = params.detect.alert if given is None else given
+    return None if asked is None else target_of(asked)
 
 
-def _detector(params: Params, arguments: argparse.Namespace, say: Callable[[str], None]) -> Detector:
-    """The one that the command line names."""
+def _check_choice(arguments: argparse.Namespace) -> None:
+    """Raises :class:`VadError` where two options contradict each other about which system it is."""
+    if arguments.champion is None and arguments.model_folder is None:
+        return
+    option = "--champion" if arguments.champion is not None else "--model-folder"
+    if arguments.model:
+        raise VadError(f"--model {arguments.model}: {option} says which system it is; leave one of the two out")
+    if arguments.dataset and (arguments.model_folder is not None or arguments.champion not in ("", arguments.dataset)):
+        said = f"{option} {arguments.champion or arguments.model_folder}"
+        raise VadError(f"--dataset {arguments.dataset}: {said} says which data set it is; leave one of the two out")
+
+
+def _loader(params: Params, arguments: argparse.Namespace) -> Callable[[], Detector]:
+    """What loads the detector that the command line names; a champion is fetched now."""
     device, rate = params.machine.device, arguments.false_alarms_per_hour
     if arguments.champion is not None:
-        version, folder = fetch_champion(_chosen(params, "dataset", arguments.champion))
+        version, folder = fetch_champion(_chosen(params, "dataset", arguments.champion or arguments.dataset))
         say(f"champion: {version}")
-        return load_detector(folder, device, rate)
+        return partial(load_detector, folder, device, rate)
     if arguments.model_folder is not None:
-        return load_detector(arguments.model_folder, device, rate)
+        return partial(load_detector, arguments.model_folder, device, rate)
     dataset, model = _chosen(params, "dataset", arguments.dataset), _chosen(params, "model", arguments.model)
-    return detector_of(params, dataset, model, rate)
+    return partial(detector_of, params, dataset, model, rate)
 
 
 def _chosen(params: Params, kind: str, name: str | None) -> str:

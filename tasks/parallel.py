@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,7 +21,11 @@ from vadcore.errors import VadError
 from vadcore.provenance import cores
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from vadcore.config import Machine
+
+LOOK_SECONDS = 5.0  # between two looks at whether the scheduler has workers
 
 
 def per_clip(
@@ -95,7 +99,8 @@ def _prepare_worker(alive: Connection, threads: int) -> None:
 
 
 def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> Iterator:
-    from distributed import Client
+    """Where there is no worker, a line says so, and one is waited for: it may be about to start."""
+    from distributed import Client, KilledWorker
     from distributed import as_completed as done
 
     try:
@@ -105,8 +110,36 @@ def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> I
     with client:
         here = str(Path.cwd())  # where the calls' paths begin
         futures = {client.submit(_guarded_in, here, function, call, pure=False): call for call in calls}
+        over = threading.Event()
+        watcher = threading.Thread(target=_tell_of_no_worker, args=(client, scheduler, over), daemon=True)
+        watcher.start()
         try:
             for future in done(list(futures)):
                 yield futures[future], future.result()
+        except CancelledError as error:  # all of them, when the scheduler is gone
+            raise VadError(
+                f"machine.scheduler: the connection to {scheduler} was lost; start it and the command again, or set null"
+            ) from error
+        except KilledWorker as error:
+            raise VadError(
+                f"machine.scheduler: one call has ended several workers of {scheduler}, perhaps for want of memory; "
+                "give each worker more"
+            ) from error
         finally:
+            over.set()
             client.cancel(list(futures))
+
+
+def _tell_of_no_worker(client: Client, scheduler: str, over: threading.Event) -> None:
+    """Say, once each time, that the scheduler has lost its last worker, or has none yet."""
+    waiting = False
+    while not over.wait(LOOK_SECONDS):
+        try:
+            alone = not client.nthreads()
+        except OSError:  # the connection is gone, which ends the calls, too
+            return
+        if alone and not waiting:
+            print(f"no worker is connected to {scheduler}; waiting", flush=True)
+        elif waiting and not alone:
+            print(f"a worker is connected to {scheduler}; going on", flush=True)
+        waiting = alone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,11 +13,12 @@ from tqdm import tqdm
 from tasks import paths
 from tasks.tracking import stage_run
 from vadcore.config import Params
-from vadcore.datasets.framed import clip_name
 from vadcore.detect import alerts
 from vadcore.detect.calls import Target
 from vadcore.detect.detector import Detector, make_detector, read_calibration
 from vadcore.detect.inbox import Inbox, work_off
+from vadcore.detect.making import Taken
+from vadcore.detect.naming import result_key, shown
 from vadcore.detect.reading import UnreadableVideo
 from vadcore.detect.recipe import Recipe, describe
 from vadcore.detect.results import Detection, detect
@@ -66,35 +68,46 @@ def sending(
 
 
 class Scorer:
-    """Scores videos one by one, each in an MLflow run of its own. sender: of alerts; None makes none."""
+    """Scores videos one by one, each in an MLflow run of its own.
+
+    load: gives the detector; called when there is a first video to score. alert: make alerts, and put them into the spool
+    in ``out``. sender: that sends them, where it is in this process; it is told that there are some.
+    """
 
     def __init__(
         self,
-        detector: Detector,
+        load: Callable[[], Detector],
         params: Params,
         out: Path | str,
-        sender: alerts.Sender | None,
         say: Callable[[str], None],
+        alert: bool = False,
+        sender: alerts.Sender | None = None,
     ):
-        self.detector, self.params, self.out, self.sender, self.say = detector, params, Path(out), sender, say
+        self._load, self.params, self.out, self.say = load, params, Path(out), say
+        self.alert, self.sender = alert, sender
+
+    @cached_property
+    def detector(self) -> Detector:
+        return self._load()
 
     def score(
         self, video: Path, key: str | None = None, name: str | None = None, fps: float | None = None
     ) -> Detection:
         """The results of one video, in ``out/<key>``; see :func:`vadcore.detect.results.detect`."""
         recipe, calibration = self.detector.recipe, self.detector.calibration
+        called = shown(name or video.name)
         asked = {
-            "video": name or video.name,
+            "video": called,
             "detector": self.detector.digest,
             "threshold": calibration.threshold,
             "false_alarms_per_hour": calibration.false_alarms_per_hour,
         }
         with (
             stage_run("detect", recipe.dataset, recipe.name, asked, self.params.tracking.experiment) as run,
-            tqdm(desc=name or video.name, unit="frame", mininterval=1 if sys.stderr.isatty() else 10) as bar,
+            tqdm(desc=called, unit="frame", mininterval=1 if sys.stderr.isatty() else 10) as bar,
         ):
-            title = f"detect {recipe.dataset} {recipe.name} {name or video.name}"
-            run.tags({"mlflow.runName": title, "vad.video": name or video.name})
+            title = f"detect {recipe.dataset} {recipe.name} {called}"
+            run.tags({"mlflow.runName": title, "vad.video": called})
             found = detect(
                 self.detector,
                 video,
@@ -103,7 +116,7 @@ class Scorer:
                 name,
                 fps,
                 film=self.params.detect.film,
-                alert=self.sender is not None,
+                alert=self.alert,
                 progress=lambda frames: bar.update(frames - bar.n),
             )
             self.announce(found.folder.name)  # before anything of MLflow's is waited for
@@ -131,44 +144,39 @@ class Scorer:
         return found
 
     def announce(self, key: str) -> None:
-        """Send the alerts of the results ``out/<key>``, where there are any that nobody has sent."""
-        if self.sender:
+        """Hand on the alerts of the results ``out/<key>``, where there are any that nobody has sent."""
+        if self.alert:
             alerts.queue(self.out / key)
-            self.sender.wake()
+            if self.sender:
+                self.sender.wake()
 
     def videos(self, videos: list[Path], keys: list[str], fps: float | None = None) -> list[str]:
-        """Score them all, results under ``keys``; what is wrong with those that cannot be read."""
+        """Score them all, results under ``keys``; what is wrong with those that cannot be read, or whose place is taken."""
         faults = []
         for video, key in zip(videos, keys, strict=True):
             try:
                 self.score(video, key, fps=fps)
-            except UnreadableVideo as error:
+            except (UnreadableVideo, Taken) as error:
                 faults.append(str(error))
                 self.say(f"error: {error}")
         return faults
 
-    def inbox(self, inbox: Inbox) -> Iterator[tuple[str, str | None]]:
-        """Score what has come in: (name, None) of each video that is done, (name, reason) of each that was set aside."""
-        for name, reason in work_off(
+    def inbox(self, inbox: Inbox, fps: float | None = None) -> None:
+        """Score what has come in whole; what cannot be read is set aside."""
+        for _, reason in work_off(
             inbox,
-            lambda claim: self.score(claim.path, claim.key, claim.name),
+            lambda claim: self.score(claim.path, claim.key, claim.name, fps),
             lambda claim: self.announce(claim.key),
         ):
             if reason:
                 self.say(f"set aside: {reason}")
-            yield name, reason
-        waiting = inbox.coming()
-        if waiting:
-            self.say(
-                f"{inbox.folder}: {len(waiting)} videos are left for the next time, because they may still be written"
-            )
 
 
 def keys_of(videos: list[Path]) -> list[str]:
     """A name for the results of each video: that of its file, and a number where two have the same."""
     keys: list[str] = []
     for video in videos:
-        plain = clip_name(video.stem)
+        plain = result_key(video.stem)
         key, number = plain, 1
         while key in keys:
             number += 1

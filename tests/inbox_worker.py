@@ -1,6 +1,5 @@
 """A process that works off an inbox, for tests that kill it: python inbox_worker.py INBOX RESULTS. It scores no pictures."""
 
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -9,30 +8,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vadcore.detect.alerts import lay_ready, queue
 from vadcore.detect.inbox import Claim, Inbox, work_off
+from vadcore.detect.making import EVENTS, making
 from vadcore.detect.reading import UnreadableVideo
+from vadcore.files import sha256_files, write_json
 
 
 def score(claim: Claim, wait: float = 0.0) -> None:
-    """Stands for the scoring of a video: makes a folder of results beside its place, takes a while, renames it."""
+    """Stands for the scoring of a video: makes a folder of results, and takes a while."""
     text = claim.path.read_text()
     time.sleep(wait)
     if "broken" in text:
         raise UnreadableVideo(f"{claim.name}: not a readable video; replace it")
-    results = claim.inbox.results
-    beside = results / f".{claim.key}.partial"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    (beside / "video").write_text(text)
-    time.sleep(wait)
-    about = {
-        "video": claim.name,
-        "detector": {},
-        "threshold": 1.0,
-        "false_alarms_per_hour": 1.0,
-        "events": [{"number": 1}],
-    }
-    lay_ready(beside, claim.key, about, results / claim.key)
-    beside.rename(results / claim.key)
+    results = claim.inbox.results / claim.key
+    with making(results, claim.path) as beside:
+        (beside / "video").write_text(text)
+        write_json(beside / EVENTS, {"sha256": sha256_files([claim.path])})
+        time.sleep(wait)
+        about = {
+            "video": claim.name,
+            "detector": {},
+            "threshold": 1.0,
+            "false_alarms_per_hour": 1.0,
+            "events": [{"number": 1}],
+        }
+        lay_ready(beside, claim.key, about, results)
 
 
 def finish(claim: Claim) -> None:

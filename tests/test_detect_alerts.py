@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from vadcore.detect.alerts import READY, SPOOL, Sender, lay_ready, queue, queue_left
+from vadcore.detect import alerts
+from vadcore.detect.alerts import READY, SPOOL, Sender, any_left, lay_ready, queue, queue_left
 from vadcore.detect.calls import call, target_of
 from vadcore.errors import VadError
 
@@ -132,9 +133,110 @@ def test_what_is_given_up_lies_there_with_the_reason(tmp_path):
         assert sender.close(10) == 0
     (failed,) = (tmp_path / SPOOL / "failed").glob("*/00001.json")
     assert json.loads(failed.read_text())["alert"]["event"]["number"] == 1
-    reason = json.loads(failed.with_name("00001.reason.json").read_text())["reason"]
-    assert reason == "false ended with 1: without a word"
-    assert said == [f"{failed}: alert given up: {reason}"]
+    assert failed.with_name("00001.reason.txt").read_text() == "false ended with 1: without a word\n"
+    assert said[-1] == f"{failed}: alert given up: false ended with 1: without a word"
+
+
+def test_what_was_given_up_is_sent_once_more_when_it_is_moved_back(tmp_path):
+    queue(results(tmp_path, events=1))
+    with Sender(tmp_path, ("false",), give_up=0.0, say=lambda text: None, **QUICK) as sender:
+        assert sender.close(10) == 0
+    (failed,) = (tmp_path / SPOOL / "failed").iterdir()
+    failed.rename(tmp_path / SPOOL / "pending" / failed.name)
+    with Server() as server, Sender(tmp_path, server.url, **QUICK):
+        pass
+    assert len(server.got) == 1
+    assert list((tmp_path / SPOOL / "pending").iterdir()) == []
+
+
+def test_why_an_alert_waits_is_said_at_once_and_not_at_every_call(tmp_path):
+    said = []
+    queue(results(tmp_path, events=1))
+    sender = Sender(tmp_path, ("/no/such/hook",), say=said.append, **QUICK)
+    time.sleep(1)
+    assert sender.close(0) == 1
+    (path,) = pending(tmp_path)
+    fault = "/no/such/hook cannot be started (No such file or directory)"
+    assert said == [f"{path}: alert not sent yet: {fault}; it is tried again"]
+
+
+def test_a_command_may_say_anything_and_the_next_alerts_are_sent(tmp_path):
+    """Bytes that are no UTF-8 on its standard error output, whether it succeeds or not."""
+    heard = tmp_path / "heard"
+    program = (
+        "import sys, json; number = json.load(sys.stdin)['event']['number']; "
+        f"open({str(heard)!r}, 'a').write(f'{{number}}\\n'); "
+        "sys.stderr.buffer.write(b'ung\\xfcltig'); sys.exit(number == 2)"
+    )
+    said = []
+    queue(results(tmp_path, events=3))
+    with Sender(tmp_path, (sys.executable, "-c", program), give_up=0.0, say=said.append, **QUICK) as sender:
+        assert sender.close(20) == 0
+    assert heard.read_text().split() == ["1", "2", "3"]
+    assert len(said) == 1
+    assert said[0].endswith(": ung\ufffdltig")
+
+
+def test_a_call_that_breaks_in_an_unforeseen_way_is_a_fault_of_its_alert_only(tmp_path, monkeypatch):
+    def odd(target, text, timeout):
+        if json.loads(text)["event"]["number"] == 1:
+            raise RuntimeError("nobody foresaw this")
+        return call(target, text, timeout)
+
+    monkeypatch.setattr(alerts, "call", odd)
+    said = []
+    queue(results(tmp_path, events=3))
+    with Server() as server, Sender(tmp_path, server.url, say=said.append, **QUICK) as sender:
+        limit = time.monotonic() + 20
+        while len(pending(tmp_path)) > 1 and time.monotonic() < limit:
+            time.sleep(0.02)
+        assert sender.close(0) == 1
+    assert [alert["event"]["number"] for alert in server.got] == [2, 3]
+    assert any("alert not sent yet: RuntimeError: nobody foresaw this" in line for line in said)
+
+
+def test_nobody_who_listens_is_no_reason_to_send_nothing(tmp_path):
+    def gone(text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    queue(results(tmp_path, events=2))
+    with Server(500) as server, Sender(tmp_path, server.url, say=gone, **QUICK) as sender:
+        assert sender.close(20) == 0
+    assert len(server.got) == 2
+
+
+@pytest.mark.parametrize("start", ["", "setsid "])
+def test_a_command_is_over_when_it_ends_though_it_has_started_something(tmp_path, start):
+    heard, pid = tmp_path / "heard", tmp_path / "pid"
+    started = time.monotonic()
+    words = ("sh", "-c", f"cat >> {heard}; {start}sleep 60 & echo $! > {pid}; exit 0")
+    try:
+        assert call(words, "{}\n", timeout=10) is None
+        assert time.monotonic() - started < 5
+        assert heard.read_text() == "{}\n"
+        os.kill(int(pid.read_text()), 0)  # is still there
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def test_a_command_that_hangs_holds_the_sender_up_no_longer_though_something_of_it_lives_on(tmp_path):
+    pid = tmp_path / "pid"
+    started = time.monotonic()
+    words = ("sh", "-c", f"setsid sleep 60 & echo $! > {pid}; sleep 30")
+    try:
+        assert call(words, "{}", timeout=1) == "sh took more than 1 s"
+        assert time.monotonic() - started < 5
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def test_of_results_in_the_making_nothing_is_sent(tmp_path):
+    """Who is killed there makes them again, with other alerts."""
+    whole = results(tmp_path)
+    whole.rename(tmp_path / ".gate.partial")
+    assert not any_left(tmp_path)
+    queue_left(tmp_path)
+    assert pending(tmp_path) == []
 
 
 def test_an_alert_that_waited_too_long_for_a_sender_is_still_tried_once(tmp_path):
@@ -266,3 +368,15 @@ def test_a_target_is_a_url_or_a_command():
     assert target_of("https://example.org/hook") == "https://example.org/hook"
     assert target_of(["notify", "--now"]) == ("notify", "--now")
     assert target_of("notify") == ("notify",)
+
+
+def test_a_line_is_split_as_a_shell_would_and_a_list_is_taken_as_it_is():
+    assert target_of("./hook.sh --loud 'to all'") == ("./hook.sh", "--loud", "to all")
+    assert target_of(["./my hook.sh", "--loud"]) == ("./my hook.sh", "--loud")
+    assert target_of("forward --to https://example.org/hook") == ("forward", "--to", "https://example.org/hook")
+    with pytest.raises(
+        VadError, match=r"alert: \"notify 'all\" is no command \(No closing quotation\); correct it, or give"
+    ):
+        target_of("notify 'all")
+    with pytest.raises(VadError, match=r"alert: ' ' is no command; name a program or a URL, or leave it out"):
+        target_of(" ")

@@ -17,6 +17,7 @@ from project import PARAMS, Project
 from video_maker import Place, events_of
 
 from tasks import detect as command
+from tasks import scorer
 from vadcore.config import load_params
 from vadcore.detect.alerts import READY
 from vadcore.detect.detector import load_detector
@@ -133,8 +134,8 @@ def test_alerts_that_wait_are_sent_though_no_video_has_come(project, monkeypatch
 def test_the_champion_is_loaded_from_where_the_registry_s_files_lie(project, monkeypatch, capsys, tmp_path):
     said_by(project, monkeypatch, capsys, "--pack", tmp_path / "detector", *SYSTEM)
     monkeypatch.setattr(command, "fetch_champion", lambda dataset: (f"frame_diff of {dataset}", tmp_path / "detector"))
-    arguments = argparse.Namespace(champion="yard", false_alarms_per_hour=0.5)
-    detector = command._detector(load_params(), arguments, print)
+    arguments = argparse.Namespace(champion="yard", dataset=None, false_alarms_per_hour=0.5)
+    detector = command._loader(load_params(), arguments)()
     assert detector.name == "yard/frame_diff"
     assert detector.calibration.false_alarms_per_hour == 0.5
     assert capsys.readouterr().out == "champion: frame_diff of yard\n"
@@ -151,12 +152,84 @@ def test_the_champion_is_loaded_from_where_the_registry_s_files_lie(project, mon
         ),
         (("a.avi", *SYSTEM, "--alert", "ftp://x/y"), "error: alert: 'ftp://x/y' is no http or https URL"),
         (("--inbox", "nowhere", *SYSTEM), "error: nowhere: no such folder; make it"),
+        (
+            ("a.avi", "--champion", "yard", "--model", "background"),
+            "error: --model background: --champion says which system it is; leave one of the two out",
+        ),
+        (
+            ("a.avi", "--champion", "yard", "--dataset", "street"),
+            "error: --dataset street: --champion yard says which data set it is; leave one of the two out",
+        ),
+        (
+            ("a.avi", "--model-folder", "packed", *SYSTEM),
+            "error: --model frame_diff: --model-folder says which system it is; leave one of the two out",
+        ),
     ],
 )
 def test_faults_are_one_line_with_the_remedy(project, monkeypatch, capsys, words, line):
     code, _ = said_by(project, monkeypatch, capsys, *words)
     assert code.startswith(line)
     assert "\n" not in code
+
+
+def test_of_several_data_sets_the_champions_is_named_either_way(project, monkeypatch, capsys):
+    params = load_params(project.folder / "params.yaml")
+    two = params.model_copy(update={"datasets": ("yard", "lane")})
+    monkeypatch.setattr(command, "load_params", lambda: two)
+
+    def nobody(dataset):
+        raise VadError(f"vad-{dataset}: has no champion")
+
+    monkeypatch.setattr(command, "fetch_champion", nobody)
+    code, _ = said_by(project, monkeypatch, capsys, "a.avi", "--champion")
+    assert code == "error: which dataset? name it with --dataset; there are: yard, lane"
+    for words in (("--champion", "--dataset", "lane"), ("--champion", "lane")):
+        code, _ = said_by(project, monkeypatch, capsys, "a.avi", *words)
+        assert code == "error: vad-lane: has no champion"
+
+
+@pytest.fixture
+def inbox(project, tmp_path) -> Path:
+    """An inbox with two videos that have come in whole."""
+    (tmp_path / "inbox").mkdir()
+    for name in ("one.avi", "two.avi"):
+        shutil.copy(project.folder / "footage/test/gate.avi", tmp_path / "inbox" / name)
+        os.utime(tmp_path / "inbox" / name, (time.time() - 60,) * 2)
+    return tmp_path / "inbox"
+
+
+def test_the_frame_rate_that_is_given_holds_for_an_inbox_too(project, monkeypatch, capsys, inbox, tmp_path):
+    monkeypatch.setenv("VAD_TRACKING", "off")
+    words = ("--inbox", inbox, "--out", tmp_path / "out", "--fps", "5", *SYSTEM)
+    assert said_by(project, monkeypatch, capsys, *words)[0] == 0
+    assert json.loads((tmp_path / "out/one/events.json").read_text())["fps"] == 5
+
+
+def test_spread_over_machines_one_process_sends_alerts_and_no_call_loads_for_nothing(
+    project, monkeypatch, capsys, inbox, tmp_path
+):
+    """Here the calls run one after the other: the first works the inbox off, and leaves the second one nothing."""
+    said_by(project, monkeypatch, capsys, "--pack", tmp_path / "detector", *SYSTEM)
+    params = load_params()
+    machine = params.machine.model_copy(update={"scheduler": "tcp://10.0.0.5:8786"})
+    monkeypatch.setattr(command, "load_params", lambda: params.model_copy(update={"machine": machine}))
+    monkeypatch.setattr(
+        command, "per_clip", lambda function, calls, machine, name: ((call, function(*call)) for call in calls)
+    )
+    monkeypatch.setattr(scorer, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setenv("VAD_TRACKING", "off")
+    fetched, loaded = [], []
+    folder = tmp_path / "detector"
+    monkeypatch.setattr(command, "fetch_champion", lambda dataset: fetched.append(dataset) or ("frame_diff", folder))
+    monkeypatch.setattr(command, "load_detector", lambda *words: loaded.append(1) or load_detector(*words))
+    # the hook hangs up on every call
+    words = ("--champion", "--inbox", inbox, "--out", tmp_path / "out", "--alert", f"{sys.executable} -c 'exit(1)'")
+    code, said = said_by(project, monkeypatch, capsys, *words)
+    assert code == 0
+    assert (fetched, loaded) == (["yard"], [1])
+    assert {path.name for path in (inbox / DONE).iterdir()} == {"one.avi", "two.avi"}
+    assert said.count("alerts are not sent yet") == 1  # the end has waited for them once
+    assert f"2 alerts are not sent yet; they lie in {tmp_path}/out/.alerts, for the next run" in said
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """What a person gets for a video: a folder that is complete or not there, and a detector that fits into another folder."""
 
 import json
+import os
 import shutil
+from contextlib import suppress
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,12 +16,14 @@ from video_maker import Place, events_of, make_video
 from vadcore.detect import results
 from vadcore.detect.detector import load_detector
 from vadcore.detect.film import BAR, film_size
+from vadcore.detect.making import Taken, making, sweep
 from vadcore.detect.maps import Maps, colour_scale
 from vadcore.detect.reading import UnreadableVideo
 from vadcore.detect.recipe import describe, pack, read_recipe
 from vadcore.detect.results import detect
 from vadcore.detect.timeline import clock, highest_of_stretches
 from vadcore.errors import VadError
+from vadcore.files import sha256_files, write_json
 
 FILES = ["annotated.webm", "events.csv", "events.json", "scores.csv", "timeline.png"]
 
@@ -118,6 +123,28 @@ def test_films_are_at_most_480_wide_with_even_sides():
     assert film_size((1080, 1920)) == (270, 480)
     assert film_size((127, 191)) == (254, 382)
     assert film_size((1, 3000)) == (2, 480)
+    assert film_size((1920, 1080)) == (854, 480)
+    assert film_size((1500, 2)) == (1200, 2)
+
+
+def test_a_video_of_an_extreme_shape_has_a_film(here, tmp_path):
+    video = make_video(tmp_path / "slit.avi", 4, size=(1500, 2), runs=None)
+    found = detect(here.detector(), video, tmp_path / "out")
+    assert pictures_of(found.folder / "annotated.webm")[0].shape == (1200 + BAR, 2, 3)
+
+
+@pytest.mark.parametrize("name", [r"a$_$b.avi", r"$\\frac$ 10$.avi", "n" * 250 + ".avi", "a\nb.avi"])
+def test_a_file_s_name_may_be_anything(here, tmp_path, name):
+    video = make_video(tmp_path / "short.avi", 4, runs=None).rename(tmp_path / name)
+    found = detect(here.detector(), video, tmp_path / "out", film=False)
+    assert found.about["video"] == name.replace("\n", "\ufffd")
+    assert len(pd.read_csv(found.folder / "scores.csv")) == 4
+
+
+def test_a_path_that_is_no_utf_8_is_refused_before_opencv_ends_the_process(here, tmp_path):
+    video = make_video(tmp_path / "a.avi", 4, runs=None).rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xdf.avi")))
+    with pytest.raises(UnreadableVideo, match=r"a path that is not UTF-8; rename it$"):
+        detect(here.detector(), video, tmp_path / "out")
 
 
 def test_films_have_at_most_15_frames_a_second_and_keep_their_length(here, tmp_path):
@@ -167,6 +194,87 @@ def test_new_results_of_a_video_take_the_place_of_old_ones(here, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["gate"]
     with pytest.raises(VadError, match="there already"):
         detect(here.detector(), here.video, tmp_path, replace=False)
+
+
+def test_results_of_another_video_are_refused_and_stay(here, tmp_path):
+    """Cameras name their files alike."""
+    for number in range(2):
+        make_video(tmp_path / f"cam{number}" / "0001.avi", 4, seed=number, runs=None)
+    first = detect(here.detector(), tmp_path / "cam0/0001.avi", tmp_path / "out", film=False)
+    with pytest.raises(Taken, match=r"out/0001: there already, of another video; move it away, or .*--out"):
+        detect(here.detector(), tmp_path / "cam1/0001.avi", tmp_path / "out", film=False)
+    assert json.loads((first.folder / "events.json").read_text()) == first.about
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["0001"]
+
+
+def test_a_folder_that_holds_no_results_is_refused_and_stays(here, tmp_path):
+    (tmp_path / "gate").mkdir()
+    (tmp_path / "gate/diary.txt").write_text("mine")
+    with pytest.raises(Taken, match="there already"):
+        detect(here.detector(), here.video, tmp_path, film=False)
+    assert (tmp_path / "gate/diary.txt").read_text() == "mine"
+
+
+def test_of_two_who_make_the_same_results_one_is_refused_and_the_other_undisturbed(here, tmp_path):
+    with making(tmp_path / "gate", here.video) as beside:
+        (beside / "half").write_text("made")
+        with pytest.raises(Taken, match="another process is making these results"):
+            detect(here.detector(), here.video, tmp_path, film=False)
+        detect(here.detector(), here.video, tmp_path, key="other", film=False)
+        assert (beside / "half").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate", "other"]
+
+
+def killed_in(work) -> None:
+    """Run ``work`` in a process that has to end itself as kill -9 would."""
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            work()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 137
+
+
+def test_who_is_killed_while_new_results_take_the_place_of_old_ones_leaves_one_of_both_and_nothing_else(tmp_path):
+    video = tmp_path / "video"
+    video.write_text("some")
+    kinds = set()
+    for step in range(1, 4):
+        out = tmp_path / str(step)
+
+        def make(text, out=out):
+            with making(out / "gate", video) as beside:
+                write_json(beside / "events.json", {"sha256": sha256_files([video]), "text": text})
+
+        def deadly(out=out, make=make, step=step):
+            left, rename = [step], Path.rename
+
+            def counted(self, target):
+                left[0] -= 1
+                if left[0] == 0:
+                    os._exit(137)
+                return rename(self, target)
+
+            with making(out / "warm", video):  # nothing of an earlier process is left to clear away
+                pass
+            Path.rename = counted
+            make("new")
+
+        make("old")
+        killed_in(deadly)
+        shutil.rmtree(out / "warm")
+        sweep(out)
+        assert [path.name for path in out.iterdir()] == ["gate"]
+        kinds.add(json.loads((out / "gate/events.json").read_text())["text"])
+    assert kinds == {"old", "new"}
+
+
+def test_what_others_have_in_the_folder_is_not_cleared_away(here, tmp_path):
+    (tmp_path / ".theirs.partial").mkdir()
+    (tmp_path / ".theirs.partial/file").write_text("theirs")
+    (tmp_path / ".file.partial").write_text("theirs")
+    detect(here.detector(), here.video, tmp_path, film=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".file.partial", ".theirs.partial", "gate"]
 
 
 def test_what_breaks_off_leaves_nothing_half_made(here, tmp_path, monkeypatch):

@@ -18,6 +18,8 @@ import pytest
 import yaml
 from flow_project import TOY, FlowProject, Server, wait_until
 
+from flows.kinds import NICE
+
 pytestmark = pytest.mark.pipeline
 EVERY = {"prepare@a", "prepare@b", "train@a-m-1", "train@a-m2", "train@b-m-1", "train@b-m2", "report"}
 
@@ -126,8 +128,8 @@ def test_all_of_it_runs_then_none_of_it_and_prefect_shows_which(server, limit, p
     assert b_begun < a_ended
     heavy = sorted(when[out] for out in when if out.startswith("models/"))
     assert all(first[1] <= second[0] for first, second in itertools.pairwise(heavy))
-    assert re.search(r"sleep for raw/a: nice 1\d", output)
-    assert "sleep for models/a/m-1: nice 0" in output
+    assert f"sleep for raw/a: nice {os.nice(0) + NICE}, " in output
+    assert f"sleep for models/a/m-1: nice {os.nice(0)}, " in output
 
     # the stages know whose they are, so that MLflow's runs lead here
     run = flow_run(server)
@@ -152,6 +154,8 @@ def test_all_of_it_runs_then_none_of_it_and_prefect_shows_which(server, limit, p
 
 
 def test_a_choice_of_stages_and_what_a_dry_run_says_of_it(server, limit, project):
+    (project.folder / "reports").mkdir()
+    (project.folder / "reports/results.csv").write_text("model,auc\nm2,0.5\n")
     output = project.flow("--dry", "--dataset", "a")
     assert "report is left out: it also needs prepare@b, train@b-m-1, train@b-m2" in output
     assert "Completed: dry run: 3 of 3 stages would run" in output
@@ -160,10 +164,35 @@ def test_a_choice_of_stages_and_what_a_dry_run_says_of_it(server, limit, project
     assert json.loads(plan["data"])[0] == {"stage": "prepare@a", "now": "changed", "would": "run"}
     project.flow("--target", "train@a-m2")
     assert begun(project) == ["raw/a", "models/a/m2"]
+    shown = server.post("artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run(server)["id"]]}})
+    assert shown == []  # the results that lie here are those of another run
     assert "Completed: 1 ran, 0 cached" in project.flow("--target", "prepare@a", "--force")
     assert "1 ran, 1 cached" in project.flow("--target", "train@a-m2", "--refresh")  # looked anew, and saw the same
     assert project.flow("--model", "m3", code=1).splitlines()[-1] == (
         "Failed: no stage has the model m3; params.yaml lists: m-1, m2"
+    )
+
+
+def test_a_run_has_one_heavy_stage_at_a_time_however_many_slots_there_are_unless_it_is_given_more(
+    server, limit, project
+):
+    """The slots are those of all machines: with two, each of two machines trains one system."""
+    httpx.patch(f"{server.api}/v2/concurrency_limits/gpu", json={"limit": 2}).raise_for_status()
+
+    def side_by_side() -> bool:
+        when = times(project)
+        (one_begun, one_ended), (two_begun, two_ended) = when["models/a/m-1"], when["models/a/m2"]
+        return one_begun < two_ended and two_begun < one_ended
+
+    project.write(changed(m_1="sleep 1.5", m2="sleep 1.5"))
+    project.flow("--dataset", "a")
+    assert not side_by_side()
+    project.write(changed(m_1="sleep 1.6", m2="sleep 1.6"))
+    output = project.flow("--dataset", "a", "--heavy-at-once", "3")
+    assert side_by_side()
+    assert "heavy_at_once is 3, the limit gpu has 2 slots: prefect gcl update gpu --limit 3" in output
+    assert project.flow("--heavy-at-once", "0", code=1).splitlines()[-1] == (
+        "Failed: heavy_at_once: 0: at least one heavy stage runs at a time"
     )
 
 

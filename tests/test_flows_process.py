@@ -204,6 +204,13 @@ class TestTheCheckout:
         with pytest.raises(VadError, match=r"no dvc\.yaml and \.dvc here; run this in the project's folder"):
             Checkout(tmp_path)
 
+    def test_a_holder_that_lets_go_while_one_looks_is_nobody(self, root, monkeypatch):
+        monkeypatch.setattr(Path, "exists", lambda path: True)  # it was there a moment ago
+        checkout = Checkout(root)
+        assert checkout.left_behind() is None
+        checkout.note_leases(["lease-1"], held=True)
+        assert list((root / ".dvc/tmp").iterdir()) == []
+
     def test_stages_that_the_remote_may_lack_are_remembered(self, root):
         checkout = Checkout(root)
         checkout.note_unpushed({"a", "b"}, pushed=False)
@@ -236,11 +243,33 @@ class TestTheLockFile:
         for length in range(len(whole)):
             path.write_bytes(whole[:length])
             mended = checkout.mend_lock_file(killed=True)
-            assert (path.read_bytes() == whole) == bool(mended)
-            # what is cut in its last stage at the end of a line may stay: DVC runs that stage again, and no other
-            lock = yaml.safe_load(path.read_text())
-            assert {name: lock["stages"][name] for name in ("one", "two")} == dict.fromkeys(("one", "two"), STAGE)
-            assert "three" in lock["stages"]
+            assert (
+                mended == "dvc.lock was broken by a process that was killed; put back as it was after the stage before"
+            )
+            assert path.read_bytes() == whole
+
+    def test_cut_after_a_stage_that_had_changed_it_is_put_back_too(self, checkout):
+        """What was being written differs from the copy in the stage that had just run."""
+        path = checkout.root / "dvc.lock"
+        whole = path.read_bytes()
+        new = whole.replace(b"cmd: 'true'", b"cmd: 'false'", 1)
+        second, third = new.index(b"  two:"), new.index(b"  three:")
+        for length in range(second + 1, third):
+            path.write_bytes(new[:length])
+            assert checkout.mend_lock_file(killed=True), new[:length]
+            assert path.read_bytes() == whole
+
+    def test_a_persons_own_stays_though_a_run_was_killed(self, checkout):
+        """Say, pulled from where a model was taken out and the report made anew: whole, with fewer stages."""
+        path = checkout.root / "dvc.lock"
+        lock = yaml.safe_load(path.read_text())
+        for gone, other in (("three", "two"), ("one", "two"), ("two", "three")):
+            stages = {name: {**stage} for name, stage in lock["stages"].items() if name != gone}
+            stages[other]["cmd"] = "false"
+            path.write_text(yaml.safe_dump({**lock, "stages": stages}, sort_keys=False))
+            theirs = path.read_bytes()
+            assert checkout.mend_lock_file(killed=True) is None
+            assert path.read_bytes() == theirs
 
     def test_fewer_stages_are_no_break_where_nothing_was_killed(self, checkout):
         """A person has checked out an older dvc.lock."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import httpx
@@ -221,6 +222,10 @@ def test_a_worker_killed_while_it_scores_an_inbox_and_every_video_is_scored_once
     assert (inbox / "failed" / "broken.mp4.reason.txt").exists()
     runs = mlflow_runs(served, "tags.`vad.stage` = 'detect'")
     assert {tags(one)["vad.video"] for one in runs} == {"broken.mp4", *(f"{name}.avi" for name in names)}
+    scored = Counter(tags(one)["vad.video"] for one in runs if one["info"]["status"] == "FINISHED")
+    assert max(scored.values()) == 1
+    assert len(scored) >= len(names) - 1  # that of the killed process may not have ended
+    assert len(runs) <= len(names) + 2  # broken.mp4, and one more where the killed process was at work
     assert served.wait(served.run("inbox", "footage"))["name"] == "NothingNew"
 
 

@@ -1,15 +1,18 @@
 """Per-clip work on several processes: what comes back, and that nothing is left behind."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import cv2
 import pytest
 
+from tasks import parallel
 from tasks.parallel import per_clip
 from vadcore.config import Machine
 from vadcore.errors import VadError
@@ -137,3 +140,65 @@ def test_a_dask_scheduler_given_by_address_does_the_work():
 def test_a_scheduler_that_does_not_answer_is_named():
     with pytest.raises(VadError, match=r"machine\.scheduler: no answer from tcp://127\.0\.0\.1:9 .*or set null"):
         results(square, 1, scheduler="tcp://127.0.0.1:9")
+
+
+def test_a_scheduler_without_a_worker_is_told_of_and_one_is_waited_for(monkeypatch, capsys):
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(parallel, "LOOK_SECONDS", 0.1)
+    with LocalCluster(n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        said = []
+
+        def start_a_worker_once_it_is_asked_for():
+            wait_for(lambda: said.append(capsys.readouterr().out) or "waiting" in "".join(said))
+            cluster.scale(1)
+
+        helper = threading.Thread(target=start_a_worker_once_it_is_asked_for)
+        helper.start()
+        done = results(refuse_odd, 2, scheduler=cluster.scheduler_address)
+        helper.join()
+        address = cluster.scheduler_address
+    assert done[(0,)] == 0
+    assert "".join(said).count(f"no worker is connected to {address}; waiting\n") == 1
+
+
+def test_a_scheduler_that_is_killed_is_told_of_with_the_remedy(tmp_path):
+    file = tmp_path / "scheduler.json"
+    shared = ("--no-dashboard", "--scheduler-file", file)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    commands = (
+        ("scheduler", "--host", "127.0.0.1", "--port", "0", *shared),
+        ("worker", "--nthreads", "1", "--no-nanny", *shared),
+    )
+    with (tmp_path / "log").open("w") as log:
+        scheduler, worker = (
+            subprocess.Popen([sys.executable, "-m", "dask", *words], env=environment, stdout=log, stderr=log)
+            for words in commands
+        )
+    try:
+        wait_for(file.exists)
+        address = json.loads(file.read_text())["address"]
+        done = per_clip(time.sleep, [(0.1,), (300,)], Machine(scheduler=address), "test")
+        assert next(done) == ((0.1,), None)
+        scheduler.kill()
+        line = (
+            rf"^machine\.scheduler: the connection to {address} was lost; start it and the command again, or set null$"
+        )
+        with pytest.raises(VadError, match=line):
+            next(done)
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
+
+
+def test_a_call_that_ends_workers_is_told_of_with_the_remedy():
+    import dask
+    from distributed import LocalCluster
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        pytest.raises(VadError, match=r"one call has ended several workers of .* give each worker more"),
+    ):
+        results(die, 1, scheduler=cluster.scheduler_address)

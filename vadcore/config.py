@@ -146,7 +146,8 @@ class Detect(Section):
 
     film: bool = True  # the annotated video
     settle_seconds: PositiveFloat = 10.0  # a file of the inbox that has not changed for so long is whole
-    # called once an event: a URL that takes a POST of JSON, or a command that reads JSON from its standard input
+    # called once an event: a URL that takes a POST of JSON, or a command that reads JSON from its standard input; a
+    # string is split into words as a shell would, a list is taken as it is
     alert: str | tuple[str, ...] | None = None
     alert_hours: PositiveFloat = 1.0  # how long a failed call is repeated
 

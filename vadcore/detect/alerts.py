@@ -3,8 +3,8 @@
 Alerts are laid ready inside the folder of a video's results, so that they appear with them, at once. From there
 :func:`queue` moves them, by one rename, into the spool ``<out>/.alerts/pending/``; who is killed in between leaves them to
 :func:`queue_left`. A :class:`Sender` calls for each one the target, with its JSON, until that succeeds or the time is up;
-then the alert lies in ``.alerts/failed/`` with the reason. Only the moment between a call's success and the removal of its
-file can bring an alert twice, which its ``id`` then shows.
+then the alert lies in ``.alerts/failed/`` with the reason; moved back to ``pending/`` it is tried once more. Only the
+moment between a call's success and the removal of its file can bring an alert twice, which its ``id`` then shows.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from vadcore.detect.calls import Target, call
-from vadcore.files import write_json
+from vadcore.files import write_json, write_text
 
 READY = "alerts"  # in the folder of results
 SPOOL = ".alerts"  # among the folders of results
+REASON = ".reason.txt"  # beside an alert that was given up
 
 
 def lay_ready(folder: Path, key: str, about: dict, results: Path) -> None:
@@ -53,20 +55,26 @@ def queue(results: Path) -> None:
 
 def queue_left(out: Path) -> None:
     """:func:`queue` what a killed process has laid ready and not handed on."""
-    for ready in sorted(Path(out).glob(f"*/{READY}")):
+    for ready in _ready(out):
         queue(ready.parent)
 
 
 def any_left(out: Path) -> bool:
     """Whether there are alerts among the results in ``out`` that nobody has sent."""
-    return any(True for pattern in (f"*/{READY}", f"{SPOOL}/pending/*/*.json") for _ in Path(out).glob(pattern))
+    return bool(_ready(out)) or any(True for _ in (Path(out) / SPOOL / "pending").glob("*/*.json"))
+
+
+def _ready(out: Path) -> list[Path]:
+    """Alerts laid ready in results that are complete: what is still being made has a name with a dot in front."""
+    return sorted(path for path in Path(out).glob(f"*/{READY}") if not path.parent.name.startswith("."))
 
 
 class Sender:
     """Sends what lies in the spool of ``out``, from a thread of its own. Of several processes on one spool one sends.
 
     timeout: seconds for one call. first_wait, longest_wait: seconds after a failed call; the wait doubles. give_up: seconds
-    from an alert's making after which a failed call is its last one. say: told of alerts that are given up.
+    from an alert's making after which a failed call is its last one. say: told what is wrong with a call, once until
+    something else is or one succeeds; and of alerts that are given up.
     """
 
     def __init__(
@@ -81,7 +89,7 @@ class Sender:
     ):
         self.spool, self.target = Path(out) / SPOOL, target
         self.timeout, self.first_wait, self.longest_wait, self.give_up = timeout, first_wait, longest_wait, give_up
-        self.say = say
+        self._say, self._said = say, ""
         (self.spool / "pending").mkdir(parents=True, exist_ok=True)
         self._lock = (self.spool / "lock").open("w")
         self._wake = threading.Event()
@@ -125,8 +133,8 @@ class Sender:
             while True:
                 try:
                     self._round(due)
-                except OSError as error:  # a full disk, say: nothing is lost, and there is another round
-                    self.say(f"{self.spool}: {error}")
+                except Exception as error:  # a full disk, say: nothing is lost, and there is another round
+                    self._tell(f"{self.spool}: {error}")
                 left = self._entries()
                 if self._over(bool(left)):
                     return
@@ -168,12 +176,20 @@ class Sender:
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._give_up(path, f"not readable ({error})")
             return True
-        fault = call(self.target, text, self.timeout)
+        try:
+            fault = call(self.target, text, self.timeout)
+        except Exception as error:  # nobody foresaw it; the other alerts and the next ones are none the worse for it
+            fault = f"{type(error).__name__}: {error}"
         if fault is None:
+            self._said = ""
             path.unlink(missing_ok=True)
+            path.with_suffix(REASON).unlink(missing_ok=True)  # of an alert that was moved back
             _remove_empty(path.parent)
             return True
         if time.time() - queued < self.give_up:
+            if fault != self._said:
+                self._said = fault
+                self._tell(f"{path}: alert not sent yet: {fault}; it is tried again")
             return False
         self._give_up(path, fault)
         return True
@@ -182,9 +198,14 @@ class Sender:
         failed = self.spool / "failed" / path.parent.name
         failed.mkdir(parents=True, exist_ok=True)
         path.replace(failed / path.name)
-        write_json(failed / f"{path.stem}.reason.json", {"reason": why})
+        path.with_suffix(REASON).unlink(missing_ok=True)
+        write_text((failed / path.name).with_suffix(REASON), f"{why}\n")
         _remove_empty(path.parent)
-        self.say(f"{failed / path.name}: alert given up: {why}")
+        self._tell(f"{failed / path.name}: alert given up: {why}")
+
+    def _tell(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # whoever listened is gone; that is no reason to send no alerts
+            self._say(text)
 
 
 def _locked(file) -> bool:

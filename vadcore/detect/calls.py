@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
+import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 
+from vadcore.detect.naming import shown
 from vadcore.errors import VadError
 
 Target = str | tuple[str, ...]  # a URL, or a command and its arguments
 
+TAIL = 4096  # bytes of what a command says; the last line of them is told
+
 
 def target_of(given: str | Sequence[str]) -> Target:
-    """A URL (http or https), or a command: a list of words, or one program. Raises :class:`VadError` for what is neither."""
+    """A URL (http or https), or a command: a list of words, taken as it is, or a line, split as a shell splits it. Raises
+    :class:`VadError` for what is neither."""
     if not isinstance(given, str):
         if not given or not all(isinstance(word, str) and word for word in given):
             raise VadError(f"alert: {given!r} is no command; give a list of words, the program first")
         return tuple(given)
-    if "://" not in given:
-        return (given,)
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", given):
+        try:
+            words = shlex.split(given)
+        except ValueError as error:  # a quotation that does not end
+            raise VadError(f"alert: {given!r} is no command ({error}); correct it, or give a list of words") from error
+        if not words:
+            raise VadError(f"alert: {given!r} is no command; name a program or a URL, or leave it out")
+        return tuple(words)
     parts = urllib.parse.urlsplit(given)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise VadError(f"alert: {given!r} is no http or https URL; correct it, or give a command as a list of words")
@@ -62,18 +76,31 @@ def _post(url: str, text: str, timeout: float) -> str | None:
 
 
 def _command(words: Sequence[str], text: str, timeout: float) -> str | None:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    try:
-        process = subprocess.Popen(words, start_new_session=True, **pipes)
-    except OSError as error:
-        return f"{words[0]} cannot be started ({error.strerror})"
-    try:
-        _, said = process.communicate(text, timeout=timeout)
-    except subprocess.TimeoutExpired:
+    """Files instead of pipes: they end with the command, though something that it started in the background lives on."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(text.encode())
+        given.seek(0)
+        try:
+            process = subprocess.Popen(
+                words, stdin=given, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+            )
+        except (OSError, ValueError) as error:  # ValueError: a zero byte
+            return f"{words[0]} cannot be started ({getattr(error, 'strerror', error)})"
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            return f"{words[0]} took more than {timeout:g} s"
+        if code == 0:
+            return None
+        said.seek(max(0, said.seek(0, os.SEEK_END) - TAIL))
+        last = said.read(TAIL).decode(errors="replace").strip().splitlines()[-1:] or ["without a word"]
+        return f"{words[0]} ended with {code}: {shown(last[0][:200])}"
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Kill it with what it has started, as far as that is allowed."""
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return f"{words[0]} took more than {timeout:g} s"
-    if process.returncode == 0:
-        return None
-    last = said.strip().splitlines()[-1:] or ["without a word"]
-    return f"{words[0]} ended with {process.returncode}: {last[0][:200]}"
+    with suppress(subprocess.TimeoutExpired):  # one that the kernel holds on to is left behind
+        process.wait(1)

@@ -32,6 +32,7 @@ from vadcore.files import LEAST_FREE
 from vadcore.render import HEAT_OPACITY, heat
 
 WIDEST = 480  # pixels; wider videos are reduced to it
+TALLEST = 1200  # taller ones to this
 MOST_RATE = 15  # frames a second
 NARROWEST = 320  # narrower ones are enlarged by a whole factor, so that the bar can be read
 BAR = 24  # pixels below the picture
@@ -59,9 +60,10 @@ def write_film(path: Path, scanned: Scanned) -> None:
         )
     if not writer.isOpened():
         raise VadError(
-            f"{path}: this OpenCV cannot write VP8 video there; install opencv-python, or set detect.film false"
+            f"{path}: OpenCV cannot write VP8 video of {size[1]}x{size[0] + BAR} there; install opencv-python, or set "
+            "detect.film false"
         )
-    way = cv2.INTER_AREA if size[1] < scanned.size[1] else cv2.INTER_NEAREST
+    way = cv2.INTER_AREA if min(size[0] / scanned.size[0], size[1] / scanned.size[1]) < 1 else cv2.INTER_NEAREST
     looked_at = islice(scanned.sampling.of(Source(scanned.video)), 0, None, step)
     small = (cv2.resize(picture, size[::-1], interpolation=way) for picture in looked_at)
     with ThreadPoolExecutor(1) as encoder:  # one picture is encoded while the next is painted
@@ -82,6 +84,7 @@ def film_size(size: tuple[int, int]) -> tuple[int, int]:
     """Height and width, both even, of the pictures in the film of a video of ``size``."""
     height, width = size
     scale = WIDEST / width if width > WIDEST else max(1, -(-NARROWEST // width))
+    scale = min(scale, TALLEST / height)
     return max(2, 2 * round(height * scale / 2)), max(2, 2 * round(width * scale / 2))
 
 
@@ -93,7 +96,7 @@ class _Painter:
         frames = scanned.frames
         self.seconds, self.event = frames["seconds"].to_numpy(), frames["event"].to_numpy()
         self.events = list(scanned.events.itertuples())
-        self.scale = size[1] / scanned.size[1]
+        self.scale = size[1] / scanned.size[1], size[0] / scanned.size[0]  # across, down
         self.low, self.high = colour_scale(self.maps, (self.event == 0) & frames["score"].notna().to_numpy())
         self.shown: np.ndarray | None = None
 
@@ -135,8 +138,9 @@ class _Painter:
         return cv2.blendLinear(picture, cv2.resize(colours, size), 1 - opacity, opacity)
 
     def _box(self, painted: np.ndarray, event) -> None:
-        corner = round(event.x * self.scale), round(event.y * self.scale)
-        opposite = round((event.x + event.width) * self.scale) - 1, round((event.y + event.height) * self.scale) - 1
+        across, down = self.scale
+        corner = round(event.x * across), round(event.y * down)
+        opposite = round((event.x + event.width) * across) - 1, round((event.y + event.height) * down) - 1
         cv2.rectangle(painted, corner, opposite, WHITE, 2)
 
 

@@ -3,13 +3,15 @@
 ::
 
     inbox/*.mp4          what came in (subfolders too)
-    inbox/.work/<key>/   the video while it is scored, ``lock`` (held by the process that scores it), ``deaths``
+    inbox/.work/<key>/   the video while it is scored, ``lock`` (held by the process that scores it), ``deaths``, ``faults``
     inbox/done/          scored
     inbox/failed/        set aside, each with <name>.reason.txt
 
 A video moves by renaming alone, so it is in one place at any moment. Who scores it holds a lock that the system lets go of
 when the process dies, however it dies; the next one that looks takes the video up. ``key`` names the folder of its results
-as well: where that is there already, the dead process had got so far, and nothing is scored again.
+as well: where that is there already and of this video, the dead process had got so far, and nothing is scored again.
+
+A video that cannot be scored holds up no other; :mod:`vadcore.detect.blame` says when it is set aside.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vadcore.datasets.framed import clip_name
 from vadcore.datasets.reading import VIDEO_ENDINGS
+from vadcore.detect.blame import Blame, is_shortage
+from vadcore.detect.held import hold
+from vadcore.detect.making import Taken, made_from, sweep
+from vadcore.detect.naming import is_text, result_key, shown
 from vadcore.detect.reading import UnreadableVideo
 from vadcore.detect.settled import Settled
 from vadcore.errors import VadError
@@ -33,7 +38,8 @@ MOST_DEATHS = 20  # of processes, over one video; then it is set aside, so that 
 
 
 class Claim:
-    """A video that this process alone may score. ``path``: where it lies now. ``name``: what it was called in the inbox."""
+    """A video that this process alone may score. ``path``: where it lies now. ``name``: what it was called in the inbox, as
+    far as that can be shown."""
 
     def __init__(self, inbox: Inbox, key: str, lock: int):
         self.inbox, self.key, self._lock = inbox, key, lock
@@ -44,36 +50,58 @@ class Claim:
     @property
     def has_results(self) -> bool:
         """Whether a process that died had made the results."""
-        return (self.inbox.results / self.key).is_dir()
+        return made_from(self.inbox.results / self.key, self.path)
 
     @property
     def deaths(self) -> int:
         """How many processes have died over it."""
         return int(_read(self.folder / "deaths", "0"))
 
+    @property
+    def faults(self) -> int:
+        """In how many runs it could not be scored though others could."""
+        return int(_read(self.folder / "faults", "0"))
+
+    @property
+    def troubled(self) -> bool:
+        """Whether a run has failed over it."""
+        return (self.folder / "faults").exists()
+
+    def trouble(self, faults: int) -> None:
+        """It could not be scored, but no process died of it; so many of its ``faults`` count."""
+        write_text(self.folder / "faults", str(faults))
+        (self.folder / "deaths").unlink(missing_ok=True)
+
+    def another_key(self) -> None:
+        """Its own has been given to other results meanwhile."""
+        with self.inbox.alone():
+            self.key = self.inbox._key(Path(self.name))
+            self.folder = self.folder.rename(self.inbox.work / self.key)
+            self.path = self.folder / self.path.name
+
     def done(self) -> None:
         """The results are there: the video goes to ``done/``."""
         self._reason.unlink(missing_ok=True)
         self._move(DONE)
 
-    def fail(self, reason: str) -> None:
-        """The video goes to ``failed/``, with the reason beside it."""
+    def fail(self, reason: str, details: str = "") -> None:
+        """The video goes to ``failed/``, with the reason beside it, and below that the ``details``."""
         kept = self.folder / "reason"
-        write_text(kept, reason.strip() + "\n")
+        write_text(kept, f"{reason.strip()}\n{details}".encode(errors="replace").decode())
         kept.rename(self._reason)
         self._move(FAILED)
 
     def release(self) -> None:
         """It was not the video's fault that it was not scored: it is taken up again later."""
-        write_text(self.folder / "deaths", "0")
+        (self.folder / "deaths").unlink(missing_ok=True)  # which a full disk allows
         os.close(self._lock)
 
     @property
     def _reason(self) -> Path:
-        return self.inbox.folder / FAILED / f"{self.path.name}.reason.txt"
+        return self.inbox.folder / FAILED / f"{self.key}{self.path.suffix}.reason.txt"
 
     def _move(self, where: str) -> None:
-        target = self.inbox.folder / where / self.path.name
+        target = self.inbox.folder / where / f"{self.key}{self.path.suffix}"
         target.parent.mkdir(exist_ok=True)
         self.path.rename(target)
         with self.inbox.alone():  # so that nobody looks into the folder while it goes
@@ -91,20 +119,24 @@ class Inbox:
         self.folder, self.results, self.settle_seconds = Path(folder), Path(results), settle_seconds
         if not self.folder.is_dir():
             raise VadError(f"{folder}: no such folder; make it, or name the one that videos come into")
+        if not is_text(self.folder):
+            raise VadError(f"{shown(str(folder))}: a path that is not UTF-8; rename it")
+        self.refused: dict[str, VadError] = {}  # videos that cannot be moved out of the inbox, by name
         self.work = self.folder / WORK
         for made in (self.work, self.folder / DONE, self.folder / FAILED, self.results):
             made.mkdir(parents=True, exist_ok=True)
+        sweep(self.results)
 
     def take(self) -> Claim | None:
         """The next video to score; None when there is none now.
 
-        First what one process has died over, then what is new, then what several have died over.
+        First what one process has died over, then what is new, then what several have died over or a run has failed over.
         """
         with self.alone():
             for stray in self.work.glob(".*.partial"):  # of a process that was killed here
                 stray.unlink()
-            orphans = sorted(self._orphans(), key=lambda claim: (claim.deaths, claim.key))
-            first = orphans[0] if orphans and orphans[0].deaths <= 1 else None
+            orphans = sorted(self._orphans(), key=lambda claim: (claim.troubled, claim.deaths, claim.key))
+            first = orphans[0] if orphans and not orphans[0].troubled and orphans[0].deaths <= 1 else None
             claim = first or self._fresh() or (orphans[0] if orphans else None)
             for other in orphans:
                 if other is not claim:
@@ -124,7 +156,7 @@ class Inbox:
                 for name in folders
                 if name not in ours and not name.startswith(".") and (folder / name).resolve() != results
             ]
-            found += [folder / name for name in files if _is_video(name)]
+            found += [folder / name for name in files if _is_video(name) and _is_file(folder / name)]
         return sorted(found)
 
     @property
@@ -142,7 +174,7 @@ class Inbox:
     def _orphans(self) -> Iterator[Claim]:
         """Claims whose process is dead, or has released them; what it had not begun with is cleared away."""
         for folder in sorted(path for path in self.work.iterdir() if path.is_dir()):
-            lock = _lock(folder)
+            lock = hold(folder)
             if lock is None:
                 continue
             if any(_is_video(path.name) for path in folder.iterdir()):
@@ -156,7 +188,7 @@ class Inbox:
         claim = None
         for path in self.coming():
             name = path.relative_to(self.folder).as_posix()
-            if settled.is_whole(path, name) and claim is None:
+            if settled.is_whole(path, name) and claim is None and name not in self.refused:
                 claim = self._claim(path, name)
         settled.save()
         return claim
@@ -165,20 +197,28 @@ class Inbox:
         key = self._key(Path(name))
         folder = self.work / key
         folder.mkdir()
-        lock = _lock(folder)
-        write_text(folder / "name", name)
+        lock = hold(folder)
+        write_text(folder / "name", shown(name))
         try:
             path.rename(folder / f"{key}{path.suffix}")
-        except FileNotFoundError:  # taken away meanwhile
+        except OSError as error:
             shutil.rmtree(folder)
             os.close(lock)
+            if is_shortage(error):
+                raise
+            if not isinstance(error, FileNotFoundError):  # taken away meanwhile
+                self.refused[name] = VadError(
+                    f"{shown(str(path))}: cannot be moved to {self.work} ({error.strerror}); let it lie in the same file "
+                    "system, in a folder that may be written to"
+                )
             return None
         return Claim(self, key, lock)
 
     def _key(self, name: Path) -> str:
         """A name for results that nothing else has or had."""
-        plain = clip_name("-".join(name.with_suffix("").parts))
+        plain = result_key("-".join(name.with_suffix("").parts))
         taken = {path.name for path in self.results.iterdir()} | {path.name for path in self.work.iterdir()}
+        taken |= {name[1 : -len(".partial")] for name in taken if name.endswith(".partial")}  # being made
         taken |= {path.stem for where in (DONE, FAILED) for path in (self.folder / where).iterdir()}
         key, number = plain, 1
         while key in taken:
@@ -193,51 +233,63 @@ def work_off(
     """Score all that is ready: yields (name, None) of what is done, (name, reason) of what was set aside.
 
     ``score(claim)`` makes ``inbox.results / claim.key``, complete or not at all; an :class:`UnreadableVideo` of it says what
-    is wrong with the video. Whatever else it raises is raised on, and the video stays to be taken up again.
-    ``finish(claim)`` is called once the results are there, and again where a process died meanwhile.
+    is wrong with the video. Of whatever else it raises :mod:`vadcore.detect.blame` says whether it is the video's fault: it
+    is raised on, after all other videos, and the video stays to be taken up again, until it is set aside; or, where it is
+    the machine's, it is raised on at once. ``finish(claim)`` is called once the results are there, and again where a
+    process died meanwhile.
     """
-    while claim := inbox.take():
-        name = claim.name
-        reason = None
-        try:
-            if not claim.has_results:
-                if claim.deaths > MOST_DEATHS:
-                    raise UnreadableVideo(
-                        f"{name}: {MOST_DEATHS} processes died while they scored it, perhaps for want of memory"
-                    )
+    blame = Blame()
+    try:
+        while claim := inbox.take():
+            try:
+                reason = _work_on(claim, score, finish)
+            except Exception as error:
+                blame.failed(claim, error)
+                continue
+            except BaseException:
+                claim.release()
+                raise
+            yield claim.name, reason
+            if reason is None:
+                yield from blame.scored()
+        yield from blame.end()
+    finally:
+        blame.release()
+    if inbox.refused:
+        raise VadError("; ".join(str(error) for error in inbox.refused.values()))
+
+
+def _work_on(claim: Claim, score: Callable[[Claim], None], finish: Callable[[Claim], None]) -> str | None:
+    """Score one video and move it. Why it was set aside; None where it is done."""
+    try:
+        while not claim.has_results:
+            if claim.deaths > MOST_DEATHS:
+                raise UnreadableVideo(
+                    f"{claim.name}: {MOST_DEATHS} processes died while they scored it, perhaps for want of memory"
+                )
+            try:
                 score(claim)
-            finish(claim)
-        except UnreadableVideo as error:
-            reason = str(error)
-        except BaseException:
-            claim.release()
-            raise
-        if reason is None:
-            claim.done()
-        else:
-            claim.fail(reason)
-        yield name, reason
-
-
-def _lock(folder: Path) -> int | None:
-    """The descriptor of the lock in ``folder``; None where another process holds it."""
-    try:
-        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
-    except FileNotFoundError:  # its process has just finished
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    if not (folder / "lock").exists():  # finished between the two
-        os.close(file)
-        return None
-    return file
+                break
+            except Taken:
+                claim.another_key()
+        finish(claim)
+    except UnreadableVideo as error:
+        claim.fail(str(error))
+        return str(error)
+    claim.done()
+    return None
 
 
 def _is_video(name: str) -> bool:
     return Path(name).suffix.lower() in VIDEO_ENDINGS and not name.startswith(".")
+
+
+def _is_file(path: Path) -> bool:
+    """A link that leads nowhere is none, nor is a pipe, nor what may not be looked at."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _read(path: Path, otherwise: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vadcore.datasets.filmed import HIGHEST_RATE
 from vadcore.datasets.reading import read_video, video_fps
+from vadcore.detect.naming import is_text, shown
 from vadcore.errors import VadError
 
 
@@ -18,7 +19,9 @@ class UnreadableVideo(VadError):
 
 
 def check_there(video: Path) -> None:
-    """Raises :class:`UnreadableVideo` where there is no such file."""
+    """Raises :class:`UnreadableVideo` where there is no such file, or none that OpenCV can be told of."""
+    if not is_text(video):
+        raise UnreadableVideo(f"{shown(str(video))}: a path that is not UTF-8; rename it")
     if not video.is_file():
         raise UnreadableVideo(f"{video}: no such file; correct the path")
 

@@ -12,25 +12,25 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from vadcore.datasets.framed import clip_name
 from vadcore.detect import alerts
 from vadcore.detect.detector import Detector
 from vadcore.detect.film import write_film
+from vadcore.detect.making import EVENTS, Taken, making
+from vadcore.detect.naming import result_key, shown
+from vadcore.detect.reading import check_there
 from vadcore.detect.scan import Scanned, scan
 from vadcore.detect.timeline import write_timeline
 from vadcore.errors import VadError
 from vadcore.files import sha256_files, write_json
 
-EVENTS, TABLE, SCORES, TIMELINE, FILM = "events.json", "events.csv", "scores.csv", "timeline.png", "annotated.webm"
+TABLE, SCORES, TIMELINE, FILM = "events.csv", "scores.csv", "timeline.png", "annotated.webm"
 
 
 @dataclass(frozen=True)
@@ -62,34 +62,31 @@ def detect(
 ) -> Detection:
     """Score ``video`` and make the folder ``out/<key>`` of its results.
 
-    key: by default made from the file's name. name: what the results call the video; by default the file's name.
-    fps: the video's rate, where its header is wrong. film: make the annotated video. alert: lay alerts ready, one an event
-    (:mod:`vadcore.detect.alerts`). replace: results of the same key that are there give way; else they are a VadError.
-    progress: told how many frames of the video have been read.
+    key: by default made from the file's name; one that is too long for a folder's name is shortened. name: what the results
+    call the video; by default the file's name. fps: the video's rate, where its header is wrong. film: make the annotated
+    video. alert: lay alerts ready, one an event (:mod:`vadcore.detect.alerts`). replace: results of the same video that are
+    there give way; else they are refused as those of another video always are. progress: told how many frames of the video
+    have been read.
 
-    Raises :class:`~vadcore.detect.reading.UnreadableVideo` where the video cannot be read.
+    Raises :class:`~vadcore.detect.reading.UnreadableVideo` where the video cannot be read, and
+    :class:`~vadcore.detect.making.Taken` where the folder is another video's or another process is making it.
     """
     video, out = Path(video), Path(out)
-    key = key or clip_name(video.stem)
     started = time.monotonic()
-    folder, beside = out / key, out / f".{key}.partial"
+    check_there(video)
+    key = result_key(key or video.stem)
+    folder = out / key
     if folder.exists() and not replace:
-        raise VadError(f"{folder}: there already; results of another video? move it away")
-    if beside.exists():  # of a process that was killed
-        shutil.rmtree(beside)
-    beside.mkdir(parents=True)
-    try:
+        raise Taken(f"{folder}: there already; move it away, or choose another folder: --out")
+    with making(folder, video) as beside:
         scanned = scan(detector, video, beside / "maps", fps, progress)
         try:
-            about = _about(detector, scanned, name or video.name)
+            about = _about(detector, scanned, shown(name or video.name))
             _write(beside, scanned, about, film)
         finally:
             scanned.maps.close()
         if alert:
             alerts.lay_ready(beside, key, about, folder)
-        _put(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return Detection(folder, about, time.monotonic() - started, scanned.seconds)
 
 
@@ -129,15 +126,6 @@ def _write(folder: Path, scanned: Scanned, about: dict, film: bool) -> None:
     write_timeline(folder / TIMELINE, scanned.frames, scanned.events, about["threshold"], title)
     if film:
         write_film(folder / FILM, scanned)
-
-
-def _put(beside: Path, folder: Path) -> None:
-    """Rename, so that the results are there at once; those of before go away after that."""
-    before = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.before")
-    if folder.exists():
-        folder.rename(before)
-    beside.rename(folder)
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def read_results(folder: Path) -> dict:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vadcore.datasets.reading import video_fps
+from vadcore.detect.naming import is_text
 from vadcore.errors import VadError
 from vadcore.files import write_json
 
@@ -54,6 +55,8 @@ class Settled:
 
 
 def _opens(path: Path) -> bool:
+    if not is_text(path):  # not to be tried; the inbox gives the file another name when its time has come
+        return False
     try:
         video_fps(path)
     except VadError:

@@ -55,7 +55,7 @@ def write_timeline(path: Path, frames: pd.DataFrame, events: pd.DataFrame, thres
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
     axes.set_xlabel("h:mm:ss" if length >= 3600 else "m:ss")
     axes.set_ylabel("score")
-    axes.set_title(title, loc="left")
+    axes.set_title(title, loc="left", parse_math=False)  # a file's name may hold dollar signs
     axes.legend(loc="upper right")
     axes.grid(alpha=0.3)
     figure.savefig(path, format="png", dpi=110)
