@@ -29,8 +29,9 @@ class System:
     worst: its highest-scored frames, ``picture`` as a path.
     training: what the training stage measured; ``history`` its losses over iterations, ``samples`` its strips in
         the order of iterations (an animation may lie beside each); None and empty for systems that learn nothing.
-    calibration: how its threshold came about.
+    calibration: how its threshold came about. operating: what alarms are like at other thresholds, a row a rate asked for.
     score_stage: the stage that wrote its scores.
+    moments: by clip, what the page can show of it: ``frames`` (their numbers) and ``sheets``, whose files are paths.
     rollouts: how close its predictions came, a row a step ahead; None for a system that does not go on from its own, or
         had no clip that is long enough. rollout_folder: their pictures.
     """
@@ -46,7 +47,9 @@ class System:
     history: pd.DataFrame | None
     samples: list[Path]
     calibration: dict
+    operating: pd.DataFrame
     score_stage: str
+    moments: dict[str, dict]
     rollouts: pd.DataFrame | None
     rollout_folder: Path
 
@@ -99,12 +102,21 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
         history=_read(pd.read_csv, history, train_stage) if history.exists() else None,
         samples=sorted(trained.glob("samples/*.png")),
         calibration=_read_json(scored / "calibration.json", score_stage),
+        operating=_read(pd.read_csv, scored / "operating.csv", score_stage),
         score_stage=score_stage,
+        moments=_moments(scored / "moments", score_stage),
         rollouts=_read(pd.read_csv, steps, score_stage)
         if (steps := scored / "rollouts" / "steps.csv").exists()
         else None,
         rollout_folder=scored / "rollouts",
     )
+
+
+def _moments(folder: Path, stage: str) -> dict[str, dict]:
+    clips = _read_json(folder / "moments.json", stage)
+    for clip in clips.values():
+        clip["sheets"] = {kind: sheet | {"file": folder / sheet["file"]} for kind, sheet in clip["sheets"].items()}
+    return clips
 
 
 def load_flow_pictures(folder: Path) -> dict:
