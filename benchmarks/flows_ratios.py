@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -76,7 +75,7 @@ def servers(folder: Path) -> Iterator[dict[str, str]]:
             MLFLOW_TRACKING_URI=f"http://127.0.0.1:{ports[1]}",
         )
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait()
 
 
