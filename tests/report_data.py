@@ -130,7 +130,7 @@ def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names
     calibration = {"scores": held_out.tolist(), "above": list(range(719, -1, -1))}
     (scored / "calibration.json").write_text(json.dumps({"threshold": THRESHOLD, "frames": 720, **calibration}))
     operating = pd.DataFrame({"asked_per_hour": [1.0, 12.0, 100.0], "threshold": [2.0, THRESHOLD, 0.9]})
-    figures = {"precision": [1.0, 0.5, 0.25], "detection_rate": [0.25, 0.5, 1.0]}
+    figures = {"alarm_precision": [1.0, 0.5, 0.25], "detection_rate": [0.25, 0.5, 1.0]}
     figures |= {"detection_delay_seconds": [np.nan, 0.7, 0.2], "false_alarms_per_hour": [0.0, 31.5, 200.0]}
     operating = operating.assign(chosen=[False, True, False], **(figures if labelled else dict.fromkeys(figures)))
     operating.to_csv(scored / "operating.csv", index=False)

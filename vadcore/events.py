@@ -76,7 +76,7 @@ def detection_metrics(
     ``events_true``: runs of abnormal frames of which at least one was judged. ``detected``: those that share a frame
     with an event. ``detection_delay_seconds``: from a run's first frame to the first of its frames that lies in an
     event, 0 when the alarm was already on; mean over the detected. ``false_alarms``: events with a normal frame and no
-    abnormal one; an event on unlabelled frames alone is neither. ``precision``: the share of events on labelled frames
+    abnormal one; an event on unlabelled frames alone is neither. ``alarm_precision``: the share of events on labelled frames
     that are no false alarms. ``normal_hours``: judged frames labelled normal. A figure that is undefined is None.
     """
     true = detected = found = right = false = 0
@@ -110,7 +110,7 @@ def detection_metrics(
         "detected": detected,
         "detection_rate": detected / true if true else None,
         "detection_delay_seconds": float(np.mean(delays)) if delays else None,
-        "precision": right / (right + false) if right + false else None,
+        "alarm_precision": right / (right + false) if right + false else None,
         "false_alarms": false,
         "false_alarms_per_hour": false / hours if hours else None,
         "normal_hours": hours,

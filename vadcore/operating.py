@@ -20,7 +20,7 @@ def operating_points(table: pd.DataFrame, calibration: Calibration, settings: Ca
     """One row a rate, rising; ``table`` is that of :func:`vadcore.evaluate.score_table` with labels joined.
 
     Columns: ``asked_per_hour``; ``threshold`` and ``extrapolated`` as calibration says; ``chosen``: the rate of
-    ``settings``; ``events_found``, ``precision``, ``detection_rate``, ``detection_delay_seconds`` and
+    ``settings``; ``events_found``, ``alarm_precision``, ``detection_rate``, ``detection_delay_seconds`` and
     ``false_alarms_per_hour`` of :func:`vadcore.events.detection_metrics`, NaN where a figure is undefined.
     """
     asked = sorted({*RATES, settings.false_alarms_per_hour})
@@ -42,4 +42,4 @@ def operating_points(table: pd.DataFrame, calibration: Calibration, settings: Ca
     return pd.DataFrame(rows)
 
 
-FIGURES = ("precision", "detection_rate", "detection_delay_seconds", "false_alarms_per_hour")
+FIGURES = ("alarm_precision", "detection_rate", "detection_delay_seconds", "false_alarms_per_hour")

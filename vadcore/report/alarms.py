@@ -26,7 +26,7 @@ class Figure:
 FIGURES = (
     Figure("false_alarms_per_hour", "False alarms an hour on test footage", "", logarithmic=True),
     Figure("detection_rate", "Events found", "%", 100),
-    Figure("precision", "Precision of alarms", "%", 100),
+    Figure("alarm_precision", "Precision of alarms", "%", 100),
     Figure("detection_delay_seconds", "Delay", "s"),
 )
 

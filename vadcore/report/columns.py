@@ -94,7 +94,7 @@ COLUMNS = (
         "Share of the true events that overlap an alarm.",
     ),
     Column(
-        "precision",
+        "alarm_precision",
         ALARM,
         "precision",
         "percent",

@@ -13,8 +13,8 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Published:
-    """One published system: frame AUC in percent per data set (``ped1``, ``ped2``, ``avenue``, ``shanghaitech``), and which of
-    our systems follows it."""
+    """One published system: frame AUC in percent per data set (``ped1``, ``ped2``, ``avenue``, ``shanghaitech``), and
+    which of our systems follows it."""
 
     system: str
     source: str
