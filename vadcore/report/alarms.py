@@ -68,20 +68,20 @@ def _chart(figure: Figure, group: list[System], styles: list[str]) -> dict | Non
     if not np.isfinite(found).any():
         return None
     diagonal = (float(np.log10(low)), float(np.log10(high))) if figure.logarithmic else None
-    if figure.unit == "%":
-        bottom, top = charts.score_range(np.array([0.0, 100.0]), None)
-    else:
-        bottom, top = charts.score_range(found, None)
-    shown = (
-        (10**bottom, 10**top)
-        if figure.logarithmic
-        else (max(bottom, 0.0), min(top, 100.0 if figure.unit == "%" else top))
-    )
+    bottom, top, written = _axis(figure, found)
     return {
         "title": figure.title,
         "unit": figure.unit,
         "svg": Markup(charts.rates(curves, bottom, top, dots, diagonal)),
         "logarithmic": figure.logarithmic,
-        "low": significant(shown[0], 2),
-        "high": significant(shown[1], 2),
+        "low": significant(written[0], 2),
+        "high": significant(written[1], 2),
     }
+
+
+def _axis(figure: Figure, values: np.ndarray) -> tuple[float, float, tuple[float, float]]:
+    """The lower and the upper end of the axis, and the figures that are written at them."""
+    if figure.unit == "%":
+        return *charts.score_range(np.array([0.0, 100.0]), None), (0.0, 100.0)
+    low, high = charts.score_range(values, None)
+    return low, high, (10**low, 10**high) if figure.logarithmic else (max(low, 0.0), high)
