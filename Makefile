@@ -80,7 +80,7 @@ deploy: setup ## register the deployments of prefect.yaml with the Prefect serve
 	PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:4200/api} $(BIN)/prefect --no-prompt deploy --all
 
 clean: ## remove what the pipeline made, keep the environment
-	rm -rf data models pictures scores reports checkpoints tracking mlflow.db mlartifacts
+	rm -rf data models pictures scores reports checkpoints detectors tracking mlflow.db mlartifacts
 
 distclean: clean ## also remove the environment and DVC's cache
 	rm -rf $(VENV) .dvc/cache .dvc/tmp *.egg-info

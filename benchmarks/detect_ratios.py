@@ -145,7 +145,7 @@ def _alarm_row(model: str, scores: dict[str, np.ndarray], fps: float, calibratio
     return {
         "name": f"{model}, false alarms an hour on {60 * hours:.0f} fresh normal minutes, threshold {of}",
         "value": round(count / hours, 1),
-        "95 percent": [round(low, 1), round(high, 1)],
+        "95 percent": [round(float(low), 1), round(float(high), 1)],
         "asked": asked,
         "ratio": round(ratio, 2),
         "calibrated_on_minutes": round(60 * calibration.footage_hours, 1),

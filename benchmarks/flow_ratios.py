@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.ratios import footage_at_hand, row, side_by_side, stored, synchronize
 from benchmarks.result import write_result
+from vadcore.config import load_params
 from vadcore.device import autocast, choose_device, choose_precision
 from vadcore.flow import create_estimator, store_flow
 from vadcore.flow.flownet import FlowNetSD, save_flownet
@@ -38,6 +39,7 @@ CASES = {  # what it is -> settings of future_frame, width of FlowNet, windows a
     "small, FlowNet of the published width": (SMALL | {"flow_enlarge": 2}, 1.0, 2, 2),
     "as published": ({}, 1.0, 1, 2),
 }
+PROFILE = Path("profiles/ped2-cpu.yaml")  # whose setting is measured too
 
 
 def step(what: str, settings: dict, width: float, size: int, steps: int, frames, flow, device, folder: Path) -> dict:
@@ -136,7 +138,8 @@ def main() -> None:
         ):
             rows.append(fixed_point(what, name, options, frames, device, folder))
             rows.append(stage(what, name, options, frames, device, folder))
-        for case, settings in CASES.items():
+        profile = load_params(PROFILE).model["future_frame"].model_dump(exclude={"iterations", "drop_at"})
+        for case, settings in {**CASES, PROFILE.stem: (profile, 0.25, 4, 4)}.items():
             rows.append(step(case, *settings, frames, flow, device, folder))
     if arguments.out:
         write_result(arguments.out, [{"footage": what, **entry} for entry in rows], profile=None)

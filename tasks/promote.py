@@ -12,7 +12,6 @@ where two are equal, the one whose scores separate their frames better (raw micr
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +33,17 @@ from tasks.tracking.registry import (
 )
 from tasks.tracking.server import connect, wanted_uri
 from vadcore.calibrate import Calibration
-from vadcore.config import Params, load_params
+from vadcore.config import Calibrate, Params, load_params
+from vadcore.detect.recipe import FlowRecipe, read_recipe
 from vadcore.device import choose_device, choose_precision
 from vadcore.errors import VadError
 from vadcore.evaluate import result_row, score_table
+from vadcore.files import digest_of, sha256_files
 from vadcore.flow import store_flow
 from vadcore.footage import Footage
 from vadcore.metrics import join_labels
 from vadcore.models import load_model
+from vadcore.report.columns import COLUMNS
 from vadcore.score import measure
 from vadcore.store import ClipStore
 from vadcore.trial import held_out_digest, make_trial
@@ -50,6 +52,7 @@ from vadcore.windows import Segment, hold_out
 ARTIFICIAL = "artificial"  # the rule that needs no label
 SHOWN = ("detection_rate", "auc_micro", "false_alarms_per_hour")  # of the trial
 SEED = 0  # of the artificial anomalies: the same for all systems, and next time
+BETTER = {column.key: column.better for column in COLUMNS if column.better}  # figures that rank systems
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,14 @@ def compare(params: Params, dataset: str, versions: list[Version], by: str) -> l
     else:
         found = []
         for version in versions:
-            value = version.tags.get(by)
-            if value in (None, "None"):
-                known = ", ".join(sorted(key for key in version.tags if not key.startswith(("vad.", "mlflow."))))
+            known = [key for key in BETTER if version.tags.get(key) not in (None, "None")]
+            if by not in known:
                 raise VadError(
-                    f"--by {by}: version {version.number} ({version.model}) has no such figure; it has: {known}"
+                    f"--by {by}: version {version.number} ({version.model}) has no such figure to be ranked by; it has: "
+                    f"{', '.join(known)}"
                 )
-            found.append(Candidate(version, (float(value),), {by: float(value)}))
+            value = float(version.tags[by])
+            found.append(Candidate(version, (value if BETTER[by] == "high" else -value,), {by: value}))
     return sorted(found, key=lambda candidate: (candidate.merit, candidate.version.number), reverse=True)
 
 
@@ -84,28 +88,40 @@ def _by_trial(params: Params, dataset: str, versions: list[Version]) -> list[Can
     groups = {clip: frames.attributes(clip).get("group") for clip in lengths}
     _, held = hold_out(lengths, params.train.held_out, params.seed, groups)
     same = held_out_digest([(segment.clip.name, segment.start, segment.stop) for segment in held])
-    for version in [version for version in versions if version.tags.get("vad.held_out") != same]:
-        print(f"left out: {version}: trained with other footage held out than params.yaml says now; train it again")
-    versions = [version for version in versions if version.tags.get("vad.held_out") == same]
-    if not versions:
+    asked = params.calibrate.false_alarms_per_hour
+    fit = []
+    for version in versions:
+        rate = float(version.tags.get("false_alarms_per_hour_asked", "nan"))
+        if version.tags.get("vad.held_out") != same:
+            print(f"left out: {version}: trained with other footage held out than params.yaml says now; train it again")
+        elif rate != asked:
+            print(
+                f"left out: {version}: its threshold is for {rate:g} false alarms an hour, not {asked:g}; score it again"
+            )
+        else:
+            fit.append(version)
+    if not fit:
         raise VadError(f"{registered_name(dataset)}: no version that can be compared; run dvc repro")
     with tempfile.TemporaryDirectory() as temporary:
         trial = make_trial(frames, held, Path(temporary) / "frames.zarr", SEED)
+        print(
+            f"{len(trial.clips('test'))} held-out clips with an artificial anomaly each, {asked:g} false alarms an hour"
+        )
         return [
             Candidate(version, (row["detection_rate"], row["auc_micro"]), {key: row[key] for key in SHOWN})
-            for version in versions
+            for version in fit
             for row in [_tried(params, version, trial, Path(temporary))]
         ]
 
 
 def _tried(params: Params, version: Version, trial: ClipStore, folder: Path) -> dict:
-    """The figures of one system on the trial."""
+    """The figures of one system on the trial, with the flow, the smoothing and the rules of events that it came with."""
     held = download(version, folder / f"version-{version.number}")
-    model = load_model(held)
-    calibration = Calibration.model_validate_json((held / "calibration.json").read_text(encoding="utf-8"))
+    model, recipe = load_model(held), read_recipe(held)
+    calibration = Calibration.from_json((held / "calibration.json").read_text(encoding="utf-8"), str(version))
     device = choose_device(params.machine.device)
-    dtype, _ = choose_precision(json.loads((held / "detector.json").read_text())["precision"], device)
-    flow = _flow(params, trial, folder, str(device)) if model.config.needs_flow else None
+    dtype, _ = choose_precision(recipe.precision, device)
+    flow = _flow(recipe.flow, trial, folder, str(device)) if recipe.flow else None
     model.to(device)
     segments = [Segment(clip, 0, trial.length(clip)) for clip in trial.clips("test")]
     measures = {}
@@ -114,18 +130,21 @@ def _tried(params: Params, version: Version, trial: ClipStore, folder: Path) -> 
         measures[segment.clip.name] = measure(model, footage, 0, dtype).measures
     fps = {segment.clip.name: trial.attributes(segment.clip)["fps"] for segment in segments}
     labels = {segment.clip.name: trial.labels(segment.clip) for segment in segments}
-    table = join_labels(score_table(measures, model.score, fps, params.score.smoothing, calibration), labels)
-    return result_row(table, calibration, params.calibrate, {}, {})
+    table = join_labels(score_table(measures, model.score, fps, recipe.smoothing, calibration), labels)
+    rules = {key: getattr(calibration, key) for key in Calibrate.model_fields}
+    return result_row(table, calibration, Calibrate(**rules), {}, {})
 
 
-def _flow(params: Params, trial: ClipStore, folder: Path, device: str) -> ClipStore:
-    """The optical flow of the trial's clips, as the optical_flow stage makes it."""
-    settings, url = params.optical_flow, folder / "flow.zarr"
+def _flow(recipe: FlowRecipe, trial: ClipStore, folder: Path, device: str) -> ClipStore:
+    """The optical flow of the trial's clips, made once for all systems that want it alike."""
+    weights = Path(recipe.options["weights"]) if "weights" in recipe.options else None
+    alike = {**recipe.model_dump(mode="json"), "weights": weights and sha256_files([weights])}
+    alike["options"] = {key: value for key, value in recipe.options.items() if key != "weights"}
+    url = folder / f"flow-{digest_of(alike)}.zarr"
     if not url.exists():
         ClipStore(url, "flow", write=True)
-    options = settings.model_dump(exclude={"estimator", "size"})
-    for clip in trial.clips():
-        store_flow(clip, trial.url, url, settings.estimator, options, settings.size, device)
+        for clip in trial.clips():
+            store_flow(clip, trial.url, url, recipe.estimator, recipe.options, recipe.size, device)
     return ClipStore(url, "flow")
 
 

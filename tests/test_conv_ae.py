@@ -127,7 +127,22 @@ def test_rate_and_weight_decay_reach_the_optimizer(optimizer):
     assert (group["lr"], group["weight_decay"]) == (0.03, 0.002)
 
 
-@pytest.mark.parametrize("score", ["mse", "block_max"])
+@pytest.mark.parametrize("subtract", [True, False])
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+def test_the_score_is_the_mean_over_pixels_of_the_errors_norm_over_colours(color, subtract):
+    """In pictures of 0..1, whatever range the network sees."""
+    model = small(color=color, subtract_mean=subtract).eval()
+    frames = torch.rand(2, model.config.frames, model.config.channels, *model.config.image_size)
+    batch = Batch(frames, torch.zeros(2, dtype=torch.long), torch.arange(model.config.frames).expand(2, -1))
+    with torch.no_grad():
+        judged = model.judge(batch)
+        x = model.as_seen(batch)
+        error = model.mean_image.uncentre(model(x)) - model.mean_image.uncentre(x)  # [B, T, C, H, W]
+    expected = error.square().sum(2).sqrt().mean((2, 3))
+    torch.testing.assert_close(judged.measures[model.score], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("score", ["norm", "mse", "block_max"])
 def test_score_and_step_are_those_asked_for(score):
     model = small(score=score, step=2)
     assert model.score == score

@@ -78,6 +78,35 @@ def test_by_a_test_figure_only_when_asked_and_back_again(project, client):
     client.set_registered_model_alias("vad-street", "champion", version_of(client, first))
 
 
+def test_of_a_figure_that_is_better_low_the_lowest_wins(project, client):
+    first = client.get_model_version_by_alias("vad-street", "champion").version
+    figures = {
+        name: json.loads((project.folder / f"scores/street/{name}/metrics.json").read_text())["eer"]
+        for name in ("frame_diff", "background", "flow_magnitude")
+    }
+    assert len(set(figures.values())) == 3
+    promote(project, "street", "--by", "eer")
+    assert champion(client) == min(figures, key=figures.get)
+    client.set_registered_model_alias("vad-street", "champion", first)
+
+
+def test_the_trial_says_how_large_it_is(project):
+    assert re.search(r"^\d+ held-out clips with an artificial anomaly each, 200 false alarms an hour$",
+                     promote(project, "street"), re.MULTILINE)  # fmt: skip
+
+
+def test_a_version_with_a_threshold_for_another_rate_is_left_out(project, client):
+    """It would find more because it is asked to raise more false alarms."""
+    number = version_of(client, "background")
+    client.set_model_version_tag("vad-street", number, "false_alarms_per_hour_asked", "20000.0")
+    output = promote(project, "street")
+    client.set_model_version_tag("vad-street", number, "false_alarms_per_hour_asked", "200.0")
+    assert (
+        f"left out: background (version {number}): its threshold is for 20000 false alarms an hour, not 200" in output
+    )
+    assert champion(client) != "background"
+
+
 def version_of(client, model: str) -> str:
     found = client.search_model_versions("name = 'vad-street'")
     return max(
@@ -88,7 +117,8 @@ def version_of(client, model: str) -> str:
 def test_what_cannot_be_compared_is_one_line(project):
     assert "there are: street" in promote(project, "elsewhere", code=1)
     output = promote(project, "street", "--by", "auc_mikro", code=1)
-    assert re.search(r"has no such figure; it has: .*auc_micro", output)
+    assert re.search(r"has no such figure to be ranked by; it has: .*auc_micro", output)
+    assert "no such figure" in promote(project, "street", "--by", "threshold_extrapolated", code=1)
 
 
 def test_versions_trained_with_other_footage_held_out_are_left_out(project):

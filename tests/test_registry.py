@@ -1,11 +1,14 @@
 """Scored models become versions of their data set's registered model."""
 
+import json
+
 import numpy as np
 import pytest
 from mlflow import MlflowClient, artifacts, pyfunc
 
 from tasks.tracking import stage_run
 from tasks.tracking.log_model import register
+from tasks.tracking.registry import fetch_champion
 from vadcore.models import create_model, save_model
 
 
@@ -49,6 +52,24 @@ def test_a_version_carries_all_that_detection_needs(client, tmp_path):
         np.zeros((1, 2, 24, 32, 1), np.uint8)
     )
     assert scores.shape == (1, 1)
+
+
+def test_the_champion_of_another_database_is_not_taken_for_one_that_was_fetched(client, tmp_path, monkeypatch):
+    """Version 1 of a database that was made anew is not version 1 of the one before."""
+    monkeypatch.chdir(tmp_path)
+    kept = []
+    for name, threshold in (("first", 1), ("second", 2)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{name}.db")
+        save_model(create_model("frame_diff"), "frame_diff", tmp_path / name)
+        (tmp_path / "calibration.json").write_text(json.dumps({"threshold": threshold}))
+        with stage_run("score", "yard", "frame_diff") as run:
+            run.model(tmp_path / name, [tmp_path / "calibration.json"], "vad-yard", {})
+        MlflowClient(f"sqlite:///{tmp_path}/{name}.db").set_registered_model_alias("vad-yard", "champion", "1")
+        version, folder = fetch_champion("yard", tmp_path / "detectors")
+        assert version.number == 1
+        kept.append(folder)
+        assert fetch_champion("yard", tmp_path / "detectors")[1] == folder
+    assert [json.loads((folder / "calibration.json").read_text())["threshold"] for folder in kept] == [1, 2]
 
 
 def test_registering_the_same_model_again_makes_no_other_version(client):

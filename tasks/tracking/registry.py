@@ -15,11 +15,12 @@ DETECTORS = Path("detectors")  # champions that were fetched
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a data set's registered model. tags: its figures, as text."""
+    """A version of a data set's registered model. run: the MLflow run that made it. tags: its figures, as text."""
 
     name: str
     number: int
     model: str  # the system, as params.yaml calls it
+    run: str
     tags: dict = field(compare=False)
 
     def __str__(self) -> str:
@@ -32,7 +33,9 @@ def registered_name(dataset: str) -> str:
 
 
 def _version(found) -> Version:
-    return Version(found.name, int(found.version), found.tags.get("vad.model", "unknown"), dict(found.tags))
+    return Version(
+        found.name, int(found.version), found.tags.get("vad.model", "unknown"), found.run_id, dict(found.tags)
+    )
 
 
 def latest_versions(client, dataset: str) -> list[Version]:
@@ -76,7 +79,7 @@ def fetch_champion(dataset: str, folder: Path = DETECTORS) -> tuple[Version, Pat
         ) from error
     if version is None:
         raise VadError(f"{registered_name(dataset)}: has no champion; choose one: python -m tasks.promote {dataset}")
-    kept = folder / f"{version.name}-{version.number}"
+    kept = folder / f"{version.name}-{version.number}-{version.run}"  # numbers begin anew with every database
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as beside:

@@ -243,8 +243,11 @@ class Autoencoder(Model):
         update("optimizer", loss)
         return {"loss": loss.detach()}
 
+    def measures(self, rebuilt: Tensor, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """What is measured of rebuilt windows, ``[B, T]`` each, and where the errors are; see :func:`frame_errors`."""
+        return frame_errors(rebuilt, x, span=self.mean_image.span)
+
     def judge(self, batch: Batch) -> Judged:
         x = self.as_seen(batch)
         rebuilt = self(x)
-        measures, maps = frame_errors(rebuilt, x, span=self.mean_image.span)
-        return Judged(measures, maps, lambda: self.mean_image.uncentre(rebuilt).clamp(0, 1))
+        return Judged(*self.measures(rebuilt, x), lambda: self.mean_image.uncentre(rebuilt).clamp(0, 1))

@@ -17,6 +17,8 @@ from vadcore.models import register_model
 from vadcore.models.base import Autoencoder, Batch, Judged, ModelConfig, Phase
 from vadcore.windows import Windows
 
+BRIGHT = (TEMPORAL * SPATIAL**2) ** 0.5  # in pictures: what one direction would have if each cell had only one is white
+
 
 class HogHofConfig(ModelConfig):
     """Layers are the published ones as commonly given; cuboids as in dense trajectories: 32 pixels wide, 15 frames long."""
@@ -131,7 +133,7 @@ class HogHofAutoencoder(Autoencoder):
         """Descriptors as pictures in 0..1, HOG left, HOF right, ``[B, J, C, 3 rows, 6 columns]``.
 
         A square of 3 x 3 pixels a cuboid, of which its first cell is shown: each outer pixel is the direction it lies in
-        (right is right), the middle one is rest.
+        (right is right), the middle one is rest. A descriptor has length 1, and so its parts are small: :data:`BRIGHT`.
         """
         b, rows, columns, _ = descriptors.shape
         hog = descriptors[..., :HOG].unflatten(-1, (TEMPORAL, SPATIAL**2, DIRECTIONS))[..., 0, :]  # [B, r, c, 3, 8]
@@ -140,6 +142,6 @@ class HogHofAutoencoder(Autoencoder):
         around = [5, 6, 7, 4, 8, 0, 3, 2, 1]  # the bin at each pixel, row by row
         squares = torch.stack([hog, hof], dim=1)[..., around]  # [B, 2, r, c, 3, 9]
         squares = squares.unflatten(-1, (3, 3)).permute(0, 4, 2, 5, 1, 3, 6)  # [B, 3, r, 3, 2, c, 3]
-        pictures = squares.reshape(b, TEMPORAL, 1, 3 * rows, 6 * columns).clamp(0, 1)
+        pictures = squares.reshape(b, TEMPORAL, 1, 3 * rows, 6 * columns).mul(BRIGHT).clamp(0, 1)
         times = torch.arange(len(self.windows.judged), device=descriptors.device) * TEMPORAL // self.config.frames
         return pictures[:, times.clamp(max=TEMPORAL - 1)].expand(-1, -1, self.config.channels, -1, -1)
