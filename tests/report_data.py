@@ -126,6 +126,7 @@ def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names
             write_png(learned / "samples" / f"{at:06d}.png", np.concatenate([strip(inputs, 1 - inputs)] * 2))
             write_animation(learned / "samples" / f"{at:06d}.webp", animation([(inputs, 1 - inputs)] * 2))
     (learned / "metrics.json").write_text(json.dumps(measured))
+    (learned / "config.yaml").write_text("image_size: [32, 48]\ncolor: grey\n")
     held_out = np.sort(random.normal(0.5, 0.3, 720))
     calibration = {"scores": held_out.tolist(), "above": list(range(719, -1, -1))}
     (scored / "calibration.json").write_text(json.dumps({"threshold": THRESHOLD, "frames": 720, **calibration}))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from vadcore.errors import VadError
 
@@ -27,6 +28,7 @@ class System:
     events: where the score crossed the threshold: clip, start_frame, end_frame (inclusive), peak_frame, peak_score,
         ...
     worst: its highest-scored frames, ``picture`` as a path.
+    settings: the system's configuration, as it was trained.
     training: what the training stage measured; ``history`` its losses over iterations, ``samples`` its strips in
         the order of iterations (an animation may lie beside each); None and empty for systems that learn nothing.
     calibration: how its threshold came about. operating: what alarms are like at other thresholds, a row a rate asked for.
@@ -43,6 +45,7 @@ class System:
     roc: pd.DataFrame | None
     events: pd.DataFrame
     worst: list[dict]
+    settings: dict
     training: dict
     history: pd.DataFrame | None
     samples: list[Path]
@@ -98,6 +101,9 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
         worst=[entry | {"picture": worst.parent / entry["picture"]} for entry in _read_json(worst, score_stage)]
         if worst.exists()
         else [],
+        settings=_read(
+            lambda file: yaml.safe_load(file.read_text(encoding="utf-8")), trained / "config.yaml", train_stage
+        ),
         training=training,
         history=_read(pd.read_csv, history, train_stage) if history.exists() else None,
         samples=sorted(trained.glob("samples/*.png")),
