@@ -409,6 +409,16 @@ def test_the_articles_finding_is_answered_where_both_systems_are_there(tmp_path,
     assert 'class="finding"' not in points_section(page)
 
 
+def test_more_gradient_than_the_footage_has_is_noise_and_no_lead(two_systems):
+    file = two_systems / "models" / "street" / "convlstm_ae" / "history.csv"
+    history = pd.read_csv(file)
+    history["sharpness"] *= 10
+    history.to_csv(file, index=False)
+    section = html.unescape(points_section(build(two_systems, ["street"], ["future_frame", "convlstm_ae"])))
+    assert "convlstm_ae has sharpness 8.00, which is noise: the footage has 1" in section
+    assert "the higher sharpness" not in section
+
+
 def test_the_highest_figure_is_bold_and_sharpness_has_no_best(page):
     section = points_section(page)
     table = section[section.index('class="sortable points"') : section.index("</table>")]

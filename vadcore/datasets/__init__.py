@@ -8,8 +8,8 @@ Each format is one module of its name, with two functions:
 ``clips(config, raw)``
     lists what ``raw`` holds as :class:`Clip` objects, without decoding anything.
 
-and a configuration class under ``@register_format``, a :class:`vadcore.datasets.config.Stored` (or ``Footage``): in the module
-or, for those that come with the project, in ``config.py``.
+and a configuration class under ``@register_format``, a :class:`vadcore.datasets.config.Stored` or ``Footage``: in the
+module or, for those that come with the project, in ``config.py``.
 """
 
 from __future__ import annotations
