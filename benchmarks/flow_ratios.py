@@ -125,8 +125,8 @@ def main() -> None:
     print(device)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        clips, config, what = footage_at_hand(arguments.frames, folder)
-        print(f"footage: {what}, {len(clips)} clips")
+        clips, config, footage = footage_at_hand(arguments.frames, folder)
+        print(f"footage: {footage}, {len(clips)} clips")
         cv2.setNumThreads(1)
         frames, flow = stored(clips, config, folder)
         rows = []
@@ -142,7 +142,7 @@ def main() -> None:
         for case, settings in {**CASES, PROFILE.stem: (profile, 0.25, 4, 4)}.items():
             rows.append(step(case, *settings, frames, flow, device, folder))
     if arguments.out:
-        write_result(arguments.out, [{"footage": what, **entry} for entry in rows], profile=None)
+        write_result(arguments.out, [{"footage": footage, **entry} for entry in rows], profile=None)
 
 
 if __name__ == "__main__":

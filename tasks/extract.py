@@ -70,7 +70,7 @@ def _facts(config, frames: ClipStore, left_out: list) -> dict:
     height, width, channels = frames.array(first).shape[1:]
     return {
         "format": config.format,
-        "label_set": datasets.label_set(config),
+        "label_set": config.truth,
         "frames": splits["train_frames"] + splits["test_frames"],
         **splits,
         "hours": round(seconds / 3600, 4),

@@ -14,6 +14,7 @@ import torch
 
 from tasks import paths
 from tasks.parallel import per_clip
+from tasks.score_pictures import draw_moments, draw_rollouts, draw_worst, heat_scale
 from tasks.stage import Stage
 from tasks.tracking.registry import registered_name
 from vadcore.calibrate import Calibration, calibrate
@@ -29,8 +30,7 @@ from vadcore.files import complete, digest_of, sha256_files, write_json, write_t
 from vadcore.footage import Footage
 from vadcore.metrics import join_labels, roc_curve
 from vadcore.models import Model, load_model, system_of
-from vadcore.render import animation, beside, stacked, write_animation, write_png
-from vadcore.rollout import RollsOut, marked, per_step, roll_outs, shown_steps
+from vadcore.operating import operating_points
 from vadcore.score import Measured, measure
 from vadcore.store import ClipId, ClipStore
 from vadcore.trial import held_out_digest
@@ -91,6 +91,7 @@ def work(stage: Stage) -> None:
     raw = {clip: result.measures for clip, result in measured.items()}
     table = join_labels(score_table(raw, model.score, fps, params.score.smoothing, calibration), labels)
     events = event_table(table, calibration, params.calibrate)
+    operating = operating_points(table, calibration, params.calibrate)
     row = {
         "dataset": dataset,
         "model": name,
@@ -103,9 +104,12 @@ def work(stage: Stage) -> None:
         "score_fps": round(sum(map(len, clips)) / seconds, 1),
         **{key: trained[key] for key in ("trained", "train_seconds", "parameters", "iterations", "precision")},
     }
-    _write(out, row, table, events, calibration, maps)
-    _roll_out(stage, out / "rollouts", model, Footage.for_model(model, frames, clips, flow, device=device), dtype)
-    _draw_worst(out / "worst", _worst(table, calibration, params), maps, frames, masks)
+    _write(out, row, table, events, operating, calibration, maps)
+    footage = Footage.for_model(model, frames, clips, flow, device=device)
+    draw_rollouts(stage, out / "rollouts", model, footage, dtype)
+    scale = heat_scale(maps)
+    draw_worst(out / "worst", _worst(table, calibration, params), maps, scale, frames, masks)
+    draw_moments(out / "moments", model, footage, dtype, params.score.moments, maps, scale, frames, masks)
     _log(stage, out, row)
     _register(stage, folder, out, frames, flow, row)
 
@@ -168,7 +172,9 @@ def _calibrate(held_out: pd.DataFrame, measure_name: str, params: Params) -> Cal
     return calibrate(scores, fps, settings.false_alarms_per_hour, settings.merge_seconds, settings.min_seconds)
 
 
-def _write(out: Path, row: dict, table, events, calibration: Calibration, maps: dict[str, np.ndarray]) -> None:
+def _write(
+    out: Path, row: dict, table, events, operating, calibration: Calibration, maps: dict[str, np.ndarray]
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with complete(out / "frames.parquet") as temporary:
         table.to_parquet(temporary, index=False)
@@ -176,6 +182,8 @@ def _write(out: Path, row: dict, table, events, calibration: Calibration, maps: 
         roc_curve(table).to_csv(temporary, index=False)
     with complete(out / "events.csv") as temporary:
         events.to_csv(temporary, index=False)
+    with complete(out / "operating.csv") as temporary:
+        operating.to_csv(temporary, index=False)
     write_text(out / "calibration.json", calibration.to_json())
     shutil.rmtree(out / "maps", ignore_errors=True)
     (out / "maps").mkdir()
@@ -212,60 +220,12 @@ def _worst(table: pd.DataFrame, calibration: Calibration, params: Params) -> lis
     return chosen
 
 
-def _draw_worst(folder: Path, worst: list[dict], maps, frames: ClipStore, masks: ClipStore) -> None:
-    """Each of the worst frames beside its error map; one scale for all, from the maps of every test clip."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    seen = np.concatenate([of_clip[::5].ravel() for of_clip in maps.values()]).astype(np.float32)
-    low, high = np.nanpercentile(seen, [50, 99.9]) if np.isfinite(seen).any() else (0.0, 1.0)
-    for entry in worst:
-        clip, number = ClipId("test", entry["clip"]), entry["frame"]
-        picture = frames.read(clip, number, number + 1)[0]
-        picture = picture[..., 0] if picture.shape[2] == 1 else picture
-        mask = masks.read(clip, number, number + 1)[0] if masks.has(clip) else None
-        error = maps[clip.name][number].astype(np.float32)
-        write_png(folder / entry["picture"], beside(picture, error, float(low), float(max(high, low + 1e-12)), mask))
-    write_json(folder / "worst.json", worst)
-
-
-def _roll_out(stage: Stage, folder: Path, model, footage: Footage, dtype) -> None:
-    """What a system that goes on from its own predictions makes of the footage: figures a step ahead, and pictures."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    settings = stage.params.score.rollouts
-    if not isinstance(model, RollsOut):
-        write_text(folder / "none.txt", "This system does not go on from its own predictions.\n")
-        return
-    done = roll_outs(model, footage, settings.prime, settings.steps, settings.sequences, dtype)
-    if not done:
-        reason = f"no test clip has the {settings.prime} + {settings.steps} frames that score.rollouts asks for"
-        write_text(folder / "none.txt", f"{reason}.\n")
-        stage.say(f"no rollouts: {reason}; lower prime or steps")
-        return
-    table = per_step(done)
-    with complete(folder / "steps.csv") as temporary:
-        table.to_csv(temporary, index=False)
-    shown = [done[n] for n in np.unique(np.linspace(0, len(done) - 1, settings.shown).round().astype(int))]
-    for rollout in shown:
-        picture = stacked(rollout.rows, shown_steps(rollout.prime, len(rollout.truth)))
-        write_png(folder / f"{rollout.clip}-{rollout.start:05d}.png", picture)
-    film = animation([rollout.rows for rollout in shown])
-    write_animation(folder / "rollouts.webp", [marked(frame, n >= settings.prime) for n, frame in enumerate(film)])
-    for path in sorted(folder.iterdir()):
-        stage.run.artifact(path, "rollouts")
-    for name in ("psnr", "ssim"):
-        for what, part in table.groupby("what"):
-            for step, value in zip(part["step_ahead"], part[name], strict=True):
-                stage.run.metrics({f"rollout/{name} {what}": value}, step)
-    stage.say(f"{folder}: {len(done)} sequences, {settings.prime} frames given, {settings.steps} ahead")
-
-
 def _log(stage: Stage, out: Path, row: dict) -> None:
     numbers = {
         key: value for key, value in row.items() if isinstance(value, int | float) and not isinstance(value, bool)
     }
     stage.run.metrics(numbers)
-    for file in ("metrics.json", "roc.csv", "events.csv", "calibration.json"):
+    for file in ("metrics.json", "roc.csv", "events.csv", "operating.csv", "calibration.json"):
         stage.run.artifact(out / file)
     stage.run.artifact(out / "worst", "worst")
     for made in sorted(out.iterdir()):

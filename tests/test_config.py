@@ -102,7 +102,7 @@ def test_the_default_params_are_the_demo_profile():
         ),
         ({"dataset": {"street": {"format": "ucsd"}}}, "dataset.street.source: missing; add it"),
         ({"dataset": {"street": {"format": "street", "noise": -1}}}, "dataset.street.noise: value -1"),
-        ({"dataset": {"street": {"format": "youtube"}}}, "dataset.street: value "),
+        ({"dataset": {"street": {"format": "youtube"}}}, "dataset.street.format: 'youtube' is none of street, frames"),
     ],
     ids=str,
 )

@@ -112,6 +112,7 @@ def test_detection_by_hand():
         "detected": 1,
         "detection_rate": 0.5,
         "detection_delay_seconds": 1.0,
+        "alarm_precision": 0.5,
         "false_alarms": 1,
         "false_alarms_per_hour": pytest.approx(3600 / 3.5),
         "normal_hours": pytest.approx(3.5 / 3600),
@@ -149,6 +150,7 @@ def test_what_nobody_judged_or_labelled_counts_neither_way():
     found = detection_metrics(table([1, 1, 0, NAN, NAN, 0], [NAN, NAN, NAN, 0, 9, NAN]), 5, 10.0)
     assert (found["events_true"], found["events_found"], found["false_alarms"]) == (0, 1, 0)
     assert found["detection_rate"] is found["detection_delay_seconds"] is found["false_alarms_per_hour"] is None
+    assert found["alarm_precision"] is None
     json.dumps(found, allow_nan=False)
 
 

@@ -11,9 +11,10 @@ from vadcore.report.finding import finding
 BETTER, WORSE = (25.0, 0.70, 0.75), (24.0, 0.60, 0.66)  # PSNR, SSIM, sharpness
 
 
-def points(model, *figures, size=(64, 64), at=(500, 1500, 4000)):
+def points(model, *figures, at=(500, 1500, 4000), **changed):
     table = pd.DataFrame(figures, index=at[: len(figures)], columns=["psnr", "ssim", "sharpness"])
-    system = SimpleNamespace(model=model, training={"image_size": list(size)})
+    alike = {"image_size": [64, 64], "color": "grey", "frames": 16, "batch_size": 16, "learning_rate": 1e-4, "shift": 0}
+    system = SimpleNamespace(model=model, settings=alike | changed)
     return CheckPoints(system, "", "autoencoder", table)
 
 
@@ -48,6 +49,7 @@ def test_an_equal_psnr_will_do():
 
 
 def test_nothing_is_said_where_the_comparison_is_not_that_of_the_articles():
-    assert said([BETTER], [WORSE], size=(64, 96)) is None
+    for changed in ({"image_size": [64, 96]}, {"frames": 4}, {"batch_size": 4}, {"learning_rate": 1e-3}, {"shift": 4}):
+        assert said([BETTER], [WORSE], **changed) is None
     assert said([BETTER], [WORSE], at=(600,)) is None
     assert finding([points("gru_ae", BETTER)], [500]) is None

@@ -5,6 +5,7 @@ import pytest
 import torch
 from footage_maker import make_store
 
+from vadcore.errors import VadError
 from vadcore.flow import create_estimator, store_flow
 from vadcore.flow.flownet import FlowNetSD, save_flownet
 from vadcore.pictures import resize_picture
@@ -80,3 +81,15 @@ def test_the_store_says_what_made_its_flow(store, tmp_path):
     known = ClipStore(url, "flow").attributes(CLIP)
     assert known["estimator"] == "flownet"
     assert len(known["options"]["weights"]) == 64  # the file's sha256
+
+
+def test_flow_that_is_no_number_is_not_stored(store, monkeypatch):
+    _, url, make = store
+
+    def damaged(first, second):
+        return np.full((len(first), 2, *first.shape[1:3]), np.nan, np.float32)
+
+    monkeypatch.setattr("vadcore.flow.create_estimator", lambda *_, **__: damaged)
+    with pytest.raises(VadError, match="gives flow that is no number; its weights are damaged"):
+        make("dis")
+    assert ClipStore(url, "flow").clips() == []

@@ -8,7 +8,7 @@ from footage_maker import make_store, pictures
 
 from vadcore.errors import VadError
 from vadcore.footage import Footage
-from vadcore.store import ClipStore
+from vadcore.store import ClipStore, flow_to_fixed
 from vadcore.windows import Segment
 
 PICKS = np.array([[0, 3, 1], [1, 0, 2], [2, 20, 1]])
@@ -57,6 +57,18 @@ def test_flow_comes_with_its_frames_in_pixels_of_the_size_asked_for(tmp_path, ca
     assert torch.equal(whole.flow[0, :, 0, 8:14], torch.ones(2, 6, 32))  # 1 px to the right
     half = Footage(store, segments(store), (12, 16), flow=flow, cache=cache).batch(PICKS[:1], length=3)
     assert torch.equal(half.flow[0, :, 0, 4:7], torch.full((2, 3, 16), 0.5))  # half the size: half the pixels
+
+
+def test_flow_that_is_too_long_at_another_size_stays_as_long_as_can_be(tmp_path):
+    store = make_store(tmp_path, flow=True)
+    flow = ClipStore(tmp_path / "flow.zarr", "flow", write=True)
+    clip = store.clips("train")[0]
+    flow.remove(clip)
+    with flow.writer(clip) as writer:
+        writer.append(flow_to_fixed(np.full((39, 2, 24, 32), 300.0, np.float32)))
+        writer.update({"fps": 10.0})
+    large = Footage(store, segments(store)[:1], (48, 64), flow=flow).batch(np.array([[0, 0, 1]]), length=3)
+    assert float(large.flow.min()) > 511
 
 
 def test_segments_number_their_frames_as_the_clip_does(tmp_path):

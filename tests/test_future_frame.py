@@ -12,7 +12,7 @@ from tasks.train import flow_made_otherwise
 from vadcore.config import load_params
 from vadcore.errors import VadError
 from vadcore.flow import store_flow
-from vadcore.flow.flownet import FlowNetSD, flow_between, save_flownet
+from vadcore.flow.flownet import FlowNetSD, flow_between, load_flownet, save_flownet, seen_size
 from vadcore.footage import Footage
 from vadcore.losses import gradient_difference, least_squares
 from vadcore.models import create_model, load_model, model_config, save_model
@@ -107,18 +107,20 @@ def test_least_squares():
 
 
 def test_the_flow_term_alone_moves_the_generator_and_leaves_flownet_as_it_is(weights):
-    model = small(weights).train()
-    model.phases()[0].begin()
+    """In the step of the training itself, all other losses off."""
+    model = small(weights)
+    off = {"intensity": 0, "gradient": 0, "adversarial": 0}  # which a configuration does not allow
+    model.config = model.config.model_copy(update=off)
     before = {name: value.clone() for name, value in model.flownet.state_dict().items()}
-    batch = window()
-    predicted = model(batch.frames[:, :-1] * 2 - 1)
-    loss = (model._flow(batch, predicted) - batch.flow[:, -1]).abs().mean()
-    loss.backward()
+    start = [p.detach().clone() for p in model.generator.parameters()]
+    (losses,) = steps(model, 1)
+    assert set(losses) == {"loss", "flow"}
     gradients = [p.grad for p in model.generator.parameters()]
     assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
+    assert all(not torch.equal(p, old) for p, old in zip(model.generator.parameters(), start, strict=True))
     assert all(p.grad is None for p in model.flownet.parameters())
-    for optimizer in model.phases()[0].optimizers.values():
-        optimizer.step()
+    for name, value in load_flownet(weights).state_dict().items():
+        before[name] = value  # those that the training read
     for name, value in model.flownet.state_dict().items():
         assert torch.equal(value, before[name])
     assert not model.flownet.training
@@ -174,6 +176,25 @@ def test_the_terms_are_those_published(weights):
         moved = model.discriminator(predicted)  # the step's, after its update
         assert float(losses["adversarial"]) == pytest.approx(float((moved - 1).square().mean() / 2))
         assert float(losses["adversarial"]) != pytest.approx(float((fake - 1).square().mean() / 2))
+
+
+def test_the_flow_term_is_in_the_pixels_that_flownet_sees(weights):
+    """As published: there FlowNet sees pictures of 384x512, whatever size the model works at."""
+    model, batch = small(weights, flow_enlarge=[3, 4]), window()
+    height, width = batch.frames.shape[-2:]
+    seen = seen_size((height, width), (3, 4))
+    predicted = model(batch.frames[:, :-1] * 2 - 1)
+    apart = (model._flow(batch, predicted) - batch.flow[:, -1]).abs()  # [B, 2, H, W] in pixels of the model
+    expected = (apart[:, 0] * seen[1] / width + apart[:, 1] * seen[0] / height).mean() / 2
+    torch.testing.assert_close(model._flow_difference(batch, predicted), expected)
+
+
+def test_selection_is_by_the_error_of_pictures_in_0_to_1(weights):
+    model, batch = small(weights).eval(), window()
+    with torch.no_grad():
+        expected = model.judge(batch).measures["mse"].mean()
+        (phase,) = model.phases()
+        torch.testing.assert_close(phase.held_out(batch), expected)
 
 
 def test_flow_is_that_of_enlarged_pictures(weights):

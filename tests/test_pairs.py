@@ -140,15 +140,3 @@ def test_the_camera_adds_noise_and_changes_of_light_and_leaves_the_flow():
     assert np.mean(residue[8:]) > 1.5 * np.mean(residue[:8])
     brightness = np.abs(filmed.frames.mean((1, 2, 3, 4)) - clean.frames.mean((1, 2, 3, 4)))
     assert brightness.max() > 5
-
-
-def test_real_pictures_become_backgrounds():
-    """Half of the backgrounds are as grey as the pictures; procedural ones are coloured."""
-    real = np.zeros((3, 80, 100, 1), np.uint8)
-    real[:, ::2] = 250
-    pairs = PairGenerator((64, 64), seed=2, pictures=real, augment=False).batch(np.arange(40))
-    grey = 0
-    for frames, layers in zip(pairs.frames, pairs.layers, strict=True):
-        behind = frames[0][layers[0] == 0]
-        grey += (behind.max(1) == behind.min(1)).mean() > 0.9  # the rest is mixed with a shape's edge
-    assert 10 <= grey <= 30

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from project import PARAMS, ROOT, Project
+from project import PARAMS, Project
+from readme import blocks
 
 pytestmark = pytest.mark.pipeline
 
@@ -123,7 +124,7 @@ def test_a_variant_of_a_system_is_a_branch_of_its_own(project):
 
 
 def test_the_readme_example_of_the_library_runs(project):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = blocks("From Python", "python")
     code = code.replace('"iterations": 200', '"iterations": 4').replace("check_every=100", "check_every=2")
     (project.folder / "example.py").write_text(code + "assert len(scores) == 2 and len(scores[0]) == 60\n")
     done = subprocess.run(

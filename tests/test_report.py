@@ -5,143 +5,20 @@ import csv
 import html
 import json
 import re
+from itertools import pairwise
 from typing import ClassVar
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score, roc_curve
+from report_data import DATASETS, MODELS, RUN, THRESHOLD, build, write_system
 
 from vadcore.errors import VadError
-from vadcore.render import animation, decode_animation, strip, write_animation, write_png
-from vadcore.report import build_report, charts
+from vadcore.render import animation, decode_animation, write_animation, write_png
+from vadcore.report import charts
 from vadcore.report.columns import write
-
-DATASETS, MODELS = ["street", "ped2_small"], ["future_frame", "convlstm_ae", "frame_diff"]
-RUN = {
-    "command": "dvc repro",
-    "profile": "demo",
-    "commit": "0123456789abcdef0123456789abcdef01234567",
-    "hardware": "Some CPU, 2 cores",
-    "versions": {"python": "3.11.2", "torch": "2.13.0"},
-    "date": "2026-01-02T03:04:05+00:00",
-}
-TRUTH = (40, 69)  # first and last abnormal frame of each even clip
-THRESHOLD = 1.25
-PSNR_AHEAD = {"future_frame": 1.5, "convlstm_ae": 0.0, "gru_ae": 1.5, "conv3d_ae": 0.0}  # dB
-
-
-def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names=None, seed=0, check_points=()):
-    """Everything that scoring and training leave behind for one model, from a seeded generator."""
-    random = np.random.default_rng([seed, *map(ord, model)])
-    trained = model != "frame_diff"
-    scored, learned = root / "scores" / dataset / model, root / "models" / dataset / model
-    (scored / "worst").mkdir(parents=True)
-    (learned / "samples").mkdir(parents=True)
-    parts, events = [], []
-    for clip in range(clips):
-        label = np.zeros(frames)
-        if clip % 2 == 0:
-            label[TRUTH[0] : TRUTH[1] + 1] = 1
-        score = 0.5 + 0.3 * np.sin(np.arange(frames) / 9) + 0.2 * random.standard_normal(frames)
-        score += label * (1.2 if trained else 0.6)
-        score[:4] = np.nan
-        name = names[clip] if names else f"{clip + 1:02d}"
-        table = {"clip": name, "frame": np.arange(frames), "label": label if labelled else np.nan, "fps": 10.0}
-        parts.append(pd.DataFrame({**table, "score": score, "p_value": 0.5, "mse": score}))
-        for start, end in charts.intervals(np.arange(frames), np.nan_to_num(score) >= THRESHOLD):
-            peak = start + int(np.argmax(score[start : end + 1]))
-            event = {"start_frame": start, "end_frame": end, "peak_frame": peak, "peak_score": score[peak]}
-            events.append(
-                {"clip": name, **event, "p_value": 0.001, "start_seconds": start / 10, "end_seconds": end / 10}
-            )
-    table = pd.concat(parts)
-    table.to_parquet(scored / "frames.parquet")
-    columns = [
-        "clip",
-        "start_frame",
-        "end_frame",
-        "peak_frame",
-        "peak_score",
-        "p_value",
-        "start_seconds",
-        "end_seconds",
-    ]
-    pd.DataFrame(events, columns=columns).to_csv(scored / "events.csv", index=False)
-    judged = table.dropna(subset="score")
-    auc = roc_auc_score(judged["label"], judged["score"]) if labelled else None
-    if labelled:
-        curve = roc_curve(judged["label"], judged["score"], drop_intermediate=False)
-        pd.DataFrame(dict(zip(("fpr", "tpr", "threshold"), curve, strict=True))).to_csv(scored / "roc.csv", index=False)
-    row = {
-        "dataset": dataset,
-        "model": model,
-        "seed": 1,
-        "label_set": "generated" if labelled else None,
-        "auc_micro": auc,
-        "auc_micro_minmax": auc and auc + 0.01,
-        "auc_macro": auc and auc - 0.02,
-        "macro_clips": 2 if labelled else None,
-        "ap": 0.8123 if labelled else None,
-        "eer": 0.1567 if labelled else None,
-        "pixel_auc": None,
-        "rbdc": None,
-        "tbdc": None,
-        "detection_rate": 0.5 if labelled else None,
-        "detection_delay_seconds": 0.7 if labelled else None,
-        "false_alarms_per_hour": 31.5 if labelled else None,
-        "false_alarms_per_hour_asked": 12.0,
-        "threshold": THRESHOLD,
-        "threshold_extrapolated": True,
-        "footage_hours": 0.02,
-        "frames_scored": len(judged),
-        "frames_unscored": 4 * clips,
-        "frames_abnormal": int(table["label"].sum()) if labelled else None,
-        "score_fps": 107.4,
-        "score_measure": "psnr",
-        "smoothing_frames": 3.0,
-        "trained": trained,
-    }
-    (scored / "metrics.json").write_text(json.dumps(row))
-    worst = []
-    for number, (_, frame) in enumerate(judged.nlargest(2, "score").iterrows()):
-        picture = random.integers(0, 255, (8, 16, 3), dtype=np.uint8).repeat(30, axis=0).repeat(30, axis=1)
-        cv2.imwrite(str(scored / "worst" / f"{number}.png"), picture)
-        label = frame["label"] if labelled else None
-        entry = {"clip": frame["clip"], "frame": int(frame["frame"]), "score": frame["score"], "p_value": 0.001}
-        worst.append({**entry, "label": label, "picture": f"{number}.png"})
-    (scored / "worst" / "worst.json").write_text(json.dumps(worst))
-
-    measured = {"train_seconds": 95.0 if trained else 0.0, "parameters": 1_234_567 if trained else 0}
-    if trained:
-        measured |= {"iterations": 400, "best_iteration": 300, "held_out_loss": 0.0123, "device": "cpu"}
-        iteration = np.arange(10, 401, 10)
-        loss = np.exp(-iteration / 60) + 0.01
-        held_out = np.where(iteration % 100 == 0, loss * 1.1, np.nan)
-        history = {"phase": "autoencoder", "iteration": iteration, "mse": loss, "held_out": held_out}
-        if check_points:
-            there = np.isin(iteration, check_points)
-            history["psnr"] = np.where(there, 20 + iteration / 100 + PSNR_AHEAD[model], np.nan)
-            history["ssim"] = np.where(there, 0.5 + iteration / 1000, np.nan)
-            history["sharpness"] = np.where(there, 0.8 - PSNR_AHEAD[model] / 10, np.nan)
-            measured |= {"psnr": 23 + PSNR_AHEAD[model], "ssim": 0.8, "sharpness": 0.65}
-            measured |= {"image_size": [32, 48], "color": "grey"}
-        pd.DataFrame(history).to_csv(learned / "history.csv", index=False)
-        for at in check_points or range(100, 401, 50):
-            inputs = random.random((6, 1, 32, 48), dtype=np.float32)
-            write_png(learned / "samples" / f"{at:06d}.png", np.concatenate([strip(inputs, 1 - inputs)] * 2))
-            write_animation(learned / "samples" / f"{at:06d}.webp", animation([(inputs, 1 - inputs)] * 2))
-    (learned / "metrics.json").write_text(json.dumps(measured))
-    (scored / "calibration.json").write_text(json.dumps({"threshold": THRESHOLD, "frames": 720}))
-
-
-def build(root, datasets=DATASETS, models=MODELS, out="reports", run=RUN, **more):
-    facts = {
-        name: {"format": "street", "clips": {"train": 6, "test": 4}, "frames": 480, "fps": 10.0} for name in datasets
-    }
-    build_report(root / "scores", root / "models", root / out, datasets, models, run, {"seed": 1}, facts, **more)
-    return (root / out / "index.html").read_text(encoding="utf-8")
+from vadcore.report.histograms import BARS, histogram
+from vadcore.report.load import load_system
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +33,76 @@ def results(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(results):
     return build(results)
+
+
+class TestAlarms:
+    """What one gets at every rate that one could ask for."""
+
+    def charts(self, page, number=1):
+        section = page.split(f'id="d{number}alarms"')[1].split("<h3")[0]
+        return section.split('<figure class="chart rates"')[1:]
+
+    def test_every_figure_has_a_chart_with_a_curve_a_system(self, page):
+        titles = [re.search("<h4>(.*?)(?: <small|</h4>)", chart)[1] for chart in self.charts(page)]
+        assert titles == ["False alarms an hour on test footage", "Events found", "Precision of alarms", "Delay"]
+        for chart in self.charts(page):
+            assert re.findall(r'<path class="(s\d[^"]*)"', chart) == ["s0", "s1", "s2 free"]
+
+    def test_curves_carry_the_figures_over_the_logarithm_of_the_rate(self, page):
+        events = self.charts(page)[1]
+        low, high = axis(events)
+        (x0, y0), (x1, y1), (x2, y2) = curve_points(events, "s0")
+        assert (x0, x2) == (0, 1000)
+        assert x1 == round(1000 * np.log10(12) / 2)
+        values = [high - y / 1000 * (high - low) for y in (y0, y1, y2)]
+        assert values == pytest.approx([25, 50, 100], abs=0.2)
+
+    def test_where_there_was_no_false_alarm_a_logarithm_has_no_point(self, page):
+        points = curve_points(self.charts(page)[0], "s0")
+        assert [x for x, _ in points] == [round(1000 * np.log10(12) / 2), 1000]
+
+    def test_the_rate_asked_for_is_marked(self, page):
+        assert self.charts(page)[1].count('<path class="dots') == 3
+
+    def test_without_labels_there_is_no_such_section(self, tmp_path):
+        write_system(tmp_path, "yard", "frame_diff", labelled=False)
+        assert 'id="d1alarms"' not in build(tmp_path, ["yard"], ["frame_diff"])
+
+
+class TestHistogram:
+    def figure(self, page, model="future_frame"):
+        training = page.split("<h3>Training and calibration</h3>")[1]
+        entry = next(part for part in training.split("<summary>")[1:] if part.startswith(model))
+        return entry.split('<figure class="chart steps"')[1].split("</figure>")[0]
+
+    def test_three_classes_are_drawn(self, page):
+        figure = self.figure(page)
+        assert re.findall("</i>(.*?) <b", figure) == [
+            "held-out normal footage",
+            "normal test frames",
+            "abnormal test frames",
+        ]
+
+    def test_bars_hold_the_shares_that_counting_gives(self, results):
+        system = load_system(results / "scores", results / "models", "street", "future_frame")
+        drawn = histogram(system)
+        edges = np.linspace(drawn["from"], drawn["to"], BARS + 1)
+        frames = system.frames.dropna(subset="score")
+        held_out = np.array(system.calibration["scores"])
+        groups = (held_out, *(frames["score"][frames["label"] == label].to_numpy() for label in (0, 1)))
+        top = float(re.search('data-high="(.*?)"', drawn["svg"])[1])
+        for style, scores in zip(("h0", "h1", "h2"), groups, strict=True):
+            counts = [np.sum((scores >= low) & (scores < high)) for low, high in pairwise(edges)]
+            counts[-1] = np.sum(scores >= edges[-2])  # all that is higher
+            x, y = np.array(curve_points(drawn["svg"], style), np.float64).T
+            middles = (np.arange(BARS) + 0.5) * 1000 / BARS
+            heights = top - np.interp(middles, x, y) / 1000 * top
+            np.testing.assert_allclose(heights, 100 * np.array(counts) / len(scores), atol=top / 500)
+
+    def test_footage_without_labels_has_one_class_of_test_frames(self, tmp_path):
+        write_system(tmp_path, "yard", "frame_diff", labelled=False)
+        figure = self.figure(build(tmp_path, ["yard"], ["frame_diff"]), "frame_diff")
+        assert re.findall("</i>(.*?) <b", figure) == ["held-out normal footage", "test frames"]
 
 
 def test_optical_flow_is_shown_where_a_system_sees_it(results, page, tmp_path):
@@ -255,10 +202,11 @@ def lanes(page, clip_id):
     return re.findall(r"<svg.*?</svg>", article[: article.index("</article>")])
 
 
-def curve_points(svg):
-    """Decodes a path as the page's script does."""
+def curve_points(svg, style=None):
+    """Decodes a path (of a CSS class, where several are drawn) as the page's script does."""
     points = []
-    for piece in re.search(r'<path d="([^"]*)"', svg)[1].split("M")[1:]:
+    of_class = "" if style is None else f'class="{style}" '
+    for piece in re.search(rf'<path {of_class}d="([^"]*)"', svg)[1].split("M")[1:]:
         numbers = [int(number) for number in re.findall(r"-?\d+", piece)]
         x, y = numbers[:2]
         points.append((x, y))
@@ -277,7 +225,8 @@ def test_the_page_loads_nothing(page):
     sources = re.findall(r'(?:src|href|srcset|poster|action)="([^"]*)"', page)
     assert sources
     assert all(source.startswith(("#", "data:image/webp;base64,")) for source in sources)
-    assert not re.search(r"@import|url\(|<link|<iframe|<object", page)
+    own = page.replace('url("${URL.createObjectURL(', "")  # a picture that the page itself holds
+    assert not re.search(r"@import|url\(|<link|<iframe|<object", own)
     assert "default-src 'none'" in page  # the browser refuses what slips through
 
 
@@ -460,6 +409,16 @@ def test_the_articles_finding_is_answered_where_both_systems_are_there(tmp_path,
     assert 'class="finding"' not in points_section(page)
 
 
+def test_more_gradient_than_the_footage_has_is_noise_and_no_lead(two_systems):
+    file = two_systems / "models" / "street" / "convlstm_ae" / "history.csv"
+    history = pd.read_csv(file)
+    history["sharpness"] *= 10
+    history.to_csv(file, index=False)
+    section = html.unescape(points_section(build(two_systems, ["street"], ["future_frame", "convlstm_ae"])))
+    assert "convlstm_ae has sharpness 8.00, which is noise: the footage has 1" in section
+    assert "the higher sharpness" not in section
+
+
 def test_the_highest_figure_is_bold_and_sharpness_has_no_best(page):
     section = points_section(page)
     table = section[section.index('class="sortable points"') : section.index("</table>")]
@@ -477,7 +436,7 @@ def test_asked_for_check_points_are_shown_and_what_a_system_lacks_is_said(two_sy
         "At iteration 400: convlstm_ae has PSNR 24.0 dB; ",
     ):
         assert said in section, said
-    assert section.count("<td>–</td>") == 1  # future_frame at 400, where its picture would be
+    assert len(re.findall(r"<td>\s*–\s*</td>", section)) == 1  # future_frame at 400, where its picture would be
 
 
 def test_systems_that_work_on_different_pictures_are_named(two_systems):
@@ -510,7 +469,7 @@ def test_strips_and_one_animation_a_system_are_embedded(page):
     )
     strips = [(int(width), int(height)) for kind, _, width, height in images if not kind]
     # four of six frames of 48 and lines between them; inputs, outputs and errors of the first window alone
-    assert strips == [(4 * 50 - 2, 3 * 32 + 4)] * 3 * 2
+    assert strips == [(4 * 50 - 2, 3 * 32 + 4)] * 4 * 2  # three iterations, and the one that was kept
     films = [decode_animation(base64.b64decode(data)) for kind, data, _, _ in images if kind == "moving"]
     stills = [data for kind, data, _, _ in images if kind == "still"]
     assert [len(film) for film in films] == [6, 6]
@@ -568,7 +527,7 @@ def test_of_several_phases_the_one_with_most_check_points_is_shown(tmp_path):
         file.rename(file.with_name(f"autoencoder-{file.name}"))
     section = points_section(build(tmp_path, ["street"], ["future_frame"]))
     assert points_row(section, "future_frame")[:2] == ["22.5", "23.5"]
-    assert section.count('alt="Inputs, outputs and errors') == 2
+    assert section.count('alt="Inputs, outputs and errors') == 3  # two iterations, and the one that was kept
 
 
 def test_quality_json_holds_every_check_point(results, page):
@@ -605,6 +564,14 @@ def test_an_unreadable_check_point_picture_names_its_file(tmp_path, broken):
     (tmp_path / "models/street/future_frame/samples" / broken).write_bytes(b"")
     with pytest.raises(VadError, match=f"{broken}: .*run the stage that writes it again"):
         build(tmp_path, ["street"], ["future_frame"])
+
+
+def test_a_published_figure_stands_beside_ours(tmp_path):
+    for model in ("future_frame-small", "gru_ae"):
+        write_system(tmp_path, "ped2", model)
+    rows = build(tmp_path, ["ped2"], ["future_frame-small", "gru_ae"]).split("<tbody>")[1].split("</tr>")
+    assert "<small>published 95.4</small>" in rows[0]
+    assert "published" not in rows[1]
 
 
 def test_published_figures_stand_beside_known_data_sets_only(page):

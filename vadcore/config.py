@@ -17,14 +17,15 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializeAsAny,
     Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
-from vadcore.datasets import FORMATS
-from vadcore.datasets.config import DatasetConfig, Section, Size
+from vadcore.datasets import dataset_config
+from vadcore.datasets.config import Footage, Section, Size
 from vadcore.detect.calls import target_of
 from vadcore.errors import VadError
 from vadcore.flow.flownet import Enlarge
@@ -132,6 +133,7 @@ class Rollouts(Section):
 class Score(Section):
     smoothing: NonNegativeFloat = 0.0  # sigma of the Gaussian over time, in frames, on every system's score
     worst: PositiveInt = 8  # frames shown with their error maps
+    moments: int = Field(default=1000, ge=0, le=5000)  # frames of the test footage that the report can show; 0: none
     rollouts: Rollouts = Rollouts()
 
 
@@ -184,23 +186,30 @@ class Params(Section):
     report: Report = Report()
     detect: Detect = Detect()
     tracking: Tracking = Tracking()
-    dataset: dict[str, DatasetConfig]
+    dataset: dict[str, SerializeAsAny[Footage]]
     model: dict[str, ModelConfig]
     flownet: dict[str, FlowTraining] = Field(default={})
 
     @model_validator(mode="before")
     @classmethod
-    def _typed_models(cls, values):
-        """Give every ``model.<name>`` section the class that its system registered."""
-        if isinstance(values, dict) and isinstance(values.get("model"), dict):
-            typed = {}
-            for name, section in values["model"].items():
+    def _typed_sections(cls, values):
+        """Give every ``dataset.<name>`` section the class that its format registered, every ``model.<name>`` that of its
+        system."""
+        if not isinstance(values, dict):
+            return values
+        typed: dict[str, dict] = {}
+        for kind, of_section in (("dataset", lambda _, section: dataset_config(section)), ("model", model_config)):
+            if not isinstance(values.get(kind), dict):
+                continue
+            typed[kind] = {}
+            for name, section in values[kind].items():
                 try:
-                    typed[name] = model_config(name, section or {})
+                    typed[kind][name] = of_section(name, section or {})
                 except ValidationError as error:
-                    raise VadError(_first_fault(error, f"model.{name}")) from error
-            values = {**values, "model": typed}
-        return values
+                    raise VadError(_first_fault(error, f"{kind}.{name}")) from error
+                except VadError as error:
+                    raise VadError(f"{kind}.{name}.{error}" if kind == "dataset" else str(error)) from error
+        return {**values, **typed}
 
     @model_validator(mode="after")
     def _names_are_known(self):
@@ -266,8 +275,8 @@ def _first_fault(error: ValidationError, prefix: str = "") -> str:
     """The first fault of ``error`` as ``key: value 'x': what is allowed``."""
     fault = error.errors()[0]
     parts = [prefix] if prefix else []
-    # a tagged union puts its tag ('street', 'dis', ...) into the path: that is not a key of the file
-    tag = {"dataset": 2, "optical_flow": 1}.get(fault["loc"][0] if fault["loc"] else None)
+    # a tagged union puts its tag ('dis', 'flownet', ...) into the path: that is not a key of the file
+    tag = 1 if fault["loc"] and fault["loc"][0] == "optical_flow" else None
     parts += [str(part) for n, part in enumerate(fault["loc"]) if n != tag]
     key = ".".join(parts)
     message = fault["msg"].removeprefix("Value error, ")
@@ -275,8 +284,6 @@ def _first_fault(error: ValidationError, prefix: str = "") -> str:
         return f"{key}: unknown key; correct its spelling or remove it"
     if fault["type"] == "missing":
         return f"{key}: missing; add it"
-    if fault["type"] == "union_tag_not_found":
-        return f"{key}.format: missing; add one of {', '.join(FORMATS)}"
     if fault["type"] == "value_error":
         return f"{key}: {message}" if key else message
     return f"{key}: value {fault['input']!r}: {message[0].lower()}{message[1:]}"

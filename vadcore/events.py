@@ -76,10 +76,10 @@ def detection_metrics(
     ``events_true``: runs of abnormal frames of which at least one was judged. ``detected``: those that share a frame
     with an event. ``detection_delay_seconds``: from a run's first frame to the first of its frames that lies in an
     event, 0 when the alarm was already on; mean over the detected. ``false_alarms``: events with a normal frame and no
-    abnormal one; an event on unlabelled frames alone is neither. ``normal_hours``: judged frames labelled normal. A
-    figure that is undefined is None.
+    abnormal one; an event on unlabelled frames alone is neither. ``alarm_precision``: the share of events on labelled frames
+    that are no false alarms. ``normal_hours``: judged frames labelled normal. A figure that is undefined is None.
     """
-    true = detected = found = false = 0
+    true = detected = found = right = false = 0
     delays, normal_seconds = [], 0.0
     for clip, rows in table.groupby("clip", sort=True):
         rate = fps_of(fps, clip)
@@ -90,6 +90,7 @@ def detection_metrics(
         found += len(events)
         for event in events:
             within = labels[event.start_frame : event.end_frame + 1]
+            right += bool(np.any(within == 1))
             false += bool(np.any(within == 0) and not np.any(within == 1))
         alarmed = np.zeros(len(scores), bool)
         for event in events:
@@ -109,6 +110,7 @@ def detection_metrics(
         "detected": detected,
         "detection_rate": detected / true if true else None,
         "detection_delay_seconds": float(np.mean(delays)) if delays else None,
+        "alarm_precision": right / (right + false) if right + false else None,
         "false_alarms": false,
         "false_alarms_per_hour": false / hours if hours else None,
         "normal_hours": hours,

@@ -14,7 +14,7 @@ from torch import Tensor
 from vadcore.errors import VadError
 from vadcore.models.base import Batch, Model
 from vadcore.pictures import resize_flow, resize_picture, to_color
-from vadcore.store import FLOW_UNIT, ClipStore
+from vadcore.store import FLOW_UNIT, ClipStore, clip_to_fixed
 from vadcore.windows import Segment
 
 PREFETCH = 4  # batches read ahead when streaming
@@ -82,7 +82,7 @@ class Footage:
         stored = self.flow.read(segment.clip, segment.start + start, segment.start + stop)
         if stored.shape[2:] == self.size:
             return stored
-        return np.rint(np.stack([resize_flow(field, self.size) for field in stored])).astype(np.int16)
+        return clip_to_fixed(np.stack([resize_flow(field, self.size) for field in stored]))
 
     def _load(self) -> None:
         h, w = self.size

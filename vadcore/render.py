@@ -76,12 +76,19 @@ def beside(frame: np.ndarray, error: np.ndarray, low: float, high: float, mask: 
     if mask is not None:
         if mask.shape != frame.shape[:2]:
             raise ValueError(f"the mask is {mask.shape}, the frame {frame.shape[:2]}")
-        area = (np.asarray(mask) > 0).astype(np.uint8).repeat(factor, axis=0).repeat(factor, axis=1)
-        outlines, _ = cv2.findContours(area, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        for target in (picture, overlay):
-            cv2.drawContours(target, outlines, -1, OUTLINE, thickness=max(2, factor // 2))
+        area = np.asarray(mask).repeat(factor, axis=0).repeat(factor, axis=1)
+        picture, overlay = (outlined(part, area, max(2, factor // 2)) for part in (picture, overlay))
     gap = np.full((height, SEPARATOR, 3), SEPARATOR_GREY, np.uint8)
     return np.concatenate((picture, gap, overlay), axis=1)
+
+
+def outlined(frame: np.ndarray, mask: np.ndarray | None, thickness: int = 2) -> np.ndarray:
+    """uint8 ``[H, W]`` or ``[H, W, 3]`` as RGB ``[H, W, 3]``, what is true in the mask ``[H, W]`` outlined in cyan."""
+    picture = _rgb(frame)
+    if mask is not None:
+        outlines, _ = cv2.findContours((np.asarray(mask) > 0).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, OUTLINE, thickness=thickness)
+    return picture
 
 
 def strip(inputs: np.ndarray, outputs: np.ndarray, every: int = 1, error_high: float = 0.25) -> np.ndarray:

@@ -221,7 +221,11 @@ def intervals(labels: np.ndarray) -> list[list[int]]:
 
 def flow_to_fixed(flow: np.ndarray) -> np.ndarray:
     """Pixels to stored int16 in 1/64 px: error at most 1/128 px, range +-511 px (clipped)."""
-    fixed = flow * FLOW_UNIT
+    return clip_to_fixed(flow * FLOW_UNIT)
+
+
+def clip_to_fixed(fixed: np.ndarray) -> np.ndarray:
+    """Float in 1/64 px, which is overwritten, rounded to int16; what is too long for that is as long as can be."""
     np.rint(fixed, out=fixed)
     return np.clip(fixed, -32768, 32767, out=fixed).astype(np.int16)
 

@@ -8,7 +8,7 @@ import scipy.io
 from data import data_dir
 from source_maker import cells, write_video
 
-from vadcore.datasets import clips, label_set, prepare
+from vadcore.datasets import clips, prepare
 from vadcore.datasets.avenue import read_volume
 from vadcore.datasets.config import Avenue
 from vadcore.errors import VadError
@@ -59,7 +59,7 @@ def test_labels_from_intervals_differ_and_say_so(tmp_path):
     assert second.labels().tolist() == [0] * 8
     assert first.masks().any(axis=(1, 2)).sum() == 2
     for name in ("masks", "intervals"):
-        assert label_set(Avenue(format="avenue", source="x", label_set=name)) == name
+        assert Avenue(format="avenue", source="x", label_set=name).truth == name
 
 
 def test_a_test_clip_without_its_mask_file_is_named(tmp_path):

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from source_maker import tree
 
-from vadcore.datasets import clips, label_set, moving_mnist, prepare
+from vadcore.datasets import clips, moving_mnist, prepare
 from vadcore.datasets.config import MovingMnist
 from vadcore.datasets.download import Published
 from vadcore.datasets.moving_mnist import bounce, draw, film, find_digits, fly, read_idx, scikit_learn_digits
@@ -376,9 +376,9 @@ def test_digits_of_scikit_learn_are_enlarged_bilinearly_to_the_full_range():
 
 
 def test_results_name_whose_digits_they_are(source, tmp_path):
-    assert label_set(config(source)) == "none: generated, digits of MNIST"
-    assert label_set(config("download")) == "none: generated, digits of MNIST"
-    assert label_set(config("scikit-learn")) == "none: generated, digits of scikit-learn"
+    assert config(source).truth == "none: generated, digits of MNIST"
+    assert config("download").truth == "none: generated, digits of MNIST"
+    assert config("scikit-learn").truth == "none: generated, digits of scikit-learn"
     prepare(config("scikit-learn"), tmp_path / "raw", lambda line: None)
     assert json.loads((tmp_path / "raw/digits.json").read_text())["digits"] == "scikit-learn"
     with pytest.raises(VadError, match="of another configuration"):  # so that no result ever names the wrong ones

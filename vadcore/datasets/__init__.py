@@ -1,6 +1,6 @@
 """Sources of footage behind one interface.
 
-Each format is one module with a configuration class and two functions:
+Each format is one module of its name, with two functions:
 
 ``prepare(config, raw, say)``
     brings the footage, as delivered, into the folder ``raw`` (generate, download or copy); does nothing when it is
@@ -8,12 +8,14 @@ Each format is one module with a configuration class and two functions:
 ``clips(config, raw)``
     lists what ``raw`` holds as :class:`Clip` objects, without decoding anything.
 
-A new format is a module here, a line in ``FORMATS`` and its class in the union ``DatasetConfig``.
+and a configuration class under ``@register_format``, a :class:`vadcore.datasets.config.Stored` or ``Footage``: in the
+module or, for those that come with the project, in ``config.py``.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +24,10 @@ from typing import Literal
 
 import numpy as np
 
+from vadcore.datasets.config import Footage, config_of, list_formats
+from vadcore.errors import VadError
+
 Split = Literal["train", "test"]
-FORMATS = ("street", "frames", "ucsd", "avenue", "shanghaitech", "videos", "actions", "moving_mnist")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,22 @@ def format_module(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
+def dataset_config(section: dict | Footage) -> Footage:
+    """The validated ``dataset.<name>`` section. VadError where its format is missing or unknown."""
+    if isinstance(section, Footage):
+        return section
+    name = section.get("format")
+    if config_of(name) is None and name in (module.name for module in pkgutil.iter_modules(__path__)):
+        format_module(name)  # registers its configuration
+    config = config_of(name)
+    if config is None:
+        known = ", ".join(list_formats())
+        raise VadError(
+            f"format: missing; add one of {known}" if name is None else f"format: {name!r} is none of {known}"
+        )
+    return config(**section)
+
+
 def prepare(config, raw: Path, say: Callable[[str], None] = print) -> None:
     """Bring the footage of ``config`` into the folder ``raw``. See the module's docstring."""
     format_module(config.format).prepare(config, Path(raw), say)
@@ -70,22 +90,3 @@ def clips(config, raw: Path) -> list[Clip]:
     """What ``raw`` holds, train before test, each split sorted by name."""
     found = format_module(config.format).clips(config, Path(raw))
     return sorted(found, key=lambda clip: (clip.split != "train", clip.name))
-
-
-def label_set(config) -> str:
-    """Which of the labels in circulation a data set's results are measured against; goes into every table."""
-    if config.format == "actions" and not config.test_classes:
-        return "none: every class is trained on"
-    if config.format == "moving_mnist":
-        return f"none: generated, digits of {config.digits_of}"
-    return (
-        getattr(config, "label_set", None)
-        or {
-            "street": "generated truth",
-            "frames": "intervals (.mat)",
-            "ucsd": "intervals (.m list)",
-            "shanghaitech": "frame masks (.npy)",
-            "videos": "intervals (CSV)",
-            "actions": "unseen action classes",
-        }[config.format]
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -19,6 +19,27 @@ class Section(BaseModel):
 
 Size = Annotated[tuple[PositiveInt, PositiveInt], Field(description="[height, width] in pixels")]
 
+_FORMATS: dict[str, type[Footage]] = {}
+
+
+def register_format(config: type[Footage]) -> type[Footage]:
+    """Class decorator: makes ``config`` the section of the format that its field ``format`` names."""
+    (name,) = get_args(config.model_fields["format"].annotation)
+    if name in _FORMATS:
+        raise ValueError(f"two formats are called {name!r}")
+    _FORMATS[name] = config
+    return config
+
+
+def list_formats() -> list[str]:
+    """Names of the formats known so far: those of this module, and of what was imported."""
+    return list(_FORMATS)
+
+
+def config_of(format: str) -> type[Footage] | None:
+    """The configuration class of a format; None where it is not known so far."""
+    return _FORMATS.get(format)
+
 
 class Footage(Section):
     """What every data set can be told about extraction."""
@@ -27,7 +48,13 @@ class Footage(Section):
     color: Literal["grey", "rgb"] = "grey"
     fps: PositiveFloat | None = None  # keep only as many frames a second (null: all of them)
 
+    @property
+    def truth(self) -> str:
+        """Which of the labels in circulation results are measured against; goes into every table."""
+        return "as delivered"
 
+
+@register_format
 class Street(Footage):
     """The generated surveillance scene; see vadcore/datasets/street."""
 
@@ -50,6 +77,10 @@ class Street(Footage):
             raise ValueError(f"width {self.width} must be between half and four times the height {self.height}")
         return self
 
+    @property
+    def truth(self) -> str:
+        return "generated truth"
+
 
 class Stored(Footage):
     """Footage that lies somewhere on this machine, or can be downloaded."""
@@ -57,6 +88,7 @@ class Stored(Footage):
     source: str  # a folder or archive (absolute, or relative to $VAD_DATA_DIR or to the project), or "download"
 
 
+@register_format
 class Frames(Stored):
     """``training/frames/NN/*.jpg``, ``testing/frames/NN/*.jpg``, an optional ``.mat`` of intervals and masks."""
 
@@ -65,7 +97,12 @@ class Frames(Stored):
     labels: str | None = None  # file name inside the folder; null: the only *.mat there is
     masks: str | None = None  # file name inside the folder; null: pixel_masks.npz where it exists
 
+    @property
+    def truth(self) -> str:
+        return "intervals (.mat)"
 
+
+@register_format
 class Ucsd(Stored):
     """The official UCSD tree (Ped1, Ped2): tif frames, ``_gt`` masks, the ``.m`` list of abnormal intervals."""
 
@@ -73,21 +110,36 @@ class Ucsd(Stored):
     subset: Literal["UCSDped1", "UCSDped2"] = "UCSDped2"
     frames_per_second: PositiveFloat = 10.0
 
+    @property
+    def truth(self) -> str:
+        return "intervals (.m list)"
 
+
+@register_format
 class Avenue(Stored):
     """CUHK Avenue: avi clips; two label sets are in circulation and differ on 441 of 15 324 frames."""
 
     format: Literal["avenue"]
     label_set: Literal["masks", "intervals"] = "masks"
 
+    @property
+    def truth(self) -> str:
+        return self.label_set
 
+
+@register_format
 class ShanghaiTech(Stored):
     """ShanghaiTech Campus: training videos, test frames, ``.npy`` frame (and pixel) masks."""
 
     format: Literal["shanghaitech"]
     frames_per_second: PositiveFloat = 24.0  # of the test frames, which carry no rate
 
+    @property
+    def truth(self) -> str:
+        return "frame masks (.npy)"
 
+
+@register_format
 class Videos(Stored):
     """A folder of footage: ``train/`` (normal only) and ``test/``; labels optional."""
 
@@ -96,7 +148,12 @@ class Videos(Stored):
     labels: str | None = None
     frames_per_second: PositiveFloat | None = None  # null: what each video's header says
 
+    @property
+    def truth(self) -> str:
+        return "intervals (CSV)"
 
+
+@register_format
 class Actions(Stored):
     """Human action clips stored as horizontal strips: ``<class>/<id>.jpg``."""
 
@@ -110,11 +167,16 @@ class Actions(Stored):
     # in any action, or just of the clip and its mirror image
     held_out_by: Literal["performer", "clip"] = "performer"
 
+    @property
+    def truth(self) -> str:
+        return "unseen action classes" if self.test_classes else "none: every class is trained on"
+
 
 DIGIT = 28  # pixels: height and width of MNIST's digits
 WIDEST_STRIP = 1_000_000  # pixels: readers of PNG files refuse wider pictures
 
 
+@register_format
 class MovingMnist(Stored):
     """Generated: handwritten digits that bounce off the walls of the picture; see vadcore/datasets/moving_mnist.py.
 
@@ -157,10 +219,9 @@ class MovingMnist(Stored):
         """Whose digits they are, as the report names them."""
         return "scikit-learn" if self.source == "scikit-learn" else "MNIST"
 
-
-DatasetConfig = Annotated[
-    Street | Frames | Ucsd | Avenue | ShanghaiTech | Videos | Actions | MovingMnist, Field(discriminator="format")
-]
+    @property
+    def truth(self) -> str:
+        return f"none: generated, digits of {self.digits_of}"
 
 
 def locate(source: str) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vadcore.errors import VadError
 from vadcore.files import digest_of, sha256_files
 from vadcore.flow.estimators import NETWORKS, Estimator, create_estimator, identity
 from vadcore.pictures import resize_picture
@@ -16,6 +17,8 @@ from vadcore.store import ClipId, ClipStore, flow_to_fixed
 __all__ = ["Estimator", "create_estimator", "store_flow"]
 
 BLOCK_PIXELS = 8 << 20  # read, estimated and written at a time
+VADCORE = Path(__file__).parents[1]
+BESIDE = ("pictures.py", "store.py")  # what brings pictures to size, and flow to fixed point
 
 
 def store_flow(
@@ -40,7 +43,7 @@ def store_flow(
     made_from = {
         **made_by,
         "size": list(size) if size else None,
-        "code": digest_of([made_by["code"], sha256_files([Path(__file__)])]),
+        "code": digest_of([made_by["code"], sha256_files([Path(__file__), *(VADCORE / name for name in BESIDE)])]),
         "frames": digest_of([known["source_sha256"], known["extraction"]]),
     }
     if flow.has(clip, **made_from) or frames.length(clip) < 2:
@@ -58,6 +61,10 @@ def store_flow(
     with flow.writer(clip) as writer:
 
         def write(fields: np.ndarray) -> None:
+            if not np.isfinite(fields).all():
+                raise VadError(
+                    f"{clip}: {estimator} gives flow that is no number; its weights are damaged, fetch them anew"
+                )
             writer.append(flow_to_fixed(fields))
 
         if device == "cpu" and estimator in NETWORKS:  # its threads fill the cores; others beside them make them wait

@@ -120,9 +120,14 @@ def flow_between(net: FlowNetSD, first: Tensor, second: Tensor, enlarge: tuple[f
     float ``[B, 2, H, W]``: displacement to the right and downwards in pixels of the input.
     """
     pair = [picture.expand(-1, 3, -1, -1) for picture in (first, second)]
-    sides = [round(side * times) for side, times in zip(first.shape[2:], enlarge, strict=True)]
-    inner = [-(-side // COARSEST) * COARSEST for side in sides]
-    return at_size(lambda a, b: net(a, b)[0] * FLOW_UNIT, *pair, inner)
+    return at_size(lambda a, b: net(a, b)[0] * FLOW_UNIT, *pair, seen_size(first.shape[2:], enlarge))
+
+
+def seen_size(size: Sequence[int], enlarge: tuple[float, float]) -> tuple[int, int]:
+    """Height and width at which the network sees pictures of ``size``."""
+    sides = (round(side * times) for side, times in zip(size, enlarge, strict=True))
+    height, width = (-(-side // COARSEST) * COARSEST for side in sides)
+    return height, width
 
 
 def at_size(
@@ -186,11 +191,11 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a foreign file makes the reader raise whatever its bytes lead it to
-        reason = " ".join(str(error).split())[:100]
         raise VadError(
-            f"{path}: not a checkpoint that loads without running code ({reason}); save its state_dict alone"
+            f"{path}: not a checkpoint that loads without running code ({type(error).__name__}); where you trust it, save "
+            "its state_dict alone: torch.save(torch.load(path, weights_only=False)['state_dict'], path)"
         ) from error
-    tensors = stored.get("state_dict") if isinstance(stored, dict) else None
-    if not isinstance(tensors, dict):
+    tensors = stored.get("state_dict", stored) if isinstance(stored, dict) else None  # the published one, or it alone
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise VadError(f"{path}: holds no state_dict; name the published FlowNet2-SD checkpoint or one trained here")
     return tensors

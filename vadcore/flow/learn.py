@@ -143,7 +143,6 @@ def learn_flow(
     settings: TrainSettings,
     checkpoint: CheckpointFolder,
     out: Path | str,
-    pictures: np.ndarray | None = None,
     device: torch.device | str = "cpu",
     watcher: Watcher | None = None,
 ) -> Trained:
@@ -151,9 +150,8 @@ def learn_flow(
 
     Parameters
     ----------
-    checkpoint: where to go on from; its key must identify ``config``, ``settings`` and ``pictures``. At check points it
-        gets ``samples/<iteration>.png``: held-out first frames, true flow, estimated flow.
-    pictures: real frames, uint8 ``[N, h, w, C]``, for half of the textures; the last fifth is for the held-out pairs.
+    checkpoint: where to go on from; its key must identify ``config`` and ``settings``. At check points it gets
+        ``samples/<iteration>.png``: held-out first frames, true flow, estimated flow.
 
     Returns
     -------
@@ -163,12 +161,8 @@ def learn_flow(
     watcher = watcher or Watcher()
     torch.manual_seed(settings.seed)
     learner = FlowLearner(config)
-    shown = held_back = None
-    if pictures is not None:
-        cut = len(pictures) - max(1, len(pictures) // 5)
-        shown, held_back = (part if len(part) else None for part in (pictures[:cut], pictures[cut:]))
-    pairs = PairGenerator(config.image_size, settings.seed, shown, config.motion, config.still)
-    unseen = PairGenerator(config.image_size, HELD_OUT_SEED, held_back, config.motion, config.still)
+    pairs = PairGenerator(config.image_size, settings.seed, config.motion, config.still)
+    unseen = PairGenerator(config.image_size, HELD_OUT_SEED, config.motion, config.still)
     footage = GeneratedPairs(pairs, min(config.iterations * config.batch_size, DIFFERENT), device)
     held_out = GeneratedPairs(unseen, settings.held_out_windows, device)
     pictured = held_out.batch(np.stack([np.zeros(PICTURED), np.arange(PICTURED), np.ones(PICTURED)], 1).astype(int))

@@ -47,7 +47,6 @@ class PairGenerator:
     ----------
     size: height and width in pixels.
     seed: of everything random.
-    pictures: real frames, uint8 ``[N, h, w, C]`` (C = 1 or 3): half of the textures are then taken from them.
     motion: mean displacement of a shape against the background, pixels; lengths are distributed exponentially.
     still: share of the pairs whose background does not move.
     augment: whether brightness, contrast, gamma and colour vary, a little also within a pair, and both frames are noisy.
@@ -57,14 +56,12 @@ class PairGenerator:
         self,
         size: tuple[int, int],
         seed: int,
-        pictures: np.ndarray | None = None,
         motion: float = 3.0,
         still: float = 0.25,
         augment: bool = True,
     ):
         self.size, self.seed, self.motion, self.still, self.augment = tuple(size), seed, motion, still, augment
         self.textures, self.noise = _supplies(seed)
-        self.pictures = [] if pictures is None else [np.repeat(p, 3 // p.shape[2], axis=2) for p in pictures]
 
     def batch(self, numbers: np.ndarray) -> Pairs:
         """The pairs called ``numbers`` ``[N]``."""
@@ -80,7 +77,7 @@ class PairGenerator:
         if rng.random() >= self.still:
             camera = affine(rng, middle, rng.exponential(self.motion / 2), turn=0.5, zoom=0.01)
         frames, layers = np.empty((2, height, width, 3), np.uint8), np.zeros((2, height, width), np.uint8)
-        paint = self._paint(rng, middle, whole=True)
+        paint = self._paint(rng, middle)
         flow = displacement(camera, slice(0, height), slice(0, width))
         for n, motion in enumerate((np.eye(3), camera)):
             frames[n] = paint(motion, slice(0, height), slice(0, width))
@@ -92,7 +89,7 @@ class PairGenerator:
             if rng.random() >= STILL:
                 own = affine(rng, centre, rng.exponential(self.motion), turn=2.0, zoom=0.02)
             motion = camera @ own
-            paint = self._paint(rng, centre, whole=False)
+            paint = self._paint(rng, centre)
             for n, moved in enumerate((np.eye(3), motion)):
                 covered = coverage([part @ moved[:2, :2].T + moved[:2, 2] for part in contours], self.size)
                 if covered is None:
@@ -106,22 +103,15 @@ class PairGenerator:
                     flow[:, rows, columns][:, inside] = displacement(motion, rows, columns)[:, inside]
         return self._film(rng, frames) if self.augment else frames, flow, layers
 
-    def _paint(self, rng: np.random.Generator, centre: np.ndarray, whole: bool):
+    def _paint(self, rng: np.random.Generator, centre: np.ndarray):
         """Choose a texture, its place and its colours; returns a function of (motion, rows, columns) that paints it:
-        uint8 ``[h, w, 3]``. whole: it is the background, as which a real picture stays upright and keeps its colours."""
-        real = bool(self.pictures) and rng.random() < 0.5
-        sources = self.pictures if real else self.textures
-        source = sources[rng.integers(len(sources))]
-        extent = np.array(source.shape[1::-1])  # x, y
-        if real and whole:
-            turn, at = rng.normal(0, 0.05), rng.uniform(0.35, 0.65, 2) * extent
-            colours = np.hstack((np.eye(3) * rng.uniform(0.8, 1.1), np.zeros((3, 1))))
-        else:
-            turn, at = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1, 2) * extent
-            contrast = rng.uniform(0.15, 1.1) * rng.uniform(0.8, 1.2, 3)
-            base = rng.uniform(40, 215) + rng.normal(0, 20, 3)
-            colours = np.column_stack((np.eye(3)[rng.permutation(3)] * contrast[:, None], base - 128 * contrast))
-        scale = rng.uniform(0.6, 1) if real else np.exp(rng.uniform(np.log(0.4), np.log(1.2)))  # texels a pixel
+        uint8 ``[h, w, 3]``."""
+        source = self.textures[rng.integers(len(self.textures))]
+        turn, at = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1, 2) * source.shape[1::-1]  # x, y
+        contrast = rng.uniform(0.15, 1.1) * rng.uniform(0.8, 1.2, 3)
+        base = rng.uniform(40, 215) + rng.normal(0, 20, 3)
+        colours = np.column_stack((np.eye(3)[rng.permutation(3)] * contrast[:, None], base - 128 * contrast))
+        scale = np.exp(rng.uniform(np.log(0.4), np.log(1.2)))  # texels a pixel
         flip = rng.choice((-1, 1))
         to_texel = np.eye(3)
         to_texel[:2, :2] = scale * rotation(turn) * (flip, 1)

@@ -33,7 +33,8 @@ class Shown:
 
 def liveliest(frames: ClipStore, flow: ClipStore, count: int) -> list[Shown]:
     """A pair of frames of each of up to ``count`` clips, evenly spread over training and test clips."""
-    clips = [clip for clip in frames.clips() if clip in set(flow.clips())]
+    known = set(flow.clips())
+    clips = [clip for clip in frames.clips() if clip in known]
     chosen = sorted({int(n) for n in np.linspace(0, len(clips) - 1, count).round()}) if clips else []
     shown = []
     for clip in (clips[n] for n in chosen):

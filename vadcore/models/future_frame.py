@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vadcore.datasets.config import Size
 from vadcore.error_maps import frame_errors
 from vadcore.errors import VadError
-from vadcore.flow.flownet import Enlarge, FlowNetSD, flow_between, load_flownet
+from vadcore.flow.flownet import Enlarge, FlowNetSD, flow_between, load_flownet, seen_size
 from vadcore.losses import gradient_difference, least_squares
 from vadcore.models import register_model
 from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update, check_sides
@@ -180,7 +180,7 @@ class FutureFrame(Model):
                 self._step,
                 optimizers,
                 schedulers,
-                held_out=lambda batch: self.judge(batch).measures["mse"].mean(),
+                held_out=self._held_out,
                 begin=self._read_flownet,
                 sampling="clips",
             )
@@ -214,7 +214,7 @@ class FutureFrame(Model):
         if config.gradient:
             losses["gradient"] = gradient_difference(predicted, true)
         if config.flow and self.flownet is not None:
-            losses["flow"] = (self._flow(batch, predicted) - batch.flow[:, -1]).abs().mean()
+            losses["flow"] = self._flow_difference(batch, predicted)
         terms = [getattr(config, name) * losses[name] for name in LOSSES if name in losses]
         loss = torch.stack(terms).sum()
         update("generator", loss)
@@ -223,6 +223,18 @@ class FutureFrame(Model):
     def _flow(self, batch: Batch, predicted: Tensor) -> Tensor:
         """From the last frame before the predicted one to that, ``[B, 2, H, W]`` in pixels, with gradient."""
         return flow_between(self.flownet, batch.frames[:, -2], (predicted + 1) / 2, self.config.flow_enlarge)
+
+    def _flow_difference(self, batch: Batch, predicted: Tensor) -> Tensor:
+        """Mean absolute difference of the flow to the predicted frame and the stored one, in the pixels of the pictures as
+        FlowNet sees them: the published weight is for these."""
+        apart = (self._flow(batch, predicted) - batch.flow[:, -1]).abs().mean((0, 2, 3))  # to the right, downwards
+        height, width = predicted.shape[2:]
+        seen = seen_size((height, width), self.config.flow_enlarge)
+        return (apart * apart.new_tensor((seen[1] / width, seen[0] / height))).mean()
+
+    def _held_out(self, batch: Batch) -> Tensor:
+        """Squared error of the predictions, in pictures of 0..1; selection asks for nothing else."""
+        return F.mse_loss((self(batch.frames[:, :-1] * 2 - 1) + 1) / 2, batch.frames[:, -1])
 
     def judge(self, batch: Batch) -> Judged:
         predicted = self(batch.frames[:, :-1] * 2 - 1)

@@ -204,6 +204,57 @@ def quality(curves: list[tuple[str, pd.Series]]) -> tuple[str, float, float]:
     return _svg("loss", f"{first} 0 {width} {HEIGHT}", shapes, low, high), low, high
 
 
+def steps(heights: list[tuple[str, np.ndarray]], mark: float | None) -> tuple[str, float]:
+    """Histograms as stepped areas over x from 0 to 1000.
+
+    Parameters
+    ----------
+    heights: CSS class and the heights of its bars, as many for each.
+    mark: x of a vertical line; None draws none.
+
+    Returns
+    -------
+    The SVG, and the height of its axis, which starts at 0.
+    """
+    top = max(float(bars.max()) for _, bars in heights) or 1.0
+    shapes = []
+    for name, bars in heights:
+        edges = np.rint(np.linspace(0, 1000, len(bars) + 1)).astype(int)
+        x, y = np.stack((edges[:-1], edges[1:]), axis=1).ravel(), bars.repeat(2)
+        shapes.append(f'<path class="{name}" d="{path(x, y, 0, top, buckets=HEIGHT)}"/>')
+    if mark is not None:
+        shapes.append(f'<line class="thr" x1="{mark:.1f}" y1="0" x2="{mark:.1f}" y2="{HEIGHT}"/>')
+    return _svg("steps", f"0 0 1000 {HEIGHT}", shapes, 0, top), top
+
+
+def rates(
+    curves: list[tuple[str, np.ndarray, np.ndarray]],
+    low: float,
+    high: float,
+    dots: list[tuple[str, float, float]],
+    diagonal: tuple[float, float] | None = None,
+) -> str:
+    """A figure of several systems over the rate that was asked for.
+
+    Parameters
+    ----------
+    curves: CSS class, x in 0..1000 and the figure, NaN where it is undefined.
+    low, high: the ends of the figure's axis.
+    dots: CSS class, x and figure of points to mark.
+    diagonal: the figure at x = 0 and x = 1000 on a line to compare with; None draws none.
+    """  # fmt: skip
+    shapes = []
+    if diagonal is not None:
+        ends = [height_of(value, low, high) for value in diagonal]
+        shapes.append(f'<path class="chance" d="M0 {ends[0]}L1000 {ends[1]}"/>')
+    for name, x, y in curves:
+        shapes.append(f'<path class="{name}" d="{path(np.rint(x), y, low, high)}"/>')
+    for name, x, y in dots:
+        # a line of no length with round caps is a dot, round however the chart is stretched
+        shapes.append(f'<path class="dots {name}" d="M{round(x)} {height_of(y, low, high)}l0 0"/>')
+    return _svg("loss", f"0 0 1000 {HEIGHT}", shapes, low, high)
+
+
 def _span(curves: list[tuple[str, pd.Series]]) -> tuple[int, int]:
     """The first iteration of all curves, and how many there are to the last."""
     first = min(int(curve.index[0]) for _, curve in curves)

@@ -24,6 +24,7 @@ class Measure:
     unit: str
     more_is_better: bool
     meaning: str
+    most: float | None = None  # what the footage itself has; more is noise
 
     def write(self, value: float | None) -> str:
         return NONE if value is None or not np.isfinite(value) else f"{value:.{self.digits}f}"
@@ -55,6 +56,7 @@ MEASURES = (
         "",
         False,
         "Mean gradient of what is shown over that of the frames: 1 is as sharp, less is blurred, more is noise.",
+        1.0,
     ),
 )
 
@@ -75,6 +77,12 @@ class CheckPoints:
     @property
     def model(self) -> str:
         return self.system.model
+
+    @property
+    def kept(self) -> int:
+        """The check point whose weights were kept; the last, where training does not say."""
+        best = self.system.training.get("best_iteration")
+        return int(best if best in self.table.index else self.table.index[-1])
 
     def value(self, measure: Measure, iteration: int) -> float | None:
         """A figure at an iteration; None where it was not measured."""

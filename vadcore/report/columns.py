@@ -94,6 +94,14 @@ COLUMNS = (
         "Share of the true events that overlap an alarm.",
     ),
     Column(
+        "alarm_precision",
+        ALARM,
+        "precision",
+        "percent",
+        "high",
+        "Share of the alarms on labelled footage that overlap a true event.",
+    ),
+    Column(
         "detection_delay_seconds",
         ALARM,
         "delay (s)",

@@ -9,10 +9,11 @@ from __future__ import annotations
 from vadcore.report.check_points import MEASURES, CheckPoints
 
 SHARPER, LESS_SHARP = "gru_ae", "conv3d_ae"
+ALIKE = ("image_size", "color", "frames", "batch_size", "learning_rate", "shift")  # what has to be equal; both use Adam
 
 
 def finding(known: list[CheckPoints], iterations: list[int]) -> str | None:
-    """One sentence; None unless both systems are there, work on pictures of the same size and share an iteration.
+    """One sentence; None unless both systems are there, were trained alike (:data:`ALIKE`) and share an iteration.
 
     It holds at an iteration where the GRU's pictures are sharper and no less close: in sharpness and SSIM above the
     3D-CNN's and in PSNR at least equal, of the figures as printed.
@@ -21,7 +22,7 @@ def finding(known: list[CheckPoints], iterations: list[int]) -> str | None:
     if not {SHARPER, LESS_SHARP} <= by_name.keys():
         return None
     ours, other = by_name[SHARPER], by_name[LESS_SHARP]
-    if ours.system.training.get("image_size") != other.system.training.get("image_size"):
+    if any(ours.system.settings.get(key) != other.system.settings.get(key) for key in ALIKE):
         return None
     shared = [at for at in iterations if all(at in points.table.index for points in (ours, other))]
     if not shared:

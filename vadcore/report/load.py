@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from vadcore.errors import VadError
 
@@ -27,10 +28,12 @@ class System:
     events: where the score crossed the threshold: clip, start_frame, end_frame (inclusive), peak_frame, peak_score,
         ...
     worst: its highest-scored frames, ``picture`` as a path.
+    settings: the system's configuration, as it was trained.
     training: what the training stage measured; ``history`` its losses over iterations, ``samples`` its strips in
         the order of iterations (an animation may lie beside each); None and empty for systems that learn nothing.
-    calibration: how its threshold came about.
+    calibration: how its threshold came about. operating: what alarms are like at other thresholds, a row a rate asked for.
     score_stage: the stage that wrote its scores.
+    moments: by clip, what the page can show of it: ``frames`` (their numbers) and ``sheets``, whose files are paths.
     rollouts: how close its predictions came, a row a step ahead; None for a system that does not go on from its own, or
         had no clip that is long enough. rollout_folder: their pictures.
     """
@@ -42,11 +45,14 @@ class System:
     roc: pd.DataFrame | None
     events: pd.DataFrame
     worst: list[dict]
+    settings: dict
     training: dict
     history: pd.DataFrame | None
     samples: list[Path]
     calibration: dict
+    operating: pd.DataFrame
     score_stage: str
+    moments: dict[str, dict]
     rollouts: pd.DataFrame | None
     rollout_folder: Path
 
@@ -95,16 +101,28 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
         worst=[entry | {"picture": worst.parent / entry["picture"]} for entry in _read_json(worst, score_stage)]
         if worst.exists()
         else [],
+        settings=_read(
+            lambda file: yaml.safe_load(file.read_text(encoding="utf-8")), trained / "config.yaml", train_stage
+        ),
         training=training,
         history=_read(pd.read_csv, history, train_stage) if history.exists() else None,
         samples=sorted(trained.glob("samples/*.png")),
         calibration=_read_json(scored / "calibration.json", score_stage),
+        operating=_read(pd.read_csv, scored / "operating.csv", score_stage),
         score_stage=score_stage,
+        moments=_moments(scored / "moments", score_stage),
         rollouts=_read(pd.read_csv, steps, score_stage)
         if (steps := scored / "rollouts" / "steps.csv").exists()
         else None,
         rollout_folder=scored / "rollouts",
     )
+
+
+def _moments(folder: Path, stage: str) -> dict[str, dict]:
+    clips = _read_json(folder / "moments.json", stage)
+    for clip in clips.values():
+        clip["sheets"] = {kind: sheet | {"file": folder / sheet["file"]} for kind, sheet in clip["sheets"].items()}
+    return clips
 
 
 def load_flow_pictures(folder: Path) -> dict:

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vadcore.report import charts, sections, words
+from vadcore.report.alarms import alarms
 from vadcore.report.check_points import MEASURES, check_points
 from vadcore.report.columns import COLUMNS, NONE, Column, write
 from vadcore.report.load import System
@@ -81,7 +82,7 @@ def _dataset(
         "summary": words.summary(group),
         "columns": columns,
         "groups": _groups(columns),
-        "rows": _rows(group, columns),
+        "rows": _rows(group, columns, [entry for entry in published if known in entry.auc], known),
         "protocol": words.protocol(group),
         "systems": [
             {
@@ -100,6 +101,7 @@ def _dataset(
             for entry in published
             if known in entry.auc
         ],
+        "alarms": alarms(group, styles),
         "clips": sections.clips(number, group, styles),
         "worst": [{"model": system.model, "pictures": sections.worst(system)} for system in group if system.worst],
         "check_points": side_by_side(group, styles, asked),
@@ -118,7 +120,7 @@ def _groups(columns: list[Column]) -> list[tuple[str, int]]:
     return [(title, titles.count(title)) for title in dict.fromkeys(titles)]
 
 
-def _rows(group: list[System], columns: list[Column]) -> list[dict]:
+def _rows(group: list[System], columns: list[Column], published: list[Published], known: str | None) -> list[dict]:
     best = {}
     for column in columns:
         values = [system.row[column.key] for system in group if system.row.get(column.key) is not None]
@@ -137,7 +139,7 @@ def _rows(group: list[System], columns: list[Column]) -> list[dict]:
                     "text": text,
                     "value": value,
                     "best": text == best.get(column.key),
-                    "note": _cell_note(system.row, column),
+                    "note": _cell_note(system, column, published, known),
                 }
             )
         how = [part for part in made[index] if part not in words.shared(made)]
@@ -154,7 +156,10 @@ def _rows(group: list[System], columns: list[Column]) -> list[dict]:
     return rows
 
 
-def _cell_note(row: dict, column: Column) -> str:
+def _cell_note(system: System, column: Column, published: list[Published], known: str | None) -> str:
+    row = system.row
+    if column.key == "auc_micro_minmax":
+        return next((f"published {entry.auc[known]:.1f}" for entry in published if entry.is_of(system.model)), "")
     if column.key == "auc_macro" and row.get("macro_clips") is not None and row.get("auc_macro") is not None:
         return f"{row['macro_clips']:.0f} clips"
     if column.key == "false_alarms_per_hour" and row.get("false_alarms_per_hour_asked") is not None:

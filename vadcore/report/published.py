@@ -13,19 +13,32 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Published:
-    """One published system: frame AUC in percent per data set (``ped1``, ``ped2``, ``avenue``, ``shanghaitech``)."""
+    """One published system: frame AUC in percent per data set (``ped1``, ``ped2``, ``avenue``, ``shanghaitech``), and
+    which of our systems follows it."""
 
     system: str
     source: str
     auc: dict[str, float]
     needs: str = ""  # what it uses beyond the footage itself, e.g. a pretrained detector
+    ours: str = ""  # the name under which it is implemented here
+
+    def is_of(self, model: str) -> bool:
+        """Whether our ``model`` is this system, or a variant of it."""
+        return bool(self.ours) and model.partition("-")[0] == self.ours
 
 
 PUBLISHED = (
-    Published("Conv-AE", "Hasan et al., CVPR 2016", {"ped1": 81.0, "ped2": 90.0, "avenue": 70.2}),
-    Published("ConvLSTM-AE", "Chong & Tay, ISNN 2017", {"ped1": 89.9, "ped2": 87.4, "avenue": 80.3}),
+    Published("Conv-AE", "Hasan et al., CVPR 2016", {"ped1": 81.0, "ped2": 90.0, "avenue": 70.2}, ours="conv_ae"),
+    Published(
+        "ConvLSTM-AE", "Chong & Tay, ISNN 2017", {"ped1": 89.9, "ped2": 87.4, "avenue": 80.3}, ours="convlstm_ae"
+    ),
     Published("STAE (3D conv)", "Zhao et al., ACM MM 2017", {"ped1": 92.3, "ped2": 91.2, "avenue": 77.1}),
-    Published("Future frame", "Liu et al., CVPR 2018", {"ped2": 95.4, "avenue": 85.1, "shanghaitech": 72.8}),
+    Published(
+        "Future frame",
+        "Liu et al., CVPR 2018",
+        {"ped2": 95.4, "avenue": 85.1, "shanghaitech": 72.8},
+        ours="future_frame",
+    ),
     Published("Conv-VRNN", "Lu et al., AVSS 2019", {"ped2": 96.1, "avenue": 85.8}),
     Published("MemAE", "Gong et al., ICCV 2019", {"ped2": 94.1, "avenue": 83.3, "shanghaitech": 71.2}),
     Published("MNAD", "Park et al., CVPR 2020", {"ped2": 97.0, "avenue": 88.5, "shanghaitech": 70.5}),

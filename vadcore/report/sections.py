@@ -12,7 +12,9 @@ from vadcore.report import charts
 from vadcore.report.check_points import MEASURES, check_points
 from vadcore.report.columns import count, duration, significant
 from vadcore.report.films import film, picture
+from vadcore.report.histograms import histogram
 from vadcore.report.load import System, load_flow_pictures
+from vadcore.report.moments import alarms_of, viewer
 from vadcore.report.words import truth
 
 WORST_SHOWN = 6  # pictures a system
@@ -51,6 +53,8 @@ def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
                 "abnormal": bool((own["label"] == 1).any()),
                 "truth": truth(own),
                 "lanes": lanes,
+                "viewer": viewer(f"d{number}c{index}", name, group),
+                "alarms": alarms_of(name, group, styles),
             }
         )
     return found
@@ -126,6 +130,7 @@ def training(system: System) -> dict:
         "losses": _losses(system),
         "samples": [{"name": _named(path), **picture(path)} for path in _first_and_last(system.samples)],
         "film": moving,
+        "histogram": histogram(system),
         "calibration": yaml.safe_dump(_facts_of(system.calibration), sort_keys=False, allow_unicode=True),
     }
 

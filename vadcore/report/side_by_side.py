@@ -37,7 +37,8 @@ def side_by_side(group: list[System], styles: list[str], asked: tuple[int, ...] 
         "measures": MEASURES,
         "rows": _rows(known, iterations),
         "strips": [(iteration, [_strip(points, iteration) for points in known]) for iteration in iterations],
-        "films": [film for points in known if (film := _film(points, iterations)) is not None],
+        "kept": [_strip(points, points.kept) for points in known],
+        "films": [film for points in known if (film := _film(points)) is not None],
         "verdict": [verdict(known, iteration) for iteration in iterations],
         "finding": finding(known, iterations),
         "remarks": remarks(known, iterations, asked),
@@ -56,6 +57,11 @@ def verdict(known: list[CheckPoints], iteration: int) -> str:
         most, model = measure.write(figures[0][0]), figures[0][1]
         if len(figures) == 1:
             others.append(f"{model} has {measure.title} {most}{measure.unit}")
+            continue
+        if measure.most is not None and float(most) > measure.most:
+            others.append(
+                f"{model} has {measure.title} {most}{measure.unit}, which is noise: the footage has {measure.most:g}"
+            )
             continue
         gap = float(most) - float(measure.write(figures[1][0]))
         if gap:
@@ -161,6 +167,7 @@ def _strip(points: CheckPoints, iteration: int) -> dict | None:
     ]
     return {
         "model": points.model,
+        "iteration": iteration,
         "uri": uri(encode(image, ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY)),
         "width": image.shape[1],
         "height": image.shape[0],
@@ -168,9 +175,8 @@ def _strip(points: CheckPoints, iteration: int) -> dict | None:
     }
 
 
-def _film(points: CheckPoints, iterations: list[int]) -> dict | None:
-    """The animation of the last compared check point of a system, and its first frame; None where there is none."""
-    iteration = max((at for at in iterations if at in points.table.index), default=int(points.table.index[-1]))
-    path = points.picture(iteration)
+def _film(points: CheckPoints) -> dict | None:
+    """The animation of the check point that a system kept, and its first frame; None where there is none."""
+    path = points.picture(points.kept)
     shown = film(path.with_suffix(".webp")) if path else None
-    return shown and {"model": points.model, "style": points.style, "iteration": iteration, **shown}
+    return shown and {"model": points.model, "style": points.style, "iteration": points.kept, **shown}

@@ -1,5 +1,6 @@
 "use strict";
-// The page reads without this script; it adds sortable tables and the reading of values under a crosshair.
+// The page reads without this script; it adds sortable tables, the reading of values under a crosshair, and the pictures of
+// the moment that one reads.
 
 // ---- tables: a heading becomes a button that sorts; figures that do not exist stay at the end
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -64,6 +65,72 @@ function at(path, x) {
   return null;
 }
 
+// ---- pictures of moments: sheets of small pictures, made into images when they are first looked at
+const sheets = new Map();
+
+function sheet(id) {
+  if (!sheets.has(id)) {
+    const holder = document.getElementById(id);
+    const bytes = Uint8Array.from(atob(holder.textContent), letter => letter.charCodeAt(0));
+    const {columns, rows, width, height} = holder.dataset;
+    sheets.set(id, {
+      image: `url("${URL.createObjectURL(new Blob([bytes], {type: "image/webp"}))}")`,
+      columns: Number(columns), rows: Number(rows), shape: `${width} / ${height}`,
+    });
+  }
+  return sheets.get(id);
+}
+
+// Show the small picture `number` of the sheet `id` in `tile`, however large that is; without an id nothing.
+function draw(tile, id, number) {
+  tile.parentElement.hidden = !id;
+  if (!id) return;
+  const {image, columns, rows, shape} = sheet(id);
+  const share = (at, count) => count > 1 ? 100 * at / (count - 1) : 0;
+  if (tile.dataset.sheet !== id) {
+    Object.assign(tile.style, {backgroundImage: image, backgroundSize: `${100 * columns}% ${100 * rows}%`, aspectRatio: shape});
+    tile.dataset.sheet = id;
+  }
+  tile.style.backgroundPosition = `${share(number % columns, columns)}% ${share(Math.floor(number / columns), rows)}%`;
+}
+
+// The viewer of a clip: `look(frame)` shows the moment nearest to it, `choose(system)` says whose pictures.
+function momentsOf(chart) {
+  const viewer = chart.querySelector(".moment");
+  if (!viewer) return null;
+  const frames = viewer.dataset.frames.split(" ").map(Number);
+  const tiles = [...viewer.querySelectorAll(".tile")];
+  const select = viewer.querySelector("select");
+  let shown = 0;
+  const redraw = () => {
+    const own = {frame: `${chart.id}-frame`, ...select.options[select.selectedIndex].dataset};
+    for (const tile of tiles) draw(tile, own[tile.dataset.kind], shown);
+    const named = `frame ${frames[shown]}`;
+    tiles[0].setAttribute("aria-label", named);
+    tiles[0].nextElementSibling.textContent = named;
+  };
+  const look = frame => {
+    let after = frames.findIndex(one => one >= frame);
+    if (after < 0) after = frames.length - 1;
+    shown = after > 0 && frame - frames[after - 1] <= frames[after] - frame ? after - 1 : after;
+    redraw();
+  };
+  const choose = system => {
+    if (system < 0 || select.selectedIndex === system) return;
+    select.selectedIndex = system;
+    redraw();
+  };
+  select.addEventListener("change", redraw);
+  viewer.hidden = false;
+  const alarm = chart.querySelector(".alarms li");
+  new IntersectionObserver((entries, observer) => {
+    if (!entries.some(entry => entry.isIntersecting)) return;
+    observer.disconnect();
+    if (!tiles[0].dataset.sheet) look(alarm ? Number(alarm.dataset.frame) : frames[frames.length >> 1]);
+  }, {rootMargin: "300px"}).observe(viewer);
+  return {look, choose};
+}
+
 const digits = value => Number(value.toPrecision(3)).toString();
 
 for (const chart of document.querySelectorAll(".chart")) {
@@ -76,11 +143,21 @@ for (const chart of document.querySelectorAll(".chart")) {
   const curves = [...chart.querySelectorAll("svg path:not(.grid,.chance,.dots)")];
   const box = svgs[0].viewBox.baseVal;
   const [first, last] = kind === "tl" ? [box.x + 0.5, box.x + box.width - 0.5] : [box.x, box.x + box.width];
+  const lanes = [...chart.querySelectorAll(".lane")];
+  const moments = kind === "tl" ? momentsOf(chart) : null;
   let current = null;
+
+  // What an x means: itself, or a place between two ends of an axis that may be logarithmic.
+  const onAxis = x => {
+    const {from, to, xlog} = chart.dataset;
+    if (from === undefined) return x;
+    const value = Number(from) + (to - from) * x / 1000;
+    return digits(xlog === "1" ? 10 ** value : value);
+  };
 
   const describe = x => {
     if (kind === "roc") return `${(x / 10).toFixed(1)} % of normal frames flagged`;
-    if (kind === "loss") return `${chart.dataset.x || "iteration"} ${x}`;
+    if (kind === "loss") return `${chart.dataset.x || "iteration"} ${onAxis(x)}`;
     const parts = [`frame ${x}`, `${((x - first) / chart.dataset.fps).toFixed(2)} s`];
     if (chart.dataset.truth === "1") {
       const abnormal = [...svgs[0].querySelectorAll(".truth")].some(rect => {
@@ -122,6 +199,7 @@ for (const chart of document.querySelectorAll(".chart")) {
     for (const cross of chart.querySelectorAll(".cross")) cross.style.left = place;
     area.setAttribute("aria-valuenow", x);
     area.setAttribute("aria-valuetext", spoken.join(", "));
+    moments?.look(x);
   };
 
   const rest = () => {
@@ -134,6 +212,7 @@ for (const chart of document.querySelectorAll(".chart")) {
   };
 
   const follow = event => {
+    moments?.choose(lanes.indexOf(event.target.closest(".lane")));
     const plot = [...chart.querySelectorAll(".plot")].find(one => one.offsetParent);
     if (!plot) return;
     const edge = plot.getBoundingClientRect();
@@ -143,6 +222,18 @@ for (const chart of document.querySelectorAll(".chart")) {
   area.addEventListener("pointerdown", follow);
   area.addEventListener("pointerleave", () => { if (document.activeElement !== area) rest(); });
   area.addEventListener("blur", rest);
+
+  for (const alarm of chart.querySelectorAll(".alarms li")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...alarm.childNodes);
+    alarm.append(button);
+    button.addEventListener("click", () => {
+      moments?.choose(Number(alarm.dataset.system));
+      area.focus({preventScroll: true});
+      show(Number(alarm.dataset.frame));
+    });
+  }
 
   // A slider is what a screen reader and a keyboard already know how to move.
   area.tabIndex = 0;

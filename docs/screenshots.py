@@ -1,0 +1,106 @@
+"""Pictures of the pages that a run leaves, for the README and these docs.
+
+    python -m docs.screenshots [--chromium /usr/bin/chromium]
+
+Run it in a project where ``dvc repro`` has run: it opens reports/index.html and an MLflow server on mlflow.db, and writes
+docs/report.png, docs/timeline.png, docs/mlflow-runs.png and docs/mlflow-compare.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow import MlflowClient
+from playwright.sync_api import Page, sync_playwright
+
+DOCS = Path("docs")
+STORE = "sqlite:///mlflow.db"
+WIDE = {"width": 1400, "height": 900}
+
+
+@contextmanager
+def mlflow_server() -> Iterator[str]:
+    """The address of an MLflow server on this project's database."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        STORE,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health").close()
+                break
+            except OSError:
+                if time.monotonic() > end or process.poll() is not None:
+                    raise
+                time.sleep(0.3)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def report(page: Page) -> None:
+    page.goto(Path("reports/index.html").resolve().as_uri())
+    page.screenshot(path=DOCS / "report.png")
+    # the first clip with an alarm, read at the peak of one
+    clip = page.locator(".clip:has(.alarms)").first
+    clip.locator(".alarms summary").click()
+    clip.locator(".alarms button").first.click()
+    clip.screenshot(path=DOCS / "timeline.png")
+
+
+def tracking(page: Page, address: str) -> None:
+    client = MlflowClient(STORE)
+    (experiment,) = (found for found in client.search_experiments() if found.name == "vad")
+    trained = client.search_runs([experiment.experiment_id], "tags.`vad.stage` = 'train'", order_by=["start_time DESC"])
+    if not trained:
+        sys.exit("mlflow.db: no run of the stage train; run dvc repro first")
+    page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs")
+    page.wait_for_timeout(6000)
+    page.screenshot(path=DOCS / "mlflow-runs.png")
+    latest = {run.data.tags["vad.model"]: run.info.run_id for run in reversed(trained)}
+    runs = ",".join(f'"{run}"' for run in latest.values())
+    page.goto(f'{address}/#/compare-runs?runs=[{runs}]&experiments=["{experiment.experiment_id}"]')
+    page.wait_for_timeout(6000)
+    page.screenshot(path=DOCS / "mlflow-compare.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser's program")
+    arguments = parser.parse_args()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport=WIDE)
+        report(page)
+        with mlflow_server() as address:
+            tracking(page, address)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The pictures that the score stage leaves: the worst frames, moments of every clip, predictions of many frames ahead."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tasks.stage import Stage
+from vadcore.files import complete, write_json, write_text
+from vadcore.footage import Footage
+from vadcore.models import Model
+from vadcore.moments import Moment, moments, shown_frames, write_index, write_sheets
+from vadcore.render import animation, beside, stacked, write_animation, write_png
+from vadcore.rollout import RollsOut, marked, per_step, roll_outs, shown_steps
+from vadcore.store import ClipId, ClipStore
+
+
+def heat_scale(maps: dict[str, np.ndarray]) -> tuple[float, float]:
+    """The errors that are drawn darkest and brightest in every picture, from the maps of every test clip."""
+    seen = np.concatenate([of_clip[::5].ravel() for of_clip in maps.values()]).astype(np.float32)
+    low, high = np.nanpercentile(seen, [50, 99.9]) if np.isfinite(seen).any() else (0.0, 1.0)
+    return float(low), float(max(high, low + 1e-12))
+
+
+def draw_worst(
+    folder: Path, worst: list[dict], maps, scale: tuple[float, float], frames: ClipStore, masks: ClipStore
+) -> None:
+    """Each of the worst frames beside its error map."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for entry in worst:
+        clip, number = ClipId("test", entry["clip"]), entry["frame"]
+        error = maps[clip.name][number].astype(np.float32)
+        picture = beside(_picture(frames, clip, number), error, *scale, _mask(masks, clip, number))
+        write_png(folder / entry["picture"], picture)
+    write_json(folder / "worst.json", worst)
+
+
+def draw_moments(
+    folder: Path,
+    model: Model,
+    footage: Footage,
+    dtype: torch.dtype,
+    count: int,
+    maps: dict[str, np.ndarray],
+    scale: tuple[float, float],
+    frames: ClipStore,
+    masks: ClipStore,
+) -> None:
+    """What the report shows when one moves along a clip: the frame, what the system makes of it, and its error map."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    chosen = moments({clip: len(of_clip) for clip, of_clip in maps.items()}, count)
+    clips = {}
+    for number, segment in enumerate(footage.segments):
+        name, clip, numbers = segment.clip.name, segment.clip, chosen[segment.clip.name]
+        if not len(numbers):
+            continue
+        shown = shown_frames(model, footage, number, numbers, dtype)
+        pictures = (_picture(frames, clip, at) for at in numbers)
+        drawn = (
+            Moment(picture, shown.get(at), maps[name][at], _mask(masks, clip, at))
+            for at, picture in zip(numbers.tolist(), pictures, strict=True)
+        )
+        clips[name] = write_sheets(folder, name, numbers, drawn, scale)
+    write_index(folder, clips)
+
+
+def _picture(frames: ClipStore, clip: ClipId, number: int) -> np.ndarray:
+    """One frame, uint8 ``[H, W]`` or ``[H, W, 3]``."""
+    picture = frames.read(clip, number, number + 1)[0]
+    return picture[..., 0] if picture.shape[2] == 1 else picture
+
+
+def _mask(masks: ClipStore, clip: ClipId, number: int) -> np.ndarray | None:
+    return masks.read(clip, number, number + 1)[0] if masks.has(clip) else None
+
+
+def draw_rollouts(stage: Stage, folder: Path, model, footage: Footage, dtype) -> None:
+    """What a system that goes on from its own predictions makes of the footage: figures a step ahead, and pictures."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    settings = stage.params.score.rollouts
+    if not isinstance(model, RollsOut):
+        write_text(folder / "none.txt", "This system does not go on from its own predictions.\n")
+        return
+    done = roll_outs(model, footage, settings.prime, settings.steps, settings.sequences, dtype)
+    if not done:
+        reason = f"no test clip has the {settings.prime} + {settings.steps} frames that score.rollouts asks for"
+        write_text(folder / "none.txt", f"{reason}.\n")
+        stage.say(f"no rollouts: {reason}; lower prime or steps")
+        return
+    table = per_step(done)
+    with complete(folder / "steps.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    shown = [done[n] for n in np.unique(np.linspace(0, len(done) - 1, settings.shown).round().astype(int))]
+    for rollout in shown:
+        picture = stacked(rollout.rows, shown_steps(rollout.prime, len(rollout.truth)))
+        write_png(folder / f"{rollout.clip}-{rollout.start:05d}.png", picture)
+    film = animation([rollout.rows for rollout in shown])
+    write_animation(folder / "rollouts.webp", [marked(frame, n >= settings.prime) for n, frame in enumerate(film)])
+    for path in sorted(folder.iterdir()):
+        stage.run.artifact(path, "rollouts")
+    for name in ("psnr", "ssim"):
+        for what, part in table.groupby("what"):
+            for step, value in zip(part["step_ahead"], part[name], strict=True):
+                stage.run.metrics({f"rollout/{name} {what}": value}, step)
+    stage.say(f"{folder}: {len(done)} sequences, {settings.prime} frames given, {settings.steps} ahead")

@@ -1,0 +1,74 @@
+"""What alarms would be like at other rates: every line is calibration and detection at one asked rate."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vadcore.calibrate import calibrate
+from vadcore.config import Calibrate
+from vadcore.events import detection_metrics
+from vadcore.operating import FIGURES, RATES, operating_points
+
+FPS = 10.0
+ASKED = Calibrate(false_alarms_per_hour=12, merge_seconds=0.5, min_seconds=0.2)
+
+
+def scores(seed: int, frames: int) -> np.ndarray:
+    return np.random.default_rng(seed).gamma(2.0, size=frames)
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    return calibrate({"a": scores(1, 20_000)}, FPS, 12, 0.5, 0.2)
+
+
+@pytest.fixture(scope="module")
+def footage():
+    """Normal footage like that of the calibration, with three seconds in which scores are far higher."""
+    values, labels = scores(2, 20_000), np.zeros(20_000)
+    values[500:530] += 30
+    labels[500:530] = 1
+    return pd.DataFrame({"clip": "b", "frame": np.arange(20_000), "fps": FPS, "score": values, "label": labels})
+
+
+@pytest.fixture(scope="module")
+def points(calibration, footage):
+    return operating_points(footage, calibration, ASKED)
+
+
+def test_a_line_a_rate_and_the_asked_one_is_marked(points):
+    assert points["asked_per_hour"].tolist() == sorted({*RATES, 12})
+    assert points.loc[points["chosen"], "asked_per_hour"].tolist() == [12]
+
+
+def test_thresholds_are_those_of_calibration_and_fall_as_the_rate_rises(points, calibration):
+    expected = [calibration.threshold_at(rate) for rate in points["asked_per_hour"]]
+    assert points["threshold"].tolist() == expected
+    assert (points["threshold"].diff().dropna() <= 0).all()
+    assert points.loc[points["chosen"], "threshold"].item() == calibration.threshold
+
+
+def test_figures_are_those_of_the_alarms_at_that_threshold(points, footage):
+    for line in points.itertuples():
+        found = detection_metrics(footage, line.threshold, FPS, 0.5, 0.2)
+        for key in FIGURES:
+            expected = np.nan if found[key] is None else found[key]
+            np.testing.assert_equal(getattr(line, key), expected)
+
+
+def test_rates_that_the_held_out_footage_cannot_show_are_marked(points, calibration):
+    # 20,000 frames at 10 a second are 0.56 hours: fewer than 1.8 alarms an hour cannot be seen in them
+    assert calibration.resolvable_rate == pytest.approx(1.8)
+    assert points.loc[points["extrapolated"], "asked_per_hour"].tolist() == [1, 1.5]
+
+
+def test_on_footage_like_that_of_the_calibration_one_gets_what_one_asks_for(points):
+    between = points[(points["asked_per_hour"] >= 30) & (points["asked_per_hour"] <= 1000)]
+    ratio = between["false_alarms_per_hour"] / between["asked_per_hour"]
+    assert ((ratio > 0.5) & (ratio < 2)).all()
+
+
+def test_without_labels_there_are_thresholds_and_events_alone(calibration, footage):
+    points = operating_points(footage.assign(label=np.nan), calibration, ASKED)
+    assert points[list(FIGURES)].isna().all(axis=None)
+    assert (points["events_found"] > 0).all()

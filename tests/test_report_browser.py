@@ -1,0 +1,172 @@
+"""The report as a person meets it, in a real browser: pointing, pressing keys, clicking, on a desk and on a phone."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+from report_data import build, write_system
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)")
+MODELS = ["future_frame", "convlstm_ae", "frame_diff"]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    root = tmp_path_factory.mktemp("results")
+    for model in MODELS:
+        write_system(root, "street", model, check_points=(100, 200))
+    build(root, ["street"], MODELS)
+    return root / "reports" / "index.html"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, file):
+    page = chromium.new_page()
+    complaints = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(file.as_uri())
+    yield page
+    page.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def clip(page):
+    """The card of the first clip, whose frames 40 to 69 are abnormal."""
+    return page.locator("#d1c1")
+
+
+def point_at(element, across: float) -> None:
+    """Move the pointer over an element, ``across`` its width."""
+    element.scroll_into_view_if_needed()
+    box = element.bounding_box()
+    element.hover(position={"x": across * box["width"], "y": box["height"] / 2})
+
+
+def plot(clip, system: int):
+    return clip.locator(".lane .plot").nth(system)
+
+
+def shown_frame(clip) -> int:
+    return int(clip.locator(".tiles figcaption").first.inner_text().removeprefix("frame "))
+
+
+def grey_of(clip, kind: str) -> float:
+    """The mean level of a picture as it appears on the screen."""
+    picture = clip.locator(f".tile[data-kind={kind}]").screenshot()
+    levels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+    return float(levels[6:-6, 6:-6].mean())  # round corners
+
+
+def test_moving_along_a_timeline_shows_the_frame_its_prediction_and_its_error(clip):
+    errors = []
+    for across in (0.1, 0.4, 0.8):
+        point_at(plot(clip, 0), across)
+        frame = shown_frame(clip)
+        assert abs(frame - across * 120) <= 6  # pictures of every tenth frame
+        assert grey_of(clip, "frame") == pytest.approx(2 * frame, abs=4)
+        assert grey_of(clip, "shown") == pytest.approx(frame, abs=4)
+        errors.append(grey_of(clip, "error"))
+    assert errors == sorted(errors)
+    assert errors[2] > errors[0] + 20
+
+
+def test_the_line_above_says_which_frame_and_what_the_labels_say(page, clip):
+    said = clip.locator(".at")
+    point_at(plot(clip, 0), 0.5)
+    assert said.inner_text().endswith("abnormal")
+    point_at(plot(clip, 0), 0.1)
+    assert said.inner_text().endswith(" normal")
+    page.mouse.move(1, 1)
+    assert said.inner_text() == "abnormal 40–69"
+
+
+def test_the_pictures_are_those_of_the_system_that_one_points_at(clip):
+    point_at(plot(clip, 1), 0.5)
+    assert clip.locator("select").input_value() == "convlstm_ae"
+    point_at(plot(clip, 2), 0.5)
+    assert clip.locator("select").input_value() == "frame_diff"
+    assert not clip.locator(".tile[data-kind=shown]").is_visible()  # it draws no frames
+    assert clip.locator(".tile[data-kind=error]").is_visible()
+
+
+def test_the_keyboard_moves_along_a_timeline(page, clip):
+    slider = clip.get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("End")
+    assert clip.locator(".at").inner_text().startswith("frame 119")
+    assert shown_frame(clip) == 115
+    for _ in range(9):
+        page.keyboard.press("ArrowLeft")
+    spoken = slider.get_attribute("aria-valuetext")
+    assert spoken.startswith("frame 110 ")
+    assert all(model in spoken for model in MODELS)
+
+
+def test_an_alarm_is_listed_and_a_click_jumps_to_its_peak(clip):
+    clip.locator(".alarms summary").click()
+    alarm = clip.locator(".alarms li").last
+    peak, system = int(alarm.get_attribute("data-frame")), int(alarm.get_attribute("data-system"))
+    alarm.get_by_role("button").click()
+    assert clip.locator(".at").inner_text().startswith(f"frame {peak} ")
+    assert abs(shown_frame(clip) - peak) <= 5
+    assert clip.locator("select").input_value() == MODELS[system]
+
+
+def test_hiding_a_system_hides_its_curves_and_alarms(page, clip):
+    clip.locator(".alarms summary").click()
+    assert clip.locator(".alarms li.s0").first.is_visible()
+    page.locator(".chip.s0").click()
+    assert not clip.locator(".lane.s0").is_visible()
+    assert not clip.locator(".alarms li.s0").first.is_visible()
+    assert clip.locator(".lane.s1").is_visible()
+
+
+def test_a_heading_sorts_the_table(page):
+    column = "cells => cells.map(cell => Number(cell.dataset.v))"
+    heading = page.locator("table.results thead tr:last-child th:nth-child(2) button")
+    heading.click()
+    falling = page.locator("table.results tbody td:nth-child(2)").evaluate_all(column)
+    assert falling == sorted(falling, reverse=True)
+    assert len(set(falling)) > 1
+    heading.click()
+    assert page.locator("table.results tbody td:nth-child(2)").evaluate_all(column) == falling[::-1]
+
+
+def test_charts_of_rates_and_scores_read_their_axes(page):
+    rates = page.locator(".chart.rates").first
+    point_at(rates.locator(".plot"), 0.5)
+    assert rates.locator(".at").inner_text().startswith("asked for, an hour: 10")  # the middle of 1 to 100, logarithmic
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    scores = page.locator(".chart.steps").first
+    point_at(scores.locator(".plot"), 0.5)
+    assert scores.locator(".at").inner_text().startswith("score ")
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_no_width_makes_the_page_scroll_sideways(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_passes_the_accessibility_rules_of_axe(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    found = Axe().run(page)
+    assert found.response["passes"]
+    assert found.violations_count == 0, found.generate_report()

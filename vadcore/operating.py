@@ -1,0 +1,45 @@
+"""What alarms would be like at other thresholds: one line for each rate of false alarms that a person might ask for.
+
+Every threshold is what calibration on held-out normal footage gives for the asked rate, so the lines answer two questions:
+is the rate that one gets on test footage the one that was asked for, and what does a lower rate cost in events missed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from vadcore.calibrate import Calibration
+from vadcore.config import Calibrate
+from vadcore.events import detection_metrics
+
+RATES = tuple(step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 5, 7))  # an hour, 1 to 7,000
+
+
+def operating_points(table: pd.DataFrame, calibration: Calibration, settings: Calibrate) -> pd.DataFrame:
+    """One row a rate, rising; ``table`` is that of :func:`vadcore.evaluate.score_table` with labels joined.
+
+    Columns: ``asked_per_hour``; ``threshold`` and ``extrapolated`` as calibration says; ``chosen``: the rate of
+    ``settings``; ``events_found``, ``alarm_precision``, ``detection_rate``, ``detection_delay_seconds`` and
+    ``false_alarms_per_hour`` of :func:`vadcore.events.detection_metrics`, NaN where a figure is undefined.
+    """
+    asked = sorted({*RATES, settings.false_alarms_per_hour})
+    fps = table.groupby("clip")["fps"].first().to_dict()
+    rows = []
+    for rate in asked:
+        threshold = calibration.threshold_at(rate)
+        found = detection_metrics(table, threshold, fps, settings.merge_seconds, settings.min_seconds)
+        rows.append(
+            {
+                "asked_per_hour": rate,
+                "threshold": threshold,
+                "extrapolated": rate < calibration.resolvable_rate * (1 - 1e-9),
+                "chosen": rate == settings.false_alarms_per_hour,
+                "events_found": found["events_found"],
+                **{key: np.nan if found[key] is None else found[key] for key in FIGURES},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+FIGURES = ("alarm_precision", "detection_rate", "detection_delay_seconds", "false_alarms_per_hour")

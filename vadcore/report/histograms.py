@@ -1,0 +1,71 @@
+"""How a system's scores spread: held-out normal footage, normal test frames, abnormal test frames."""
+
+from __future__ import annotations
+
+import numpy as np
+from markupsafe import Markup
+
+from vadcore.report import charts
+from vadcore.report.columns import significant
+from vadcore.report.load import System
+
+BARS = 60
+HIGHEST = 99.5  # percentile of the scores that the last bar starts at or below; it holds all that is higher
+
+
+def histogram(system: System) -> dict | None:
+    """One chart of all classes, each as a share of its own frames; None where no frame has a score."""
+    frames = system.frames.dropna(subset="score")
+    if frames.empty:
+        return None
+    scores, threshold = frames["score"].to_numpy(np.float64), system.row.get("threshold")
+    edges = _edges(scores, system.calibration, threshold)
+    classes = [("h0", "held-out normal footage", _held_out(system.calibration, edges))]
+    if system.labelled:
+        classes += [
+            (style, name, _shares(scores[frames["label"].to_numpy() == label], edges))
+            for style, name, label in (("h1", "normal test frames", 0), ("h2", "abnormal test frames", 1))
+        ]
+    else:
+        classes.append(("h1", "test frames", _shares(scores, edges)))
+    classes = [(style, name, shares) for style, name, shares in classes if shares is not None]
+    mark = None if threshold is None else float(np.clip((threshold - edges[0]) / (edges[-1] - edges[0]), 0, 1) * 1000)
+    svg, top = charts.steps([(style, shares) for style, _, shares in classes], mark)
+    return {
+        "svg": Markup(svg),
+        "from": float(edges[0]),
+        "to": float(edges[-1]),
+        "first": significant(float(edges[0])),
+        "last": significant(float(edges[-1])),
+        "high": f"{top:.0f} %" if top >= 10 else f"{top:.1f} %",
+        "classes": [(style, name) for style, name, _ in classes],
+    }
+
+
+def _edges(scores: np.ndarray, calibration: dict, threshold: float | None) -> np.ndarray:
+    """Ends of the bars: from the lowest score to where few are left, the threshold among them."""
+    held_out = np.asarray(calibration.get("scores", ()), np.float64)
+    every = np.concatenate((scores, held_out))
+    high = max(float(np.percentile(scores, HIGHEST)), -np.inf if threshold is None else threshold)
+    low = float(every.min())
+    air = (high - low) / BARS or 0.5
+    return np.linspace(low, high + air, BARS + 1)
+
+
+def _shares(scores: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
+    """Percent of the scores in each bar, the last of which has no upper end; None of none."""
+    if not len(scores):
+        return None
+    counts, _ = np.histogram(np.minimum(scores, edges[-1]), edges)
+    return 100 * counts / len(scores)
+
+
+def _held_out(calibration: dict, edges: np.ndarray) -> np.ndarray | None:
+    """The same of the held-out scores, of which the calibration knows how many are above each of some of them."""
+    if not calibration.get("scores"):
+        return None
+    kept, above, frames = (calibration[key] for key in ("scores", "above", "frames"))
+    # scores below an edge: all but those above the last kept score that is lower
+    at_least = np.concatenate(([frames], above))[np.searchsorted(kept, edges)]
+    at_least[-1] = 0
+    return -100 * np.diff(at_least.astype(np.float64)) / frames
