@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from vadcore.moments import Moment, moments, shown_frames, write_index, write_sh
 from vadcore.render import animation, beside, stacked, write_animation, write_png
 from vadcore.rollout import RollsOut, marked, per_step, roll_outs, shown_steps
 from vadcore.store import ClipId, ClipStore
+
+AT_ONCE = 128  # frames read at a time
 
 
 def heat_scale(maps: dict[str, np.ndarray]) -> tuple[float, float]:
@@ -34,8 +38,9 @@ def draw_worst(
     for entry in worst:
         clip, number = ClipId("test", entry["clip"]), entry["frame"]
         error = maps[clip.name][number].astype(np.float32)
-        picture = beside(_picture(frames, clip, number), error, *scale, _mask(masks, clip, number))
-        write_png(folder / entry["picture"], picture)
+        picture = _flat(frames.read(clip, number, number + 1)[0])
+        mask = masks.read(clip, number, number + 1)[0] if masks.has(clip) else None
+        write_png(folder / entry["picture"], beside(picture, error, *scale, mask))
     write_json(folder / "worst.json", worst)
 
 
@@ -60,23 +65,26 @@ def draw_moments(
         if not len(numbers):
             continue
         shown = shown_frames(model, footage, number, numbers, dtype)
-        pictures = (_picture(frames, clip, at) for at in numbers)
+        true = _each(masks, clip, numbers) if masks.has(clip) else repeat(None, len(numbers))
         drawn = (
-            Moment(picture, shown.get(at), maps[name][at], _mask(masks, clip, at))
-            for at, picture in zip(numbers.tolist(), pictures, strict=True)
+            Moment(_flat(picture), shown.get(at), maps[name][at], mask)
+            for at, picture, mask in zip(numbers.tolist(), _each(frames, clip, numbers), true, strict=True)
         )
         clips[name] = write_sheets(folder, name, numbers, drawn, scale)
     write_index(folder, clips)
 
 
-def _picture(frames: ClipStore, clip: ClipId, number: int) -> np.ndarray:
-    """One frame, uint8 ``[H, W]`` or ``[H, W, 3]``."""
-    picture = frames.read(clip, number, number + 1)[0]
+def _each(store: ClipStore, clip: ClipId, numbers: np.ndarray) -> Iterator[np.ndarray]:
+    """What ``store`` has of the frames ``numbers``, which increase; read in blocks."""
+    for start in range(0, int(numbers[-1]) + 1, AT_ONCE):
+        wanted = numbers[(numbers >= start) & (numbers < start + AT_ONCE)]
+        if len(wanted):
+            yield from store.read(clip, start, int(wanted[-1]) + 1)[wanted - start]
+
+
+def _flat(picture: np.ndarray) -> np.ndarray:
+    """uint8 ``[H, W, C]`` as ``[H, W]`` where it is grey."""
     return picture[..., 0] if picture.shape[2] == 1 else picture
-
-
-def _mask(masks: ClipStore, clip: ClipId, number: int) -> np.ndarray | None:
-    return masks.read(clip, number, number + 1)[0] if masks.has(clip) else None
 
 
 def draw_rollouts(stage: Stage, folder: Path, model, footage: Footage, dtype) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,19 +107,24 @@ def write_sheets(
         small["frame"].append(_small(outlined(moment.frame, moment.mask), "frame"))
         small["shown"].append(None if moment.shown is None else _small(_picture(moment.shown), "shown"))
         small["error"].append(_small(heat(moment.error.astype(np.float32), *scale), "error"))
-    known: dict = {"frames": numbers.tolist(), "sheets": {}}
-    for kind, pictures in small.items():
-        there = next((picture for picture in pictures if picture is not None), None)
-        if there is None:
-            continue
-        height, width = there.shape[:2]
-        columns = math.ceil(math.sqrt(len(pictures) * height / width))  # about as high as wide
-        file = f"{clip}.{kind}.webp"
-        with complete(folder / file) as temporary:
-            sheet = _sheet(pictures, (height, width), columns)
-            temporary.write_bytes(encode(sheet, ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY[kind]))
-        known["sheets"][kind] = {"file": file, "columns": columns, "width": width, "height": height}
-    return known
+    with ThreadPoolExecutor() as pool:  # compressing lets other threads run
+        sheets = dict(
+            zip(small, pool.map(lambda kind: _write_sheet(folder, clip, kind, small[kind]), small), strict=True)
+        )
+    return {"frames": numbers.tolist(), "sheets": {kind: sheet for kind, sheet in sheets.items() if sheet}}
+
+
+def _write_sheet(folder: Path, clip: str, kind: str, pictures: list[np.ndarray | None]) -> dict | None:
+    there = next((picture for picture in pictures if picture is not None), None)
+    if there is None:
+        return None
+    height, width = there.shape[:2]
+    columns = math.ceil(math.sqrt(len(pictures) * height / width))  # about as high as wide
+    file = f"{clip}.{kind}.webp"
+    with complete(folder / file) as temporary:
+        sheet = _sheet(pictures, (height, width), columns)
+        temporary.write_bytes(encode(sheet, ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY[kind]))
+    return {"file": file, "columns": columns, "width": width, "height": height}
 
 
 def write_index(folder: Path, clips: dict[str, dict]) -> None:
