@@ -104,7 +104,8 @@ def write_sheets(
     """
     small: dict[str, list[np.ndarray | None]] = {kind: [] for kind in WIDTHS}
     for moment in moments:
-        small["frame"].append(_small(outlined(moment.frame, moment.mask), "frame"))
+        thickness = max(1, moment.frame.shape[1] // WIDTHS["frame"])  # about a pixel of the small picture
+        small["frame"].append(_small(outlined(moment.frame, moment.mask, thickness), "frame"))
         small["shown"].append(None if moment.shown is None else _small(_picture(moment.shown), "shown"))
         small["error"].append(_small(heat(moment.error.astype(np.float32), *scale), "error"))
     with ThreadPoolExecutor() as pool:  # compressing lets other threads run
