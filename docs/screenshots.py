@@ -1,19 +1,24 @@
 """Pictures of the pages that a run leaves, for the README and these docs.
 
-    python -m docs.screenshots [--chromium /usr/bin/chromium]
+    python -m docs.screenshots [--chromium /usr/bin/chromium] [--vega FOLDER]
 
-Run it in a project where ``dvc repro`` has run: it opens reports/index.html and an MLflow server on mlflow.db, and writes
-docs/report.png, docs/timeline.png, docs/mlflow-runs.png and docs/mlflow-compare.png.
+Run it in a project where ``dvc repro`` has run: it opens reports/index.html, the page of ``dvc plots show`` and an MLflow
+server on mlflow.db, and writes docs/report.png, docs/timeline.png, docs/dvc-plots.png, docs/mlflow-runs.png and
+docs/mlflow-compare.png. DVC's page loads Vega from the net; for a machine without, FOLDER holds vega.min.js,
+vega-lite.min.js and vega-embed.min.js.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,30 +78,55 @@ def report(page: Page) -> None:
     clip.screenshot(path=DOCS / "timeline.png")
 
 
+def plots(page: Page, vega: Path | None) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "plots", "show", "--out", "dvc_plots"], check=True, stdout=subprocess.DEVNULL
+    )
+    if vega:
+        page.route(
+            re.compile("^https://"),
+            lambda route: route.fulfill(path=vega / f"{route.request.url.rpartition('/')[2].partition('@')[0]}.min.js"),
+        )
+    page.goto(Path("dvc_plots/index.html").resolve().as_uri())
+    page.wait_for_selector("canvas", state="attached")
+    page.wait_for_timeout(4000)
+    page.screenshot(path=DOCS / "dvc-plots.png")
+    page.unroute_all()
+
+
 def tracking(page: Page, address: str) -> None:
     client = MlflowClient(STORE)
     (experiment,) = (found for found in client.search_experiments() if found.name == "vad")
     trained = client.search_runs([experiment.experiment_id], "tags.`vad.stage` = 'train'", order_by=["start_time DESC"])
     if not trained:
         sys.exit("mlflow.db: no run of the stage train; run dvc repro first")
-    page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs")
-    page.wait_for_timeout(6000)
-    page.screenshot(path=DOCS / "mlflow-runs.png")
-    latest = {run.data.tags["vad.model"]: run.info.run_id for run in reversed(trained)}
-    runs = ",".join(f'"{run}"' for run in latest.values())
-    page.goto(f'{address}/#/compare-runs?runs=[{runs}]&experiments=["{experiment.experiment_id}"]')
-    page.wait_for_timeout(6000)
+    choices = {"mlflow.assistant.panelOpen_v1": "false", "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}
+    page.add_init_script(f"Object.entries({json.dumps(choices)}).forEach(choice => localStorage.setItem(...choice))")
+    only = urllib.parse.quote("tags.`vad.stage` = 'train'", safe="")
+    page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs?searchFilter={only}&compareRunsMode=CHART")
+    _stages_below_the_pipeline(page)
     page.screenshot(path=DOCS / "mlflow-compare.png")
+    page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs?searchFilter=&compareRunsMode=TABLE")
+    _stages_below_the_pipeline(page)
+    page.screenshot(path=DOCS / "mlflow-runs.png")
+
+
+def _stages_below_the_pipeline(page: Page) -> None:
+    """Open the group of the latest pipeline, as a person does, and wait until what it shows is drawn."""
+    page.locator(".ag-row button:visible").first.click()
+    page.wait_for_timeout(6000)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser's program")
+    parser.add_argument("--vega", type=Path, help="a folder with Vega's scripts")
     arguments = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport=WIDE)
         report(page)
+        plots(page, arguments.vega)
         with mlflow_server() as address:
             tracking(page, address)
         browser.close()

@@ -57,10 +57,10 @@ def work(stage: Stage) -> None:
             "files": sha256_files(_there(config.files, name)),
         }
     )
-    if flow and (other := flow_made_otherwise(flow, config.flow_made_by)):
+    if flow and (other := flow_made_otherwise(flow, config.flow_made_by, frames, config.channels)):
         stage.say(
             f"{paths.flow(dataset)}: made otherwise than {name} makes its own, so that a loss between the two also "
-            f"measures that; for the same, set optical_flow.{', optical_flow.'.join(other)}"
+            f"measures that; for the same, set {', '.join(other)}"
         )
     checkpoint = CheckpointFolder(paths.checkpoints(dataset, name), f"train-{key}")
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -148,8 +148,9 @@ def _there(files: tuple[str, ...], model: str) -> list[Path]:
     return [Path(file) for file in files]
 
 
-def flow_made_otherwise(flow: ClipStore, wanted: dict) -> list[str]:
-    """The settings in which stored flow differs from what a system computes itself, each as ``key: value it has there``."""
+def flow_made_otherwise(flow: ClipStore, wanted: dict, frames: ClipStore, channels: int) -> list[str]:
+    """The settings in which stored flow differs from what a system computes itself of pictures with so many channels, each
+    as ``key: value it has there``."""
     plain = dict(wanted)
     if "weights" in wanted:
         plain["weights"] = sha256_files([Path(wanted["weights"])])
@@ -158,7 +159,12 @@ def flow_made_otherwise(flow: ClipStore, wanted: dict) -> list[str]:
         known = flow.attributes(clip)
         made = {"estimator": known["estimator"], "size": list(flow.array(clip).shape[2:]), **known["options"]}
         differing |= {key for key in plain if plain[key] != made.get(key)}
-    return [f"{key}: {value}" for key, value in wanted.items() if key in differing]
+    settings = [f"optical_flow.{key}: {value}" for key, value in wanted.items() if key in differing]
+    if wanted and any(frames.array(clip).shape[-1] != channels for clip in flow.clips("train")):
+        settings.append(
+            "color: rgb for the system too"
+        )  # the other way round cannot be: it wants colours that are not stored
+    return settings
 
 
 PICTURE_FIGURES = ("psnr", "ssim", "sharpness")
@@ -174,6 +180,8 @@ def _write(out: Path, name: str, model, checkpoints: list[CheckpointFolder], res
     save_model(model, name, out)
     rows = result.history if result else []
     history = pd.DataFrame(rows, columns=None if rows else ["phase", "iteration", "loss", "held_out"])
+    lengths = history.groupby("phase", sort=False)["iteration"].max()
+    history["step"] = history["iteration"] + history["phase"].map(lengths.cumsum() - lengths)  # over all phases
     with complete(out / "history.csv") as temporary:
         history.to_csv(temporary, index=False)
     samples = out / "samples"

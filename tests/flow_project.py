@@ -44,7 +44,8 @@ stages:
     outs:
       - report
 """
-# what a stage does: `sleep <seconds>`, `wait <file>`, `fail`, `crash [<times>]`, `say <text>`; then it writes its out
+# what a stage does: `sleep <seconds>`, `wait <file>`, `meet <out>` (until the stage that makes it has begun), `fail`,
+# `crash [<times>]`, `say <text>`; then it writes its out
 WORK = """
 import os, sys, time
 from pathlib import Path
@@ -61,6 +62,12 @@ if verb == "sleep":
         time.sleep(0.1)
 elif verb == "wait":
     while not os.path.exists(words[0]):
+        time.sleep(0.05)
+elif verb == "meet":
+    end = time.monotonic() + 60
+    while not any(line.startswith(f"{words[0]} ") for line in open("begun.txt")):
+        if time.monotonic() > end:
+            sys.exit(f"error: {words[0]} has not begun beside {out}; one of the two waits for the other")
         time.sleep(0.05)
 elif verb == "fail":
     sys.exit("error: params.yaml: no good; write something better")

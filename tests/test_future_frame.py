@@ -213,7 +213,7 @@ def test_flow_stored_as_it_asks_is_that_of_a_perfect_prediction(weights, tmp_pat
     (clip,) = frames.clips()
     options = {key: asked[key] for key in ("weights", "enlarge")}
     store_flow(clip, frames.url, flow.url, asked["estimator"], options, tuple(asked["size"]))
-    assert flow_made_otherwise(flow, asked) == []
+    assert flow_made_otherwise(flow, asked, frames, 1) == []
     batch = Footage.for_model(model, frames, [Segment(clip, 0, 8)], flow).batch(np.array([[0, 1, 1]]), 5)
     model.phases()[0].begin()  # reads the weights
     computed = model._flow(batch, batch.frames[:, -1] * 2 - 1)
@@ -221,9 +221,23 @@ def test_flow_stored_as_it_asks_is_that_of_a_perfect_prediction(weights, tmp_pat
     assert computed.abs().max() > 0.02
 
     store_flow(clip, frames.url, flow.url, "flownet", {"weights": weights})
-    assert flow_made_otherwise(flow, asked) == ["size: [32, 64]", "enlarge: [2.0, 3.0]"]
+    assert flow_made_otherwise(flow, asked, frames, 1) == [
+        "optical_flow.size: [32, 64]",
+        "optical_flow.enlarge: [2.0, 3.0]",
+    ]
     store_flow(clip, frames.url, flow.url, "dis", {})
-    assert [line.split(":")[0] for line in flow_made_otherwise(flow, asked)] == list(asked)
+    otherwise = [line.split(":")[0] for line in flow_made_otherwise(flow, asked, frames, 1)]
+    assert otherwise == [f"optical_flow.{key}" for key in asked]
+
+
+def test_flow_of_coloured_frames_is_not_that_of_grey_predictions(weights, tmp_path):
+    frames = make_store(tmp_path, train=1, test=0, frames=4, size=(32, 64), channels=3)
+    flow = ClipStore(tmp_path / "asked.zarr", "flow", write=True)
+    (clip,) = frames.clips()
+    store_flow(clip, frames.url, flow.url, "flownet", {"weights": weights, "enlarge": (1, 1)}, (32, 64))
+    asked = small(weights).config.flow_made_by
+    assert flow_made_otherwise(flow, asked, frames, 3) == []
+    assert flow_made_otherwise(flow, asked, frames, 1) == ["color: rgb for the system too"]
 
 
 def test_the_score_is_the_negative_psnr_and_the_other_measures_stand_beside_it(weights):

@@ -15,7 +15,7 @@ from report_data import DATASETS, MODELS, RUN, THRESHOLD, build, write_system
 
 from vadcore.errors import VadError
 from vadcore.render import animation, decode_animation, write_animation, write_png
-from vadcore.report import charts
+from vadcore.report import charts, words
 from vadcore.report.columns import write
 from vadcore.report.histograms import BARS, histogram
 from vadcore.report.load import load_system
@@ -67,6 +67,19 @@ class TestAlarms:
     def test_without_labels_there_is_no_such_section(self, tmp_path):
         write_system(tmp_path, "yard", "frame_diff", labelled=False)
         assert 'id="d1alarms"' not in build(tmp_path, ["yard"], ["frame_diff"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([], "none"),
+        ([240, 360], "240 × 360"),
+        (["a.avi", "b.avi"], "a.avi, b.avi"),
+        ({"train": 3, "test": 2}, "train 3, test 2"),
+    ],
+)
+def test_facts_of_the_footage_are_phrases(value, text):
+    assert words.fact(value) == text
 
 
 class TestHistogram:

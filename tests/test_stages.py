@@ -35,8 +35,10 @@ def made(tmp_path_factory) -> Project:
     params = copy.deepcopy(PARAMS)
     params["model"]["convlstm_ae"]["iterations"] = 1500
     project.write(params)
-    for stage in ("prepare street", "extract street", "train street convlstm_ae", "score street convlstm_ae"):
-        project.stage(*stage.split())
+    for stage in ("prepare", "extract", "optical_flow"):
+        project.stage(stage, "street")
+    for stage in ("train", "score"):
+        project.stage(stage, "street", "convlstm_ae")
     return project
 
 
@@ -49,9 +51,10 @@ def copy_of(made: Project, folder: Path, *outs: str) -> Project:
     return project
 
 
-def kill_once(project: Project, begun: str, *words: str) -> None:
-    """Start a stage and kill -9 its whole process group at a random moment after a file matches ``begun``."""
-    delay = random.SystemRandom().uniform(0, 0.4)
+def kill_once(project: Project, begun: str, *words: str, latest: float = 0.4) -> None:
+    """Start a stage and kill -9 its whole process group at a random moment after a file matches ``begun``, so many seconds
+    later at most."""
+    delay = random.SystemRandom().uniform(0, latest)
     process = project.start(sys.executable, "-m", "tasks", *words)
     deadline = time.monotonic() + 120
     while not list(project.folder.glob(begun)):
@@ -79,6 +82,13 @@ def test_extract_leaves_complete_clips_alone(made, tmp_path):
     output = project.stage("extract", "street")
     assert "(0 decoded now" in output
     assert before == {file: file.stat().st_mtime_ns for file in before}
+
+
+def test_optical_flow_killed_and_run_again_gives_the_same_store(made, tmp_path):
+    project = copy_of(made, tmp_path, "data/raw", "data/street/frames.zarr")
+    kill_once(project, "data/street/flow.zarr/*/*/flow", "optical_flow", "street", latest=0.05)
+    project.stage("optical_flow", "street")
+    assert contents(project.folder / "data/street/flow.zarr") == contents(made.folder / "data/street/flow.zarr")
 
 
 def test_train_killed_and_run_again_gives_the_same_weights(made, tmp_path):

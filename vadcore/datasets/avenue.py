@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import scipy.io
 
 from vadcore.errors import VadError
 
@@ -111,6 +110,8 @@ def _intervals_file(raw: Path) -> Path:
 
 def read_volume(path: Path) -> list[np.ndarray]:
     """The masks in a ``N_label.mat``: its cell array ``volLabel``, one uint8 ``[H, W]`` a frame."""
+    import scipy.io  # a third of a second, which every stage of every data set would wait for
+
     try:
         volume = scipy.io.loadmat(path, variable_names=["volLabel"])["volLabel"]
     except KeyError:

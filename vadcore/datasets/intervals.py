@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from vadcore.errors import VadError
 
@@ -42,6 +41,8 @@ def read_mat(path: Path) -> list[Intervals]:
     """
     if not path.is_file():
         raise VadError(f"{path}: missing; correct dataset.*.labels or bring the file")
+    import scipy.io  # a third of a second, which every stage of every data set would wait for
+
     try:
         variables = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
     except NotImplementedError:

@@ -116,8 +116,8 @@ def fact(value) -> str:
     """A fact of the footage as text; dicts and lists become short phrases."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {fact(entry)}" for key, entry in value.items())
-    if isinstance(value, list | tuple):
-        return " × ".join(fact(entry) for entry in value)
+    if isinstance(value, list | tuple):  # sizes, or names
+        return (" × " if all(isinstance(entry, int) for entry in value) else ", ").join(map(fact, value)) or "none"
     if isinstance(value, float):
         return f"{value:.4g}"
     return NONE if value is None else str(value)
