@@ -55,9 +55,9 @@ class Served:
 
     def run(self, deployment: str, flow: str = "pipeline", **parameters) -> str:
         """Trigger a deployment; the id of its flow run."""
-        found = httpx.get(f"{self.api}/deployments/name/{flow}/{deployment}", timeout=30).raise_for_status().json()
-        scheduled = {"type": "SCHEDULED"}
-        return self.post(f"deployments/{found['id']}/create_flow_run", parameters=parameters, state=scheduled)["id"]
+        words = [word for key, value in parameters.items() for word in ("--param", f"{key}={value}")]
+        said = self.project.run(sys.executable, "-m", "prefect", "deployment", "run", f"{flow}/{deployment}", *words)
+        return re.search(r"UUID: (\S+)", said)[1]
 
     def state(self, run: str) -> dict:
         return httpx.get(f"{self.api}/flow_runs/{run}", timeout=30).json()["state"]
@@ -235,7 +235,7 @@ def test_a_worker_killed_while_it_trains_comes_back_and_training_goes_on_from_it
     params["model"]["convlstm_ae"]["iterations"] = 1000
     served.project.write(params)
     known = set(served.project.folder.glob("checkpoints/street/convlstm_ae/train-*/state.pt"))
-    run = served.run("on-demand", targets=["train@street-convlstm_ae"])
+    run = served.run("on-demand", targets='["train@street-convlstm_ae"]')
     end = time.monotonic() + 90
     while not set(served.project.folder.glob("checkpoints/street/convlstm_ae/train-*/state.pt")) - known:
         assert time.monotonic() < end, "".join(served.said)
@@ -271,7 +271,7 @@ def test_a_run_cancelled_in_prefect_ends_its_stage(served):
     params = yaml.safe_load((served.project.folder / "params.yaml").read_text())
     params["model"]["convlstm_ae"]["iterations"] = 100_000
     served.project.write(params)
-    run = served.run("on-demand", targets=["train@street-convlstm_ae"])
+    run = served.run("on-demand", targets='["train@street-convlstm_ae"]')
     end = time.monotonic() + 60
     while not (stages := [p for p in psutil.process_iter(["cmdline"]) if trains(p, served.project.folder)]):
         assert time.monotonic() < end, "".join(served.said)

