@@ -1,6 +1,5 @@
-"""The demo again, with the same seed on the same hardware, against the figures that are kept of it.
-
-Three of its systems by default; with ``VAD_WHOLE_DEMO=1`` all of them, which takes six minutes on two cores:
+"""The demo again, with the same seed on the same machine, against the figures that are kept of it. It takes six minutes on
+two cores, and a processor's name does not tell how it rounds; so only when it is asked for, where the kept figures were made:
 
     VAD_WHOLE_DEMO=1 python -m pytest tests/test_demo.py
 """
@@ -15,8 +14,10 @@ from project import ROOT, Project
 from benchmarks.publish import COLUMNS
 from vadcore.provenance import hardware, versions
 
-pytestmark = pytest.mark.pipeline
-FEW = {"models": ["frame_diff", "background", "conv_ae"], "flow_models": []}  # one of them learns, in seconds
+pytestmark = [
+    pytest.mark.pipeline,
+    pytest.mark.skipif(os.environ.get("VAD_WHOLE_DEMO") != "1", reason="six minutes: ask for it by VAD_WHOLE_DEMO=1"),
+]
 MEASURED = ("score_fps", "train_seconds")  # how fast, which no seed decides
 
 
@@ -35,8 +36,6 @@ def test_every_figure_comes_out_again_to_the_last_printed_digit(tmp_path):
     ]:
         pytest.skip(f"the kept figures of the demo were made elsewhere: {'; '.join(other)}")
     params = yaml.safe_load((ROOT / "profiles/demo.yaml").read_text())
-    if os.environ.get("VAD_WHOLE_DEMO") != "1":
-        params |= FEW
     project = Project(tmp_path, params)
     del project.environment["OMP_NUM_THREADS"]  # as many as the kept run had: other sums round otherwise
     project.run("git", "init", "-q")
