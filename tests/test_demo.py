@@ -1,5 +1,5 @@
 """The demo again, with the same seed on the same machine, against the figures that are kept of it. It takes six minutes on
-two cores, and a processor's name does not tell how it rounds; so only when it is asked for, where the kept figures were made:
+two cores, and a processor's name does not tell how it rounds; so only when asked for, where the kept figures were made:
 
     VAD_WHOLE_DEMO=1 python -m pytest tests/test_demo.py
 """
@@ -16,7 +16,7 @@ from vadcore.provenance import hardware, versions
 
 pytestmark = [
     pytest.mark.pipeline,
-    pytest.mark.skipif(os.environ.get("VAD_WHOLE_DEMO") != "1", reason="six minutes: ask for it by VAD_WHOLE_DEMO=1"),
+    pytest.mark.skipif(os.environ.get("VAD_WHOLE_DEMO") != "1", reason="VAD_WHOLE_DEMO=1 asks for its six minutes"),
 ]
 MEASURED = ("score_fps", "train_seconds")  # how fast, which no seed decides
 
