@@ -97,12 +97,12 @@ def plots(page: Page, vega: Path | None) -> None:
 def tracking(page: Page, address: str) -> None:
     client = MlflowClient(STORE)
     (experiment,) = (found for found in client.search_experiments() if found.name == "vad")
-    trained = client.search_runs([experiment.experiment_id], "tags.`vad.stage` = 'train'", order_by=["start_time DESC"])
-    if not trained:
+    trained = "tags.`vad.stage` = 'train'"
+    if not client.search_runs([experiment.experiment_id], trained, max_results=1):
         sys.exit("mlflow.db: no run of the stage train; run dvc repro first")
     choices = {"mlflow.assistant.panelOpen_v1": "false", "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}
     page.add_init_script(f"Object.entries({json.dumps(choices)}).forEach(choice => localStorage.setItem(...choice))")
-    only = urllib.parse.quote("tags.`vad.stage` = 'train'", safe="")
+    only = urllib.parse.quote(trained, safe="")
     page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs?searchFilter={only}&compareRunsMode=CHART")
     _stages_below_the_pipeline(page)
     page.screenshot(path=DOCS / "mlflow-compare.png")

@@ -161,9 +161,7 @@ def flow_made_otherwise(flow: ClipStore, wanted: dict, frames: ClipStore, channe
         differing |= {key for key in plain if plain[key] != made.get(key)}
     settings = [f"optical_flow.{key}: {value}" for key, value in wanted.items() if key in differing]
     if wanted and any(frames.array(clip).shape[-1] != channels for clip in flow.clips("train")):
-        settings.append(
-            "color: rgb for the system too"
-        )  # the other way round cannot be: it wants colours that are not stored
+        settings.append("color: rgb for the system too")  # it cannot see more colours than are stored
     return settings
 
 
