@@ -124,6 +124,12 @@ class TestFrontEnds:
             }
             assert moved == owned[phase.name]
 
+    def test_an_untrained_vcaes_points_follow_the_frames(self):
+        # else they become N(0, 1), whatever is shown, before the decoder has learnt to read them
+        front = create_model("latent_lstm", {"front_end": {"conv": 4, "dense": 256}}).front.eval()
+        points, _ = front.encode(torch.rand(16, 1, 64, 64).round())
+        assert points.std(0).mean() > 0.2
+
     def test_the_pictures_of_a_phase_are_what_it_rebuilds(self):
         model = build(CAE_VAE).front.eval()
         batch = frames(t=1)

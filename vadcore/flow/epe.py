@@ -16,7 +16,7 @@ from vadcore.datasets.street import clips, true_flow
 from vadcore.errors import VadError
 from vadcore.files import complete
 from vadcore.flow.estimators import Estimator
-from vadcore.flow.pairs import HELD_OUT_SEED, PairGenerator
+from vadcore.flow.pairs import TEST_SEED, PairGenerator
 from vadcore.pictures import to_color
 
 MAGIC = 202021.25  # the first four bytes of a .flo file as a little-endian float: "PIEH"
@@ -61,8 +61,8 @@ def table(estimators: dict[str, Estimator], sets: Iterable[FlowSet]) -> list[dic
 
 
 def generated_pairs(size: tuple[int, int], count: int = 64) -> FlowSet:
-    """Generated pairs that no FlowNet training has seen."""
-    pairs = PairGenerator(size, HELD_OUT_SEED).batch(np.arange(count))
+    """Generated pairs that no FlowNet was trained on or chosen by."""
+    pairs = PairGenerator(size, TEST_SEED).batch(np.arange(count))
     return FlowSet("generated", pairs.frames[:, 0], pairs.frames[:, 1], pairs.flow)
 
 

@@ -17,7 +17,8 @@ from vadcore.flow.layers import coverage, outline, texture
 TEXTURES = 96
 TEXTURE_SIDE = 256  # texels
 NOISE = 1 << 21  # values of the noise that is dealt from
-HELD_OUT_SEED = 1_000_000  # of the pairs that no training draws from
+HELD_OUT_SEED = 1_000_000  # of the pairs that check points are chosen by; no training draws from them
+TEST_SEED = 2_000_000  # of the pairs that errors are told of: they choose nothing either
 STILL = 0.15  # share of the shapes that do not move by themselves
 
 
