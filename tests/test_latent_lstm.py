@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.footage import Footage
+from vadcore.latent.gaussians import draw
 from vadcore.latent.points import PointBatch, Points
 from vadcore.models import create_model, load_model, model_config, save_model
 from vadcore.models.base import Batch
@@ -110,16 +111,16 @@ class TestFrontEnds:
             phase.begin()
             before = copy.deepcopy(model.state_dict())
             update = _Updates(phase, processes=1)
-            held_out = [float(phase.held_out(batch))]
+            held_out = [phase.held_out(batch).item()]
             for _ in range(40):
                 phase.step(batch, update)
-            held_out.append(float(phase.held_out(batch)))
+            held_out.append(phase.held_out(batch).item())
             assert held_out[1] < held_out[0]
             moved = {name.split(".")[0] for name, value in model.state_dict().items() if not value.equal(before[name])}
             owned = {
                 "vcae": {"encoder", "decoder"},
                 "cae": {"features", "bottleneck", "cae_decoder"},
-                "vae": {"vae_encoder", "vae_decoder", "log_sigma"},
+                "vae": {"vae_encoder", "vae_decoder"},
                 "deconv": {"deconv"},
             }
             assert moved == owned[phase.name]
@@ -129,6 +130,35 @@ class TestFrontEnds:
         front = create_model("latent_lstm", {"front_end": {"conv": 4, "dense": 256}}).front.eval()
         points, _ = front.encode(torch.rand(16, 1, 64, 64).round())
         assert points.std(0).mean() > 0.2
+
+    def test_the_vaes_features_are_as_likely_as_under_a_gaussian_as_wide_as_the_errors(self):
+        front = build(CAE_VAE).front.eval()
+        batch = frames(t=1)
+        _, vae, _ = front.phases()
+        vae.begin()
+        taken = {}
+        torch.manual_seed(3)
+        vae.step(batch, lambda name, loss: taken.update(loss=loss.detach()))
+        torch.manual_seed(3)
+        known = front.features(batch.frames[:, 0])
+        mean, log_sigma = front.encode(batch.frames[:, 0])
+        drawn = front._features_of(torch.cat([draw(mean, log_sigma) for _ in range(front.settings.samples)]))
+        known = known.repeat(front.settings.samples, 1, 1, 1)
+        sigma = (known - drawn).square().mean().sqrt()
+        nats = -torch.distributions.Normal(drawn, sigma).log_prob(known).mean()
+        standard = torch.distributions.Normal(torch.zeros(6), torch.ones(6))
+        apart = torch.distributions.kl_divergence(torch.distributions.Normal(mean, log_sigma.exp()), standard)
+        torch.testing.assert_close(taken["loss"], nats + apart.sum(1).mean() / known[0].numel())
+
+    @pytest.mark.parametrize("part", ["cae_decoder", "deconv"])
+    def test_however_dark_its_pictures_are_a_gradient_brings_them_back(self, part):
+        front = build(CAE_VAE).front.train()
+        phase = front.phases()[0 if part == "cae_decoder" else 2]
+        phase.begin()
+        bias = getattr(front, part)[-1].bias
+        torch.nn.init.constant_(bias, -20)
+        phase.step(frames(t=1), lambda name, loss: loss.backward())
+        assert bias.grad < -1  # through a sigmoid it would be nothing
 
     def test_the_pictures_of_a_phase_are_what_it_rebuilds(self):
         model = build(CAE_VAE).front.eval()

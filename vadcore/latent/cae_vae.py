@@ -3,6 +3,7 @@ deconvolution network that draws frames from features. Image -> features -> poin
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from vadcore.datasets.config import Section
 from vadcore.latent.front_end import FrontEnd
-from vadcore.latent.gaussians import bounded, divergence_from_standard, draw, negative_log_likelihood
+from vadcore.latent.gaussians import bounded, divergence_from_standard, draw
 from vadcore.models.base import Batch, Judged, ModelConfig, Phase, Update
 
 SHRINK = 2  # of the pooling
@@ -80,7 +81,6 @@ class CAEVAE(FrontEnd):
         self.vae_decoder = nn.Sequential(
             nn.Linear(settings.z, settings.vae_dense), nn.Softplus(), nn.Linear(settings.vae_dense, cells)
         )
-        self.log_sigma = nn.Parameter(torch.zeros(()))  # of all features, in their likelihood
         self.deconv = _to_frames(settings.conv, config.channels)
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +91,7 @@ class CAEVAE(FrontEnd):
         return mean, bounded(raw)
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.deconv(self._features_of(z)).float().sigmoid()
+        return self.deconv(self._features_of(z)).float().clamp(0, 1)
 
     def _features_of(self, z: Tensor) -> Tensor:
         """Points ``[N, z]`` to features ``[N, *grid]``, float32."""
@@ -116,7 +116,6 @@ class CAEVAE(FrontEnd):
                 [self.vae_encoder, self.vae_decoder],
                 self._reduce,
                 self._judge_features,
-                [self.log_sigma],
             ),
             self._phase(
                 "deconv",
@@ -128,8 +127,8 @@ class CAEVAE(FrontEnd):
             ),
         ]
 
-    def _phase(self, name, iterations, learning_rate, modules, loss, judge, more=()) -> Phase:
-        parameters = [*(p for module in modules for p in module.parameters()), *more]
+    def _phase(self, name, iterations, learning_rate, modules, loss, judge) -> Phase:
+        parameters = [p for module in modules for p in module.parameters()]
 
         def begin() -> None:
             self.requires_grad_(False)
@@ -166,20 +165,20 @@ class CAEVAE(FrontEnd):
         return self
 
     def _autoencode(self, batch: Batch, samples: int) -> dict[str, Tensor]:
-        return {"loss": F.mse_loss(self._rebuilt(batch), batch.frames[:, 0])}
-
-    def _rebuilt(self, batch: Batch) -> Tensor:
-        return self.cae_decoder(self.bottleneck(self.features(batch.frames[:, 0]))).float().sigmoid()
+        rebuilt = self.cae_decoder(self.bottleneck(self.features(batch.frames[:, 0]))).float()
+        return {"loss": F.mse_loss(rebuilt, batch.frames[:, 0])}
 
     def _reduce(self, batch: Batch, samples: int) -> dict[str, Tensor]:
-        """Nats a frame, by number of features: of a frame they are thousands."""
+        """Nats a frame, by number of features: of a frame they are thousands. Their Gaussian is as wide as the errors of the
+        batch, the likeliest of all widths (Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated
+        Decoders"): one that starts too wide leaves the points unused."""
         with torch.no_grad():
             features = self.features(batch.frames[:, 0]).float()
         mean, log_sigma = self._encode(features)
         points = [draw(mean, log_sigma) for _ in range(samples)] or [mean]
         known = features.flatten(1).repeat(len(points), 1)
         drawn = self._features_of(torch.cat(points)).flatten(1)
-        likelihood = negative_log_likelihood(known, drawn, self.log_sigma.expand_as(drawn)).mean() / known.shape[1]
+        likelihood = (math.log(2 * math.pi * math.e) + (known - drawn).square().mean().clamp(min=1e-12).log()) / 2
         divergence = divergence_from_standard(mean, log_sigma).mean() / known.shape[1]
         return {"loss": likelihood + divergence, "likelihood": likelihood, "divergence": divergence}
 
@@ -188,10 +187,10 @@ class CAEVAE(FrontEnd):
         frames = batch.frames[:, 0]
         with torch.no_grad():
             features = self._features_of(self.encode(frames)[0])
-        return {"loss": F.mse_loss(self.deconv(features).float().sigmoid(), frames)}
+        return {"loss": F.mse_loss(self.deconv(features).float(), frames)}
 
     def _judge_autoencoder(self, batch: Batch) -> Judged:
-        rebuilt = self._rebuilt(batch)[:, None]
+        rebuilt = self.cae_decoder(self.bottleneck(self.features(batch.frames[:, 0])))[:, None].float().clamp(0, 1)
         return Judged({}, rebuilt.new_zeros(0), lambda: rebuilt)
 
     def _judge_features(self, batch: Batch) -> Judged:
@@ -207,7 +206,8 @@ class CAEVAE(FrontEnd):
 
 
 def _to_frames(conv: tuple[int, int, int], channels: int) -> nn.Sequential:
-    """Features ``[N, conv[2], H/2, W/2]`` to the logits of frames ``[N, C, H, W]``."""
+    """Features ``[N, conv[2], H/2, W/2]`` to frames ``[N, C, H, W]``, not limited to 0..1: a sigmoid would end black on
+    nearly black footage, where no gradient comes through it any more."""
     first, second, last = conv
     return nn.Sequential(
         nn.Conv2d(last, second, 3, padding=1),
