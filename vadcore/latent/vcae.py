@@ -54,9 +54,8 @@ class VCAE(FrontEnd):
             nn.Unflatten(1, (settings.conv, height, width)),
             nn.Conv2d(settings.conv, config.channels, 3, padding=1),  # logits
         )
-        for (
-            layer
-        ) in self.modules():  # Glorot & Bengio 2010, for tanh: from torch's own, smaller ones the points stay unused
+        # Glorot & Bengio 2010, for tanh: from torch's own, which are smaller, the points stay unused
+        for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
