@@ -18,12 +18,13 @@ SYSTEM_LIBRARIES = { test "$$(id -u)" = 0 && apt-get update -qq && apt-get insta
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
 
-# The environment is made anew when the pins change; a second call does nothing. Python compiles what it imports, which is a
-# small part of it all. With dependencies: torch for a GPU brings libraries that the pins do not name.
+# The environment is made anew when the pins change; a second call does nothing. All is compiled once, here: where
+# PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would else compile for itself what it imports,
+# eight seconds and more. With dependencies: torch for a GPU brings libraries that the pins do not name.
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
 	@$(BIN)/python -c 'import cv2' 2>/dev/null || $(SYSTEM_LIBRARIES)

@@ -18,6 +18,7 @@ from prefect.states import Completed, Failed
 from flows.command import run_command
 from flows.killed import close
 from flows.kinds import NICE
+from flows.own_server import patient
 from vadcore.files import write_json
 from vadcore.provenance import cores
 
@@ -109,7 +110,9 @@ def main() -> int:
     parser.add_argument("--out", default=OUT, help="where a folder for each video appears (%(default)s)")
     parser.add_argument("--fps", type=float, help="frame rate of these videos, where their headers are wrong")
     parser.add_argument("--hours", type=float, default=HOURS, help="after which it is stopped (%(default)g)")
-    state = footage(**vars(parser.parse_args()), return_state=True)
+    arguments = vars(parser.parse_args())
+    with patient():
+        state = footage(**arguments, return_state=True)
     print(f"{state.name}: {state.message}")
     return 0 if state.is_completed() else 1
 

@@ -26,6 +26,7 @@ from flows.graph import CHANGED, CLEAN, Graph
 from flows.killed import tidy_up
 from flows.kinds import KINDS, LIGHT_AT_ONCE, LIMIT, kind_of
 from flows.orphan import end_with_parent
+from flows.own_server import patient
 from flows.stage import Work, stage_task
 from vadcore.errors import VadError
 
@@ -236,7 +237,8 @@ def main() -> int:
     )
     arguments = vars(parser.parse_args())
     try:
-        state = pipeline(**arguments, return_state=True)
+        with patient():
+            state = pipeline(**arguments, return_state=True)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130

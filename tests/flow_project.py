@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import httpx
-from project import PARAMS, ROOT, Project
+from project import LONG_ENOUGH, PARAMS, ROOT, Project
 
 from flows.serve import QUIET
 
@@ -64,7 +64,7 @@ elif verb == "wait":
     while not os.path.exists(words[0]):
         time.sleep(0.05)
 elif verb == "meet":
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while not any(line.startswith(f"{words[0]} ") for line in open("begun.txt")):
         if time.monotonic() > end:
             sys.exit(f"error: {words[0]} has not begun beside {out}; one of the two waits for the other")
@@ -120,7 +120,7 @@ class FlowProject(Project):
         self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "all")
 
 
-def wait_until(condition, seconds: float = 30.0) -> None:
+def wait_until(condition, seconds: float = LONG_ENOUGH) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -146,7 +146,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *words], env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
-        end = time.monotonic() + 120
+        end = time.monotonic() + LONG_ENOUGH
         while time.monotonic() < end:
             assert self.process.poll() is None, (folder / "server.log").read_text()
             try:

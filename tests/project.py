@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+LONG_ENOUGH = 600.0  # seconds to wait for what has to happen; only a failure takes so long, however slow the machine
 
 PARAMS = {
     "profile": "test",
@@ -89,7 +90,7 @@ class Project:
     def run(self, *words: str, code: int = 0) -> str:
         """Run a command to its end; its output. Fails when it does not exit with ``code``."""
         process = self.start(*words)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=LONG_ENOUGH)
         assert process.returncode == code, f"{' '.join(words)} exited with {process.returncode}:\n{output}"
         return output
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from distributed import Client
-from project import PARAMS, Project
+from project import LONG_ENOUGH, PARAMS, Project
 
 from vadcore.store import ClipStore
 
@@ -48,12 +48,12 @@ def scheduler(project, tmp_path_factory):
             subprocess.Popen([*dask, *line], cwd=folder, env=project.environment, stdout=log, stderr=log)
             for line in words
         ]
-    end = time.monotonic() + 60
+    end = time.monotonic() + LONG_ENOUGH
     while not file.exists():
         assert time.monotonic() < end, (folder / "log").read_text()
         time.sleep(0.1)
     with Client(scheduler_file=str(file)) as client:
-        client.wait_for_workers(2, timeout=60)
+        client.wait_for_workers(2, timeout=LONG_ENOUGH)
         yield client
     for process in processes:
         process.terminate()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from mlflow import MlflowClient
-from project import PARAMS, Project
+from project import LONG_ENOUGH, PARAMS, Project
 from video_maker import Place, events_of
 
 from tasks import detect as command
@@ -261,7 +261,7 @@ def test_the_inbox_is_scored_once_though_the_process_is_killed(project, tmp_path
     words = ["--inbox", inbox, "--out", out, *SYSTEM, "--alert", f'{sys.executable} -c "{heard}"']
     process = project.start(sys.executable, "-m", "tasks.detect", *map(str, words))
     begun = random.SystemRandom().choice((out / ".cam-0.partial", out / "cam-0"))
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + LONG_ENOUGH
     while not begun.exists():
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < limit

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from inbox_worker import finish, score, sweep
+from project import LONG_ENOUGH
 from video_maker import make_video
 
 from vadcore.detect.alerts import READY, SPOOL
@@ -151,7 +152,7 @@ def test_processes_killed_at_random_moments_while_others_go_on(tmp_path):
             killed += worker.returncode == -signal.SIGKILL
             time.sleep(chance.uniform(0, 0.05))
     last = start_worker(folder, out)
-    said, _ = last.communicate(timeout=60)
+    said, _ = last.communicate(timeout=LONG_ENOUGH)
     assert last.returncode == 0, said
     print(f"killed {killed} processes")
     assert_each_was_scored_once(folder, out, names)
@@ -162,7 +163,7 @@ def test_two_processes_never_score_the_same_video(tmp_path):
     folder, out = fill(tmp_path / "inbox", *names), tmp_path / "out"
     workers = [start_worker(folder, out) for _ in range(3)]
     for worker in workers:
-        said, _ = worker.communicate(timeout=60)
+        said, _ = worker.communicate(timeout=LONG_ENOUGH)
         assert worker.returncode == 0, said
     assert_each_was_scored_once(folder, out, names)
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import yaml
 from flow_project import TOY, FlowProject, Server, wait_until
+from project import LONG_ENOUGH
 
 from flows.kinds import NICE
 
@@ -79,7 +80,7 @@ def flow_run(server: Server) -> dict:
 def states(server: Server, run: dict, count: int) -> dict[str, str]:
     """Task run -> name of its state, when there are ``count`` task runs that have come to an end: Prefect hears of them
     a moment later."""
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while True:
         runs = server.post("task_runs/filter", flow_runs={"id": {"any_": [run["id"]]}}, limit=100)
         found = {one["name"]: one["state"]["name"] for one in runs}
@@ -252,7 +253,7 @@ def test_ctrl_c_stops_the_stage_and_says_how_to_go_on(server, limit, project):
     project.write(changed(m_1="sleep 60"))
     process, stage = start_and_wait_for(project, "models/a/m-1", "--target", "train@a-m-1")
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=LONG_ENOUGH)
     assert process.returncode == 130
     assert output.splitlines()[-1] == "stopped; the same command goes on from here"
     assert not psutil.pid_exists(stage)
@@ -266,7 +267,7 @@ def test_two_at_once_the_second_is_refused_and_the_first_ends_well(server, limit
     (project.folder / "go.txt").touch()
     name = flow_run_named_in(refused)
     assert refused.startswith("Refused: refused: pipeline run ")
-    output, _ = first.communicate(timeout=120)
+    output, _ = first.communicate(timeout=LONG_ENOUGH)
     assert first.returncode == 0, output
     assert name in output
     assert lock_is_whole(project)
@@ -284,8 +285,8 @@ def test_beside_a_persons_own_dvc_repro_it_waits_its_turn(server, limit, project
     flow = project.start(sys.executable, "-m", "flows.pipeline", "--target", "train@a-m-1")
     assert any("which is at work on the same files" in line for line in flow.stdout)
     (project.folder / "go.txt").touch()
-    assert "Completed: 0 ran, 2 cached" in flow.communicate(timeout=120)[0]
-    persons.communicate(timeout=60)
+    assert "Completed: 0 ran, 2 cached" in flow.communicate(timeout=LONG_ENOUGH)[0]
+    persons.communicate(timeout=LONG_ENOUGH)
     assert persons.returncode == 0
     assert begun(project).count("models/a/m-1") == 1
     assert lock_is_whole(project)

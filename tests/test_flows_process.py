@@ -99,7 +99,7 @@ class TestItEndsWithItsStarter:
         starter = subprocess.Popen([sys.executable, "-c", run], cwd=child, stdin=subprocess.PIPE)
         number = pid_in(child / "begun")
         starter.stdin.close()
-        assert starter.wait(20) == 128 + signal.SIGKILL
+        assert starter.wait(60) == 128 + signal.SIGKILL
         wait_until(lambda: not psutil.pid_exists(number))
 
     def test_the_command_itself_is_not_asked(self, tmp_path):
@@ -114,7 +114,7 @@ class TestItEndsWithItsStarter:
         process = Process([sys.executable, "-c", program], tmp_path, os.environ)
         pid_in(tmp_path / "begun")
         process.stop()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         assert (tmp_path / "written").exists()
         assert not (tmp_path / "interrupted").exists()
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import yaml
 from flow_project import FlowProject, free_port
-from project import PARAMS, ROOT
+from project import LONG_ENOUGH, PARAMS, ROOT
 
 from flows.serve import PROVEN_SECONDS
 
@@ -41,7 +41,7 @@ class Served:
         self._reader.start()
         self.wait_for("In other shells:")
 
-    def wait_for(self, text: str, seconds: float = 120) -> None:
+    def wait_for(self, text: str, seconds: float = LONG_ENOUGH) -> None:
         end = time.monotonic() + seconds
         while not any(text in line for line in list(self.said)):
             assert self.process.poll() is None, "".join(self.said)
@@ -62,7 +62,7 @@ class Served:
     def state(self, run: str) -> dict:
         return httpx.get(f"{self.api}/flow_runs/{run}", timeout=30).json()["state"]
 
-    def wait(self, run: str, seconds: float = 150) -> dict:
+    def wait(self, run: str, seconds: float = LONG_ENOUGH) -> dict:
         """The state in which a flow run ends."""
         end = time.monotonic() + seconds
         while (state := self.state(run))["type"] not in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
@@ -87,7 +87,7 @@ class Served:
         time.sleep(max(0.0, worker.create_time() + PROVEN_SECONDS + 2 - time.time()))
         before = self.restarts()
         worker.kill()
-        end = time.monotonic() + 60
+        end = time.monotonic() + LONG_ENOUGH
         while self.restarts() == before:
             assert time.monotonic() < end, "".join(self.said)
             time.sleep(0.1)
@@ -99,7 +99,7 @@ class Served:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
-                self.process.wait(60)
+                self.process.wait(LONG_ENOUGH)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
 
@@ -140,7 +140,7 @@ def test_the_nightly_deployment_comes_round_every_night(served):
     assert nightly["schedules"][0]["schedule"]["cron"] == "0 2 * * *"
     assert nightly["work_pool_name"] == "gpu"
     assert nightly["parameters"] == {"refresh": True, "wait_hours": 6}
-    end = time.monotonic() + 30  # the server's scheduler makes its round
+    end = time.monotonic() + LONG_ENOUGH  # the server's scheduler makes its round
     mine = {"state": {"name": {"any_": ["Scheduled"]}}, "deployment_id": {"any_": [nightly["id"]]}}
     while not (planned := served.post("flow_runs/filter", flow_runs=mine)):
         assert time.monotonic() < end
@@ -207,7 +207,7 @@ def test_a_worker_killed_while_it_scores_an_inbox_and_every_video_is_scored_once
     for path in inbox.iterdir():
         os.utime(path, (time.time() - 60,) * 2)  # nobody writes to it any more
     killed = served.run("inbox", "footage")
-    end = time.monotonic() + 90
+    end = time.monotonic() + LONG_ENOUGH
     while not any(out.glob(".*.partial")):
         assert time.monotonic() < end, served.log(killed)
         time.sleep(0.005)
@@ -236,7 +236,7 @@ def test_a_worker_killed_while_it_trains_comes_back_and_training_goes_on_from_it
     served.project.write(params)
     known = set(served.project.folder.glob("checkpoints/street/convlstm_ae/train-*/state.pt"))
     run = served.run("on-demand", targets='["train@street-convlstm_ae"]')
-    end = time.monotonic() + 90
+    end = time.monotonic() + LONG_ENOUGH
     while not set(served.project.folder.glob("checkpoints/street/convlstm_ae/train-*/state.pt")) - known:
         assert time.monotonic() < end, "".join(served.said)
         time.sleep(0.05)
@@ -261,7 +261,7 @@ def trains(process: psutil.Process, folder: Path) -> bool:
 
 def wait_until_gone(processes: list[psutil.Process]) -> None:
     """Ended, though nobody may have asked for their exit code yet."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + LONG_ENOUGH
     while alive := [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]:
         assert time.monotonic() < end, alive
         time.sleep(0.1)
@@ -272,13 +272,13 @@ def test_a_run_cancelled_in_prefect_ends_its_stage(served):
     params["model"]["convlstm_ae"]["iterations"] = 100_000
     served.project.write(params)
     run = served.run("on-demand", targets='["train@street-convlstm_ae"]')
-    end = time.monotonic() + 60
+    end = time.monotonic() + LONG_ENOUGH
     while not (stages := [p for p in psutil.process_iter(["cmdline"]) if trains(p, served.project.folder)]):
         assert time.monotonic() < end, "".join(served.said)
         time.sleep(0.1)
     time.sleep(2)
     served.post(f"flow_runs/{run}/set_state", state={"type": "CANCELLING"})
-    assert served.wait(run, 60)["type"] == "CANCELLED"
+    assert served.wait(run)["type"] == "CANCELLED"
     wait_until_gone(stages)
 
 
@@ -286,7 +286,7 @@ def test_ctrl_c_ends_all_of_it(served):
     below = psutil.Process(served.process.pid).children(recursive=True)
     assert len(below) >= 6  # three services, each within its guard
     served.process.send_signal(signal.SIGINT)
-    assert served.process.wait(60) == 0
+    assert served.process.wait(LONG_ENOUGH) == 0
     _, alive = psutil.wait_procs(below, timeout=10)
     assert not alive
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+from project import LONG_ENOUGH
 
 from tasks import parallel
 from tasks.parallel import per_clip
@@ -56,7 +57,7 @@ def results(function, count, **machine):
     return dict(per_clip(function, [(n,) for n in range(count)], Machine(**machine), "test"))
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=LONG_ENOUGH):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "did not happen"
@@ -125,8 +126,8 @@ def test_workers_end_with_the_process_that_started_them(tmp_path, how):
     workers = [int(path.read_text()) for path in pids]
     assert all(running(pid) for pid in workers)
     parent.send_signal(how)
-    assert parent.wait(60) != 0
-    wait_for(lambda: not any(running(pid) for pid in workers), seconds=30)
+    assert parent.wait(LONG_ENOUGH) != 0
+    wait_for(lambda: not any(running(pid) for pid in workers))
 
 
 def test_a_dask_scheduler_given_by_address_does_the_work():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from project import PARAMS, Project
+from project import LONG_ENOUGH, PARAMS, Project
 
 pytestmark = pytest.mark.pipeline
 
@@ -56,7 +56,7 @@ def kill_once(project: Project, begun: str, *words: str, latest: float = 0.4) ->
     later at most."""
     delay = random.SystemRandom().uniform(0, latest)
     process = project.start(sys.executable, "-m", "tasks", *words)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LONG_ENOUGH
     while not list(project.folder.glob(begun)):
         assert process.poll() is None, f"ended before it began:\n{process.stdout.read()}"
         assert time.monotonic() < deadline

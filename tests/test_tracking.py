@@ -17,6 +17,7 @@ import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
+from project import LONG_ENOUGH
 
 from tasks.tracking import StageRun
 from tasks.tracking.__main__ import send
@@ -79,7 +80,7 @@ def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
-    out, error = process.communicate(timeout=90)
+    out, error = process.communicate(timeout=LONG_ENOUGH)
     return process.returncode, out + error
 
 
@@ -91,7 +92,7 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def wait_for(condition, seconds: float = 30.0):
+def wait_for(condition, seconds: float = LONG_ENOUGH):
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
         if found := condition():
@@ -372,7 +373,7 @@ def test_a_server_that_is_down_loses_nothing(project, tmp_path, monkeypatch, cap
         tmp_path / "server", *words, "--workers", "1", DO_NOT_TRACK="1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
     )
     try:
-        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 60)
+        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
         assert send() == 0
         assert capsys.readouterr().out == f"{spool.key}: sent to {uri}\n"
         served = MlflowClient(uri)

@@ -62,8 +62,7 @@ class ConvLSTM(nn.Module):
         driven = self.from_input(x.flatten(0, 1)).unflatten(0, (b, t))  # [B, T, 4*hidden, H, W]
         state = cell = None
         states = []
-        for step in range(t):
-            gates = driven[:, step]
+        for gates in driven.unbind(1):  # not driven[:, step], whose gradient is as large as all of driven at every step
             if state is not None:
                 gates = gates + self.from_state(state)
             i, f, o, g = gates.chunk(4, dim=1)  # [B, hidden, H, W] each
