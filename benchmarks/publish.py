@@ -4,6 +4,7 @@
     python -m benchmarks.publish --readme   # only rewrites the table from what is kept
     python -m benchmarks.publish --quality  # as the first, but keeps how close the pictures came at each check point
     python -m benchmarks.publish --rollouts # as the first, but keeps how close predictions came at each step ahead
+    python -m benchmarks.publish --into P   # as the first, but beside what is kept of profile P: more systems, or seeds
 
 The README shows every file of benchmarks/results whose rows name a data set and a model; weights/README.md the errors of
 optical flow.
@@ -19,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 from statistics import mean, stdev
 
+from benchmarks.result import by_run, joined
 from vadcore.errors import VadError
 from vadcore.files import write_json, write_text
 
@@ -44,13 +46,15 @@ COLUMNS = (  # heading, key, how it is written
     ("parameters", "parameters", "{:,}"),
 )
 
+SPEEDS = ("score_fps", "train_seconds")  # which two machines do not share
 STEPS = (1, 2, 3, 5, 10, 30)  # ahead, that the README shows
 QUALITY = {"PSNR": ("psnr", "{:.1f} dB"), "SSIM": ("ssim", "{:.3f}"), "sharpness": ("sharpness", "{:.2f}")}
 
 
-def keep(report: Path) -> Path:
+def keep(report: Path, into: str | None = None) -> Path:
     """Copy the results of ``report`` to the file that its profile names; the path.
 
+    into: the profile beside whose kept results they are put instead; they replace those of the same systems.
     Raises :class:`VadError` when there are none, or when params.yaml is not the profile's.
     """
     if not report.exists():
@@ -67,9 +71,25 @@ def keep(report: Path) -> Path:
     if Path("params.yaml").read_text() != Path("profiles", f"{profile}.yaml").read_text():
         raise VadError(f"params.yaml: not that of profile {profile}; run `make profile NAME={profile}` first")
     results["run"]["command"] = f"make profile NAME={profile}"
-    path = RESULTS / f"{profile}.json"
+    path = RESULTS / f"{into or profile}.json"
+    if into and not path.exists():
+        raise VadError(f"{path}: not there; keep the results of profile {into} first")
+    if path.exists():
+        results = beside(json.loads(path.read_text(encoding="utf-8")), results, first=path.stem == profile)
     write_json(path, results)
     return path
+
+
+def beside(kept: dict, results: dict, first: bool) -> dict:
+    """What other profiles gave of ``kept``, and the rows of a run, in place of those of the same systems."""
+    fresh = {(row["dataset"], row["model"]) for row in results["rows"]}
+    parts = [
+        (run, [row for row in rows if (row["dataset"], row["model"]) not in fresh])
+        for run, rows in by_run(kept)
+        if run["profile"] != results["run"]["profile"]
+    ]
+    parts.insert(0 if first else len(parts), (results["run"], results["rows"]))
+    return joined(parts)
 
 
 def tables() -> str:
@@ -77,17 +97,33 @@ def tables() -> str:
     parts = []
     for file in sorted(RESULTS.glob("*.json")):
         results = json.loads(file.read_text(encoding="utf-8"))
-        rows = [row for row in results["rows"] if "dataset" in row and "model" in row]
+        parts_of = [
+            (run, [row for row in rows if "dataset" in row and "model" in row]) for run, rows in by_run(results)
+        ]
+        rows = [row for _, of_run in parts_of for row in of_run]
         for dataset in dict.fromkeys(row["dataset"] for row in rows):
-            of_set = [row for row in rows if row["dataset"] == dataset]
+            runs = [(run, [row for row in of_run if row["dataset"] == dataset]) for run, of_run in parts_of]
+            of_set = [row for _, of_run in runs for row in of_run]
             if "auc_micro" in of_set[0]:
-                text = f"**{dataset}**, labels: {of_set[0]['label_set']}\n\n{_table(of_set)}"
+                text = f"**{dataset}**, labels: {of_set[0]['label_set']}\n\n{_table([of_run for _, of_run in runs])}"
             elif "step_ahead" in of_set[0]:
                 said = f"PSNR and SSIM of predictions many frames ahead, {of_set[0]['sequences']} test sequences"
                 text = f"**{dataset}** ({of_set[0]['label_set']}), {said}\n\n{_rollout_table(of_set)}"
             else:
                 text = f"**{dataset}**, held-out clips while training goes on\n\n{_quality_table(of_set)}"
-            parts.append(f"{text}\n\n{_origin(results['run'], of_set, file)}")
+            parts.append(f"{text}\n\n{_origins(runs, file)}")
+    return "\n\n".join(parts)
+
+
+def _origins(runs: list[tuple[dict, list[dict]]], file: Path) -> str:
+    """How a table was made; where it took several runs, which systems each of them gave."""
+    if len(runs) == 1:
+        return _origin(*runs[0], file)
+    parts = []
+    for run, rows in runs:
+        if rows:
+            names = ", ".join(f"`{row['model']}`" for row in rows)
+            parts.append(f"{names}: {_origin(run, rows, file)}")
     return "\n\n".join(parts)
 
 
@@ -150,8 +186,9 @@ def repetitions(rows: list[dict]) -> dict[str, list[dict]]:
     return groups
 
 
-def _table(rows: list[dict]) -> str:
-    """A line a system; where it was run with several seeds, mean and standard deviation."""
+def _table(runs: list[list[dict]]) -> str:
+    """A line a system; where it was run with several seeds, mean and standard deviation, of speeds those of one run."""
+    rows = [{"of": number, **row} for number, of_run in enumerate(runs) for row in of_run]
     groups = repetitions(rows)
     repeated = len(groups) < len(rows)
     known = {key for row in rows for key, value in row.items() if value is not None} | (
@@ -164,7 +201,9 @@ def _table(rows: list[dict]) -> str:
     ]
     for name, group in groups.items():
         group = [row | {"model": name, "seeds": len(group)} for row in group]
-        lines.append("| " + " | ".join(_cell([row.get(key) for row in group], form) for _, key, form in shown) + " |")
+        of_one = [row for row in group if row["of"] == group[0]["of"]]
+        cells = [_cell([row.get(key) for row in (of_one if key in SPEEDS else group)], form) for _, key, form in shown]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -207,11 +246,14 @@ def main() -> None:
     which.add_argument(
         "--rollouts", action="store_true", help="keep reports/rollouts.json, the figures of steps ahead, instead"
     )
+    which.add_argument(
+        "--into", metavar="PROFILE", help="keep them beside the results of this profile: more of its systems"
+    )
     arguments = parser.parse_args()
     try:
         if not arguments.readme:
             kind = "quality" if arguments.quality else "rollouts" if arguments.rollouts else "metrics"
-            print(f"kept: {keep(Path('reports', f'{kind}.json'))}")
+            print(f"kept: {keep(Path('reports', f'{kind}.json'), arguments.into)}")
         rewrite(README, tables())
         if (errors := RESULTS / "flow-epe.json").exists():
             rewrite(WEIGHTS, flow_table(errors))

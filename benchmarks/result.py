@@ -1,4 +1,7 @@
-"""The one form of a file in benchmarks/results: {"run": where it comes from, "rows": what was measured}."""
+"""The one form of a file in benchmarks/results: {"run": where it comes from, "rows": what was measured}.
+
+Where the rows come from several runs, {"runs": [...], "rows": [...]}, and each row says with ``run`` which of them, from 0.
+"""
 
 from __future__ import annotations
 
@@ -21,3 +24,22 @@ def write_result(path: Path, rows: list[dict], profile: str | None, command: str
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"run": run_facts(command, profile), "rows": rows}, indent=1) + "\n")
     print(f"written: {path}")
+
+
+def by_run(results: dict) -> list[tuple[dict, list[dict]]]:
+    """Each run of a kept file with its rows, which do not say any more of which run they are."""
+    if "run" in results:
+        return [(results["run"], results["rows"])]
+    rows: list[list[dict]] = [[] for _ in results["runs"]]
+    for row in results["rows"]:
+        rows[row["run"]].append({key: value for key, value in row.items() if key != "run"})
+    return list(zip(results["runs"], rows, strict=True))
+
+
+def joined(parts: list[tuple[dict, list[dict]]]) -> dict:
+    """What :func:`by_run` takes apart; runs without rows are left out."""
+    parts = [(run, rows) for run, rows in parts if rows]
+    if len(parts) == 1:
+        return dict(zip(("run", "rows"), parts[0], strict=True))
+    rows = [{"run": number, **row} for number, (_, of_run) in enumerate(parts) for row in of_run]
+    return {"runs": [run for run, _ in parts], "rows": rows}

@@ -46,6 +46,15 @@ def test_every_profile_is_valid(file):
     load_params(file)
 
 
+def test_the_seeds_of_ped2_repeat_its_profile_in_everything_else():
+    first, more = (load_params(ROOT / "profiles" / f"{name}.yaml") for name in ("ped2-cpu", "ped2-cpu-seeds"))
+    for section in ("seed", "train", "extract", "optical_flow", "calibrate", "score", "dataset"):
+        assert getattr(more, section) == getattr(first, section)
+    for name, config in more.model.items():
+        system, seed = name.rsplit("-", 1)
+        assert config == first.model[system].model_copy(update={"seed": int(seed)})
+
+
 def test_the_default_params_are_the_demo_profile():
     assert (ROOT / "profiles" / "demo.yaml").read_text() == (ROOT / "params.yaml").read_text()
 

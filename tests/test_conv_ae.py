@@ -96,6 +96,18 @@ def window() -> Batch:
     return Batch(frames, torch.zeros(2), torch.zeros(2, 3))
 
 
+def test_the_last_deconvolution_is_that_of_pytorch_and_so_is_its_gradient():
+    layer = create_model("conv_ae", {"conv": (6, 5, 4), "frames": 3, "image_size": (51, 67)}).double().deconv1
+    torch.nn.init.normal_(layer.bias)
+    x = torch.randn(2, 6, 11, 15, dtype=torch.float64, requires_grad=True)
+    ours, theirs = layer(x), torch.nn.ConvTranspose2d.forward(layer, x)
+    assert ours.shape == (2, 3, 51, 67)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+    gradients = [torch.autograd.grad(y.square().sum(), (x, layer.weight, layer.bias)) for y in (ours, theirs)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+
+
 def test_without_the_mean_image_the_range_is_stretched_and_errors_stay_those_of_pictures_in_0_to_1():
     model, batch = small(subtract_mean=False), window()
     assert [phase.name for phase in model.phases()] == ["autoencoder"]

@@ -139,3 +139,37 @@ def test_several_seeds_of_a_system_are_one_line_with_mean_and_spread(project, mo
     assert "| `future_frame-flow` | intensity + flow | 3 | 80.0% ± 10.0% |" in readme
     assert "seeds 1, 2, 3" in readme
     assert json.loads((project / "benchmarks/results/pair.json").read_text())["rows"] == [RESULT, *rows]
+
+
+def test_systems_of_another_profile_are_kept_beside_and_each_says_how_it_was_made(project, monkeypatch):
+    first = [RESULT | {"auc_micro": 0.8, "train_seconds": 100.0}, RESULT | {"model": "conv_ae", "auc_micro": 0.5}]
+    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": first}))
+    run(monkeypatch)
+    other = RUN | {"profile": "seeds", "hardware": "Another CPU", "commit": "fedcba9876543210"}
+    more = [RESULT | {"model": "gru_ae-2", "seed": 2, "auc_micro": 0.9, "train_seconds": 900.0}]
+    for name in ("params.yaml", "profiles/seeds.yaml"):
+        (project / name).write_text("profile: seeds\n")
+    (project / "reports/metrics.json").write_text(json.dumps({"run": other, "rows": more}))
+    run(monkeypatch, "--into", "pair")
+    kept = json.loads((project / "benchmarks/results/pair.json").read_text())
+    commands = ["make profile NAME=pair", "make profile NAME=seeds"]
+    assert kept["runs"] == [RUN | {"command": commands[0]}, other | {"command": commands[1]}]
+    assert kept["rows"] == [{"run": 0, **first[0]}, {"run": 0, **first[1]}, {"run": 1, **more[0]}]
+    assert not (project / "benchmarks/results/seeds.json").exists()
+    readme = (project / "README.md").read_text()
+    assert "| `gru_ae` | 2 | 85.0% ± 7.1% | 100 s |" in readme  # how long it took is told of one machine
+    assert "`gru_ae`, `conv_ae`: Made by `make profile NAME=pair` on Some CPU" in readme
+    assert "`gru_ae-2`: Made by `make profile NAME=seeds` on Another CPU" in readme
+
+    run(monkeypatch, "--into", "pair")  # once more: in place of the first time's
+    assert json.loads((project / "benchmarks/results/pair.json").read_text()) == kept
+    (project / "params.yaml").write_text("profile: pair\n")
+    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": first[:1]}))
+    run(monkeypatch)  # the profile itself anew: what the other gave stays
+    rows = json.loads((project / "benchmarks/results/pair.json").read_text())["rows"]
+    assert [row["model"] for row in rows] == ["gru_ae", "gru_ae-2"]
+
+
+def test_results_are_put_beside_nothing_only_where_there_is_something(project, monkeypatch):
+    with pytest.raises(SystemExit, match=r"other\.json: not there; keep the results of profile other first"):
+        run(monkeypatch, "--into", "other")
