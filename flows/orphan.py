@@ -34,17 +34,21 @@ def end_with_parent(work: Stoppable) -> Iterator[None]:
         return
     parent, done, log = os.getppid(), threading.Event(), get_run_logger()
 
+    def end_if_alone() -> None:
+        if os.getppid() == parent:
+            return
+        try:  # the console was the worker's: rich ends the thread that writes to it, with SystemExit
+            log.error("the worker (process %d) is gone: stopping", parent)
+        finally:
+            try:
+                work.stop()
+                APILogHandler().flush()  # what is on its way to the server; waits 5 seconds at most
+            finally:
+                os._exit(1)
+
     def watch() -> None:
         while not done.wait(LOOK_SECONDS):
-            if os.getppid() != parent:
-                try:  # the console was the worker's: rich ends the thread that writes to it, with SystemExit
-                    log.error("the worker (process %d) is gone: stopping", parent)
-                finally:
-                    try:
-                        work.stop()
-                        APILogHandler().flush()  # what is on its way to the server; waits 5 seconds at most
-                    finally:
-                        os._exit(1)
+            end_if_alone()
 
     watcher = threading.Thread(target=watch, name="end-with-parent", daemon=True)
     watcher.start()
@@ -53,3 +57,4 @@ def end_with_parent(work: Stoppable) -> Iterator[None]:
     finally:
         done.set()
         watcher.join()  # where it is stopping the work, this process ends there and tells Prefect nothing
+        end_if_alone()  # a stage that printed to the worker's console has failed before the next look

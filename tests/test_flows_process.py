@@ -155,6 +155,27 @@ with Checkout(Path.cwd()).hold("mauve-fox", "id-1") as left:
 """
 
 
+WORKER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+RUN = """
+import logging, os, time
+from pathlib import Path
+from flows import orphan
+from flows.checkout import Checkout
+orphan.get_run_logger = logging.getLogger
+orphan.LOOK_SECONDS = 600
+class Work:
+    def stop(self):
+        Path("stopped").touch()
+worker = os.getppid()
+with Checkout(Path.cwd()).hold("mauve-fox", "id-1"), orphan.end_with_parent(Work()):
+    Path("begun").write_text(str(os.getpid()))
+    while os.getppid() == worker:
+        time.sleep(0.01)
+    raise SystemExit("the console is gone")
+Path("ended").touch()
+"""
+
+
 class TestTheCheckout:
     @pytest.fixture
     def root(self, tmp_path) -> Path:
@@ -190,6 +211,18 @@ class TestTheCheckout:
         holder.kill()
         with Checkout(root).hold("second", "id-2", wait_seconds=20, say=said.append):
             pass
+
+    def test_a_run_that_fails_because_its_worker_is_gone_is_left_as_a_killed_one(self, root):
+        """Its stages print to the worker's console: the first of them that does may end before the next look."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT__FLOW_RUN_ID": "id-1"}
+        worker = subprocess.Popen([sys.executable, "-c", WORKER, RUN], cwd=root, env=environment)
+        number = pid_in(root / "begun")
+        worker.kill()
+        worker.wait()
+        wait_until(lambda: not psutil.pid_exists(number))
+        assert (root / "stopped").exists()
+        assert not (root / "ended").exists()
+        assert Checkout(root).cut_off()["flow_run"] == "id-1"
 
     def test_of_a_killed_run_is_known_what_it_held(self, root, holder):
         holder.kill()

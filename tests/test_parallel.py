@@ -119,10 +119,11 @@ def test_workers_end_with_the_process_that_started_them(tmp_path, how):
     )
     script = tmp_path / "parent.py"
     script.write_text(code)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     parent = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL)
     pids = [tmp_path / str(n) for n in range(2)]
-    wait_for(lambda: all(path.exists() and path.read_text() for path in pids))
+    wait_for(lambda: parent.poll() is not None or all(path.exists() and path.read_text() for path in pids))
+    assert parent.poll() is None
     workers = [int(path.read_text()) for path in pids]
     assert all(running(pid) for pid in workers)
     parent.send_signal(how)
@@ -166,7 +167,7 @@ def test_a_scheduler_without_a_worker_is_told_of_and_one_is_waited_for(monkeypat
 def test_a_scheduler_that_is_killed_is_told_of_with_the_remedy(tmp_path):
     file = tmp_path / "scheduler.json"
     shared = ("--no-dashboard", "--scheduler-file", file)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     commands = (
         ("scheduler", "--host", "127.0.0.1", "--port", "0", *shared),
         ("worker", "--nthreads", "1", "--no-nanny", *shared),
