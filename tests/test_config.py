@@ -46,8 +46,9 @@ def test_every_profile_is_valid(file):
     load_params(file)
 
 
-def test_the_seeds_of_ped2_repeat_its_profile_in_everything_else():
-    first, more = (load_params(ROOT / "profiles" / f"{name}.yaml") for name in ("ped2-cpu", "ped2-cpu-seeds"))
+@pytest.mark.parametrize("name", ["ped2-cpu-seeds-flow", "ped2-cpu-seeds-frames"])
+def test_the_seeds_of_ped2_repeat_its_profile_in_everything_else(name):
+    first, more = (load_params(ROOT / "profiles" / f"{file}.yaml") for file in ("ped2-cpu", name))
     for section in ("seed", "train", "extract", "optical_flow", "calibrate", "score", "dataset"):
         assert getattr(more, section) == getattr(first, section)
     for name, config in more.model.items():
