@@ -106,7 +106,9 @@ def work(stage: Stage) -> None:
     }
     _write(out, row, table, events, operating, calibration, maps)
     footage = Footage.for_model(model, frames, clips, flow, device=device)
-    draw_rollouts(stage, out / "rollouts", model, footage, dtype)
+    training = [Segment(clip, 0, frames.length(clip)) for clip in frames.clips("train")]
+    training = Footage.for_model(model, frames, training, None, device=device, cache="stream")
+    draw_rollouts(stage, out / "rollouts", model, footage, training, dtype)
     scale = heat_scale(maps)
     draw_worst(out / "worst", _worst(table, calibration, params), maps, scale, frames, masks)
     draw_moments(out / "moments", model, footage, dtype, params.score.moments, maps, scale, frames, masks)

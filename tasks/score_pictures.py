@@ -16,7 +16,7 @@ from vadcore.footage import Footage
 from vadcore.models import Model
 from vadcore.moments import Moment, moments, shown_frames, write_index, write_sheets
 from vadcore.render import animation, beside, stacked, write_animation, write_png
-from vadcore.rollout import RollsOut, marked, per_step, roll_outs, shown_steps
+from vadcore.rollout import RollsOut, marked, mean_frame, per_step, roll_outs, shown_steps
 from vadcore.store import ClipId, ClipStore
 
 AT_ONCE = 128  # frames read at a time
@@ -87,7 +87,7 @@ def _flat(picture: np.ndarray) -> np.ndarray:
     return picture[..., 0] if picture.shape[2] == 1 else picture
 
 
-def draw_rollouts(stage: Stage, folder: Path, model, footage: Footage, dtype) -> None:
+def draw_rollouts(stage: Stage, folder: Path, model, footage: Footage, training: Footage, dtype) -> None:
     """What a system that goes on from its own predictions makes of the footage: figures a step ahead, and pictures."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -101,7 +101,7 @@ def draw_rollouts(stage: Stage, folder: Path, model, footage: Footage, dtype) ->
         write_text(folder / "none.txt", f"{reason}.\n")
         stage.say(f"no rollouts: {reason}; lower prime or steps")
         return
-    table = per_step(done)
+    table = per_step(done, mean_frame(training))
     with complete(folder / "steps.csv") as temporary:
         table.to_csv(temporary, index=False)
     shown = [done[n] for n in np.unique(np.linspace(0, len(done) - 1, settings.shown).round().astype(int))]

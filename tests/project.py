@@ -11,6 +11,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 LONG_ENOUGH = 600.0  # seconds to wait for what has to happen; only a failure takes so long, however slow the machine
 
+# the last one: the many processes of a project compile its code once
+NOT_INHERITED = ("MLFLOW", "VAD_", "DVC_", "PYTHONDONTWRITEBYTECODE")
+
 PARAMS = {
     "profile": "test",
     "seed": 3,
@@ -65,7 +68,7 @@ class Project:
         self.write(params)
         tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "VAD_", "DVC_"))},
+            **{key: value for key, value in os.environ.items() if not key.startswith(NOT_INHERITED)},
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(folder),
             "OMP_NUM_THREADS": "1",  # same sums in the same order, however many tests run beside this one

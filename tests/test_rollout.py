@@ -10,6 +10,7 @@ from vadcore.footage import Footage
 from vadcore.models.base import ModelConfig
 from vadcore.quality import psnr
 from vadcore.rollout import (
+    MEAN,
     RECONSTRUCTION,
     REPEAT,
     VELOCITY,
@@ -17,6 +18,7 @@ from vadcore.rollout import (
     RollsOut,
     constant_velocity,
     marked,
+    mean_frame,
     per_step,
     roll_outs,
     shown_steps,
@@ -85,8 +87,9 @@ def test_clips_that_are_too_short_give_none(footage):
 def test_every_step_has_the_mean_and_the_spread_over_sequences():
     rng = np.random.default_rng(1)
     done = [Rollout("01", n, 3, *rng.uniform(0, 1, (3, 7, 1, 16, 24)).astype(np.float32)) for n in range(5)]
-    table = per_step(done)
-    assert set(table["what"]) == {"prediction", REPEAT, VELOCITY, RECONSTRUCTION}
+    mean = rng.uniform(0, 1, (1, 16, 24)).astype(np.float32)
+    table = per_step(done, mean)
+    assert set(table["what"]) == {"prediction", REPEAT, VELOCITY, MEAN, RECONSTRUCTION}
     assert list(table[table["what"] == "prediction"]["step_ahead"]) == [1, 2, 3, 4]
     assert set(table["sequences"]) == {5}
     for step in (1, 4):
@@ -94,12 +97,18 @@ def test_every_step_has_the_mean_and_the_spread_over_sequences():
         for what, shown in (
             ("prediction", [rollout.prediction[2 + step] for rollout in done]),
             (REPEAT, [rollout.truth[2] for rollout in done]),
+            (MEAN, [mean for _ in done]),
             (RECONSTRUCTION, [rollout.reconstruction[2 + step] for rollout in done]),
         ):
             expected = psnr(torch.from_numpy(np.stack(shown)), true)
             (row,) = table[(table["what"] == what) & (table["step_ahead"] == step)].to_dict("records")
             assert row["psnr"] == pytest.approx(float(expected.mean()), rel=1e-5)
             assert row["psnr_std"] == pytest.approx(float(expected.std(correction=0)), rel=1e-4)
+
+
+def test_the_mean_frame_is_that_of_all_footage(footage):
+    clips = [footage.batch(np.array([[n, 0, 1]]), length).frames[0].numpy() for n, length in enumerate(footage.lengths)]
+    np.testing.assert_allclose(mean_frame(footage), np.concatenate(clips).mean(0), atol=1e-6)
 
 
 class TestConstantVelocity:

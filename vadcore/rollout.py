@@ -1,4 +1,4 @@
-"""Prediction of many frames ahead from a model's own predictions, measured step by step beside two baselines."""
+"""Prediction of many frames ahead from a model's own predictions, measured step by step beside three baselines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ AT_ONCE = 4  # sequences rolled out together
 MOVING = 1e3  # weight of a pixel that moves by one pixel over one that stands still, where both arrive
 LEAST_HEIGHT = 128  # pixels that flow is estimated at: smaller pictures are enlarged by a whole factor
 SEED = 0  # of rollouts whose points are drawn
-REPEAT, VELOCITY, RECONSTRUCTION = "repeat last frame", "constant velocity", "reconstruction"
+REPEAT, VELOCITY, MEAN = "repeat last frame", "constant velocity", "mean training frame"
+RECONSTRUCTION = "reconstruction"
+MEAN_OF = 500  # frames
 
 
 @runtime_checkable
@@ -88,12 +90,22 @@ def roll_outs(
     return done
 
 
-def per_step(rollouts: list[Rollout]) -> pd.DataFrame:
+def mean_frame(footage: Footage) -> np.ndarray:
+    """The mean of at most :data:`MEAN_OF` frames, evenly spread over all that ``footage`` has: ``[C, H, W]`` in 0..1."""
+    every = training_windows(footage.lengths, Windows(1))
+    picks = every[np.unique(np.linspace(0, len(every) - 1, MEAN_OF).round().astype(int))]
+    groups = np.array_split(picks, -(-len(picks) // 50))
+    total = sum(footage.batch(group, 1).frames.double().sum(dim=(0, 1)) for group in groups)  # [C, H, W]
+    return (total / len(picks)).float().cpu().numpy()
+
+
+def per_step(rollouts: list[Rollout], mean: np.ndarray) -> pd.DataFrame:
     """How close each comes to the truth, by step ahead: what, step_ahead (from 1), psnr, psnr_std, ssim, ssim_std (mean and
     standard deviation over the sequences; dB; -1..1), sequences.
 
     what: ``prediction``; ``repeat last frame``: the last frame given; ``constant velocity``: that frame, moved on as it
-    moved before; ``reconstruction``: the true frame through the model's representation, which no prediction can surpass.
+    moved before; ``mean training frame``: ``mean`` ``[C, H, W]``, at every step; ``reconstruction``: the true frame through
+    the model's representation, which no prediction can surpass.
     """
     figures: dict[str, list[np.ndarray]] = {}
     for rollout in rollouts:
@@ -103,6 +115,7 @@ def per_step(rollouts: list[Rollout]) -> pd.DataFrame:
             "prediction": rollout.prediction[rollout.prime :],
             REPEAT: np.repeat(given[-1:], steps, axis=0),
             VELOCITY: constant_velocity(given, steps),
+            MEAN: np.repeat(mean[None], steps, axis=0),
             RECONSTRUCTION: rollout.reconstruction[rollout.prime :],
         }
         true = torch.from_numpy(truth)
@@ -113,18 +126,18 @@ def per_step(rollouts: list[Rollout]) -> pd.DataFrame:
     rows = []
     for what, each in figures.items():
         values = np.stack(each)  # [N, S, 2]
-        mean, spread = values.mean(0), values.std(0)
+        level, spread = values.mean(0), values.std(0)
         rows += [
             {
                 "what": what,
                 "step_ahead": step + 1,
-                "psnr": mean[step, 0],
+                "psnr": level[step, 0],
                 "psnr_std": spread[step, 0],
-                "ssim": mean[step, 1],
+                "ssim": level[step, 1],
                 "ssim_std": spread[step, 1],
                 "sequences": len(values),
             }
-            for step in range(len(mean))
+            for step in range(len(level))
         ]
     return pd.DataFrame(rows)
 
