@@ -120,6 +120,19 @@ def test_a_fault_names_key_value_and_remedy(tmp_path, change, message):
     assert fault(tmp_path, {**smallest(), **change}).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("front_end", "message"),
+    [
+        ({"name": "vcae", "zz": 1}, "zz: unknown key; correct its spelling or remove it"),
+        ({"name": "cae_vae", "conv": [1, 2]}, "conv.2: missing; add it"),
+        ({"dense": -1}, "dense: value -1: input should be greater than 0"),
+    ],
+)
+def test_faults_of_a_part_are_told_by_the_keys_of_the_file(tmp_path, front_end, message):
+    values = {**smallest(), "models": ["latent_lstm"], "model": {"latent_lstm": {"front_end": front_end}}}
+    assert fault(tmp_path, values) == f"model.latent_lstm.front_end.{message}"
+
+
 def test_a_flow_system_under_models_is_refused(tmp_path):
     values = {**smallest(), "models": ["flow_magnitude"], "model": {"flow_magnitude": None}}
     assert fault(tmp_path, values) == "models: 'flow_magnitude' needs optical flow; list it under flow_models"

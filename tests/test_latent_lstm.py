@@ -131,6 +131,40 @@ class TestFrontEnds:
         points, _ = front.encode(torch.rand(16, 1, 64, 64).round())
         assert points.std(0).mean() > 0.2
 
+    def test_the_vcaes_loss_is_the_likelihood_of_what_its_drawn_points_show_and_their_divergence(self):
+        front, batch = build(VCAE | {"samples": 3}).front.eval(), frames(t=1)
+        (phase,) = front.phases()
+        taken = {}
+        torch.manual_seed(3)
+        phase.step(batch, lambda name, loss: taken.update(loss=loss.detach()))
+        torch.manual_seed(3)
+        shown = batch.frames[:, 0]
+        mean, log_sigma = front.encode(shown)
+        drawn = [
+            torch.distributions.Bernoulli(logits=front.decoder(draw(mean, log_sigma)), validate_args=False)
+            for _ in range(3)
+        ]
+        nats = -torch.stack([pixels.log_prob(shown).sum((1, 2, 3)) for pixels in drawn]).mean()
+        standard = torch.distributions.Normal(torch.zeros(6), torch.ones(6))
+        apart = torch.distributions.kl_divergence(torch.distributions.Normal(mean, log_sigma.exp()), standard)
+        torch.testing.assert_close(taken["loss"], nats + apart.sum(1).mean())
+
+    @pytest.mark.parametrize("front", FRONTS)
+    def test_in_training_it_drops_pixels_as_much_as_asked(self, front):
+        shown = frames(t=1).frames[:, 0]
+        for share, same in ((0.4, False), (0.0, True)):
+            part = build(front | {"dropout": share}).front.train()
+            part.phases()[0].begin()
+            assert {layer.p for layer in part.modules() if isinstance(layer, torch.nn.Dropout)} == {share}
+            assert part.encode(shown)[0].equal(part.encode(shown)[0]) == same
+            part.eval()
+            assert part.encode(shown)[0].equal(part.encode(shown)[0])
+
+    def test_the_gradients_of_the_autoencoder_and_of_the_lstm_are_clipped_at_their_norm(self):
+        model = build(CAE_VAE | {"clip_norm": 7.0}, clip_norm=3.0)
+        assert [phase.clip_norm for phase in model.front.phases()] == [{"optimizer": 7.0}, {}, {}]
+        assert model.phases()[0].clip_norm == {"optimizer": 3.0}
+
     def test_the_vaes_features_are_as_likely_as_under_a_gaussian_as_wide_as_the_errors(self):
         front = build(CAE_VAE).front.eval()
         batch = frames(t=1)
@@ -224,14 +258,38 @@ class TestPrediction:
         assert last < first - 0.3 * abs(first)
         assert all(value.equal(before[name]) for name, value in model.front.state_dict().items())
 
-    def test_the_loss_of_kl_is_the_divergence_from_what_is_predicted(self):
-        model, batch = build(loss="kl").eval(), points()
+    @pytest.mark.parametrize("diffs", [False, True])
+    def test_the_loss_of_kl_is_the_divergence_from_what_is_predicted(self, diffs):
+        model, batch = build(loss="kl", diffs=diffs).eval(), points()
         density = model.predict(batch.mean)
+        sigma = batch.log_sigma[:, 1:].exp()
+        if diffs:  # the difference of two independent Gaussians is as uncertain as both together
+            sigma = (sigma.square() + batch.log_sigma[:, :-1].exp().square()).sqrt()
         expected = torch.distributions.kl_divergence(
-            torch.distributions.Normal(batch.mean[:, 1:], batch.log_sigma[:, 1:].exp()),
+            torch.distributions.Normal(batch.mean[:, 1:], sigma),
             torch.distributions.Normal(density.mean[:, :, 0], density.log_sigma[:, :, 0].exp()),
         )
         torch.testing.assert_close(model._loss(batch), expected.sum(-1).mean())
+
+    def test_a_mixture_is_trained_on_drawn_points_and_judged_on_means(self):
+        """So that no component becomes certain of a mean it has seen."""
+        model, batch = build(loss="mdn", dropout=0), points()
+        for training in (True, False):
+            model.train(training)
+            torch.manual_seed(3)
+            loss = model._loss(batch)
+            torch.manual_seed(3)
+            z = draw(batch.mean, batch.log_sigma) if training else batch.mean
+            torch.testing.assert_close(loss, model.predict(z).negative_log_likelihood(z[:, 1:]).mean())
+
+    def test_in_training_the_lstm_drops_as_much_as_asked_before_each_layer(self):
+        z = points().mean
+        for share, same in ((0.4, False), (0.0, True)):
+            model = build(dropout=share, layers=3).train()
+            assert [layer.p for layer in model.dropouts] == [share] * 3
+            assert model.predict(z).mean.equal(model.predict(z).mean) == same
+            model.eval()
+            assert model.predict(z).mean.equal(model.predict(z).mean)
 
     def test_differences_are_added_to_where_the_sequence_is(self):
         """A network that predicts no difference predicts the point before."""

@@ -1,11 +1,15 @@
 """Rollouts: which sequences, what is measured of them at which step, and the two baselines."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from footage_maker import make_store
 
+from tasks.score_pictures import draw_rollouts
 from vadcore.footage import Footage
 from vadcore.models.base import ModelConfig
 from vadcore.quality import psnr
@@ -109,6 +113,25 @@ def test_every_step_has_the_mean_and_the_spread_over_sequences():
 def test_the_mean_frame_is_that_of_all_footage(footage):
     clips = [footage.batch(np.array([[n, 0, 1]]), length).frames[0].numpy() for n, length in enumerate(footage.lengths)]
     np.testing.assert_allclose(mean_frame(footage), np.concatenate(clips).mean(0), atol=1e-6)
+
+
+def test_figures_and_pictures_of_rollouts_go_into_the_stages_run(footage, tmp_path):
+    logged, files, said = {}, [], []
+    run = SimpleNamespace(
+        metrics=lambda values, step: logged.update({(name, step): value for name, value in values.items()}),
+        artifact=lambda path, under: files.append((under, path.name)),
+    )
+    settings = SimpleNamespace(prime=4, steps=3, sequences=5, shown=2)
+    params = SimpleNamespace(score=SimpleNamespace(rollouts=settings))
+    stage = SimpleNamespace(params=params, run=run, say=said.append)
+    draw_rollouts(stage, tmp_path / "rollouts", Shifted(), footage, footage, torch.float32)
+    table = pd.read_csv(tmp_path / "rollouts/steps.csv")
+    assert len(logged) == 2 * len(table) == 2 * 5 * 3
+    for row in table.to_dict("records"):
+        for figure in ("psnr", "ssim"):
+            assert logged[f"rollout/{figure} {row['what']}", row["step_ahead"]] == pytest.approx(row[figure])
+    assert {under for under, _ in files} == {"rollouts"}
+    assert [name.partition(".")[2] for _, name in sorted(files)] == ["png", "png", "webp", "csv"]
 
 
 class TestConstantVelocity:

@@ -275,8 +275,8 @@ def _first_fault(error: ValidationError, prefix: str = "") -> str:
     """The first fault of ``error`` as ``key: value 'x': what is allowed``."""
     fault = error.errors()[0]
     parts = [prefix] if prefix else []
-    # a tagged union puts its tag ('dis', 'flownet', ...) into the path: that is not a key of the file
-    tag = 1 if fault["loc"] and fault["loc"][0] == "optical_flow" else None
+    # a tagged union puts its tag ('dis', 'vcae', ...) into the path: that is not a key of the file
+    tag = 1 if fault["loc"] and fault["loc"][0] in ("optical_flow", "front_end") else None
     parts += [str(part) for n, part in enumerate(fault["loc"]) if n != tag]
     key = ".".join(parts)
     message = fault["msg"].removeprefix("Value error, ")

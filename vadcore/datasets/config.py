@@ -224,6 +224,10 @@ class MovingMnist(Stored):
         return f"none: generated, digits of {self.digits_of}"
 
 
+class NotThere(VadError):
+    """A data set's source names nothing."""
+
+
 def locate(source: str) -> Path:
     """The path that ``source`` names: absolute, or inside ``$VAD_DATA_DIR``, or inside the working folder."""
     path = Path(source).expanduser()
@@ -234,4 +238,4 @@ def locate(source: str) -> Path:
             return candidate.resolve()
     tried = " or ".join(str(candidate) for candidate in candidates)
     hint = "" if data_dir else " (VAD_DATA_DIR, the folder of data sets at hand, is not set)"
-    raise VadError(f"source {source}: not found at {tried}{hint}; correct dataset.*.source in params.yaml")
+    raise NotThere(f"source {source}: not found at {tried}{hint}; correct dataset.*.source in params.yaml")

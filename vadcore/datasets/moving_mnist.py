@@ -29,7 +29,7 @@ from vadcore.files import complete, digest_of, sweep_partial, write_json
 
 from . import Clip, Split
 from .actions import read_strip
-from .config import DIGIT, MovingMnist, locate
+from .config import DIGIT, MovingMnist, NotThere, locate
 from .download import Published, fetch
 
 VERSION = 1  # of the generator: raised when the same configuration and digits give different footage
@@ -158,7 +158,12 @@ def find_digits(config: MovingMnist, raw: Path, say: Callable[[str], None]) -> d
     if config.source == "download":
         files = [fetch(one, raw / _DOWNLOADED, say) for one in FILES]
     else:
-        files = _idx_files(locate(config.source))
+        try:
+            files = _idx_files(locate(config.source))
+        except NotThere as error:
+            raise VadError(
+                f"{error}, or set it to download, or to scikit-learn for the digits that it brings"
+            ) from error
     read = [(path.name.removesuffix(".gz"), read_idx(path)) for path in files]
     if len(read) == 1:
         return _divide(*read[0])
