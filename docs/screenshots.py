@@ -113,7 +113,8 @@ def tracking(page: Page, address: str) -> None:
 
 def _stages_below_the_pipeline(page: Page) -> None:
     """Open the group of the latest pipeline, as a person does, and wait until what it shows is drawn."""
-    page.locator(".ag-row button:visible").first.click()
+    first = page.locator(".ag-row button:visible").first
+    first.click(timeout=180_000)  # a busy machine takes its time until it is there
     page.wait_for_timeout(6000)
 
 
