@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 import yaml
-from flow_project import FlowProject, free_port
+from flow_project import FlowProject, Rest, free_port
 from project import LONG_ENOUGH, PARAMS, ROOT
 
 from flows.serve import PROVEN_SECONDS
@@ -25,7 +25,7 @@ from flows.serve import PROVEN_SECONDS
 pytestmark = pytest.mark.pipeline
 
 
-class Served:
+class Served(Rest):
     """`python -m flows.serve` in a project, on free ports."""
 
     def __init__(self, project: FlowProject):
@@ -48,11 +48,6 @@ class Served:
             assert time.monotonic() < end, "".join(self.said)
             time.sleep(0.1)
 
-    def post(self, path: str, **body):
-        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
-
     def run(self, deployment: str, flow: str = "pipeline", **parameters) -> str:
         """Trigger a deployment; the id of its flow run."""
         words = [word for key, value in parameters.items() for word in ("--param", f"{key}={value}")]
@@ -60,7 +55,7 @@ class Served:
         return re.search(r"UUID: (\S+)", said)[1]
 
     def state(self, run: str) -> dict:
-        return httpx.get(f"{self.api}/flow_runs/{run}", timeout=30).json()["state"]
+        return self.ask("GET", f"flow_runs/{run}")["state"]
 
     def wait(self, run: str, seconds: float = LONG_ENOUGH) -> dict:
         """The state in which a flow run ends."""
@@ -116,7 +111,7 @@ def served(tmp_path_factory):
     (inbox,) = served.post("deployments/filter", deployments={"name": {"any_": ["inbox"]}})
     (schedule,) = inbox["schedules"]
     assert schedule["schedule"]["interval"] == 300
-    httpx.post(f"{served.api}/deployments/{inbox['id']}/pause_deployment").raise_for_status()
+    served.post(f"deployments/{inbox['id']}/pause_deployment")
     yield served
     served.stop()
 
@@ -125,7 +120,7 @@ def mlflow_runs(served: Served, where: str) -> list[dict]:
     answer = httpx.post(
         f"{served.mlflow}/api/2.0/mlflow/runs/search",
         json={"experiment_ids": ["1"], "filter": where, "max_results": 100},
-        timeout=30,
+        timeout=LONG_ENOUGH,
     )
     answer.raise_for_status()
     return answer.json().get("runs", [])
@@ -156,7 +151,7 @@ def test_the_nightly_run_ends_in_a_report_and_in_mlflow_and_each_leads_to_the_ot
     folder = served.project.folder
     assert "convlstm_ae" in (folder / "reports/index.html").read_text()
 
-    name = httpx.get(f"{served.api}/flow_runs/{run}").json()["name"]
+    name = served.ask("GET", f"flow_runs/{run}")["name"]
     (pipeline,) = mlflow_runs(served, f"tags.`vad.pipeline` = '{name}/{run}' and tags.`vad.stage` = 'pipeline'")
     below = mlflow_runs(served, f"tags.`mlflow.parentRunId` = '{pipeline['info']['run_id']}'")
     assert {one["info"]["run_name"] for one in below} == {
@@ -287,7 +282,7 @@ def test_ctrl_c_ends_all_of_it(served):
     assert len(below) >= 6  # three services, each within its guard
     served.process.send_signal(signal.SIGINT)
     assert served.process.wait(LONG_ENOUGH) == 0
-    _, alive = psutil.wait_procs(below, timeout=10)
+    _, alive = psutil.wait_procs(below, timeout=LONG_ENOUGH)
     assert not alive
 
 
