@@ -1,6 +1,7 @@
-"""What scoring and training leave behind, made up from seeded generators, and the report built of it."""
+"""What scoring and training leave behind, made up from seeded generators, the report built of it, and what it draws."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -147,9 +148,35 @@ def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names
     write_index(scored / "moments", known)
 
 
+def write_systems(root):
+    """Every system on every data set, with four check points."""
+    for dataset in DATASETS:
+        for model in MODELS:
+            write_system(root, dataset, model, check_points=(100, 200, 300, 400))
+    return root
+
+
 def build(root, datasets=DATASETS, models=MODELS, out="reports", run=RUN, **more):
     facts = {
         name: {"format": "street", "clips": {"train": 6, "test": 4}, "frames": 480, "fps": 10.0} for name in datasets
     }
     build_report(root / "scores", root / "models", root / out, datasets, models, run, {"seed": 1}, facts, **more)
     return (root / out / "index.html").read_text(encoding="utf-8")
+
+
+def curve_points(svg, style=None):
+    """Decodes a path (of a CSS class, where several are drawn) as the page's script does."""
+    points = []
+    of_class = "" if style is None else f'class="{style}" '
+    for piece in re.search(rf'<path {of_class}d="([^"]*)"', svg)[1].split("M")[1:]:
+        numbers = [int(number) for number in re.findall(r"-?\d+", piece)]
+        x, y = numbers[:2]
+        points.append((x, y))
+        for dx, dy in zip(numbers[2::2], numbers[3::2], strict=True):
+            x, y = x + dx, y + dy
+            points.append((x, y))
+    return points
+
+
+def axis(svg):
+    return float(re.search(r'data-low="([^"]*)"', svg)[1]), float(re.search(r'data-high="([^"]*)"', svg)[1])

@@ -1,33 +1,26 @@
 """The report: honest figures, and a page that needs nothing but itself."""
 
-import base64
 import csv
 import html
 import json
 import re
 from itertools import pairwise
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
-from report_data import DATASETS, MODELS, RUN, THRESHOLD, build, write_system
+from report_data import DATASETS, MODELS, RUN, THRESHOLD, axis, build, curve_points, write_system, write_systems
 
 from vadcore.errors import VadError
-from vadcore.render import animation, decode_animation, write_animation, write_png
-from vadcore.report import charts, words
-from vadcore.report.columns import write
+from vadcore.render import write_png
+from vadcore.report import words
 from vadcore.report.histograms import BARS, histogram
 from vadcore.report.load import load_system
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    root = tmp_path_factory.mktemp("results")
-    for dataset in DATASETS:
-        for model in MODELS:
-            write_system(root, dataset, model, check_points=(100, 200, 300, 400))
-    return root
+    return write_systems(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")
@@ -134,87 +127,6 @@ def test_optical_flow_is_shown_where_a_system_sees_it(results, page, tmp_path):
     assert "Optical flow" not in build(results, ["street"], out="flow", flow_pictures={"street": folder})
 
 
-class TestRollouts:
-    """Of three systems two go on from their own predictions, through the same front end."""
-
-    BASE: ClassVar = {
-        "repeat last frame": 14.0,
-        "constant velocity": 17.0,
-        "mean training frame": 15.0,
-        "reconstruction": 24.0,
-    }
-
-    @pytest.fixture
-    def root(self, tmp_path):
-        for name in ("latent_lstm-mse", "latent_lstm-kl", "frame_diff"):
-            write_system(tmp_path, "street", name)
-        for name, start, fall in (("latent_lstm-mse", 20.0, 1.5), ("latent_lstm-kl", 13.0, 0.1)):
-            self.write(tmp_path / "scores" / "street" / name, start, fall)
-        return tmp_path
-
-    def write(self, scored, start, fall, steps=10):
-        metrics = json.loads((scored / "metrics.json").read_text()) | {
-            "variant": scored.name.replace("latent_lstm-", "vcae, ")
-        }
-        (scored / "metrics.json").write_text(json.dumps(metrics))
-        own = [start - fall * min(step, 4) for step in range(steps)]
-        every = {"prediction": own, **{what: [value] * steps for what, value in self.BASE.items()}}
-        rows = [
-            {"what": what, "step_ahead": step + 1, "psnr": value, "psnr_std": 1.5, "ssim": value / 30, "ssim_std": 0.1}
-            | {"sequences": 12}
-            for what, values in every.items()
-            for step, value in enumerate(values)
-        ]
-        folder = scored / "rollouts"
-        folder.mkdir(exist_ok=True)
-        pd.DataFrame(rows).to_csv(folder / "steps.csv", index=False)
-        frames = np.random.default_rng(0).random((4, 1, 32, 48), dtype=np.float32)
-        write_png(folder / "01-00003.png", np.zeros((96, 200, 3), np.uint8))
-        write_animation(folder / "rollouts.webp", animation([(frames, frames, frames)]))
-
-    def test_figures_of_every_step_stand_beside_the_baselines(self, root):
-        page = build(root, ["street"], ["latent_lstm-mse", "latent_lstm-kl", "frame_diff"])
-        table = page[page.index('aria-label="Picture quality by step ahead') :]
-        table = table[: table.index("</table>")]
-        lines = [line for line in table.split("<tr>") if "</i>" in line]
-        assert len(lines) == 2 + 4  # baselines that are the same for both stand once
-        (own,) = [line for line in lines if "</i>latent_lstm-mse" in line]
-        cells = re.findall(r'data-v="([\d.]+)">([\d.]+)<small>± ([\d.]+)', own)
-        assert [text for _, text, _ in cells[:5]] == ["20.0", "18.5", "17.0", "14.0", "14.0"]  # steps 1, 2, 3, 5, 10
-        assert cells[0][2] == "1.5"
-        assert page.count("moving") > 0
-        assert page.count("sequence 01-00003") == 2
-
-    def test_the_verdict_is_that_of_the_figures(self, root):
-        page = html.unescape(build(root, ["street"], ["latent_lstm-mse", "latent_lstm-kl", "frame_diff"]))
-        assert "latent_lstm-mse beats repeating the last frame at step 1, 2, 3, 4 of 1 to 5 only" in page
-        said = (
-            "From step {} dB) it is no closer than the mean training frame (15.0 dB), the same picture for every step: that "
-            "predictions are good for 2 to 3 frames, as was published, {} by this measure."
-        )
-        assert said.format("5 on (14.0", "does not hold") in page
-        assert "latent_lstm-kl beats repeating the last frame at none of the steps 1 to 5" in page
-        assert said.format("1 on (13.0", "holds") in page
-
-    def test_who_stays_ahead_of_the_mean_frame_is_told_so(self, root):
-        self.write(root / "scores" / "street" / "latent_lstm-mse", 20.0, 0.5)
-        assert "It is closer than the mean training frame at all 10 steps." in build(
-            root, ["street"], ["latent_lstm-mse"]
-        )
-
-    def test_rollouts_json_holds_every_step(self, root):
-        build(root, ["street"], ["latent_lstm-mse", "frame_diff"])
-        rows = json.loads((root / "reports" / "rollouts.json").read_text())["rows"]
-        assert len(rows) == 5 * 10
-        assert rows[0]["variant"] == "vcae, mse"
-        assert {row["model"] for row in rows} == {"latent_lstm-mse"}
-        assert (rows[0]["what"], rows[0]["step_ahead"], rows[0]["psnr"]) == ("prediction", 1, 20.0)
-
-    def test_without_any_there_is_no_section(self, page, results):
-        assert "Many frames ahead" not in page
-        assert json.loads((results / "reports" / "rollouts.json").read_text())["rows"] == []
-
-
 def table_row(page, model):
     """The texts of the cells of a model's line in the first results table, notes left out."""
     table = page[page.index('class="sortable results"') :]
@@ -227,24 +139,6 @@ def lanes(page, clip_id):
     """The SVG of every system over one clip."""
     article = page[page.index(f'id="{clip_id}"') :]
     return re.findall(r"<svg.*?</svg>", article[: article.index("</article>")])
-
-
-def curve_points(svg, style=None):
-    """Decodes a path (of a CSS class, where several are drawn) as the page's script does."""
-    points = []
-    of_class = "" if style is None else f'class="{style}" '
-    for piece in re.search(rf'<path {of_class}d="([^"]*)"', svg)[1].split("M")[1:]:
-        numbers = [int(number) for number in re.findall(r"-?\d+", piece)]
-        x, y = numbers[:2]
-        points.append((x, y))
-        for dx, dy in zip(numbers[2::2], numbers[3::2], strict=True):
-            x, y = x + dx, y + dy
-            points.append((x, y))
-    return points
-
-
-def axis(svg):
-    return float(re.search(r'data-low="([^"]*)"', svg)[1]), float(re.search(r'data-high="([^"]*)"', svg)[1])
 
 
 def test_the_page_loads_nothing(page):
@@ -381,218 +275,6 @@ def test_worst_frames_are_embedded_and_say_whether_they_are_false_alarms(page):
     assert "abnormal, caught" in page
 
 
-def points_section(page, number=1):
-    """The part of the page that puts check points side by side."""
-    start = page.index(f'id="d{number}points"')
-    return page[start : page.index("<h3>Training and calibration", start)]
-
-
-def points_row(section, model):
-    """The texts of a model's line in the table of check points."""
-    table = section[section.index('class="sortable points"') :]
-    line = next(part for part in table[: table.index("</table>")].split("<tr>") if f"</i>{model}" in part)
-    return re.findall(r"<td[^>]*>(.*?)</td>", line)
-
-
-@pytest.fixture
-def two_systems(tmp_path):
-    """Two systems that share the check points 200 and 300 only."""
-    write_system(tmp_path, "street", "future_frame", check_points=(100, 200, 300))
-    write_system(tmp_path, "street", "convlstm_ae", check_points=(200, 300, 400))
-    return tmp_path
-
-
-def test_check_points_are_compared_at_up_to_three_iterations_that_all_systems_have(results, page, two_systems):
-    section = points_section(page)
-    # of 100, 200, 300, 400: places 0, 1.5 (rounded to even: 2) and 3; 20 + iteration / 100 and 1.5 dB more
-    assert points_row(section, "future_frame") == [
-        *("22.5", "24.5", "25.5"),  # PSNR
-        *("0.600", "0.800", "0.900"),  # SSIM
-        *("0.65", "0.65", "0.65"),  # sharpness
-    ]
-    assert points_row(section, "convlstm_ae")[:3] == ["21.0", "23.0", "24.0"]
-    assert "frame_diff" not in section  # it shows nothing
-    shared = points_section(build(two_systems, ["street"], ["future_frame", "convlstm_ae"]))
-    assert points_row(shared, "convlstm_ae")[:2] == ["22.0", "23.0"]
-    assert len(points_row(shared, "convlstm_ae")) == 2 * 3
-
-
-def test_the_verdict_is_that_of_the_figures(page):
-    section = html.unescape(points_section(page))
-    assert re.findall(r"<li>(At .*?)</li>", section) == [
-        f"At iteration {at}: future_frame has the higher PSNR ({20 + at / 100 + 1.5:.1f} dB, 1.5 above convlstm_ae); "
-        f"convlstm_ae has the higher sharpness (0.80, 0.15 above future_frame); "
-        f"SSIM is {0.5 + at / 1000:.3f} for future_frame and convlstm_ae alike."
-        for at in (100, 300, 400)
-    ]
-
-
-def test_the_articles_finding_is_answered_where_both_systems_are_there(tmp_path, page):
-    for model in ("gru_ae", "conv3d_ae"):
-        write_system(tmp_path, "street", model, check_points=(100, 200))
-    section = points_section(build(tmp_path, ["street"], ["gru_ae", "conv3d_ae"]))
-    (answer,) = re.findall(r'<li class="finding">(.*?)</li>', section)
-    assert "does not hold at any of these iterations" in answer  # closer, but less sharp
-    assert 'class="finding"' not in points_section(page)
-
-
-def test_more_gradient_than_the_footage_has_is_noise_and_no_lead(two_systems):
-    file = two_systems / "models" / "street" / "convlstm_ae" / "history.csv"
-    history = pd.read_csv(file)
-    history["sharpness"] *= 10
-    history.to_csv(file, index=False)
-    section = html.unescape(points_section(build(two_systems, ["street"], ["future_frame", "convlstm_ae"])))
-    assert "convlstm_ae has sharpness 8.00, which is noise: the footage has 1" in section
-    assert "the higher sharpness" not in section
-
-
-def test_the_highest_figure_is_bold_and_sharpness_has_no_best(page):
-    section = points_section(page)
-    table = section[section.index('class="sortable points"') : section.index("</table>")]
-    assert re.findall(r'class="num best"[^>]*>([^<]*)<', table) == ["22.5", "24.5", "25.5"]
-
-
-def test_asked_for_check_points_are_shown_and_what_a_system_lacks_is_said(two_systems):
-    page = build(two_systems, ["street"], ["future_frame", "convlstm_ae"], check_points=(400, 200, 250))
-    section = points_section(page)
-    assert points_row(section, "future_frame")[:2] == ["23.5", "–"]
-    assert points_row(section, "convlstm_ae")[:2] == ["22.0", "24.0"]
-    for said in (
-        "Iteration 250, listed under report.check_points, is no check point of any system; there are 100, 200, 300, 400.",
-        "No check point at iteration 400: future_frame.",
-        "At iteration 400: convlstm_ae has PSNR 24.0 dB; ",
-    ):
-        assert said in section, said
-    assert len(re.findall(r"<td>\s*–\s*</td>", section)) == 1  # future_frame at 400, where its picture would be
-
-
-def test_systems_that_work_on_different_pictures_are_named(two_systems):
-    file = two_systems / "models" / "street" / "convlstm_ae" / "metrics.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"image_size": [64, 96], "color": "rgb"}))
-    section = points_section(build(two_systems, ["street"], ["future_frame", "convlstm_ae"]))
-    assert "future_frame at 32 × 48 grey, convlstm_ae at 64 × 96 rgb" in section
-
-
-def test_quality_over_iterations_is_drawn_with_a_curve_a_system(page):
-    charts_drawn = re.findall(r'<svg class="loss".*?</svg>', points_section(page))
-    assert len(charts_drawn) == 2  # PSNR, SSIM
-    svg = charts_drawn[0]
-    low, high = axis(svg)
-    assert 'viewBox="100 0 300 1000"' in svg
-    for position, ahead in enumerate((1.5, 0.0)):
-        curve = re.search(rf'<path class="s{position}" d="([^"]*)"', svg)[1]
-        points = curve_points(f'<path d="{curve}"')
-        # a straight line is drawn by its points all the same: only level stretches are thinned
-        assert [x for x, _ in points] == [100, 200, 300, 400]
-        for x, y in points:
-            assert high - y / 1000 * (high - low) == pytest.approx(20 + x / 100 + ahead, abs=(high - low) / 1000)
-        assert svg.count(f'class="dots s{position}"') == 1
-
-
-def test_strips_and_one_animation_a_system_are_embedded(page):
-    section = points_section(page)
-    images = re.findall(
-        r'<img(?: class="(\w+)")? src="data:image/webp;base64,([^"]*)" width="(\d+)" height="(\d+)"', section
-    )
-    strips = [(int(width), int(height)) for kind, _, width, height in images if not kind]
-    # four of six frames of 48 and lines between them; inputs, outputs and errors of the first window alone
-    assert strips == [(4 * 50 - 2, 3 * 32 + 4)] * 4 * 2  # three iterations, and the one that was kept
-    films = [decode_animation(base64.b64decode(data)) for kind, data, _, _ in images if kind == "moving"]
-    stills = [data for kind, data, _, _ in images if kind == "still"]
-    assert [len(film) for film in films] == [6, 6]
-    assert len(stills) == 2
-    assert "prefers-reduced-motion" in page
-
-
-def test_an_animation_that_is_too_wide_is_reduced(tmp_path):
-    write_system(tmp_path, "street", "future_frame", check_points=(100,))
-    inputs = np.zeros((3, 1, 64, 400), np.float32)  # enlarged twice: two windows of 800 pixels
-    inputs[1] = 1
-    write_animation(tmp_path / "models/street/future_frame/samples/000100.webp", animation([(inputs, inputs)] * 2))
-    section = points_section(build(tmp_path, ["street"], ["future_frame"]))
-    (data,) = re.findall(r'class="moving" src="data:image/webp;base64,([^"]*)" width="520"', section)
-    film = decode_animation(base64.b64decode(data))
-    assert len(film) == 3
-    assert film[0].shape[1] == 520
-
-
-def test_a_single_system_is_shown_without_a_comparison(tmp_path):
-    write_system(tmp_path, "street", "future_frame", check_points=(100, 200))
-    section = points_section(build(tmp_path, ["street"], ["future_frame"]))
-    assert "At iteration 100: future_frame has PSNR 22.5 dB; future_frame has SSIM 0.600;" in section
-    assert "nothing to compare it with" in section
-    assert "best" not in section
-
-
-def test_systems_without_check_points_have_no_such_section(tmp_path):
-    for model in MODELS:
-        write_system(tmp_path, "street", model)
-    page = build(tmp_path, ["street"])
-    assert "side by side" not in page
-    assert "<dt>PSNR</dt>" not in page
-    assert json.loads((tmp_path / "reports" / "quality.json").read_text()) == {"run": RUN, "rows": []}
-
-
-def test_a_system_whose_pictures_have_no_figures_moves_where_its_training_is_shown(tmp_path):
-    write_system(tmp_path, "street", "future_frame")
-    write_system(tmp_path, "street", "convlstm_ae", check_points=(100, 200))
-    page = build(tmp_path, ["street"], ["future_frame", "convlstm_ae"])
-    training = page[page.index("<h3>Training and calibration") :]
-    assert re.findall(r'class="moving"[^>]* alt="([^"]*)"', training) == ["future_frame: inputs above outputs, moving"]
-    assert re.findall(r'class="moving"[^>]* alt="([^"]*)"', points_section(page)) == [
-        "convlstm_ae at iteration 200: inputs above outputs, moving"
-    ]
-
-
-def test_of_several_phases_the_one_with_most_check_points_is_shown(tmp_path):
-    write_system(tmp_path, "street", "future_frame", check_points=(100, 200))
-    folder = tmp_path / "models" / "street" / "future_frame"
-    history = pd.read_csv(folder / "history.csv")
-    warm = history[history["iteration"] == 100].assign(phase="warm", psnr=10.0)
-    pd.concat([warm, history]).to_csv(folder / "history.csv", index=False)
-    for file in list((folder / "samples").iterdir()):
-        file.rename(file.with_name(f"autoencoder-{file.name}"))
-    section = points_section(build(tmp_path, ["street"], ["future_frame"]))
-    assert points_row(section, "future_frame")[:2] == ["22.5", "23.5"]
-    assert section.count('alt="Inputs, outputs and errors') == 3  # two iterations, and the one that was kept
-
-
-def test_quality_json_holds_every_check_point(results, page):
-    stored = json.loads((results / "reports" / "quality.json").read_text())
-    assert (results / "reports" / "quality.json").read_text().endswith("}\n")
-    assert stored["run"] == RUN
-    assert [(row["dataset"], row["model"], row["iteration"]) for row in stored["rows"]] == [
-        (dataset, model, at) for dataset in DATASETS for model in MODELS[:2] for at in (100, 200, 300, 400)
-    ]
-    history = pd.read_csv(results / "models" / "street" / "future_frame" / "history.csv").set_index("iteration")
-    assert stored["rows"][1] == {
-        "dataset": "street",
-        "model": "future_frame",
-        "seed": 1,
-        "iteration": 200,
-        "psnr": 23.5,
-        "ssim": 0.7,
-        "sharpness": pytest.approx(0.65),
-        "held_out": pytest.approx(history.loc[200, "held_out"]),
-    }
-
-
-def test_training_names_the_quality_of_the_kept_weights(page):
-    facts = re.findall(r"<dt>(\w+) of the kept weights</dt><dd>([^<]*)</dd>", page)
-    assert facts[:6] == [
-        *(("PSNR", "24.5 dB"), ("SSIM", "0.800"), ("sharpness", "0.65")),
-        *(("PSNR", "23.0 dB"), ("SSIM", "0.800"), ("sharpness", "0.65")),
-    ]
-
-
-@pytest.mark.parametrize("broken", ["000100.png", "000100.webp"])
-def test_an_unreadable_check_point_picture_names_its_file(tmp_path, broken):
-    write_system(tmp_path, "street", "future_frame", check_points=(100,))
-    (tmp_path / "models/street/future_frame/samples" / broken).write_bytes(b"")
-    with pytest.raises(VadError, match=f"{broken}: .*run the stage that writes it again"):
-        build(tmp_path, ["street"], ["future_frame"])
-
-
 def test_a_published_figure_stands_beside_ours(tmp_path):
     for model in ("future_frame-small", "gru_ae"):
         write_system(tmp_path, "ped2", model)
@@ -715,75 +397,3 @@ def test_a_hundred_clips_of_a_thousand_frames_stay_light(tmp_path):
     page = build(tmp_path, ["campus"])
     assert page.count('<article class="clip') == 100
     assert len(re.sub(r'src="data:[^"]*"', "", page).encode()) < 3_000_000
-
-
-def test_thinning_keeps_every_peak_of_its_bucket():
-    y = np.random.default_rng(0).standard_normal(10_000)
-    y[[1234, 7777]] = 50, -50
-    kept = charts.thin(np.arange(10_000), y, buckets=100)
-    assert len(kept) <= 2 * 100 + 2
-    assert {0, 1234, 7777, 9999} <= set(kept.tolist())
-    for start in range(0, 10_000, 100):
-        part = y[start : start + 100]
-        assert {start + part.argmax(), start + part.argmin()} <= set(kept.tolist())
-
-
-def test_a_path_breaks_where_there_is_no_score_and_shows_a_lonely_frame():
-    # low 0, high 10: y = 1000 - 100 * score
-    d = charts.path(np.arange(7), np.array([1, 2, np.nan, 5, np.nan, 0, 10.0]), 0, 10)
-    assert d == "M0 900l1-100M3 500l0 0M5 1000l1-1000"
-
-
-def test_a_level_stretch_is_drawn_by_its_ends():
-    assert charts.path(np.arange(6), np.array([5, 5, 5, 5, 10, 10.0]), 0, 10) == "M0 500l3 0 1-500 1 0"
-
-
-@pytest.mark.parametrize(
-    ("labels", "runs"),
-    [
-        ([0, 0, 0], []),
-        ([1, 1, 1], [(0, 2)]),
-        ([1, 0, 1], [(0, 0), (2, 2)]),
-        ([np.nan, 1, 1], [(1, 2)]),
-    ],
-)
-def test_intervals_are_runs_of_abnormal_frames_with_both_ends(labels, runs):
-    assert charts.intervals(np.arange(3), np.array(labels)) == runs
-
-
-def test_a_missing_frame_ends_an_interval():
-    assert charts.intervals(np.array([3, 4, 6]), np.ones(3)) == [(3, 4), (6, 6)]
-
-
-def test_the_operating_point_is_where_scores_reach_the_threshold():
-    curve = pd.DataFrame({"fpr": [0, 0, 0.5, 1], "tpr": [0, 0.5, 0.75, 1], "threshold": [np.inf, 3, 2, 1]})
-    assert charts.operating_point(curve, 2) == (0.5, 0.75)
-    assert charts.operating_point(curve, 2.5) == (0, 0.5)
-    assert charts.operating_point(curve, None) is None
-
-
-def test_score_axis_holds_all_scores_and_the_threshold():
-    low, high = charts.score_range(np.array([1.0, np.nan, 3.0]), 5.0)
-    assert (low, high) == pytest.approx((1 - 0.16, 5 + 0.16))  # 4 % of 4 at both ends
-    assert charts.score_range(np.array([2.0, 2.0]), None) == (1.5, 2.5)
-    assert charts.score_range(np.array([np.nan]), None) == (0, 1)
-
-
-@pytest.mark.parametrize(
-    ("value", "kind", "text"),
-    [
-        (0.95449, "percent", "95.4"),
-        (1.0, "percent", "100.0"),
-        (None, "percent", "–"),
-        (0.7, "rate", "0.70"),
-        (31.49, "rate", "31.5"),
-        (3.26, "speed", "3.3"),
-        (1654.6, "speed", "1,655"),
-        (42.4, "time", "42 s"),
-        (5400, "time", "1.5 h"),
-        (999, "count", "999"),
-        (45_371_666, "count", "45.4 M"),
-    ],
-)
-def test_figures_are_written_as_a_person_reads_them(value, kind, text):
-    assert write(value, kind) == text
