@@ -49,10 +49,9 @@ class Served(Rest):
             time.sleep(0.1)
 
     def run(self, deployment: str, flow: str = "pipeline", **parameters) -> str:
-        """Trigger a deployment; the id of its flow run."""
-        words = [word for key, value in parameters.items() for word in ("--param", f"{key}={value}")]
-        said = self.project.run(sys.executable, "-m", "prefect", "deployment", "run", f"{flow}/{deployment}", *words)
-        return re.search(r"UUID: (\S+)", said)[1]
+        """Trigger a deployment, as the button on its page does; the id of its flow run."""
+        found = self.ask("GET", f"deployments/name/{flow}/{deployment}")
+        return self.post(f"deployments/{found['id']}/create_flow_run", parameters=parameters)["id"]
 
     def state(self, run: str) -> dict:
         return self.ask("GET", f"flow_runs/{run}")["state"]
@@ -144,7 +143,8 @@ def test_the_nightly_deployment_comes_round_every_night(served):
 
 
 def test_the_nightly_run_ends_in_a_report_and_in_mlflow_and_each_leads_to_the_other(served):
-    run = served.run("nightly")
+    said = served.project.run(sys.executable, "-m", "prefect", "deployment", "run", "pipeline/nightly")
+    run = re.search(r"UUID: (\S+)", said)[1]
     state = served.wait(run)
     assert state["type"] == "COMPLETED", served.log(run)
     assert state["message"].startswith("8 ran, 0 cached")
@@ -230,7 +230,7 @@ def test_a_worker_killed_while_it_trains_comes_back_and_training_goes_on_from_it
     params["model"]["convlstm_ae"]["iterations"] = 1000
     served.project.write(params)
     known = set(served.project.folder.glob("checkpoints/street/convlstm_ae/train-*/state.pt"))
-    run = served.run("on-demand", targets='["train@street-convlstm_ae"]')
+    run = served.run("on-demand", targets=["train@street-convlstm_ae"])
     end = time.monotonic() + LONG_ENOUGH
     while not set(served.project.folder.glob("checkpoints/street/convlstm_ae/train-*/state.pt")) - known:
         assert time.monotonic() < end, "".join(served.said)
@@ -266,7 +266,7 @@ def test_a_run_cancelled_in_prefect_ends_its_stage(served):
     params = yaml.safe_load((served.project.folder / "params.yaml").read_text())
     params["model"]["convlstm_ae"]["iterations"] = 100_000
     served.project.write(params)
-    run = served.run("on-demand", targets='["train@street-convlstm_ae"]')
+    run = served.run("on-demand", targets=["train@street-convlstm_ae"])
     end = time.monotonic() + LONG_ENOUGH
     while not (stages := [p for p in psutil.process_iter(["cmdline"]) if trains(p, served.project.folder)]):
         assert time.monotonic() < end, "".join(served.said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from vadcore.latent.front_end import FrontEnd
 if TYPE_CHECKING:
     from vadcore.footage import Footage
 
-AT_ONCE = 64  # frames encoded together
+AT_ONCE = 256  # frames encoded together, at most
 
 
 @dataclass
@@ -40,10 +41,11 @@ class Points:
         was_training = front.training
         front.eval()
         with torch.no_grad(), autocast(self.device, dtype):
-            for clip, start, length in _runs(self.lengths):
-                frames = footage.batch(np.array([[clip, start, 1]]), length).frames[0]
-                first = self._offsets[clip] + start
-                self._points[first : first + length] = torch.stack(front.encode(frames), dim=1)
+            done = 0
+            for picks, length in _runs(self.lengths):
+                frames = footage.batch(picks, length).frames.flatten(0, 1)
+                self._points[done : done + len(frames)] = torch.stack(front.encode(frames), dim=1)
+                done += len(frames)
         front.train(was_training)
 
     def batch(self, picks: np.ndarray, length: int) -> PointBatch:
@@ -56,8 +58,15 @@ class Points:
         return (self.batch(picks, length) for picks in plan)
 
 
-def _runs(lengths: list[int]) -> Iterator[tuple[int, int, int]]:
-    """(segment, start, length) of neighbouring frames that cover everything."""
-    for clip, total in enumerate(lengths):
-        for start in range(0, total, AT_ONCE):
-            yield clip, start, min(AT_ONCE, total - start)
+def _runs(lengths: list[int]) -> Iterator[tuple[np.ndarray, int]]:
+    """Runs of neighbouring frames that cover everything in order, several at once where they are equally long: picks
+    ``[B, 3]`` (segment, start, stride 1) and their length."""
+    every = [
+        (clip, start, min(AT_ONCE, total - start))
+        for clip, total in enumerate(lengths)
+        for start in range(0, total, AT_ONCE)
+    ]
+    for length, runs in groupby(every, key=lambda run: run[2]):
+        picks = np.array([(clip, start, 1) for clip, start, _ in runs])
+        for first in range(0, len(picks), count := AT_ONCE // length):
+            yield picks[first : first + count], length
