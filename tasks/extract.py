@@ -57,9 +57,9 @@ def _facts(config, frames: ClipStore, left_out: list) -> dict:
     splits = {}
     seconds = 0.0
     for split in ("train", "test"):
-        clips = frames.clips(split)
-        attributes = [frames.attributes(clip) for clip in clips]
-        lengths = [frames.length(clip) for clip in clips]
+        clips = frames.arrays(split).values()
+        attributes = [array.attrs.asdict() for array in clips]
+        lengths = [array.shape[0] for array in clips]
         seconds += sum(length / known["fps"] for length, known in zip(lengths, attributes, strict=True))
         splits[f"{split}_clips"] = len(clips)
         splits[f"{split}_frames"] = sum(lengths)

@@ -84,8 +84,9 @@ def compare(params: Params, dataset: str, versions: list[Version], by: str) -> l
 
 def _by_trial(params: Params, dataset: str, versions: list[Version]) -> list[Candidate]:
     frames = ClipStore(paths.frames(dataset), "frames")
-    lengths = {clip: frames.length(clip) for clip in frames.clips("train")}
-    groups = {clip: frames.attributes(clip).get("group") for clip in lengths}
+    clips = frames.arrays("train")
+    lengths = {clip: array.shape[0] for clip, array in clips.items()}
+    groups = {clip: array.attrs.get("group") for clip, array in clips.items()}
     _, held = hold_out(lengths, params.train.held_out, params.seed, groups)
     same = held_out_digest([(segment.clip.name, segment.start, segment.stop) for segment in held])
     asked = params.calibrate.false_alarms_per_hour

@@ -53,7 +53,7 @@ def work(stage: Stage) -> None:
 
     calibration = _calibrate(pd.read_parquet(folder / "held_out.parquet"), model.score, params)
     model.to(device)
-    clips = [Segment(clip, 0, frames.length(clip)) for clip in frames.clips("test")]
+    clips = [Segment(clip, 0, array.shape[0]) for clip, array in frames.arrays("test").items()]
     identity = {
         "model": sha256_files([folder / "weights.safetensors", folder / "config.yaml"]),
         "frames": frames.digest(),
@@ -106,9 +106,7 @@ def work(stage: Stage) -> None:
     }
     _write(out, row, table, events, operating, calibration, maps)
     footage = Footage.for_model(model, frames, clips, flow, device=device)
-    training = [Segment(clip, 0, frames.length(clip)) for clip in frames.clips("train")]
-    training = Footage.for_model(model, frames, training, None, device=device, cache="stream")
-    draw_rollouts(stage, out / "rollouts", model, footage, training, dtype)
+    draw_rollouts(stage, out / "rollouts", model, footage, dtype)
     scale = heat_scale(maps)
     draw_worst(out / "worst", _worst(table, calibration, params), maps, scale, frames, masks)
     draw_moments(out / "moments", model, footage, dtype, params.score.moments, maps, scale, frames, masks)

@@ -18,6 +18,7 @@ from vadcore.moments import Moment, moments, shown_frames, write_index, write_sh
 from vadcore.render import animation, beside, stacked, write_animation, write_png
 from vadcore.rollout import RollsOut, marked, mean_frame, per_step, roll_outs, shown_steps
 from vadcore.store import ClipId, ClipStore
+from vadcore.windows import Segment
 
 AT_ONCE = 128  # frames read at a time
 
@@ -87,8 +88,9 @@ def _flat(picture: np.ndarray) -> np.ndarray:
     return picture[..., 0] if picture.shape[2] == 1 else picture
 
 
-def draw_rollouts(stage: Stage, folder: Path, model, footage: Footage, training: Footage, dtype) -> None:
-    """What a system that goes on from its own predictions makes of the footage: figures a step ahead, and pictures."""
+def draw_rollouts(stage: Stage, folder: Path, model, footage: Footage, dtype) -> None:
+    """What a system that goes on from its own predictions makes of the footage: figures a step ahead, beside those of the
+    mean training frame of the same store, and pictures."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     settings = stage.params.score.rollouts
@@ -101,6 +103,9 @@ def draw_rollouts(stage: Stage, folder: Path, model, footage: Footage, training:
         write_text(folder / "none.txt", f"{reason}.\n")
         stage.say(f"no rollouts: {reason}; lower prime or steps")
         return
+    frames = footage.frames
+    known = [Segment(clip, 0, array.shape[0]) for clip, array in frames.arrays("train").items()]
+    training = Footage(frames, known, footage.size, footage.channels, device=footage.device, cache="stream")
     table = per_step(done, mean_frame(training))
     with complete(folder / "steps.csv") as temporary:
         table.to_csv(temporary, index=False)

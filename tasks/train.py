@@ -33,8 +33,9 @@ def work(stage: Stage) -> None:
 
     frames = ClipStore(paths.frames(dataset), "frames")
     flow = ClipStore(paths.flow(dataset), "flow") if config.needs_flow else None
-    lengths = {clip: frames.length(clip) for clip in frames.clips("train")}
-    groups = {clip: frames.attributes(clip).get("group") for clip in lengths}
+    clips, digest = frames.arrays("train"), frames.digest()
+    lengths = {clip: array.shape[0] for clip, array in clips.items()}
+    groups = {clip: array.attrs.get("group") for clip, array in clips.items()}
     kept, held = hold_out(lengths, settings.held_out, params.seed, groups)  # the same for every system
     torch.manual_seed(seed)
     model = create_model(name, config)
@@ -46,7 +47,7 @@ def work(stage: Stage) -> None:
         "seeds": [params.seed, seed],
         "precision": str(dtype),
         "device": device.type,
-        "frames": frames.digest(),
+        "frames": digest,
         "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.train"]),
     }
     key = digest_of(
@@ -64,7 +65,7 @@ def work(stage: Stage) -> None:
         )
     checkpoint = CheckpointFolder(paths.checkpoints(dataset, name), f"train-{key}")
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    stage.run.dataset(dataset, frames.digest(), str(paths.frames(dataset)), "train")
+    stage.run.dataset(dataset, digest, str(paths.frames(dataset)), "train")
     stage.run.params({"parameters": parameters, "device": str(device), "dtype": str(dtype)})
 
     first = _shared_checkpoint(stage, config, decides)

@@ -124,7 +124,7 @@ def test_figures_and_pictures_of_rollouts_go_into_the_stages_run(footage, tmp_pa
     settings = SimpleNamespace(prime=4, steps=3, sequences=5, shown=2)
     params = SimpleNamespace(score=SimpleNamespace(rollouts=settings))
     stage = SimpleNamespace(params=params, run=run, say=said.append)
-    draw_rollouts(stage, tmp_path / "rollouts", Shifted(), footage, footage, torch.float32)
+    draw_rollouts(stage, tmp_path / "rollouts", Shifted(), footage, torch.float32)
     table = pd.read_csv(tmp_path / "rollouts/steps.csv")
     assert len(logged) == 2 * len(table) == 2 * 5 * 3
     for row in table.to_dict("records"):

@@ -110,6 +110,24 @@ def test_the_digest_follows_the_content(tmp_path):
     assert first.digest() != second.digest()
 
 
+def test_all_complete_clips_can_be_opened_at_once(tmp_path):
+    store = ClipStore(tmp_path / "s.zarr", "frames", write=True)
+    for clip in (ClipId("test", "01"), ClipId("train", "02"), ClipId("train", "01")):
+        with store.writer(clip) as writer:
+            writer.append(np.zeros((int(clip.name), 4, 4, 1), np.uint8))
+    with store.writer(ClipId("train", "03")) as writer:
+        writer.append(np.zeros((3, 4, 4, 1), np.uint8))
+        assert list(store.arrays("train")) == store.clips("train") == [ClipId("train", "01"), ClipId("train", "02")]
+    opened = ClipStore(tmp_path / "s.zarr", "frames").arrays()
+    assert {str(clip): array.shape[0] for clip, array in opened.items()} == {
+        "train/01": 1,
+        "train/02": 2,
+        "train/03": 3,
+        "test/01": 1,
+    }
+    assert list(opened) == store.clips()
+
+
 def test_keep_only_removes_the_rest(tmp_path):
     make_store(tmp_path, train=2, test=2)
     store = ClipStore(tmp_path / "frames.zarr", "frames", write=True)

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psutil
 import torch
+import zarr
 from torch import Tensor
 
 from vadcore.errors import VadError
 from vadcore.models.base import Batch, Model
 from vadcore.pictures import resize_flow, resize_picture, to_color
-from vadcore.store import FLOW_UNIT, ClipStore, clip_to_fixed
+from vadcore.store import FLOW_UNIT, ClipId, ClipStore, clip_to_fixed
 from vadcore.windows import Segment
 
 PREFETCH = 4  # batches read ahead when streaming
@@ -39,7 +40,8 @@ class Footage:
     ):
         self.frames, self.flow, self.segments = frames, flow, segments
         self.channels, self.device = channels, torch.device(device)
-        shapes = {frames.array(segment.clip).shape[1:] for segment in segments}
+        self._arrays: dict[tuple[str, ClipId], zarr.Array] = {}
+        shapes = {self._array(frames, segment.clip).shape[1:] for segment in segments}
         if len(shapes) > 1 and size is None:
             sizes = ", ".join(sorted(f"{h}x{w}" for h, w, _ in shapes))
             raise VadError(f"{frames.url}: clips of several sizes ({sizes}); set dataset.*.size or model.*.image_size")
@@ -71,15 +73,21 @@ class Footage:
             return "device"
         return "ram" if self.nbytes < psutil.virtual_memory().available / 2 else "stream"
 
+    def _array(self, store: ClipStore, clip: ClipId) -> zarr.Array:
+        """The clip's array, opened once."""
+        if (store.kind, clip) not in self._arrays:
+            self._arrays[store.kind, clip] = store.array(clip)
+        return self._arrays[store.kind, clip]
+
     def _read_frames(self, segment: Segment, start: int, stop: int, stride: int = 1) -> np.ndarray:
         """uint8 ``[n, C, H, W]`` at the model's size and colour; numbers relative to the segment."""
-        stored = self.frames.read(segment.clip, segment.start + start, segment.start + stop)[::stride]
+        stored = self._array(self.frames, segment.clip)[segment.start + start : segment.start + stop][::stride]
         pictures = [resize_picture(to_color(picture, self.channels), self.size) for picture in stored]
         return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
 
     def _read_flow(self, segment: Segment, start: int, stop: int) -> np.ndarray:
         """int16 ``[n, 2, H, W]`` in 1/64 px of the model's size."""
-        stored = self.flow.read(segment.clip, segment.start + start, segment.start + stop)
+        stored = self._array(self.flow, segment.clip)[segment.start + start : segment.start + stop]
         if stored.shape[2:] == self.size:
             return stored
         return clip_to_fixed(np.stack([resize_flow(field, self.size) for field in stored]))

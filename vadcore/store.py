@@ -85,11 +85,16 @@ class ClipStore:
 
     def clips(self, split: str | None = None) -> list[ClipId]:
         """The complete clips, train before test, sorted by name."""
-        found = []
+        return list(self.arrays(split))
+
+    def arrays(self, split: str | None = None) -> dict[ClipId, zarr.Array]:
+        """The arrays of :meth:`clips`: to ask several things of many clips, each of which is a file to open."""
+        found = {}
         for part in SPLITS if split is None else (split,):
-            if part in self.root:
-                names = sorted(self.root[part].group_keys())
-                found += [clip for clip in (ClipId(part, name) for name in names) if self.has(clip)]
+            for name in sorted(self.root[part].group_keys()) if part in self.root else ():
+                array = self.root.get(f"{part}/{name}/{self.kind}")
+                if array is not None and array.attrs.get("complete"):
+                    found[ClipId(part, name)] = array
         return found
 
     def has(self, clip: ClipId, **attributes: Any) -> bool:
@@ -138,7 +143,9 @@ class ClipStore:
 
     def digest(self) -> str:
         """Identifies the content: changes with any clip's source bytes, settings, shape or labels."""
-        return digest_of([[str(clip), list(self.array(clip).shape), self.attributes(clip)] for clip in self.clips()])
+        return digest_of(
+            [[str(clip), list(array.shape), array.attrs.asdict()] for clip, array in self.arrays().items()]
+        )
 
     @contextmanager
     def writer(self, clip: ClipId) -> Iterator[ClipWriter]:

@@ -69,14 +69,14 @@ def describe(
     digest. Raises :class:`VadError` where the two do not agree, and where an out is missing.
     """
     trained, scored = (_read(folder / "metrics.json") for folder in (Path(model_folder), Path(scores_folder)))
-    clips = frames.clips("train")
+    clips = frames.arrays("train")
     if not clips:
         raise VadError(f"{frames.url}: no training clips, so nothing says what footage the system knows; run extract")
     shapes, rates = set(), Counter()
-    for clip in clips:
-        length, *shape = frames.array(clip).shape
+    for array in clips.values():
+        length, *shape = array.shape
         shapes.add(tuple(shape))
-        rates[float(frames.attributes(clip)["fps"])] += length
+        rates[float(array.attrs["fps"])] += length
     return Recipe(
         dataset=trained["dataset"],
         name=trained["model"],
