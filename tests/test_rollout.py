@@ -127,6 +127,9 @@ def test_figures_and_pictures_of_rollouts_go_into_the_stages_run(footage, tmp_pa
     draw_rollouts(stage, tmp_path / "rollouts", Shifted(), footage, torch.float32)
     table = pd.read_csv(tmp_path / "rollouts/steps.csv")
     assert len(logged) == 2 * len(table) == 2 * 5 * 3
+    normal = Footage(footage.frames, [Segment(clip, 0, 30) for clip in footage.frames.clips("train")])
+    expected = per_step(roll_outs(Shifted(), footage, 4, 3, 5), mean_frame(normal))
+    assert list(table["psnr"]) == pytest.approx(list(expected["psnr"]))  # the mean frame is that of training clips
     for row in table.to_dict("records"):
         for figure in ("psnr", "ssim"):
             assert logged[f"rollout/{figure} {row['what']}", row["step_ahead"]] == pytest.approx(row[figure])
