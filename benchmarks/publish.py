@@ -5,9 +5,13 @@
     python -m benchmarks.publish --quality  # as the first, but keeps how close the pictures came at each check point
     python -m benchmarks.publish --rollouts # as the first, but keeps how close predictions came at each step ahead
     python -m benchmarks.publish --into P   # as the first, but beside what is kept of profile P: more systems, or seeds
+    python -m benchmarks.publish --command "OMP_NUM_THREADS=1 python -m flows.pipeline"
 
-The README shows every file of benchmarks/results whose rows name a data set and a model; weights/README.md the errors of
-optical flow.
+``--command`` goes with each of them but --readme: what the run was started with, where that was not `make profile NAME=...`.
+It is kept with the results, and stays there when the same run is kept once more without it.
+
+The README shows every file of benchmarks/results whose rows name a data set and a model, those of ORDER first;
+weights/README.md the errors of optical flow.
 """
 
 from __future__ import annotations
@@ -17,44 +21,90 @@ import json
 import re
 import sys
 from collections import Counter
+from itertools import compress
 from pathlib import Path
 from statistics import mean, stdev
 
 from benchmarks.result import by_run, joined
 from vadcore.errors import VadError
 from vadcore.files import write_json, write_text
+from vadcore.report.columns import duration
+from vadcore.report.published import PUBLISHED, known_data_set
 
 RESULTS = Path("benchmarks/results")
 README = Path("README.md")
 WEIGHTS = Path("weights/README.md")  # has the errors of optical flow
 START, END = "<!-- results -->", "<!-- /results -->"
-COLUMNS = (  # heading, key, how it is written
+ORDER = ("ped2-cpu", "ablation-ped2-cpu", "demo", "actions-cpu", "moving-mnist-cpu")  # of the tables; others by name
+PUBLISHED_NOTE = "*published*: the frame AUC that the paper prints, usually micro per-clip min-max; not run here."
+
+
+def _published(rows: list[dict]) -> str:
+    """The AUC that a paper has of the system of ``rows`` on their data set, with the paper; empty where none has, and
+    for variants, which differ from what was published."""
+    known = known_data_set(rows[0]["dataset"])
+    entries = [entry for entry in PUBLISHED if known in entry.auc and entry.ours == rows[0]["model"]]
+    return "; ".join(f"{entry.auc[known]:.1f}% ({entry.source})" for entry in entries)
+
+
+def _events(rows: list[dict]) -> str:
+    """How many of the true events were found, as ``5 of 7``; empty where there are none."""
+    if not _of_this_rule(rows) or not all(row["events_true"] for row in rows):
+        return ""
+    return f"{_count([row['detected'] for row in rows])} of {_count([row['events_true'] for row in rows])}"
+
+
+def _false_alarms(rows: list[dict]) -> str:
+    """How many false alarms there were in how much normal footage, as ``1 in 60 s``; empty where there is none."""
+    if not _of_this_rule(rows) or not all(row["normal_hours"] for row in rows):
+        return ""
+    footage = duration(3600 * mean(row["normal_hours"] for row in rows))
+    return f"{_count([row['false_alarms'] for row in rows])} in {footage}"
+
+
+def _of_this_rule(rows: list[dict]) -> bool:
+    """Whether events were counted by the present rule: results without ``normal_alarmed`` are of an older one."""
+    return all("normal_alarmed" in row for row in rows)
+
+
+def _count(values: list[int]) -> str:
+    """A count; mean and standard deviation where several seeds differ."""
+    return _cell(values, "{:.0f}" if len(set(values)) == 1 else "{:.1f}")
+
+
+COLUMNS = (  # heading, key, how it is written; without a key: what writes it of the rows of a system
     ("system", "model", "`{}`"),
     ("losses", "losses", "{}"),
     ("seeds", "seeds", "{}"),
     ("micro raw", "auc_micro", "{:.1%}"),
     ("micro per-clip min-max", "auc_micro_minmax", "{:.1%}"),
+    ("published", None, _published),
     ("macro", "auc_macro", "{:.1%}"),
     ("AP", "ap", "{:.1%}"),
     ("EER", "eer", "{:.1%}"),
     ("pixel AUC", "pixel_auc", "{:.1%}"),
     ("RBDC", "rbdc", "{:.1%}"),
     ("TBDC", "tbdc", "{:.1%}"),
+    ("events found", None, _events),
+    ("false alarms", None, _false_alarms),
+    ("normal time in alarm", "normal_alarmed", "{:.1%}"),
     ("frames judged", "frames_evaluated", "{:,}"),
     ("frames/s", "score_fps", "{:.0f}"),
     ("training", "train_seconds", "{:.0f} s"),
     ("parameters", "parameters", "{:,}"),
 )
+TEXTS = ("system", "losses", "published")  # headings of what is no number
 
 SPEEDS = ("score_fps", "train_seconds")  # which two machines do not share
 STEPS = (1, 2, 3, 5, 10, 30)  # ahead, that the README shows
 QUALITY = {"PSNR": ("psnr", "{:.1f} dB"), "SSIM": ("ssim", "{:.3f}"), "sharpness": ("sharpness", "{:.2f}")}
 
 
-def keep(report: Path, into: str | None = None) -> Path:
+def keep(report: Path, into: str | None = None, command: str | None = None) -> Path:
     """Copy the results of ``report`` to the file that its profile names; the path.
 
     into: the profile beside whose kept results they are put instead; they replace those of the same systems.
+    command: what the run was started with; None: what is kept of the same run, else ``make profile NAME=<profile>``.
     Raises :class:`VadError` when there are none, or when params.yaml is not the profile's.
     """
     if not report.exists():
@@ -70,12 +120,15 @@ def keep(report: Path, into: str | None = None) -> Path:
     profile = results["run"]["profile"]
     if Path("params.yaml").read_text() != Path("profiles", f"{profile}.yaml").read_text():
         raise VadError(f"params.yaml: not that of profile {profile}; run `make profile NAME={profile}` first")
-    results["run"]["command"] = f"make profile NAME={profile}"
     path = RESULTS / f"{into or profile}.json"
     if into and not path.exists():
         raise VadError(f"{path}: not there; keep the results of profile {into} first")
-    if path.exists():
-        results = beside(json.loads(path.read_text(encoding="utf-8")), results, first=path.stem == profile)
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    same = [run for run, _ in by_run(kept)] if kept else []
+    same = [run for run in same if all(run[key] == results["run"][key] for key in ("profile", "date"))]
+    results["run"]["command"] = command or (same[0]["command"] if same else f"make profile NAME={profile}")
+    if kept:
+        results = beside(kept, results, first=path.stem == profile)
     write_json(path, results)
     return path
 
@@ -95,7 +148,7 @@ def beside(kept: dict, results: dict, first: bool) -> dict:
 def tables() -> str:
     """One table a data set of every kept result, with how it was made below it."""
     parts = []
-    for file in sorted(RESULTS.glob("*.json")):
+    for file in sorted(RESULTS.glob("*.json"), key=_place):
         results = json.loads(file.read_text(encoding="utf-8"))
         parts_of = [
             (run, [row for row in rows if "dataset" in row and "model" in row]) for run, rows in by_run(results)
@@ -105,14 +158,19 @@ def tables() -> str:
             runs = [(run, [row for row in of_run if row["dataset"] == dataset]) for run, of_run in parts_of]
             of_set = [row for _, of_run in runs for row in of_run]
             if "auc_micro" in of_set[0]:
-                text = f"**{dataset}**, labels: {of_set[0]['label_set']}\n\n{_table([of_run for _, of_run in runs])}"
+                said, table = f"labels: {of_set[0]['label_set']}", _table([of_run for _, of_run in runs])
             elif "step_ahead" in of_set[0]:
                 said = f"PSNR and SSIM of predictions many frames ahead, {of_set[0]['sequences']} test sequences"
-                text = f"**{dataset}** ({of_set[0]['label_set']}), {said}\n\n{_rollout_table(of_set)}"
+                said, table = f"{said}; labels: {of_set[0]['label_set']}", _rollout_table(of_set)
             else:
-                text = f"**{dataset}**, held-out clips while training goes on\n\n{_quality_table(of_set)}"
-            parts.append(f"{text}\n\n{_origins(runs, file)}")
+                said, table = "held-out clips while training goes on", _quality_table(of_set)
+            parts.append(f"**{dataset}** (profile `{file.stem}`), {said}\n\n{table}\n\n{_origins(runs, file)}")
     return "\n\n".join(parts)
+
+
+def _place(file: Path) -> tuple[int, str]:
+    """Where a file's tables come among the others."""
+    return (ORDER.index(file.stem) if file.stem in ORDER else len(ORDER)), file.stem
 
 
 def _origins(runs: list[tuple[dict, list[dict]]], file: Path) -> str:
@@ -187,24 +245,29 @@ def repetitions(rows: list[dict]) -> dict[str, list[dict]]:
 
 
 def _table(runs: list[list[dict]]) -> str:
-    """A line a system; where it was run with several seeds, mean and standard deviation, of speeds those of one run."""
+    """A line a system; where it was run with several seeds, mean and standard deviation, of speeds those of one run.
+
+    Columns that no line fills are left out.
+    """
     rows = [{"of": number, **row} for number, of_run in enumerate(runs) for row in of_run]
     groups = repetitions(rows)
-    repeated = len(groups) < len(rows)
-    known = {key for row in rows for key, value in row.items() if value is not None} | (
-        {"seeds"} if repeated else set()
-    )
-    shown = [column for column in COLUMNS if column[1] in known]
-    lines = [
-        "| " + " | ".join(heading for heading, _, _ in shown) + " |",
-        "|" + "|".join("---" if key in ("model", "losses") else "---:" for _, key, _ in shown) + "|",
-    ]
+    lines = []
     for name, group in groups.items():
-        group = [row | {"model": name, "seeds": len(group)} for row in group]
+        group = [row | {"model": name} for row in group]
+        if len(groups) < len(rows):
+            group = [row | {"seeds": len(group)} for row in group]
         of_one = [row for row in group if row["of"] == group[0]["of"]]
-        cells = [_cell([row.get(key) for row in (of_one if key in SPEEDS else group)], form) for _, key, form in shown]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(
+            [
+                _cell([row.get(key) for row in (of_one if key in SPEEDS else group)], form) if key else form(group)
+                for _, key, form in COLUMNS
+            ]
+        )
+    shown = [any(cells) for cells in zip(*lines, strict=True)]
+    headings = [heading for heading, _, _ in compress(COLUMNS, shown)]
+    table = [f"| {' | '.join(cells)} |" for cells in (headings, *(compress(line, shown) for line in lines))]
+    table.insert(1, "|" + "|".join("---" if heading in TEXTS else "---:" for heading in headings) + "|")
+    return "\n".join([*table, "", PUBLISHED_NOTE] if "published" in headings else table)
 
 
 def _cell(values: list, form: str) -> str:
@@ -249,11 +312,16 @@ def main() -> None:
     which.add_argument(
         "--into", metavar="PROFILE", help="keep them beside the results of this profile: more of its systems"
     )
+    parser.add_argument(
+        "--command", metavar="TEXT", help="what the run was started with, where that was not make profile NAME=..."
+    )
     arguments = parser.parse_args()
+    if arguments.readme and arguments.command is not None:
+        parser.error("--command is kept with a run's results, and --readme keeps none")
     try:
         if not arguments.readme:
             kind = "quality" if arguments.quality else "rollouts" if arguments.rollouts else "metrics"
-            print(f"kept: {keep(Path('reports', f'{kind}.json'), arguments.into)}")
+            print(f"kept: {keep(Path('reports', f'{kind}.json'), arguments.into, arguments.command)}")
         rewrite(README, tables())
         if (errors := RESULTS / "flow-epe.json").exists():
             rewrite(WEIGHTS, flow_table(errors))

@@ -1,11 +1,15 @@
 """Pictures of the pages that a run leaves, for the README and these docs.
 
     python -m docs.screenshots [--chromium /usr/bin/chromium] [--vega FOLDER]
+    python -m docs.screenshots --model latent_lstm [--chromium /usr/bin/chromium]
 
 Run it in a project where ``dvc repro`` has run: it opens reports/index.html, the page of ``dvc plots show`` and an MLflow
 server on mlflow.db, and writes docs/report.png, docs/timeline.png, docs/dvc-plots.png, docs/mlflow-runs.png and
 docs/mlflow-compare.png. DVC's page loads Vega from the net; for a machine without, FOLDER holds vega.min.js,
 vega-lite.min.js and vega-embed.min.js.
+
+With ``--model`` it writes docs/mlflow-compare.png alone, which shows the trainings of the systems whose names begin so: of
+one system and its variants, with every curve that all of them have.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ DOCS = Path("docs")
 STORE = "sqlite:///mlflow.db"
 WIDE = {"width": 1400, "height": 900}
 PATIENCE = 180_000  # ms; a busy machine takes its time
-SHARED = "^(held_out|loss|psnr|ssim|sharpness|windows_per_second)$"  # what most systems log
+CURVES = ("loss", "held_out", "psnr", "ssim", "sharpness", "windows_per_second")  # what most systems log
 
 
 @contextmanager
@@ -55,7 +59,7 @@ def mlflow_server() -> Iterator[str]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE / 1000
         while True:
             try:
                 urllib.request.urlopen(f"{address}/health").close()
@@ -96,25 +100,41 @@ def plots(page: Page, vega: Path | None) -> None:
     page.unroute_all()
 
 
-def tracking(page: Page, address: str) -> None:
+def tracking(page: Page, address: str, model: str | None) -> None:
+    """Picture the trainings side by side, and without a model the table of all runs.
+
+    model: how the names of the systems begin that are to be compared; None: all of them.
+    """
     client = MlflowClient(STORE)
     (experiment,) = (found for found in client.search_experiments() if found.name == "vad")
-    trained = "tags.`vad.stage` = 'train'"
-    if not client.search_runs([experiment.experiment_id], trained, max_results=1):
-        sys.exit("mlflow.db: no run of the stage train; run dvc repro first")
+    trained = "tags.`vad.stage` = 'train'" + (f" and tags.`vad.model` LIKE '{model}%'" if model else "")
+    compared = client.search_runs([experiment.experiment_id], trained)
+    if not compared:
+        sys.exit(f"mlflow.db: no run of the stage train{f' of {model}' if model else ''}; run dvc repro first")
+    shown = CURVES
+    if model:
+        common = set.intersection(*(set(run.data.metrics) for run in compared))
+        shown = [name for curve in CURVES for name in sorted(common) if name.rpartition("/")[2] == curve]
     choices = {"mlflow.assistant.panelOpen_v1": "false", "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}
     page.add_init_script(f"Object.entries({json.dumps(choices)}).forEach(choice => localStorage.setItem(...choice))")
     only = urllib.parse.quote(trained, safe="")
     runs = f"{address}/#/experiments/{experiment.experiment_id}/runs"
+    page.set_viewport_size(WIDE | {"height": 1140})  # two rows of charts, whole
     page.goto(f"{runs}?searchFilter={only}&compareRunsMode=CHART")
     _open_pipeline(page)
-    page.get_by_placeholder("Search metric charts").fill(SHARED)
+    page.get_by_test_id("experiment-view-runs-visibility-column-header").first.click()
+    page.get_by_text("Show all runs").click()  # not the first ten alone
+    page.get_by_placeholder("Search metric charts").fill(f"^({'|'.join(shown)})$")
     page.wait_for_selector(".main-svg", timeout=PATIENCE)
     page.wait_for_timeout(4000)  # until all of them are drawn
+    page.mouse.move(0, 0)  # else a hint covers what it points at
     page.screenshot(path=DOCS / "mlflow-compare.png")
+    page.set_viewport_size(WIDE)
+    if model:
+        return
     page.goto(f"{runs}?searchFilter=&compareRunsMode=TABLE")
     _open_pipeline(page)
-    page.mouse.move(0, 0)  # else a hint covers what it points at
+    page.mouse.move(0, 0)
     page.wait_for_timeout(4000)
     page.screenshot(path=DOCS / "mlflow-runs.png")
 
@@ -133,14 +153,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser's program")
     parser.add_argument("--vega", type=Path, help="a folder with Vega's scripts")
+    parser.add_argument("--model", metavar="NAME", help="only compare the trainings of systems whose names begin so")
     arguments = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport=WIDE)
-        report(page)
-        plots(page, arguments.vega)
+        if not arguments.model:
+            report(page)
+            plots(page, arguments.vega)
         with mlflow_server() as address:
-            tracking(page, address)
+            tracking(page, address, arguments.model)
         browser.close()
 
 

@@ -82,9 +82,16 @@ def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names
         "pixel_auc": None,
         "rbdc": None,
         "tbdc": None,
+        "alarms": len(events),
+        "alarms_per_hour": 3600 * len(events) / (len(judged) / 10),
+        "events_true": 2 if labelled else 0,
+        "detected": 1 if labelled else 0,
         "detection_rate": 0.5 if labelled else None,
         "detection_delay_seconds": 0.7 if labelled else None,
+        "false_alarms": 1 if labelled else 0,
         "false_alarms_per_hour": 31.5 if labelled else None,
+        "normal_hours": 1 / 31.5 if labelled else 0.0,
+        "normal_alarmed": 0.021 if labelled else None,
         "false_alarms_per_hour_asked": 12.0,
         "threshold": THRESHOLD,
         "threshold_extrapolated": True,
@@ -134,7 +141,11 @@ def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names
     operating = pd.DataFrame({"asked_per_hour": [1.0, 12.0, 100.0], "threshold": [2.0, THRESHOLD, 0.9]})
     figures = {"alarm_precision": [1.0, 0.5, 0.25], "detection_rate": [0.25, 0.5, 1.0]}
     figures |= {"detection_delay_seconds": [np.nan, 0.7, 0.2], "false_alarms_per_hour": [0.0, 31.5, 200.0]}
-    operating = operating.assign(chosen=[False, True, False], **(figures if labelled else dict.fromkeys(figures)))
+    operating = operating.assign(
+        chosen=[False, True, False],
+        extrapolated=False,
+        **(figures if labelled else dict.fromkeys(figures)),
+    )
     operating.to_csv(scored / "operating.csv", index=False)
     (scored / "moments").mkdir()
     shown = np.arange(5, frames, 10)

@@ -108,7 +108,8 @@ def test_detection_by_hand():
     # 7 normal frames at 2 fps are 3.5 s of normal footage
     assert detection_metrics(table(labels, scores), 5, 2.0) == {
         "events_true": 2,
-        "events_found": 2,
+        "alarms": 2,
+        "alarms_per_hour": pytest.approx(2 * 3600 / 6),
         "detected": 1,
         "detection_rate": 0.5,
         "detection_delay_seconds": 1.0,
@@ -116,6 +117,7 @@ def test_detection_by_hand():
         "false_alarms": 1,
         "false_alarms_per_hour": pytest.approx(3600 / 3.5),
         "normal_hours": pytest.approx(3.5 / 3600),
+        "normal_alarmed": pytest.approx(2 / 7),
     }
 
 
@@ -125,9 +127,27 @@ def test_an_alarm_that_was_already_on_has_no_delay():
     assert detection_metrics(table([0, 1, 1], [9, 0, 9]), 5, 10.0, 0.1)["detection_delay_seconds"] == 0
 
 
+@pytest.mark.parametrize(("before", "right"), [(0, True), (10, True), (11, False), (50, False)])
+def test_an_alarm_may_begin_a_second_before_the_event_and_no_sooner(before, right):
+    found = detection_metrics(table([0] * before + [1] * 20 + [0] * 5, [9] * (before + 20) + [0] * 5), 5, 10.0)
+    assert (found["detected"], found["false_alarms"]) == ((1, 0) if right else (0, 1))
+
+
+def test_unlabelled_frames_do_not_make_an_alarm_early():
+    found = detection_metrics(table([NAN] * 30 + [1] * 5, [9] * 35), 5, 10.0)
+    assert (found["detected"], found["false_alarms"]) == (1, 0)
+
+
+def test_an_alarm_that_never_ends_finds_nothing_and_shows_as_normal_time_in_alarm():
+    labels = [0] * 30 + [1] * 20 + [0] * 30 + [1] * 20
+    found = detection_metrics(table(labels, [1.0] * 100), 1, 10.0)
+    assert (found["detected"], found["alarm_precision"], found["false_alarms"]) == (0, 0, 1)
+    assert found["normal_alarmed"] == 1
+
+
 def test_one_event_can_detect_two_intervals_and_is_no_false_alarm():
     found = detection_metrics(table([1, 0, 0, 1], [9, 9, 9, 9]), 5, 10.0)
-    assert (found["detected"], found["events_found"], found["false_alarms"]) == (2, 1, 0)
+    assert (found["detected"], found["alarms"], found["false_alarms"]) == (2, 1, 0)
 
 
 def test_intervals_and_events_end_with_their_clip_and_rates_may_differ():
@@ -148,7 +168,7 @@ def test_frames_are_placed_by_their_number():
 def test_what_nobody_judged_or_labelled_counts_neither_way():
     # the first interval has no score; the event at 4 lies on unlabelled frames; unjudged normal footage is no footage
     found = detection_metrics(table([1, 1, 0, NAN, NAN, 0], [NAN, NAN, NAN, 0, 9, NAN]), 5, 10.0)
-    assert (found["events_true"], found["events_found"], found["false_alarms"]) == (0, 1, 0)
+    assert (found["events_true"], found["alarms"], found["false_alarms"]) == (0, 1, 0)
     assert found["detection_rate"] is found["detection_delay_seconds"] is found["false_alarms_per_hour"] is None
     assert found["alarm_precision"] is None
     json.dumps(found, allow_nan=False)

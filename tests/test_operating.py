@@ -71,4 +71,4 @@ def test_on_footage_like_that_of_the_calibration_one_gets_what_one_asks_for(poin
 def test_without_labels_there_are_thresholds_and_events_alone(calibration, footage):
     points = operating_points(footage.assign(label=np.nan), calibration, ASKED)
     assert points[list(FIGURES)].isna().all(axis=None)
-    assert (points["events_found"] > 0).all()
+    assert (points["alarms"] > 0).all()

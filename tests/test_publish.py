@@ -44,7 +44,7 @@ def test_results_are_kept_under_their_profile_and_shown_in_the_readme(project, m
     kept = (project / "benchmarks/results/pair.json").read_text()
     assert json.loads(kept) == {"run": RUN | {"command": "make profile NAME=pair"}, "rows": [RESULT]}
     readme = (project / "README.md").read_text()
-    assert readme.startswith("Before.\n<!-- results -->\n**street**, labels: generated\n")
+    assert readme.startswith("Before.\n<!-- results -->\n**street** (profile `pair`), labels: generated\n")
     assert readme.endswith("<!-- /results -->\nAfter.\n")
     assert "| `gru_ae` | 87.7% |" in readme
 
@@ -73,9 +73,8 @@ def test_rollouts_are_kept_and_shown_with_a_column_a_step(project, monkeypatch):
     run(monkeypatch, "--rollouts")
     assert json.loads((project / "benchmarks/results/pair.json").read_text())["rows"] == rows
     readme = (project / "README.md").read_text()
-    assert (
-        "**moving_mnist** (none: generated, digits of MNIST), PSNR and SSIM of predictions many frames ahead" in readme
-    )
+    said = "PSNR and SSIM of predictions many frames ahead, 9 test sequences; labels: none: generated, digits of MNIST"
+    assert f"**moving_mnist** (profile `pair`), {said}\n" in readme
     table = readme[readme.index("| step ahead |") :].split("\n\n")[0].splitlines()
     assert table[0] == "| step ahead | 1 | 2 | 3 |"
     assert table[2] == "| `latent_lstm-mse`: vcae, mse | 19.0 dB, 0.500 | 18.0 dB, 0.500 | 17.0 dB, 0.500 |"
@@ -173,3 +172,119 @@ def test_systems_of_another_profile_are_kept_beside_and_each_says_how_it_was_mad
 def test_results_are_put_beside_nothing_only_where_there_is_something(project, monkeypatch):
     with pytest.raises(SystemExit, match=r"other\.json: not there; keep the results of profile other first"):
         run(monkeypatch, "--into", "other")
+
+
+def kept_runs(project, name="pair"):
+    """The runs of a kept file, of which each row comes from one."""
+    kept = json.loads((project / f"benchmarks/results/{name}.json").read_text())
+    return kept.get("runs") or [kept["run"]]
+
+
+def test_another_command_is_kept_with_the_run_and_stays_there(project, monkeypatch):
+    command = "OMP_NUM_THREADS=1 python -m flows.pipeline --heavy-at-once 2"
+    run(monkeypatch, "--command", command)
+    assert kept_runs(project) == [RUN | {"command": command}]
+    assert f"Made by `{command}` on Some CPU" in (project / "README.md").read_text()
+    run(monkeypatch)  # the same run once more
+    assert kept_runs(project) == [RUN | {"command": command}]
+    later = RUN | {"date": "2026-01-03T03:04:05+00:00"}
+    (project / "reports/metrics.json").write_text(json.dumps({"run": later, "rows": [RESULT]}))
+    run(monkeypatch)  # another run, of which nothing is said
+    assert kept_runs(project) == [later | {"command": "make profile NAME=pair"}]
+
+
+def test_each_run_of_a_file_keeps_the_command_that_it_was_kept_with(project, monkeypatch):
+    run(monkeypatch, "--command", "first")
+    for name in ("params.yaml", "profiles/seeds.yaml"):
+        (project / name).write_text("profile: seeds\n")
+    other = {"run": RUN | {"profile": "seeds"}, "rows": [RESULT | {"model": "gru_ae-2"}]}
+    (project / "reports/metrics.json").write_text(json.dumps(other))
+    run(monkeypatch, "--into", "pair", "--command", "second")
+    assert [found["command"] for found in kept_runs(project)] == ["first", "second"]
+    run(monkeypatch, "--into", "pair")
+    assert [found["command"] for found in kept_runs(project)] == ["first", "second"]
+    (project / "params.yaml").write_text("profile: pair\n")
+    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": [RESULT]}))
+    run(monkeypatch, "--command", "first anew")
+    assert [found["command"] for found in kept_runs(project)] == ["first anew", "second"]
+    readme = (project / "README.md").read_text()
+    assert "`gru_ae`: Made by `first anew` on" in readme
+    assert "`gru_ae-2`: Made by `second` on" in readme
+
+
+def test_a_command_without_results_to_keep_is_refused(project, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "--readme", "--command", "make demo")
+    assert "--readme keeps none" in capsys.readouterr().err
+
+
+def test_tables_come_in_a_fixed_order_and_are_told_apart_by_their_profile(project, monkeypatch):
+    for name in ("other", "demo", "ablation-ped2-cpu", "ped2-cpu", "moving-mnist-cpu", "another", "actions-cpu"):
+        row = POINT if name == "actions-cpu" else RESULT
+        (project / f"benchmarks/results/{name}.json").write_text(json.dumps({"run": RUN, "rows": [row]}))
+    run(monkeypatch, "--readme")
+    headings = [line for line in (project / "README.md").read_text().splitlines() if line.startswith("**")]
+    assert headings == [
+        f"**street** (profile `{name}`), "
+        + ("held-out clips while training goes on" if name == "actions-cpu" else "labels: generated")
+        for name in ("ped2-cpu", "ablation-ped2-cpu", "demo", "actions-cpu", "moving-mnist-cpu", "another", "other")
+    ]
+
+
+def test_the_published_figure_of_a_system_stands_beside_ours(project, monkeypatch):
+    rows = [
+        RESULT | {"dataset": "ped2", "model": model, "auc_micro_minmax": 0.9}
+        for model in ("frame_diff", "conv_ae-wide", "future_frame")
+    ]
+    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": rows}))
+    run(monkeypatch)
+    readme = (project / "README.md").read_text()
+    assert "| system | micro raw | micro per-clip min-max | published |\n|---|---:|---:|---|\n" in readme
+    assert "| `frame_diff` | 87.7% | 90.0% |  |" in readme
+    assert "| `conv_ae-wide` | 87.7% | 90.0% |  |" in readme
+    assert "| `future_frame` | 87.7% | 90.0% | 95.4% (Liu et al., CVPR 2018) |\n\n*published*: " in readme
+
+
+EVENTS = {"events_true": 7, "detected": 5, "false_alarms": 1, "normal_hours": 1 / 60, "normal_alarmed": 0.125}
+
+
+def table(project, monkeypatch, rows):
+    """The README's table of ``rows``, a list a line."""
+    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": rows}))
+    run(monkeypatch)
+    lines = [line for line in (project / "README.md").read_text().splitlines() if line.startswith("|")]
+    return [line[2:-2].split(" | ") for line in (lines[0], *lines[2:])]
+
+
+def test_events_are_counts_with_the_footage_that_they_are_of(project, monkeypatch):
+    assert table(project, monkeypatch, [RESULT | EVENTS]) == [
+        ["system", "micro raw", "events found", "false alarms", "normal time in alarm"],
+        ["`gru_ae`", "87.7%", "5 of 7", "1 in 60 s", "12.5%"],
+    ]
+
+
+def test_events_of_several_seeds_have_mean_and_spread(project, monkeypatch):
+    rows = [
+        RESULT | EVENTS | {"model": f"gru_ae-{seed}", "seed": seed, "detected": detected, "normal_alarmed": alarmed}
+        for seed, detected, alarmed in ((1, 5, 0.1), (2, 6, 0.2), (3, 7, 0.3))
+    ]
+    assert table(project, monkeypatch, rows) == [
+        ["system", "seeds", "micro raw", "events found", "false alarms", "normal time in alarm"],
+        ["`gru_ae`", "3", "87.7%", "6.0 ± 1.0 of 7", "1 in 60 s", "20.0% ± 10.0%"],
+    ]
+
+
+def test_events_counted_by_an_older_rule_are_left_out(project, monkeypatch):
+    older = {key: value for key, value in EVENTS.items() if key != "normal_alarmed"}
+    assert table(project, monkeypatch, [RESULT | older]) == [["system", "micro raw"], ["`gru_ae`", "87.7%"]]
+
+
+def test_footage_without_true_events_or_without_normal_frames_has_no_such_count(project, monkeypatch):
+    rows = [
+        RESULT | EVENTS | {"events_true": 0, "detected": 0},
+        RESULT | EVENTS | {"model": "conv_ae", "normal_hours": 0.0, "normal_alarmed": None},
+    ]
+    assert table(project, monkeypatch, rows)[1:] == [
+        ["`gru_ae`", "87.7%", "", "1 in 60 s", "12.5%"],
+        ["`conv_ae`", "87.7%", "5 of 7", "", ""],
+    ]

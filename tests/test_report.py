@@ -50,9 +50,13 @@ class TestAlarms:
         values = [high - y / 1000 * (high - low) for y in (y0, y1, y2)]
         assert values == pytest.approx([25, 50, 100], abs=0.2)
 
-    def test_where_there_was_no_false_alarm_a_logarithm_has_no_point(self, page):
-        points = curve_points(self.charts(page)[0], "s0")
-        assert [x for x, _ in points] == [round(1000 * np.log10(12) / 2), 1000]
+    def test_none_has_a_row_of_its_own_below_the_logarithmic_axis(self, page):
+        chart = self.charts(page)[0]  # measured: 0, 31.5 and 200 an hour, on the decades from 1 to 1,000
+        low, high = axis(chart)
+        points = curve_points(chart, "s0")
+        assert [x for x, _ in points] == [round(1000 * np.log10(rate) / 3) for rate in (1, 12, 100)]
+        values = [high - y / 1000 * (high - low) for _, y in points]
+        assert values == pytest.approx([-0.5, np.log10(31.5), np.log10(200)], abs=0.01)
 
     def test_the_rate_asked_for_is_marked(self, page):
         assert self.charts(page)[1].count('<path class="dots') == 3
@@ -157,7 +161,7 @@ def test_every_system_has_its_row_with_its_figures(results, page):
         cells = table_row(page, model)
         assert cells[:3] == [f"{100 * row[key]:.1f}" for key in ("auc_micro", "auc_micro_minmax", "auc_macro")]
         assert cells[3:8] == ["81.2", "15.7", "50.0", "0.70", "31.5"]
-    assert table_row(page, "future_frame")[8:] == ["107", "1.6 min", "1.2 M"]
+    assert table_row(page, "future_frame")[8:] == ["2.1", "107", "1.6 min", "1.2 M"]
 
 
 def test_a_figure_that_no_system_has_takes_no_column(page):
@@ -170,7 +174,7 @@ def test_systems_that_learn_nothing_are_marked(page):
     table = table[: table.index("</table>")]
     for model, marks in (("frame_diff", 1), ("future_frame", 0)):
         line = next(part for part in table.split("<tr>") if f"</i>{model}" in part)
-        assert line.count("nothing learned") == marks
+        assert line.count("untrained") == marks
 
 
 def test_how_a_figure_was_made_stands_beside_it(page):
@@ -201,7 +205,7 @@ def test_what_differs_between_systems_stands_in_their_rows(tmp_path):
         file = tmp_path / "scores" / "street" / model / "metrics.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"score_measure": measure}))
     page = build(tmp_path, ["street"], ["future_frame", "frame_diff"])
-    assert re.findall(r'class="how">([^<]*)<', page) == ["score: psnr", "nothing learned · score: block maximum"]
+    assert re.findall(r'class="how">([^<]*)<', page) == ["score: psnr", "untrained · score: block maximum"]
     assert "All systems: threshold 1.25, smoothed" in page
 
 
@@ -311,7 +315,21 @@ def test_footage_without_labels_gets_its_curves_and_alarms(tmp_path):
     assert 'class="thr"' in page
     assert 'class="alarm"' in page
     assert 'class="roc"' not in page
-    assert table_row(page, "future_frame") == ["107", "1.6 min", "1.2 M"]
+    events = pd.read_csv(tmp_path / "scores" / "yard" / "future_frame" / "events.csv")
+    hour = 3600 / (4 * 116 / 10)  # 4 clips of 116 judged frames at 10 a second
+    assert table_row(page, "future_frame") == [
+        str(len(events)),
+        f"{len(events) * hour:.0f}",
+        "107",
+        "1.6 min",
+        "1.2 M",
+    ]
+    lead = re.search(r'<p class="lead">(.*?)</p>', page)[1]
+    assert f"future_frame raises {len(events)} alarms in {events['clip'].nunique()} of 4 clips" in lead
+    listed = page.split('<details class="alarms found" open>')[1].split("</details>")[0]
+    assert listed.count("<li") == sum(
+        len(pd.read_csv(tmp_path / "scores" / "yard" / model / "events.csv")) for model in MODELS
+    )
     row = json.loads((tmp_path / "reports" / "metrics.json").read_text())["rows"][0]
     assert row["auc_micro"] is None
 

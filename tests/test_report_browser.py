@@ -4,6 +4,7 @@ import shutil
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
@@ -19,6 +20,8 @@ def file(tmp_path_factory):
     root = tmp_path_factory.mktemp("results")
     for model in MODELS:
         write_system(root, "street", model, check_points=(100, 200))
+        operating = root / "scores" / "street" / model / "operating.csv"
+        pd.read_csv(operating).assign(extrapolated=[True, model == "frame_diff", False]).to_csv(operating, index=False)
     build(root, ["street"], MODELS)
     return root / "reports" / "index.html"
 
@@ -61,7 +64,7 @@ def plot(clip, system: int):
 
 
 def shown_frame(clip) -> int:
-    return int(clip.locator(".tiles figcaption").first.inner_text().removeprefix("frame "))
+    return int(clip.locator(".tiles figcaption").first.inner_text().removeprefix("frame ").split(",")[0])
 
 
 def grey_of(clip, kind: str) -> float:
@@ -149,11 +152,90 @@ def test_a_heading_sorts_the_table(page):
 def test_charts_of_rates_and_scores_read_their_axes(page):
     rates = page.locator(".chart.rates").first
     point_at(rates.locator(".plot"), 0.5)
-    assert rates.locator(".at").inner_text().startswith("asked for, an hour: 10")  # the middle of 1 to 100, logarithmic
+    assert rates.locator(".at").inner_text().startswith("asked for, an hour: 12 ")  # one of 1, 12 and 100
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     scores = page.locator(".chart.steps").first
     point_at(scores.locator(".plot"), 0.5)
     assert scores.locator(".at").inner_text().startswith("score ")
+
+
+def test_a_rate_of_0_is_said_and_so_is_where_there_is_no_figure(page):
+    said = []
+    for chart, keys in ((0, ["Home"]), (0, ["ArrowRight"]), (0, ["End"]), (3, ["Home"])):
+        slider = page.locator(".chart.rates").nth(chart).get_by_role("slider")
+        slider.focus()
+        for key in keys:
+            page.keyboard.press(key)
+        said.append(slider.get_attribute("aria-valuetext"))
+    assert said == [
+        "asked for, an hour: 1 · extrapolated, future_frame 0, convlstm_ae 0, frame_diff 0",
+        "asked for, an hour: 12 · extrapolated for 1 of 3, future_frame 31.5, convlstm_ae 31.5, frame_diff 31.5",
+        "asked for, an hour: 100, future_frame 200, convlstm_ae 200, frame_diff 200",
+        "asked for, an hour: 1 · extrapolated, future_frame none, convlstm_ae none, frame_diff none",
+    ]
+
+
+def test_a_decade_is_as_wide_as_it_is_high(page):
+    chart = page.locator(".chart.rates").first
+    place = "spans => spans.map(span => [span.textContent, span.getBoundingClientRect()])"
+    middle = {text: box["y"] + box["height"] / 2 for text, box in chart.locator(".yticks span").evaluate_all(place)}
+    centre = {text: box["x"] + box["width"] / 2 for text, box in chart.locator(".xticks span").evaluate_all(place)}
+    assert list(middle) == ["0", "1", "10", "100", "1,000"]
+    for low, high in (("1", "10"), ("10", "100")):
+        assert centre[high] - centre[low] == pytest.approx(middle[low] - middle[high], abs=1)
+    plot = chart.locator(".plot").bounding_box()
+    assert centre["1"] == pytest.approx(plot["x"], abs=1)
+    assert middle["1"] < middle["0"] < plot["y"] + plot["height"]
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_ticks_stand_below_their_plot(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    edges = page.locator(".chart:has(.xticks)").evaluate_all(
+        """charts => charts.map(chart => [".plot", ".xticks"].map(part => {
+            const {left, right} = chart.querySelector(part).getBoundingClientRect();
+            return [left, right];
+        }))"""
+    )
+    assert len(edges) >= 10
+    for plot, ticks in edges:
+        assert ticks == pytest.approx(plot, abs=1)
+
+
+def test_a_histogram_can_be_read_up_to_its_last_bar(page):
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    scores = page.locator(".chart.steps").first
+    scores.get_by_role("slider").focus()
+    page.keyboard.press("End")
+    shares = [float(text) for text in scores.locator(".val").all_inner_texts()]
+    assert len(shares) == 3
+    assert shares[2] > 0  # it holds all that is higher
+
+
+def test_on_a_phone_the_switches_of_systems_do_not_stay_above_the_timelines(page):
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.locator(".clip").last.scroll_into_view_if_needed()
+    bar = page.locator(".bar").bounding_box()
+    assert bar["y"] + bar["height"] <= 0
+    page.set_viewport_size({"width": 1200, "height": 800})
+    page.locator(".clip").last.scroll_into_view_if_needed()
+    assert page.locator(".bar").bounding_box()["y"] >= 0
+
+
+def test_a_picture_that_is_not_of_the_frame_under_the_cursor_says_so(page, clip):
+    caption = clip.locator(".tiles figcaption").first
+    clip.get_by_role("slider").focus()
+    page.keyboard.press("End")
+    assert caption.inner_text() == "frame 115, the nearest that has a picture"
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    assert clip.locator(".at").inner_text().startswith("frame 115 ")
+    assert caption.inner_text() == "frame 115"
+    page.keyboard.press("ArrowLeft")
+    assert caption.inner_text() == "frame 115, the nearest that has a picture"
+    clip.get_by_role("slider").blur()
+    assert caption.inner_text() == "frame 115"
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])

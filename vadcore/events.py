@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 
 Fps = float | Mapping[str, float]  # one rate for all clips, or one a clip
 SECONDS_AN_HOUR = 3600.0
+EARLY_SECONDS = 1.0  # that an alarm may begin before a true event and still be about it
 
 
 @dataclass(frozen=True)
@@ -73,40 +74,48 @@ def detection_metrics(
 ) -> dict[str, int | float | None]:
     """What a person who watches the alarms gets. ``table``: clip, frame, label (0, 1, NaN), score (NaN = not judged).
 
-    ``events_true``: runs of abnormal frames of which at least one was judged. ``detected``: those that share a frame
-    with an event. ``detection_delay_seconds``: from a run's first frame to the first of its frames that lies in an
-    event, 0 when the alarm was already on; mean over the detected. ``false_alarms``: events with a normal frame and no
-    abnormal one; an event on unlabelled frames alone is neither. ``alarm_precision``: the share of events on labelled frames
-    that are no false alarms. ``normal_hours``: judged frames labelled normal. A figure that is undefined is None.
+    An alarm (an event of :func:`find_events`) is right when it begins on an abnormal frame, or has no more normal frames
+    before its first abnormal one than fit into ``EARLY_SECONDS``: one that is on already, or always, has noticed nothing.
+    ``events_true``: runs of abnormal frames of which at least one was judged. ``alarms``, ``alarms_per_hour``: all alarms,
+    and that many in an hour of judged frames. ``detected``: the runs that share a frame with a right alarm.
+    ``detection_delay_seconds``: from a run's first frame to the first of its frames that lies in such an alarm; mean over
+    the detected. ``false_alarms``: alarms with a normal frame that are not right; one on unlabelled frames alone is
+    neither. ``alarm_precision``: the share of right ones among right and false ones. ``normal_hours``: judged frames
+    labelled normal; ``normal_alarmed``: the share of them that lies in any alarm. A figure that is undefined is None.
     """
     true = detected = found = right = false = 0
-    delays, normal_seconds = [], 0.0
+    delays, normal_seconds, alarmed_seconds, judged_seconds = [], 0.0, 0.0, 0.0
     for clip, rows in table.groupby("clip", sort=True):
         rate = fps_of(fps, clip)
         scores, labels = np.full((2, int(rows["frame"].max()) + 1), np.nan)
         scores[rows["frame"]], labels[rows["frame"]] = rows["score"], rows["label"]
         events = find_events(scores, threshold, rate, merge_seconds, min_seconds)
-        normal_seconds += float(np.sum((labels == 0) & ~np.isnan(scores)) / rate)
+        judged, normal = ~np.isnan(scores), (labels == 0) & ~np.isnan(scores)
         found += len(events)
+        alarmed, noticed = np.zeros((2, len(scores)), bool)  # in any alarm; in one that is right
         for event in events:
-            within = labels[event.start_frame : event.end_frame + 1]
-            right += bool(np.any(within == 1))
-            false += bool(np.any(within == 0) and not np.any(within == 1))
-        alarmed = np.zeros(len(scores), bool)
-        for event in events:
-            alarmed[event.start_frame : event.end_frame + 1] = True
+            frames = slice(event.start_frame, event.end_frame + 1)
+            is_right = _right(labels[frames], rate)
+            right += is_right
+            false += not is_right and bool(np.any(labels[frames] == 0))
+            alarmed[frames] = True
+            noticed[frames] |= is_right
+        judged_seconds += judged.sum() / rate
+        normal_seconds += normal.sum() / rate
+        alarmed_seconds += (normal & alarmed).sum() / rate
         for start, end in runs(labels == 1):
             if np.isnan(scores[start : end + 1]).all():
                 continue
             true += 1
-            hits = np.flatnonzero(alarmed[start : end + 1])
+            hits = np.flatnonzero(noticed[start : end + 1])
             if len(hits):
                 detected += 1
                 delays.append(hits[0] / rate)
-    hours = normal_seconds / SECONDS_AN_HOUR
+    hours = float(normal_seconds) / SECONDS_AN_HOUR
     return {
         "events_true": true,
-        "events_found": found,
+        "alarms": found,
+        "alarms_per_hour": found * SECONDS_AN_HOUR / float(judged_seconds) if judged_seconds else None,
         "detected": detected,
         "detection_rate": detected / true if true else None,
         "detection_delay_seconds": float(np.mean(delays)) if delays else None,
@@ -114,7 +123,14 @@ def detection_metrics(
         "false_alarms": false,
         "false_alarms_per_hour": false / hours if hours else None,
         "normal_hours": hours,
+        "normal_alarmed": float(alarmed_seconds / normal_seconds) if normal_seconds else None,
     }
+
+
+def _right(labels: np.ndarray, fps: float) -> bool:
+    """Whether an alarm over frames with these labels is about a true event."""
+    abnormal = np.flatnonzero(labels == 1)
+    return bool(len(abnormal)) and int(np.sum(labels[: abnormal[0]] == 0)) <= math.floor(EARLY_SECONDS * fps + 1e-9)
 
 
 def smooth(scores: np.ndarray, sigma_frames: float) -> np.ndarray:

@@ -20,8 +20,9 @@ def operating_points(table: pd.DataFrame, calibration: Calibration, settings: Ca
     """One row a rate, rising; ``table`` is that of :func:`vadcore.evaluate.score_table` with labels joined.
 
     Columns: ``asked_per_hour``; ``threshold`` and ``extrapolated`` as calibration says; ``chosen``: the rate of
-    ``settings``; ``events_found``, ``alarm_precision``, ``detection_rate``, ``detection_delay_seconds`` and
-    ``false_alarms_per_hour`` of :func:`vadcore.events.detection_metrics`, NaN where a figure is undefined.
+    ``settings``; ``alarms``, ``alarm_precision``, ``detection_rate``, ``detection_delay_seconds``,
+    ``false_alarms_per_hour`` and ``normal_alarmed`` of :func:`vadcore.events.detection_metrics`, NaN where a figure is
+    undefined.
     """
     asked = sorted({*RATES, settings.false_alarms_per_hour})
     fps = table.groupby("clip")["fps"].first().to_dict()
@@ -35,11 +36,11 @@ def operating_points(table: pd.DataFrame, calibration: Calibration, settings: Ca
                 "threshold": threshold,
                 "extrapolated": rate < calibration.resolvable_rate * (1 - 1e-9),
                 "chosen": rate == settings.false_alarms_per_hour,
-                "events_found": found["events_found"],
+                "alarms": found["alarms"],
                 **{key: np.nan if found[key] is None else found[key] for key in FIGURES},
             }
         )
     return pd.DataFrame(rows)
 
 
-FIGURES = ("alarm_precision", "detection_rate", "detection_delay_seconds", "false_alarms_per_hour")
+FIGURES = ("alarm_precision", "detection_rate", "detection_delay_seconds", "false_alarms_per_hour", "normal_alarmed")

@@ -7,6 +7,8 @@ script reads values back from the paths; nothing is stored twice. All text aroun
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -205,7 +207,7 @@ def quality(curves: list[tuple[str, pd.Series]]) -> tuple[str, float, float]:
 
 
 def steps(heights: list[tuple[str, np.ndarray]], mark: float | None) -> tuple[str, float]:
-    """Histograms as stepped areas over x from 0 to 1000.
+    """Histograms as stepped areas over x from 0 to 1000, each from the base line and back to it.
 
     Parameters
     ----------
@@ -220,39 +222,68 @@ def steps(heights: list[tuple[str, np.ndarray]], mark: float | None) -> tuple[st
     shapes = []
     for name, bars in heights:
         edges = np.rint(np.linspace(0, 1000, len(bars) + 1)).astype(int)
-        x, y = np.stack((edges[:-1], edges[1:]), axis=1).ravel(), bars.repeat(2)
+        x = np.concatenate(([0], np.stack((edges[:-1], edges[1:]), axis=1).ravel(), [1000]))
+        y = np.concatenate(([0.0], bars.repeat(2), [0.0]))
         shapes.append(f'<path class="{name}" d="{path(x, y, 0, top, buckets=HEIGHT)}"/>')
     if mark is not None:
         shapes.append(f'<line class="thr" x1="{mark:.1f}" y1="0" x2="{mark:.1f}" y2="{HEIGHT}"/>')
     return _svg("steps", f"0 0 1000 {HEIGHT}", shapes, 0, top), top
 
 
+@dataclass(frozen=True)
+class RateCurve:
+    """A figure of one system over the rate that was asked for.
+
+    style: CSS class. x: ``[T]`` in 0..1000. y: ``[T]`` on the figure's axis, NaN where it is undefined.
+    extrapolated: ``[T]``, true where the threshold is. said: ``T`` texts, what the page reads out at each x.
+    """
+
+    style: str
+    x: np.ndarray
+    y: np.ndarray
+    extrapolated: np.ndarray
+    said: list[str]
+
+
 def rates(
-    curves: list[tuple[str, np.ndarray, np.ndarray]],
-    low: float,
-    high: float,
+    curves: list[RateCurve],
+    ends: tuple[float, float],
     dots: list[tuple[str, float, float]],
+    grid: tuple[list[float], list[float]],
     diagonal: tuple[float, float] | None = None,
 ) -> str:
     """A figure of several systems over the rate that was asked for.
 
+    What is extrapolated is a path of its own, of class ``extra``, up to the first point that is not.
+
     Parameters
     ----------
-    curves: CSS class, x in 0..1000 and the figure, NaN where it is undefined.
-    low, high: the ends of the figure's axis.
+    curves: one a system.
+    ends: the low and the high end of the figure's axis.
     dots: CSS class, x and figure of points to mark.
+    grid: x of upright lines, and figures of level ones.
     diagonal: the figure at x = 0 and x = 1000 on a line to compare with; None draws none.
-    """  # fmt: skip
-    shapes = []
+    """
+    lines = "".join(f"M{round(x)} 0V{HEIGHT}" for x in grid[0])
+    lines += "".join(f"M0 {height_of(value, *ends)}H1000" for value in grid[1])
+    shapes = [f'<path class="grid" d="{lines}"/>']
     if diagonal is not None:
-        ends = [height_of(value, low, high) for value in diagonal]
-        shapes.append(f'<path class="chance" d="M0 {ends[0]}L1000 {ends[1]}"/>')
-    for name, x, y in curves:
-        shapes.append(f'<path class="{name}" d="{path(np.rint(x), y, low, high)}"/>')
+        start, end = (height_of(value, *ends) for value in diagonal)
+        shapes.append(f'<path class="chance" d="M0 {start}L1000 {end}"/>')
+    for curve in curves:
+        x, beyond = np.rint(curve.x), curve.extrapolated
+        known = path(x, np.where(beyond, np.nan, curve.y), *ends)
+        flags = "".join("1" if one else "0" for one in beyond)
+        data = f'data-read="{"|".join(curve.said)}" data-extrapolated="{flags}"'
+        shapes.append(f'<path class="{curve.style}" d="{known}" {data}/>')
+        if beyond.any():
+            joined = beyond | np.append(False, beyond[:-1]) | np.append(beyond[1:], False)
+            guessed = path(x, np.where(joined, curve.y, np.nan), *ends)
+            shapes.append(f'<path class="extra {curve.style}" d="{guessed}"/>')
     for name, x, y in dots:
         # a line of no length with round caps is a dot, round however the chart is stretched
-        shapes.append(f'<path class="dots {name}" d="M{round(x)} {height_of(y, low, high)}l0 0"/>')
-    return _svg("loss", f"0 0 1000 {HEIGHT}", shapes, low, high)
+        shapes.append(f'<path class="dots {name}" d="M{round(x)} {height_of(y, *ends)}l0 0"/>')
+    return _svg("loss", f"0 0 1000 {HEIGHT}", shapes, *ends)
 
 
 def _span(curves: list[tuple[str, pd.Series]]) -> tuple[int, int]:

@@ -18,6 +18,7 @@ class Column:
     kind: Literal["percent", "rate", "time", "speed", "count"]
     better: Literal["high", "low"] | None
     meaning: str
+    unlabelled: bool = False  # shown only of footage without labels, where nothing says more
 
 
 RANKING, PLACE, ALARM, COST = "Ranking of frames", "Place in the frame", "At the threshold", "Cost"
@@ -85,28 +86,29 @@ COLUMNS = (
         "high",
         "Track-based detection criterion (the same paper): as RBDC, over the tracks that regions form in time.",
     ),
+    # none of these has a best: each is had by giving another away
     Column(
         "detection_rate",
         ALARM,
         "events found",
         "percent",
-        "high",
-        "Share of the true events that overlap an alarm.",
+        None,
+        "Share of the true events with an alarm that begins during them, or at most a second before.",
     ),
     Column(
         "alarm_precision",
         ALARM,
         "precision",
         "percent",
-        "high",
-        "Share of the alarms on labelled footage that overlap a true event.",
+        None,
+        "Share of such alarms among all alarms on labelled footage.",
     ),
     Column(
         "detection_delay_seconds",
         ALARM,
         "delay (s)",
         "rate",
-        "low",
+        None,
         "From the first abnormal frame of an event that is found to the alarm.",
     ),
     Column(
@@ -114,8 +116,35 @@ COLUMNS = (
         ALARM,
         "false alarms / h",
         "rate",
-        "low",
-        "Alarms that overlap no true event, per hour, beside the rate that was asked for when the threshold was set.",
+        None,
+        "All other alarms, per hour of normal test footage; below it how many in how much footage, and the rate that was "
+        "asked for when the threshold was set. A rate from a minute of footage says little.",
+    ),
+    Column(
+        "normal_alarmed",
+        ALARM,
+        "normal time in alarm",
+        "percent",
+        None,
+        "Share of the normal test footage that lies in any alarm: what a person would watch in vain.",
+    ),
+    Column(
+        "alarms",
+        ALARM,
+        "alarms",
+        "count",
+        None,
+        "Alarms raised on the test footage, all clips together.",
+        unlabelled=True,
+    ),
+    Column(
+        "alarms_per_hour",
+        ALARM,
+        "alarms / h",
+        "rate",
+        None,
+        "As many in an hour, beside the rate of false ones that was asked for when the threshold was set.",
+        unlabelled=True,
     ),
     Column(
         "score_fps",

@@ -14,6 +14,7 @@ from vadcore.report.load import System
 
 KINDS = ("shown", "error")  # sheets that differ between systems
 MOST_EVENTS = 200  # listed a clip
+FOREMOST = 30  # listed of all clips together
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,21 @@ def alarms_of(clip: str, group: list[System], styles: list[str]) -> list[dict]:
                 "when": f"{event.start_seconds:.1f}–{event.end_seconds:.1f} s",
                 "peak": int(event.peak_frame),
                 "score": significant(float(event.peak_score)),
+                "p": None if pd.isna(event.p_value) else float(event.p_value),
                 "p_value": None if pd.isna(event.p_value) else significant(float(event.p_value), 2),
             }
             for event in part.itertuples()
         ]
     return sorted(found, key=lambda event: (event["start"], event["number"]))[:MOST_EVENTS]
+
+
+def foremost(clips: list[dict]) -> dict | None:
+    """The rarest alarms of all clips, lowest p first, and how many there are in all; None without any.
+
+    clips: those of :func:`vadcore.report.sections.clips`.
+    """
+    found = [alarm | {"clip": clip["id"], "name": clip["name"]} for clip in clips for alarm in clip["alarms"]]
+    if not found:
+        return None
+    rarest = sorted(found, key=lambda alarm: 1.0 if alarm["p"] is None else alarm["p"])  # keeps the order of clips
+    return {"alarms": rarest[:FOREMOST], "all": len(found), "clips": len({alarm["clip"] for alarm in found})}

@@ -11,8 +11,9 @@ from markupsafe import Markup
 from vadcore.report import charts, sections, words
 from vadcore.report.alarms import alarms
 from vadcore.report.check_points import MEASURES, check_points
-from vadcore.report.columns import COLUMNS, NONE, Column, write
+from vadcore.report.columns import COLUMNS, NONE, Column, duration, write
 from vadcore.report.load import System
+from vadcore.report.moments import foremost
 from vadcore.report.published import NOTE, Published, known_data_set
 from vadcore.report.rollouts import rollouts
 from vadcore.report.side_by_side import side_by_side
@@ -73,6 +74,7 @@ def _dataset(
         for style, system in zip(styles, group, strict=True)
         if system.roc is not None and len(system.roc)
     ]
+    clips = sections.clips(number, group, styles)
     return {
         "id": f"d{number}",
         "name": name,
@@ -102,7 +104,8 @@ def _dataset(
             if known in entry.auc
         ],
         "alarms": alarms(group, styles),
-        "clips": sections.clips(number, group, styles),
+        "clips": clips,
+        "foremost": foremost(clips),
         "worst": [{"model": system.model, "pictures": sections.worst(system)} for system in group if system.worst],
         "check_points": side_by_side(group, styles, asked),
         "rollouts": rollouts(group, styles),
@@ -111,6 +114,8 @@ def _dataset(
 
 
 def _has(group: list[System], column: Column) -> bool:
+    if column.unlabelled and group[0].labelled:
+        return False
     return any(system.row.get(column.key) is not None for system in group)
 
 
@@ -149,7 +154,7 @@ def _rows(group: list[System], columns: list[Column], published: list[Published]
                 "model": system.model,
                 "style": f"s{index}",
                 "trained": trained,
-                "how": " · ".join(how if trained else ["nothing learned", *how]),
+                "how": " · ".join(how if trained else ["untrained", *how]),
                 "cells": cells,
             }
         )
@@ -162,6 +167,15 @@ def _cell_note(system: System, column: Column, published: list[Published], known
         return next((f"published {entry.auc[known]:.1f}" for entry in published if entry.is_of(system.model)), "")
     if column.key == "auc_macro" and row.get("macro_clips") is not None and row.get("auc_macro") is not None:
         return f"{row['macro_clips']:.0f} clips"
-    if column.key == "false_alarms_per_hour" and row.get("false_alarms_per_hour_asked") is not None:
-        return f"asked {row['false_alarms_per_hour_asked']:g}" + ("‡" if row.get("threshold_extrapolated") else "")
+    if column.key == "detection_rate" and row.get("events_true"):
+        return f"{row['detected']:.0f} of {row['events_true']:.0f}"
+    if (
+        column.key in ("false_alarms_per_hour", "alarms_per_hour")
+        and row.get("false_alarms_per_hour_asked") is not None
+    ):
+        asked = f"asked {row['false_alarms_per_hour_asked']:g}" + ("‡" if row.get("threshold_extrapolated") else "")
+        count = (
+            f"{row['false_alarms']:.0f} in {duration(3600 * row['normal_hours'])}, " if row.get("normal_hours") else ""
+        )
+        return count + asked if column.key == "false_alarms_per_hour" else asked
     return ""

@@ -18,6 +18,7 @@ from vadcore.report.moments import alarms_of, viewer
 from vadcore.report.words import truth
 
 WORST_SHOWN = 6  # pictures a system
+NO_LOSSES = {"held_out", "step", *(measure.key for measure in MEASURES)}  # columns of history.csv
 
 
 def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
@@ -149,7 +150,10 @@ def _named(sample: Path) -> str:
 
 
 def _losses(system: System) -> list[dict]:
-    """One chart a training phase: every loss of its steps, and the loss on held-out normal clips where it was measured."""
+    """One chart a training phase: every loss of its steps, and the loss on held-out normal clips where it was measured.
+
+    The counter of iterations over all phases and the measures of picture quality, which are no losses, are left out.
+    """
     history = system.history
     if history is None or not len(history):
         return []
@@ -159,7 +163,7 @@ def _losses(system: System) -> list[dict]:
     )
     for phase, part in history.groupby("phase", sort=False):
         part = part.set_index("iteration").drop(columns="phase").dropna(axis="columns", how="all")
-        names = [name for name in part.columns if name != "held_out"]
+        names = [name for name in part.columns if name not in NO_LOSSES]
         curves = [(f"l{index % 6}", name, part[name]) for index, name in enumerate(names)]
         if "held_out" in part:
             curves.append(("held-out", "held-out normal clips", part["held_out"]))

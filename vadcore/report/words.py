@@ -5,16 +5,16 @@ from __future__ import annotations
 import pandas as pd
 
 from vadcore.report import charts
-from vadcore.report.columns import NONE, duration, significant, write
+from vadcore.report.columns import NONE, duration, significant
 from vadcore.report.load import System
 
 
 def summary(group: list[System]) -> str:
-    """What the table says, in one or two sentences; no more than the figures bear."""
+    """What the table says, in a few sentences; no more than the figures bear."""
     if not group[0].labelled:
         return (
-            "This footage has no labels, so nothing can be said about how good the systems are. The curves show their "
-            "scores and where each of them raises an alarm."
+            f"{_raised(group)} This footage has no labels, so nothing can be said about how good the systems are: look at "
+            "the alarms."
         )
     judged = [system for system in group if system.row.get("auc_micro") is not None]
     trained = [system for system in judged if system.row.get("trained", True)]
@@ -31,17 +31,54 @@ def summary(group: list[System]) -> str:
         side = (
             f"{abs(gap):.1f} points {'above' if gap > 0 else 'below'}" if f"{abs(gap):.1f}" != "0.0" else "level with"
         )
-        text += f", {side} {rival.model}, which learns nothing"
-    text += ". "
-    rate, alarms = best.row.get("detection_rate"), best.row.get("false_alarms_per_hour")
-    if rate is not None and alarms is not None:
-        text += f"At the threshold set on normal footage alone it finds {100 * rate:.0f} % of the events"
-        delay = best.row.get("detection_delay_seconds")
-        text += f" after {delay:.1f} s" if delay is not None else ""
-        text += f", with {write(alarms, 'rate')} false alarms an hour"
-        asked = best.row.get("false_alarms_per_hour_asked")
-        text += f" ({asked:g} asked for)." if asked is not None else "."
-    return text.strip()
+        text += f", {side} the untrained {rival.model}"
+    return f"{text}. {_alarming(best, judged)}".strip()
+
+
+def _alarming(best: System, judged: list[System]) -> str:
+    """What the alarms of ``best`` are worth, and whose are worth more: those that find most events at no more false
+    alarms than were asked for."""
+    known = [system for system in judged if system.row.get("detection_rate") is not None]
+    known = [system for system in known if system.row.get("false_alarms_per_hour") is not None]
+    if not known:
+        return ""
+    asked = best.row.get("false_alarms_per_hour_asked")
+    text = f"At its threshold, set on normal footage alone, it {_finds(best)}" if best in known else ""
+    text += f" ({asked:g} an hour asked for). " if text and asked is not None else ". " if text else ""
+    kept = [system for system in known if asked is None or system.row["false_alarms"] <= _allowed(system, asked)]
+    if not kept:
+        return text + "No system keeps to the false alarms asked for."
+    most = max(kept, key=lambda system: (system.row["detected"], -system.row["false_alarms"]))
+    if most is best or (best in kept and best.row["detected"] == most.row["detected"]):
+        return text
+    name = most.model if most.row.get("trained", True) else f"the untrained {most.model}"
+    return text + f"Of those that keep to the false alarms asked for, {name} finds most: it {_finds(most)}."
+
+
+def _allowed(system: System, asked: float) -> int:
+    """False alarms at the rate asked for, to the whole alarm: normal test footage may last less than one takes."""
+    return round(asked * system.row["normal_hours"])
+
+
+def _finds(system: System) -> str:
+    row = system.row
+    delay = row.get("detection_delay_seconds")
+    after = f", {delay:.1f} s after they begin" if delay is not None else ""
+    found = f"finds {row['detected']:.0f} of {row['events_true']:.0f} events{after}"
+    count, normal = f"{row['false_alarms']:.0f}", duration(3600 * row["normal_hours"])
+    # not as a rate an hour, which would say too much of so little
+    return f"{found}, with {count} false alarm{'s' if count != '1' else ''} in {normal} of normal footage"
+
+
+def _raised(group: list[System]) -> str:
+    """How many alarms each system raised, and where."""
+    clips = group[0].frames["clip"].nunique()
+    parts = []
+    for system in group:
+        alarms = len(system.events)
+        where = f" in {system.events['clip'].nunique()} of {clips} clips" if alarms else ""
+        parts.append(f"{system.model} raises {alarms or 'no'} alarm{'s' if alarms != 1 else ''}{where}")
+    return ", ".join(parts) + "."
 
 
 def protocol(group: list[System]) -> list[str]:
@@ -78,8 +115,8 @@ def protocol(group: list[System]) -> list[str]:
         )
     if any(entry.get("threshold_extrapolated") for entry in rows):
         lines.append(
-            f"{'‡ ' if group[0].labelled else ''}That rate is rarer than so little footage can show: the threshold is "
-            "extrapolated from the tail of the normal scores."
+            "‡ That rate is rarer than so little footage can show: the threshold is extrapolated from the tail of the "
+            "normal scores."
         )
     return lines
 

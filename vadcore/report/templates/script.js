@@ -102,17 +102,25 @@ function momentsOf(chart) {
   const tiles = [...viewer.querySelectorAll(".tile")];
   const select = viewer.querySelector("select");
   let shown = 0;
+  let asked = null;  // the frame under the cursor, which may have no picture
   const redraw = () => {
     const own = {frame: `${chart.id}-frame`, ...select.options[select.selectedIndex].dataset};
     for (const tile of tiles) draw(tile, own[tile.dataset.kind], shown);
-    const named = `frame ${frames[shown]}`;
+    const exact = asked === null || asked === frames[shown];
+    const named = `frame ${frames[shown]}${exact ? "" : ", the nearest that has a picture"}`;
     tiles[0].setAttribute("aria-label", named);
     tiles[0].nextElementSibling.textContent = named;
   };
   const look = frame => {
+    asked = frame;
     let after = frames.findIndex(one => one >= frame);
     if (after < 0) after = frames.length - 1;
     shown = after > 0 && frame - frames[after - 1] <= frames[after] - frame ? after - 1 : after;
+    redraw();
+  };
+  const leave = () => {
+    if (asked === null) return;
+    asked = null;
     redraw();
   };
   const choose = system => {
@@ -126,9 +134,11 @@ function momentsOf(chart) {
   new IntersectionObserver((entries, observer) => {
     if (!entries.some(entry => entry.isIntersecting)) return;
     observer.disconnect();
-    if (!tiles[0].dataset.sheet) look(alarm ? Number(alarm.dataset.frame) : frames[frames.length >> 1]);
+    if (tiles[0].dataset.sheet) return;
+    look(alarm ? Number(alarm.dataset.frame) : frames[frames.length >> 1]);
+    leave();
   }, {rootMargin: "300px"}).observe(viewer);
-  return {look, choose};
+  return {look, leave, choose};
 }
 
 const digits = value => Number(value.toPrecision(3)).toString();
@@ -140,11 +150,14 @@ for (const chart of document.querySelectorAll(".chart")) {
   const resting = label.textContent;
   const values = [...chart.querySelectorAll(".val")];
   const svgs = [...chart.querySelectorAll("svg")];
-  const curves = [...chart.querySelectorAll("svg path:not(.grid,.chance,.dots)")];
+  const curves = [...chart.querySelectorAll("svg path:not(.grid,.chance,.dots,.extra)")];
   const box = svgs[0].viewBox.baseVal;
   const [first, last] = kind === "tl" ? [box.x + 0.5, box.x + box.width - 0.5] : [box.x, box.x + box.width];
   const lanes = [...chart.querySelectorAll(".lane")];
   const moments = kind === "tl" ? momentsOf(chart) : null;
+  // Where figures exist at some x alone, these and what they mean; curves carry a text for each.
+  const stops = chart.dataset.stops?.split("|").map(Number);
+  const means = chart.dataset.said?.split("|");
   let current = null;
 
   // What an x means: itself, or a place between two ends of an axis that may be logarithmic.
@@ -156,6 +169,12 @@ for (const chart of document.querySelectorAll(".chart")) {
   };
 
   const describe = x => {
+    if (stops) {
+      const stop = stops.indexOf(x);
+      const beyond = curves.filter(curve => curve.dataset.extrapolated[stop] === "1").length;
+      const share = beyond < curves.length ? ` for ${beyond} of ${curves.length}` : "";
+      return `${chart.dataset.x} ${means[stop]}${beyond ? ` · extrapolated${share}` : ""}`;
+    }
     if (kind === "roc") return `${(x / 10).toFixed(1)} % of normal frames flagged`;
     if (kind === "loss") return `${chart.dataset.x || "iteration"} ${onAxis(x)}`;
     const parts = [`frame ${x}`, `${((x - first) / chart.dataset.fps).toFixed(2)} s`];
@@ -169,17 +188,24 @@ for (const chart of document.querySelectorAll(".chart")) {
     return parts.join(" · ");
   };
 
+  const nearest = x => stops
+    ? stops.reduce((best, stop) => Math.abs(stop - x) < Math.abs(best - x) ? stop : best)
+    : Math.max(first, Math.min(last, Math.round(x)));
+
   const show = x => {
-    current = x = Math.max(first, Math.min(last, Math.round(x)));
+    current = x = nearest(x);
     chart.classList.add("reading");
     const text = describe(x);
     label.textContent = text;
     const spoken = [text];
     curves.forEach((curve, index) => {
       const svg = curve.ownerSVGElement;
-      const y = at(curve, x);
-      let reading = kind === "tl" ? "no score" : "";
-      if (y !== null) {
+      // the areas of a histogram end on the base line: at their right end the last bar counts
+      const y = at(curve, chart.classList.contains("steps") ? Math.min(x, last - 0.5) : x);
+      let reading = kind === "tl" ? "no score" : "none";
+      if (curve.dataset.read !== undefined) {
+        reading = curve.dataset.read.split("|")[stops.indexOf(x)];
+      } else if (y !== null) {
         const [low, high] = [Number(svg.dataset.low), Number(svg.dataset.high)];
         const value = high - y / 1000 * (high - low);
         if (kind === "roc") reading = `${(100 * value).toFixed(1)} % found`;
@@ -209,6 +235,7 @@ for (const chart of document.querySelectorAll(".chart")) {
       value.textContent = value.dataset.rest;
       value.classList.remove("over");
     }
+    moments?.leave();
   };
 
   const follow = event => {
@@ -223,7 +250,8 @@ for (const chart of document.querySelectorAll(".chart")) {
   area.addEventListener("pointerleave", () => { if (document.activeElement !== area) rest(); });
   area.addEventListener("blur", rest);
 
-  for (const alarm of chart.querySelectorAll(".alarms li")) {
+  const listed = document.querySelectorAll(`.found li[data-clip="${chart.id}"]`);
+  for (const alarm of [...chart.querySelectorAll(".alarms li"), ...(chart.id ? listed : [])]) {
     const button = document.createElement("button");
     button.type = "button";
     button.append(...alarm.childNodes);
@@ -231,6 +259,7 @@ for (const chart of document.querySelectorAll(".chart")) {
     button.addEventListener("click", () => {
       moments?.choose(Number(alarm.dataset.system));
       area.focus({preventScroll: true});
+      if (!chart.contains(alarm)) chart.scrollIntoView();
       show(Number(alarm.dataset.frame));
     });
   }
@@ -245,11 +274,13 @@ for (const chart of document.querySelectorAll(".chart")) {
   const step = kind === "tl" ? 1 : Math.max(1, Math.round(box.width / 100));
   area.addEventListener("keydown", event => {
     const far = event.shiftKey ? 10 : 1;
-    const from = current ?? first;
+    const from = current ?? nearest(first);
+    const by = count => stops
+      ? stops[Math.max(0, Math.min(stops.length - 1, stops.indexOf(from) + count))]
+      : from + step * count;
     const to = {
-      ArrowRight: from + step * far, ArrowUp: from + step * far,
-      ArrowLeft: from - step * far, ArrowDown: from - step * far,
-      PageUp: from + 10 * step, PageDown: from - 10 * step, Home: first, End: last,
+      ArrowRight: by(far), ArrowUp: by(far), ArrowLeft: by(-far), ArrowDown: by(-far),
+      PageUp: by(10), PageDown: by(-10), Home: first, End: last,
     }[event.key];
     if (to === undefined) return;
     event.preventDefault();

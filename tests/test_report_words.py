@@ -1,0 +1,69 @@
+"""The sentences at the head of a data set: which system one should look at, and what its alarms are worth."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from vadcore.report.words import summary
+
+
+def system(model, auc, found, false, trained=True):
+    """A labelled one with 7 true events and a minute of normal footage, asked for 60 false alarms an hour."""
+    row = {
+        "auc_micro": auc,
+        "trained": trained,
+        "events_true": 7,
+        "detected": found,
+        "detection_rate": found / 7,
+        "detection_delay_seconds": 0.4 if found else None,
+        "false_alarms": false,
+        "false_alarms_per_hour": 60.0 * false,
+        "false_alarms_per_hour_asked": 60.0,
+        "normal_hours": 1 / 60,
+    }
+    return SimpleNamespace(model=model, row=row, labelled=True)
+
+
+def test_who_ranks_best_and_what_its_alarms_find():
+    assert summary([system("conv_ae", 0.765, 1, 0), system("frame_diff", 0.632, 1, 0, trained=False)]) == (
+        "conv_ae ranks the frames best of the trained systems: raw micro AUC 76.5 %, 13.3 points above the untrained "
+        "frame_diff. At its threshold, set on normal footage alone, it finds 1 of 7 events, 0.4 s after they begin, "
+        "with 0 false alarms in 60 s of normal footage (60 an hour asked for)."
+    )
+
+
+def test_a_system_whose_alarms_find_more_is_named_also_where_it_learns_nothing():
+    text = summary([system("conv_ae", 0.765, 1, 0), system("flow_magnitude", 0.644, 5, 1, trained=False)])
+    assert text.endswith(
+        "Of those that keep to the false alarms asked for, the untrained flow_magnitude finds most: it finds 5 of 7 "
+        "events, 0.4 s after they begin, with 1 false alarm in 60 s of normal footage."
+    )
+
+
+def test_one_that_finds_more_with_more_false_alarms_than_asked_for_does_not_count():
+    assert "gru_ae" not in summary([system("conv_ae", 0.765, 1, 0), system("gru_ae", 0.7, 7, 2)])
+
+
+def test_where_nobody_keeps_to_what_was_asked_for_that_is_said():
+    text = summary([system("conv_ae", 0.765, 1, 4), system("gru_ae", 0.7, 7, 2)])
+    assert text.endswith("No system keeps to the false alarms asked for.")
+
+
+def test_a_system_that_finds_nothing_has_no_delay():
+    assert "it finds 0 of 7 events, with 0 false alarms" in summary([system("conv_ae", 0.765, 0, 0)])
+
+
+@pytest.mark.parametrize(
+    ("clips", "text"),
+    [
+        (["a", "a", "c"], "gru_ae raises 3 alarms in 2 of 4 clips. "),
+        (["b"], "gru_ae raises 1 alarm in 1 of 4 clips. "),
+        ([], "gru_ae raises no alarms. "),
+    ],
+)
+def test_without_labels_the_alarms_are_counted(clips, text):
+    frames, events = pd.DataFrame({"clip": list("abcd")}), pd.DataFrame({"clip": clips})
+    assert summary([SimpleNamespace(model="gru_ae", row={}, labelled=False, frames=frames, events=events)]).startswith(
+        text
+    )
