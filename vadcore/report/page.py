@@ -144,7 +144,7 @@ def _rows(group: list[System], columns: list[Column], published: list[Published]
                     "text": text,
                     "value": value,
                     "best": text == best.get(column.key),
-                    "note": _cell_note(system, column, published, known),
+                    "notes": _cell_notes(system, column, published, known),
                 }
             )
         how = [part for part in made[index] if part not in words.shared(made)]
@@ -161,21 +161,19 @@ def _rows(group: list[System], columns: list[Column], published: list[Published]
     return rows
 
 
-def _cell_note(system: System, column: Column, published: list[Published], known: str | None) -> str:
+def _cell_notes(system: System, column: Column, published: list[Published], known: str | None) -> list[str]:
+    """What stands in small lines below a figure."""
     row = system.row
     if column.key == "auc_micro_minmax":
-        return next((f"published {entry.auc[known]:.1f}" for entry in published if entry.is_of(system.model)), "")
+        return [f"published {entry.auc[known]:.1f}" for entry in published if entry.is_of(system.model)][:1]
     if column.key == "auc_macro" and row.get("macro_clips") is not None and row.get("auc_macro") is not None:
-        return f"{row['macro_clips']:.0f} clips"
+        return [f"{row['macro_clips']:.0f} clips"]
     if column.key == "detection_rate" and row.get("events_true"):
-        return f"{row['detected']:.0f} of {row['events_true']:.0f}"
-    if (
-        column.key in ("false_alarms_per_hour", "alarms_per_hour")
-        and row.get("false_alarms_per_hour_asked") is not None
-    ):
-        asked = f"asked {row['false_alarms_per_hour_asked']:g}" + ("‡" if row.get("threshold_extrapolated") else "")
-        count = (
-            f"{row['false_alarms']:.0f} in {duration(3600 * row['normal_hours'])}, " if row.get("normal_hours") else ""
-        )
-        return count + asked if column.key == "false_alarms_per_hour" else asked
-    return ""
+        return [f"{row['detected']:.0f} of {row['events_true']:.0f}"]
+    notes = []
+    if column.key == "false_alarms_per_hour" and row.get("normal_hours"):
+        notes.append(f"{row['false_alarms']:.0f} in {duration(3600 * row['normal_hours'])}")
+    asked = row.get("false_alarms_per_hour_asked")
+    if column.key in ("false_alarms_per_hour", "alarms_per_hour") and asked is not None:
+        notes.append(f"asked {asked:g}" + ("‡" if row.get("threshold_extrapolated") else ""))
+    return notes
