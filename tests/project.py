@@ -63,7 +63,7 @@ class Project:
         self.folder = folder
         for name in ("tasks", "vadcore", "weights"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("dvc.yaml", "pyproject.toml", ".dvcignore"):
+        for name in ("dvc.yaml", "pyproject.toml", ".dvcignore", ".gitignore"):
             shutil.copy(ROOT / name, folder)
         self.write(params)
         tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
