@@ -87,10 +87,11 @@ def alarms_of(clip: str, group: list[System], styles: list[str]) -> list[dict]:
 def foremost(clips: list[dict]) -> dict | None:
     """The rarest alarms of all clips, lowest p first, and how many there are in all; None without any.
 
-    clips: those of :func:`vadcore.report.sections.clips`.
+    clips: those of :func:`vadcore.report.sections.clips`; all of their alarms are counted, also those that they do not list.
     """
     found = [alarm | {"clip": clip["id"], "name": clip["name"]} for clip in clips for alarm in clip["alarms"]]
     if not found:
         return None
     rarest = sorted(found, key=lambda alarm: 1.0 if alarm["p"] is None else alarm["p"])  # keeps the order of clips
-    return {"alarms": rarest[:FOREMOST], "all": len(found), "clips": len({alarm["clip"] for alarm in found})}
+    every = sum(lane["alarms"] for clip in clips for lane in clip["lanes"])
+    return {"alarms": rarest[:FOREMOST], "all": every, "clips": len({alarm["clip"] for alarm in found})}
