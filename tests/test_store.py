@@ -58,7 +58,7 @@ def test_a_clip_takes_three_files(tmp_path):
     make_store(tmp_path, train=1, test=0, frames=200)
     clip = tmp_path / "frames.zarr" / "train" / "01"
     assert sorted(str(f.relative_to(clip)) for f in clip.rglob("*") if f.is_file()) == [
-        "frames/c/0/0/0/0",
+        "frames/c.0.0.0.0",
         "frames/zarr.json",
         "zarr.json",
     ]

@@ -1,8 +1,9 @@
 """Clips <-> Zarr. The only module that knows how a store is laid out.
 
 A store holds one array a clip at ``{split}/{clip}/{kind}`` (kind: ``frames``, ``flow`` or ``masks``) and all that is
-known of the clip in the array's attributes. Three files a clip of up to 512 frames: the group, the array's metadata, one
-shard; longer ones (or larger pictures) have more shards.
+known of the clip in the array's attributes. Three files in two folders a clip of up to 512 frames: the group, the array's
+metadata, one shard; longer ones (or larger pictures) have more shards. Shards are named ``c.0.0.0.0`` rather than put into
+a folder an axis: what walks a store of thousands of clips (DVC does, several times a stage) walks a third of the folders.
 
 ============ ======= ======================= ==================================================================
 kind         dtype   shape                   meaning
@@ -209,6 +210,7 @@ class ClipWriter:
             filters=[TransposeCodec(order=order)],
             compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=dtype.itemsize)],
             dimension_names=_DIMENSIONS[kind],
+            chunk_key_encoding={"name": "default", "separator": "."},
         )
         self._shard = np.empty((shard_frames, *shape), dtype)
 
