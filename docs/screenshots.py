@@ -4,11 +4,10 @@
     python -m docs.screenshots --model latent_lstm [--chromium /usr/bin/chromium]
 
 Run it in a project where ``dvc repro`` has run: it opens reports/index.html, the page of ``dvc plots show`` and an MLflow
-server on mlflow.db, and writes docs/report.png, docs/timeline.png, docs/dvc-plots.png, docs/mlflow-runs.png and
-docs/mlflow-compare.png. DVC's page loads Vega from the net; for a machine without, FOLDER holds vega.min.js,
-vega-lite.min.js and vega-embed.min.js.
+server on mlflow.db, and writes docs/report.png, docs/timeline.png, docs/dvc-plots.png and docs/mlflow-runs.png. DVC's page
+loads Vega from the net; for a machine without, FOLDER holds vega.min.js, vega-lite.min.js and vega-embed.min.js.
 
-With ``--model`` it writes docs/mlflow-compare.png alone, which shows the trainings of the systems whose names begin so: of
+With ``--model`` it writes docs/mlflow-compare.png instead, which shows the trainings of the systems whose names begin so: of
 one system and its variants, with every curve that all of them have.
 """
 
@@ -35,7 +34,7 @@ DOCS = Path("docs")
 STORE = "sqlite:///mlflow.db"
 WIDE = {"width": 1400, "height": 900}
 PATIENCE = 180_000  # ms; a busy machine takes its time
-CURVES = ("loss", "held_out", "psnr", "ssim", "sharpness", "windows_per_second")  # what most systems log
+CURVES = ("loss", "held_out", "psnr", "ssim", "sharpness", "windows_per_second")
 
 
 @contextmanager
@@ -100,28 +99,24 @@ def plots(page: Page, vega: Path | None) -> None:
     page.unroute_all()
 
 
-def tracking(page: Page, address: str, model: str | None) -> None:
-    """Picture the trainings side by side, and without a model the table of all runs.
+def runs(page: Page, address: str) -> None:
+    """Picture the table of the stages of the latest pipeline."""
+    _open_runs(page, address, "", "TABLE")
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(4000)
+    page.screenshot(path=DOCS / "mlflow-runs.png")
 
-    model: how the names of the systems begin that are to be compared; None: all of them.
-    """
-    client = MlflowClient(STORE)
-    (experiment,) = (found for found in client.search_experiments() if found.name == "vad")
-    trained = "tags.`vad.stage` = 'train'" + (f" and tags.`vad.model` LIKE '{model}%'" if model else "")
-    compared = client.search_runs([experiment.experiment_id], trained)
-    if not compared:
-        sys.exit(f"mlflow.db: no run of the stage train{f' of {model}' if model else ''}; run dvc repro first")
-    shown = CURVES
-    if model:
-        common = set.intersection(*(set(run.data.metrics) for run in compared))
-        shown = [name for curve in CURVES for name in sorted(common) if name.rpartition("/")[2] == curve]
-    choices = {"mlflow.assistant.panelOpen_v1": "false", "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}
-    page.add_init_script(f"Object.entries({json.dumps(choices)}).forEach(choice => localStorage.setItem(...choice))")
-    only = urllib.parse.quote(trained, safe="")
-    runs = f"{address}/#/experiments/{experiment.experiment_id}/runs"
+
+def compared(page: Page, address: str, model: str) -> None:
+    """Picture the trainings of systems whose names begin with ``model`` side by side."""
+    trained = f"tags.`vad.stage` = 'train' AND tags.`vad.model` LIKE '{model}%'"
+    found = MlflowClient(STORE).search_runs([_experiment()], trained)
+    if not found:
+        sys.exit(f"mlflow.db: no run of the stage train of {model}; run dvc repro first")
+    common = set.intersection(*(set(run.data.metrics) for run in found))
+    shown = [name for curve in CURVES for name in sorted(common) if name.rpartition("/")[2] == curve]
     page.set_viewport_size(WIDE | {"height": 1140})  # two rows of charts, whole
-    page.goto(f"{runs}?searchFilter={only}&compareRunsMode=CHART")
-    _open_pipeline(page)
+    _open_runs(page, address, trained, "CHART")
     page.get_by_test_id("experiment-view-runs-visibility-column-header").first.click()
     page.get_by_text("Show all runs").click()  # not the first ten alone
     page.get_by_placeholder("Search metric charts").fill(f"^({'|'.join(shown)})$")
@@ -129,14 +124,23 @@ def tracking(page: Page, address: str, model: str | None) -> None:
     page.wait_for_timeout(4000)  # until all of them are drawn
     page.mouse.move(0, 0)  # else a hint covers what it points at
     page.screenshot(path=DOCS / "mlflow-compare.png")
-    page.set_viewport_size(WIDE)
-    if model:
-        return
-    page.goto(f"{runs}?searchFilter=&compareRunsMode=TABLE")
+
+
+def _experiment() -> str:
+    (experiment,) = (found for found in MlflowClient(STORE).search_experiments() if found.name == "vad")
+    return experiment.experiment_id
+
+
+def _open_runs(page: Page, address: str, wanted: str, mode: str) -> None:
+    """Go to MLflow's list of runs and open the latest pipeline there.
+
+    wanted: MLflow's search filter. mode: TABLE or CHART.
+    """
+    choices = {"mlflow.assistant.panelOpen_v1": "false", "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}
+    page.add_init_script(f"Object.entries({json.dumps(choices)}).forEach(choice => localStorage.setItem(...choice))")
+    only = urllib.parse.quote(wanted, safe="")
+    page.goto(f"{address}/#/experiments/{_experiment()}/runs?searchFilter={only}&compareRunsMode={mode}")
     _open_pipeline(page)
-    page.mouse.move(0, 0)
-    page.wait_for_timeout(4000)
-    page.screenshot(path=DOCS / "mlflow-runs.png")
 
 
 def _open_pipeline(page: Page) -> None:
@@ -153,16 +157,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser's program")
     parser.add_argument("--vega", type=Path, help="a folder with Vega's scripts")
-    parser.add_argument("--model", metavar="NAME", help="only compare the trainings of systems whose names begin so")
+    parser.add_argument("--model", metavar="NAME", help="instead compare the trainings of systems whose names begin so")
     arguments = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport=WIDE)
-        if not arguments.model:
+        if arguments.model:
+            with mlflow_server() as address:
+                compared(page, address, arguments.model)
+        else:
             report(page)
             plots(page, arguments.vega)
-        with mlflow_server() as address:
-            tracking(page, address, arguments.model)
+            with mlflow_server() as address:
+                runs(page, address)
         browser.close()
 
 

@@ -47,7 +47,7 @@ def work(stage: Stage) -> None:
         + (f"; {len(left_out)} clips left out" if left_out else "")
     )
     stage.run.metrics({"clips": len(done), "frames": facts["frames"], "frames_per_second": fresh / seconds})
-    stage.run.dataset(stage.dataset, frames.digest(), str(raw), "extract")
+    stage.run.dataset(stage.dataset, facts["digest"], str(raw), "extract")
     for out in (*urls, paths.facts(stage.dataset)):
         stage.run.made(out)
 

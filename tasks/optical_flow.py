@@ -31,16 +31,16 @@ def work(stage: Stage) -> None:
             machine = machine.model_copy(update={"workers": 1})  # one process keeps the GPU busy
     started = time.monotonic()
     fresh = 0
-    calls = [
-        (clip, frames_url, flow_url, settings.estimator, options, settings.size, device) for clip in frames.clips()
-    ]
+    lengths = {clip: array.shape[0] for clip, array in frames.arrays().items()}
+    calls = [(clip, frames_url, flow_url, settings.estimator, options, settings.size, device) for clip in lengths]
     for call, result in per_clip(store_flow, calls, machine, "optical flow"):
         if isinstance(result, VadError):
             raise result
-        fresh += 0 if result else frames.length(call[0]) - 1
-    flow.keep_only(set(frames.clips()))
+        fresh += 0 if result else lengths[call[0]] - 1
+    flow.keep_only(set(lengths))
     seconds = time.monotonic() - started
-    stage.say(f"{flow_url}: {len(flow.clips())} clips ({fresh} fields computed now, {fresh / seconds:.0f} a second)")
+    stored = sum(length > 1 for length in lengths.values())
+    stage.say(f"{flow_url}: {stored} clips ({fresh} fields computed now, {fresh / seconds:.0f} a second)")
     stage.run.metrics({"fields_per_second": fresh / seconds})
     stage.run.dataset(stage.dataset, frames.digest(), str(frames_url), "optical_flow")
     stage.run.made(flow_url)

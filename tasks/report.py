@@ -38,4 +38,6 @@ def work(stage: Stage) -> None:
     for name in ("index.html", "metrics.json", "results.csv", "quality.json", "rollouts.json"):
         stage.run.artifact(paths.REPORTS / name)
         stage.run.made(paths.REPORTS / name)
+    stage.run.artifact(paths.REPORTS / "strips")
+    stage.run.made(paths.REPORTS / "strips")
     stage.say(f"{paths.REPORTS / 'index.html'}: open it in a browser")

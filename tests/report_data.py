@@ -131,8 +131,9 @@ def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names
         pd.DataFrame(history).to_csv(learned / "history.csv", index=False)
         for at in check_points or range(100, 401, 50):
             inputs = random.random((6, 1, 32, 48), dtype=np.float32)
-            write_png(learned / "samples" / f"{at:06d}.png", np.concatenate([strip(inputs, 1 - inputs)] * 2))
-            write_animation(learned / "samples" / f"{at:06d}.webp", animation([(inputs, 1 - inputs)] * 2))
+            path = learned / "samples" / f"autoencoder-{at:06d}.png"
+            write_png(path, np.concatenate([strip(inputs, 1 - inputs)] * 2))
+            write_animation(path.with_suffix(".webp"), animation([(inputs, 1 - inputs)] * 2))
     (learned / "metrics.json").write_text(json.dumps(measured))
     (learned / "config.yaml").write_text("image_size: [32, 48]\ncolor: grey\n")
     held_out = np.sort(random.normal(0.5, 0.3, 720))

@@ -54,7 +54,7 @@ def test_variants_with_the_same_front_end_train_it_once(project):
         assert list(history["step"]) == sorted(set(history["step"]))  # over both phases, for a plot of them
         assert history["step"].iloc[-1] == 80
         made = {path.name for path in (out / "samples").iterdir()}
-        assert {"vcae-000020.png", "vcae-000040.png", "000020.png", "000040.png"} <= made
+        assert {"vcae-000020.png", "vcae-000040.png", "lstm-000020.png", "lstm-000040.png"} <= made
         assert json.loads((out / "metrics.json").read_text())["iterations"] == 80
 
 

@@ -403,10 +403,12 @@ def test_names_cannot_become_markup(tmp_path):
 
 def test_the_same_inputs_give_the_same_bytes(results, page):
     build(results, out="again")
-    names = ["index.html", "metrics.json", "quality.json", "results.csv", "rollouts.json"]
-    for name in names:
-        assert (results / "again" / name).read_bytes() == (results / "reports" / name).read_bytes()
+    names = ["index.html", "metrics.json", "quality.json", "results.csv", "rollouts.json", "strips"]
     assert sorted(path.name for path in (results / "again").iterdir()) == names
+    files = sorted(path.relative_to(results / "again") for path in (results / "again").rglob("*.*"))
+    assert len(files) > len(names)
+    for file in files:
+        assert (results / "again" / file).read_bytes() == (results / "reports" / file).read_bytes()
 
 
 def test_a_hundred_clips_of_a_thousand_frames_stay_light(tmp_path):

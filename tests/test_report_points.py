@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -151,7 +152,9 @@ def test_an_animation_that_is_too_wide_is_reduced(tmp_path):
     write_system(tmp_path, "street", "future_frame", check_points=(100,))
     inputs = np.zeros((3, 1, 64, 400), np.float32)  # enlarged twice: two windows of 800 pixels
     inputs[1] = 1
-    write_animation(tmp_path / "models/street/future_frame/samples/000100.webp", animation([(inputs, inputs)] * 2))
+    write_animation(
+        tmp_path / "models/street/future_frame/samples/autoencoder-000100.webp", animation([(inputs, inputs)] * 2)
+    )
     section = points_section(build(tmp_path, ["street"], ["future_frame"]))
     (data,) = re.findall(r'class="moving" src="data:image/webp;base64,([^"]*)" width="520"', section)
     film = decode_animation(base64.b64decode(data))
@@ -193,11 +196,18 @@ def test_of_several_phases_the_one_with_most_check_points_is_shown(tmp_path):
     history = pd.read_csv(folder / "history.csv")
     warm = history[history["iteration"] == 100].assign(phase="warm", psnr=10.0)
     pd.concat([warm, history]).to_csv(folder / "history.csv", index=False)
-    for file in list((folder / "samples").iterdir()):
-        file.rename(file.with_name(f"autoencoder-{file.name}"))
-    section = points_section(build(tmp_path, ["street"], ["future_frame"]))
+    for file in list((folder / "samples").glob("autoencoder-000100.*")):
+        shutil.copy(file, file.with_name(f"warm-000100{file.suffix}"))
+    page = build(tmp_path, ["street"], ["future_frame"])
+    section = points_section(page)
     assert points_row(section, "future_frame")[:2] == ["22.5", "23.5"]
     assert section.count('alt="Inputs, outputs and errors') == 3  # two iterations, and the one that was kept
+    training = page[page.index("<h3>Training and calibration") :]
+    shown = [
+        training.index(text)
+        for text in ("warm, iteration 100", "autoencoder, iteration 100", "autoencoder, iteration 200")
+    ]
+    assert shown == sorted(shown)
 
 
 def test_quality_json_holds_every_check_point(results, page):
@@ -228,7 +238,7 @@ def test_training_names_the_quality_of_the_kept_weights(page):
     ]
 
 
-@pytest.mark.parametrize("broken", ["000100.png", "000100.webp"])
+@pytest.mark.parametrize("broken", ["autoencoder-000100.png", "autoencoder-000100.webp"])
 def test_an_unreadable_check_point_picture_names_its_file(tmp_path, broken):
     write_system(tmp_path, "street", "future_frame", check_points=(100,))
     (tmp_path / "models/street/future_frame/samples" / broken).write_bytes(b"")

@@ -81,6 +81,17 @@ def test_who_stays_ahead_of_the_mean_frame_is_told_so(root):
     assert "It is closer than the mean training frame at all 10 steps." in build(root, ["street"], ["latent_lstm-mse"])
 
 
+def test_strips_lie_in_one_folder_for_dvc_to_show(root):
+    (root / "reports" / "strips").mkdir(parents=True)
+    (root / "reports" / "strips" / "street-gone-rollout-01-00003.png").touch()  # of a system that is no longer listed
+    build(root, ["street"], ["latent_lstm-mse", "frame_diff"])
+    assert [path.name for path in sorted((root / "reports" / "strips").iterdir())] == [
+        "street-latent_lstm-mse-check-point-autoencoder-000100.png",
+        "street-latent_lstm-mse-check-point-autoencoder-000400.png",
+        "street-latent_lstm-mse-rollout-01-00003.png",
+    ]
+
+
 def test_rollouts_json_holds_every_step(root):
     build(root, ["street"], ["latent_lstm-mse", "frame_diff"])
     rows = json.loads((root / "reports" / "rollouts.json").read_text())["rows"]

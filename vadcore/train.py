@@ -372,9 +372,7 @@ class _Run:
     def draw(self, phase: Phase, windows: list[tuple[np.ndarray, np.ndarray]]) -> None:
         """Input above output of the same held-out windows: a strip a check point and, of several frames, an animation.
         Where a window shows one frame, the windows stand beside one another."""
-        learning = sum(bool(other.optimizers) for other in self.phases)
-        stem = f"{self.iteration:06d}" if learning == 1 and not phase.judge else f"{phase.name}-{self.iteration:06d}"
-        path = self.checkpoint.folder / "samples" / f"{stem}.png"
+        path = self.checkpoint.folder / "samples" / f"{phase.name}-{self.iteration:06d}.png"
         moving = len(windows[0][0]) > 1
         rows = windows if moving else [tuple(np.concatenate(part) for part in zip(*windows, strict=True))]
         write_png(path, np.concatenate([strip(inputs, outputs) for inputs, outputs in rows]))

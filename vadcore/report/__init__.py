@@ -13,6 +13,7 @@ from vadcore.report.load import load_system, plain, same_footage
 from vadcore.report.page import render_page
 from vadcore.report.published import PUBLISHED, Published
 from vadcore.report.rollouts import rollout_rows
+from vadcore.report.strips import write_strips
 
 __all__ = ["build_report"]
 
@@ -33,7 +34,7 @@ def build_report(
     flow_pictures: Mapping[str, Path] | None = None,
 ) -> None:
     """Write ``index.html``, ``metrics.json``, ``results.csv``, ``quality.json`` and ``rollouts.json`` into
-    ``out``, each whole or not at all.
+    ``out``, each whole or not at all, and its strips of pictures into ``out/strips``.
 
     The same inputs give the same bytes.
 
@@ -81,4 +82,5 @@ def build_report(
         table = csv.DictWriter(file, columns, lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+    write_strips(out / "strips", [system for group in systems.values() for system in group])
     write_text(out / "index.html", page)

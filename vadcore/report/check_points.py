@@ -91,8 +91,8 @@ class CheckPoints:
 
     def picture(self, iteration: int) -> Path | None:
         """The strip that training drew at an iteration; None where there is none."""
-        stems = (f"{iteration:06d}", f"{self.phase}-{iteration:06d}")  # of one learning phase, of several
-        return next((path for path in self.system.samples if path.stem in stems), None)
+        stem = f"{self.phase}-{iteration:06d}"
+        return next((path for path in self.system.samples if path.stem == stem), None)
 
 
 def check_points(system: System, style: str = "") -> CheckPoints | None:

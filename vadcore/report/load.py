@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,8 @@ class System:
     worst: its highest-scored frames, ``picture`` as a path.
     settings: the system's configuration, as it was trained.
     training: what the training stage measured; ``history`` its losses over iterations, ``samples`` its strips in
-        the order of iterations (an animation may lie beside each); None and empty for systems that learn nothing.
+        the order of phases and iterations (an animation may lie beside each); None and empty for systems that learn
+        nothing.
     calibration: how its threshold came about. operating: what alarms are like at other thresholds, a row a rate asked for.
     score_stage: the stage that wrote its scores.
     moments: by clip, what the page can show of it: ``frames`` (their numbers) and ``sheets``, whose files are paths.
@@ -90,7 +92,7 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
     frames = frames[list(FRAME_COLUMNS)].sort_values(["clip", "frame"], kind="stable", ignore_index=True)
 
     worst = scored / "worst" / "worst.json"
-    history = trained / "history.csv"
+    history = _read(pd.read_csv, trained / "history.csv", train_stage) if (trained / "history.csv").exists() else None
     return System(
         dataset=dataset,
         model=model,
@@ -105,8 +107,8 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
             lambda file: yaml.safe_load(file.read_text(encoding="utf-8")), trained / "config.yaml", train_stage
         ),
         training=training,
-        history=_read(pd.read_csv, history, train_stage) if history.exists() else None,
-        samples=sorted(trained.glob("samples/*.png")),
+        history=history,
+        samples=_in_order(trained.glob("samples/*.png"), history),
         calibration=_read_json(scored / "calibration.json", score_stage),
         operating=_read(pd.read_csv, scored / "operating.csv", score_stage),
         score_stage=score_stage,
@@ -116,6 +118,12 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
         else None,
         rollout_folder=scored / "rollouts",
     )
+
+
+def _in_order(samples: Iterable[Path], history: pd.DataFrame | None) -> list[Path]:
+    """Strips named ``<phase>-<iteration>.png`` in the order in which training drew them."""
+    phases = {phase: place for place, phase in enumerate([] if history is None else history["phase"].unique())}
+    return sorted(samples, key=lambda path: (phases.get(path.stem.rpartition("-")[0], len(phases)), path.stem))
 
 
 def _moments(folder: Path, stage: str) -> dict[str, dict]:

@@ -15,6 +15,7 @@ from vadcore.report.films import film, picture
 from vadcore.report.histograms import histogram
 from vadcore.report.load import System, load_flow_pictures
 from vadcore.report.moments import alarms_of, viewer
+from vadcore.report.strips import first_and_last
 from vadcore.report.words import truth
 
 WORST_SHOWN = 6  # pictures a system
@@ -129,24 +130,16 @@ def training(system: System) -> dict:
         "trained": system.row.get("trained", True),
         "facts": [(name, value) for name, value in facts if value is not None],
         "losses": _losses(system),
-        "samples": [{"name": _named(path), **picture(path)} for path in _first_and_last(system.samples)],
+        "samples": [{"name": _named(path), **picture(path)} for path in first_and_last(system.samples)],
         "film": moving,
         "histogram": histogram(system),
         "calibration": yaml.safe_dump(_facts_of(system.calibration), sort_keys=False, allow_unicode=True),
     }
 
 
-def _first_and_last(samples: list[Path]) -> list[Path]:
-    """Of every phase of a training, in the order of their names, the phase without one at the end."""
-    phases: dict[str, list[Path]] = {}
-    for path in sorted(samples, key=lambda path: (path.stem.isdigit(), path.stem)):
-        phases.setdefault(path.stem.rpartition("-")[0], []).append(path)
-    return [path for of_phase in phases.values() for path in dict.fromkeys((of_phase[0], of_phase[-1]))]
-
-
 def _named(sample: Path) -> str:
     phase, _, iteration = sample.stem.rpartition("-")
-    return f"{phase}, iteration {int(iteration):,}" if phase else f"iteration {int(iteration):,}"
+    return f"{phase}, iteration {int(iteration):,}"
 
 
 def _losses(system: System) -> list[dict]:
