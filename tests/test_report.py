@@ -13,7 +13,7 @@ from report_data import DATASETS, MODELS, RUN, THRESHOLD, axis, build, curve_poi
 
 from vadcore.errors import VadError
 from vadcore.render import write_png
-from vadcore.report import words
+from vadcore.report import facts
 from vadcore.report.histograms import BARS, histogram
 from vadcore.report.load import load_system
 
@@ -75,8 +75,32 @@ class TestAlarms:
         ({"train": 3, "test": 2}, "train 3, test 2"),
     ],
 )
-def test_facts_of_the_footage_are_phrases(value, text):
-    assert words.fact(value) == text
+def test_facts_that_extraction_does_not_know_of_are_shown_as_given(value, text):
+    assert facts.phrases({"lens_cap": value}) == [("lens cap", text)]
+
+
+def test_facts_of_the_footage_are_few_phrases():
+    clips = {"train_clips": 6, "train_frames": 900, "test_clips": 8, "test_frames": 1200}
+    labelled = {"test_frames_abnormal": 446, "test_clips_labelled": 8}
+    pictures = {"format": "street", "height": 128, "width": 192, "color": "grey", "fps": 12.5}
+    known = {"label_set": "generated truth", "frames": 2100, "hours": 0.0467, "digest": "f641", "left_out": []}
+    assert facts.phrases({**clips, **labelled, **pictures, **known}) == [
+        ("footage", "street, 192 × 128, grey, 12.5 frames a second"),
+        ("for training", "6 clips, 900 frames"),
+        ("for testing", "8 clips, 1,200 frames, 446 of them abnormal"),
+        ("in all", "2.8 min, 2,100 frames"),
+        ("labels", "generated truth"),
+        ("content digest", "f641"),
+    ]
+    said = dict(
+        facts.phrases(
+            {**clips, **labelled, "test_clips_labelled": 3, "left_out": [{"clip": "test/09", "why": "no video"}]}
+        )
+    )
+    assert said["for testing"] == "8 clips, 1,200 frames, 446 of them abnormal in the 3 clips that are labelled"
+    assert said["left out"] == "test/09 (no video)"
+    said = dict(facts.phrases({**clips, **labelled, "test_clips": 1, "test_clips_labelled": 0}))
+    assert said["for testing"] == "1 clip, 1,200 frames, not labelled"
 
 
 class TestHistogram:

@@ -12,6 +12,7 @@ from vadcore.report import charts, sections, words
 from vadcore.report.alarms import alarms
 from vadcore.report.check_points import MEASURES, check_points
 from vadcore.report.columns import COLUMNS, NONE, Column, duration, write
+from vadcore.report.facts import phrases
 from vadcore.report.load import System
 from vadcore.report.moments import foremost
 from vadcore.report.published import NOTE, Published, known_data_set
@@ -80,7 +81,7 @@ def _dataset(
         "name": name,
         "labelled": first.labelled,
         "masks": any(system.row.get("pixel_auc") is not None for system in group),
-        "facts": [(key.replace("_", " "), words.fact(value)) for key, value in facts.items()],
+        "facts": phrases(facts),
         "summary": words.summary(group),
         "columns": columns,
         "groups": _groups(columns),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from vadcore.report import charts
-from vadcore.report.columns import NONE, duration, significant
+from vadcore.report.columns import duration, significant
 from vadcore.report.load import System
 
 
@@ -147,14 +147,3 @@ def truth(frames: pd.DataFrame) -> str:
         return "all normal"
     shown = ", ".join(f"{start}–{end}" for start, end in runs[:4])
     return f"abnormal {shown}" + (f" and {len(runs) - 4} more" if len(runs) > 4 else "")
-
-
-def fact(value) -> str:
-    """A fact of the footage as text; dicts and lists become short phrases."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {fact(entry)}" for key, entry in value.items())
-    if isinstance(value, list | tuple):  # sizes, or names
-        return (" × " if all(isinstance(entry, int) for entry in value) else ", ").join(map(fact, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return NONE if value is None else str(value)
