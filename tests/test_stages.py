@@ -78,7 +78,7 @@ def test_extract_killed_and_run_again_gives_the_same_store(made, tmp_path):
 
 def test_extract_leaves_complete_clips_alone(made, tmp_path):
     project = copy_of(made, tmp_path, "data")
-    before = {file: file.stat().st_mtime_ns for file in (project.folder / "data/street/frames.zarr").rglob("c/*/*/*/*")}
+    before = {file: file.stat().st_mtime_ns for file in (project.folder / "data/street/frames.zarr").rglob("c.*")}
     assert before
     output = project.stage("extract", "street")
     assert "(0 decoded now" in output

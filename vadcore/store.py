@@ -19,6 +19,7 @@ written anew. Zarr writes each file beside its place and renames it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,12 +91,22 @@ class ClipStore:
 
     def arrays(self, split: str | None = None) -> dict[ClipId, zarr.Array]:
         """The arrays of :meth:`clips`: to ask several things of many clips, each of which is a file to open."""
+        splits = SPLITS if split is None else (split,)
+        opened = {clip: array for part in splits for clip, array in sync(self._opened(part)).items()}
+        return {clip: array for clip, array in opened.items() if array.attrs.get("complete")}
+
+    async def _opened(self, split: str) -> dict[ClipId, zarr.Array]:
+        """Every array of a split, opened side by side: one after another takes five times as long."""
+        folder = self.root.store_path / split
+        names = sorted([name async for name in folder.store.list_dir(folder.path)])
+        opening = (zarr.AsyncArray.open(folder / name / self.kind) for name in names)
+        results = await asyncio.gather(*opening, return_exceptions=True)
         found = {}
-        for part in SPLITS if split is None else (split,):
-            for name in sorted(self.root[part].group_keys()) if part in self.root else ():
-                array = self.root.get(f"{part}/{name}/{self.kind}")
-                if array is not None and array.attrs.get("complete"):
-                    found[ClipId(part, name)] = array
+        for name, result in zip(names, results, strict=True):
+            if isinstance(result, zarr.AsyncArray):
+                found[ClipId(split, name)] = zarr.Array(result)
+            elif not isinstance(result, FileNotFoundError):  # what is no clip, or one that is being written
+                raise result
         return found
 
     def has(self, clip: ClipId, **attributes: Any) -> bool:
