@@ -62,6 +62,11 @@ def _false_alarms(rows: list[dict]) -> str:
     return f"{_count([row['false_alarms'] for row in rows])} in {footage}"
 
 
+def _normal_alarmed(rows: list[dict]) -> str:
+    """The share of the normal footage that lies in alarms; empty where there is none."""
+    return _cell([row["normal_alarmed"] for row in rows], "{:.1%}") if _of_this_rule(rows) else ""
+
+
 def _of_this_rule(rows: list[dict]) -> bool:
     """Whether events were counted by the present rule: results without ``normal_alarmed`` are of an older one."""
     return all("normal_alarmed" in row for row in rows)
@@ -87,7 +92,7 @@ COLUMNS = (  # heading, key, how it is written; without a key: what writes it of
     ("TBDC", "tbdc", "{:.1%}"),
     ("events found", None, _events),
     ("false alarms", None, _false_alarms),
-    ("normal time in alarm", "normal_alarmed", "{:.1%}"),
+    ("normal time in alarm", None, _normal_alarmed),
     ("frames judged", "frames_evaluated", "{:,}"),
     ("frames/s", "score_fps", "{:.0f}"),
     ("training", "train_seconds", "{:.0f} s"),

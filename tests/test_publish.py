@@ -277,6 +277,8 @@ def test_events_of_several_seeds_have_mean_and_spread(project, monkeypatch):
 def test_events_counted_by_an_older_rule_are_left_out(project, monkeypatch):
     older = {key: value for key, value in EVENTS.items() if key != "normal_alarmed"}
     assert table(project, monkeypatch, [RESULT | older]) == [["system", "micro raw"], ["`gru_ae`", "87.7%"]]
+    mixed = [RESULT | older, RESULT | EVENTS | {"model": "gru_ae-2", "seed": 2}]  # a mean would be that of one alone
+    assert table(project, monkeypatch, mixed)[1:] == [["`gru_ae`", "2", "87.7%"]]
 
 
 def test_footage_without_true_events_or_without_normal_frames_has_no_such_count(project, monkeypatch):
