@@ -106,7 +106,7 @@ class Scorer:
             stage_run("detect", recipe.dataset, recipe.name, asked, self.params.tracking.experiment) as run,
             tqdm(desc=called, unit="frame", mininterval=1 if sys.stderr.isatty() else 10) as bar,
         ):
-            title = f"detect {recipe.dataset} {recipe.name} {called}"
+            title = f"{called} detect {recipe.dataset} {recipe.name}"
             run.tags({"mlflow.runName": title, "vad.video": called})
             found = detect(
                 self.detector,

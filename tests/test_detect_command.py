@@ -83,7 +83,7 @@ def test_each_video_has_an_mlflow_run_that_bears_its_name(project, scored):
     runs = {run.data.tags["vad.video"]: run for run in found}
     assert sorted(runs) == ["broken.mp4", "gate.avi"]
     gate = runs["gate.avi"]
-    assert gate.info.run_name == "detect yard frame_diff gate.avi"
+    assert gate.info.run_name == "gate.avi detect yard frame_diff"
     assert gate.info.status == "FINISHED"
     assert gate.data.metrics["events"] == 1
     assert gate.data.metrics["frames"] == 80

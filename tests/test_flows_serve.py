@@ -158,7 +158,7 @@ def test_the_nightly_run_ends_in_a_report_and_in_mlflow_and_each_leads_to_the_ot
         "prepare street",
         "extract street",
         "optical_flow street",
-        *(f"{stage} street {model}" for stage in ("train", "score") for model in ("frame_diff", "convlstm_ae")),
+        *(f"{model} {stage} street" for stage in ("train", "score") for model in ("frame_diff", "convlstm_ae")),
         "report",
     }
     assert {one["info"]["status"] for one in below} == {"FINISHED"}

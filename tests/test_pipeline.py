@@ -98,12 +98,12 @@ def test_every_stage_is_an_mlflow_run_below_one_pipeline_run(project):
             "prepare street",
             "extract street",
             "optical_flow street",
-            *(f"{stage} street {model}" for stage in ("train", "score") for model in PARAMS["model"]),
+            *(f"{model} {stage} street" for stage in ("train", "score") for model in PARAMS["model"]),
             "report",
         ]
     )
     assert {run.info.status for run in stages} == {"FINISHED"}
-    training = next(run for run in stages if run.info.run_name == "train street convlstm_ae")
+    training = next(run for run in stages if run.info.run_name == "convlstm_ae train street")
     history = client.get_metric_history(training.info.run_id, "held_out")
     assert [point.step for point in history] == [20, 40]
 

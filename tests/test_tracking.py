@@ -199,7 +199,7 @@ def test_the_data_set_has_the_digest_that_dvc_knows_it_by(trained):
 
 def test_tags_tell_stage_data_model_and_lock(project, trained):
     tags = trained.data.tags
-    assert trained.info.run_name == "train street frame_diff"
+    assert trained.info.run_name == "frame_diff train street"
     assert (tags["vad.dataset"], tags["vad.model"], tags["vad.pipeline"]) == ("street", "frame_diff", "night 1")
     assert tags["vad.dvc_lock"] == hashlib.sha256((project / "dvc.lock").read_bytes()).hexdigest()
     assert tags["vad.command"].startswith(sys.executable)
@@ -246,7 +246,7 @@ def test_whence_finds_the_run_of_a_file_a_folder_and_a_renamed_copy(project, tra
     made = "models/street/frame_diff"
     for path in (made, f"{made}/weights.safetensors", f"{made}/config.yaml", "copies/renamed.safetensors"):
         (line,) = whence(Path(path))
-        assert line.startswith("train street frame_diff")
+        assert line.startswith("frame_diff train street")
         assert f"run {trained.info.run_id}" in line
         assert "earlier" not in line
 

@@ -63,7 +63,7 @@ def test_its_run_is_in_mlflow(project):
     client = MlflowClient(project.environment["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name("vad")
     (run,) = client.search_runs([experiment.experiment_id], "tags.`vad.stage` = 'train_flownet'")
-    assert run.info.run_name == "train_flownet tiny"
+    assert run.info.run_name == "tiny train_flownet"
     assert run.data.params["flownet.width"] == "0.05"
     assert [point.step for point in client.get_metric_history(run.info.run_id, "held_out")] == [3, 6]
 

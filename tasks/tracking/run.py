@@ -184,7 +184,8 @@ def stage_run(
     experiment: str = "vad",
     companion: Companion | None = None,
 ) -> Iterator[StageRun]:
-    """The run of a stage, named ``<stage> <dataset> <model>``, child of its pipeline's run.
+    """The run of a stage, named ``<model> <stage> <dataset>`` (lists cut names, and it is by the model that the runs of a
+    stage differ), child of its pipeline's run.
 
     When the block ends the run is FINISHED; an exception makes it FAILED, KeyboardInterrupt KILLED, and is raised on.
     Whether MLflow answers decides nothing but a printed line. companion: the process that sends, where one was started
@@ -196,7 +197,7 @@ def stage_run(
     pipeline = pipeline_of_this_process()
     words = [word for word in (stage, dataset, model) if word]
     about = {
-        "name": " ".join(words),
+        "name": " ".join(word for word in (model, stage, dataset) if word),
         "experiment": experiment,
         "uri": without_secrets(wanted_uri()),
         "tags": stage_tags(stage, dataset, model, pipeline["key"]),
