@@ -149,7 +149,7 @@ def test_the_weights_with_the_smallest_held_out_loss_are_kept(split, tmp_path):
 def test_a_strip_and_an_animation_are_made_at_every_check_point(split, tmp_path):
     drawn = []
     run(small(), split, tmp_path, picture=drawn.append)
-    stems = ["000004", "000008", "000010"]
+    stems = ["autoencoder-000004", "autoencoder-000008", "autoencoder-000010"]
     assert [path.name for path in drawn] == [f"{stem}.{kind}" for stem in stems for kind in ("png", "webp")]
     assert cv2.imread(str(drawn[0])).shape == (3 * (3 * 24 + 4), 4 * 34 - 2, 3)  # three windows of four frames, 24 x 32
     for path in drawn[1::2]:
@@ -270,7 +270,7 @@ def test_a_single_judged_frame_makes_a_strip_and_no_animation(split, tmp_path):
 
     drawn = []
     run(Predicts(), split, tmp_path, picture=drawn.append)
-    assert [path.name for path in drawn] == ["000004.png", "000008.png"]
+    assert [path.name for path in drawn] == ["learn-000004.png", "learn-000008.png"]
     assert cv2.imread(str(drawn[0])).shape == (3 * 24 + 4, 3 * 34 - 2, 3)  # three windows beside one another
 
 
