@@ -1,4 +1,4 @@
-"""Precompute the optical flow between neighbouring frames of every clip."""
+"""Precompute the optical flow between neighbouring frames of every clip, where a system reads it."""
 
 import shutil
 import time
@@ -31,28 +31,33 @@ def work(stage: Stage) -> None:
             machine = machine.model_copy(update={"workers": 1})  # one process keeps the GPU busy
     started = time.monotonic()
     fresh = 0
-    lengths = {clip: array.shape[0] for clip, array in frames.arrays().items()}
+    read = bool(stage.params.flow_models)
+    lengths = {clip: array.shape[0] for clip, array in frames.arrays().items()} if read else {}
     calls = [(clip, frames_url, flow_url, settings.estimator, options, settings.size, device) for clip in lengths]
     for call, result in per_clip(store_flow, calls, machine, "optical flow"):
         if isinstance(result, VadError):
             raise result
         fresh += 0 if result else lengths[call[0]] - 1
-    flow.keep_only(set(lengths))
+    if read:
+        flow.keep_only(set(lengths))
     seconds = time.monotonic() - started
     stored = sum(length > 1 for length in lengths.values())
-    stage.say(f"{flow_url}: {stored} clips ({fresh} fields computed now, {fresh / seconds:.0f} a second)")
+    if read:
+        stage.say(f"{flow_url}: {stored} clips ({fresh} fields computed now, {fresh / seconds:.0f} a second)")
+    else:
+        stage.say(f"{flow_url}: nothing computed, because flow_models names no system that would read it")
     stage.run.metrics({"fields_per_second": fresh / seconds})
     stage.run.dataset(stage.dataset, frames.digest(), str(frames_url), "optical_flow")
     stage.run.made(flow_url)
-    _draw(stage, frames, flow)
+    _draw(stage, frames, flow, PICTURES if read else 0)
 
 
-def _draw(stage: Stage, frames: ClipStore, flow: ClipStore) -> None:
-    """Pictures of some fields, for the run and for the report."""
+def _draw(stage: Stage, frames: ClipStore, flow: ClipStore, count: int) -> None:
+    """Pictures of ``count`` fields, for the run and for the report."""
     out = paths.flow_pictures(stage.dataset)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    shown = liveliest(frames, flow, PICTURES)
+    shown = liveliest(frames, flow, count)
     longest = fastest(shown)
     entries = []
     for pair in shown:

@@ -85,6 +85,21 @@ def test_extract_leaves_complete_clips_alone(made, tmp_path):
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
+def test_optical_flow_is_not_computed_where_no_system_reads_it(made, tmp_path):
+    project = copy_of(made, tmp_path, "data/raw", "data/street/frames.zarr")
+    flow = project.folder / "data/street/flow.zarr"
+    without = {**PARAMS, "flow_models": []}
+    project.write(without)
+    assert "flow.zarr: nothing computed, because flow_models names no" in project.stage("optical_flow", "street")
+    assert not list(flow.glob("*/*/flow"))
+    project.write(PARAMS)
+    assert "flow.zarr: 5 clips" in project.stage("optical_flow", "street")
+    assert contents(flow) == contents(made.folder / "data/street/flow.zarr")
+    project.write(without)
+    assert "nothing computed" in project.stage("optical_flow", "street")  # and nothing that was is lost
+    assert contents(flow) == contents(made.folder / "data/street/flow.zarr")
+
+
 def test_optical_flow_killed_and_run_again_gives_the_same_store(made, tmp_path):
     project = copy_of(made, tmp_path, "data/raw", "data/street/frames.zarr")
     kill_once(project, "data/street/flow.zarr/*/*/flow", "optical_flow", "street", latest=0.05)
