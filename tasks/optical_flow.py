@@ -17,10 +17,23 @@ PICTURES = 4  # clips of which a field is drawn
 
 
 def work(stage: Stage) -> None:
-    settings = stage.params.optical_flow
     frames_url, flow_url = paths.frames(stage.dataset), paths.flow(stage.dataset)
     frames = ClipStore(frames_url, "frames")
     flow = ClipStore(flow_url, "flow", write=True)
+    if stage.params.flow_models:
+        _compute(stage, frames, flow)
+        drawn = PICTURES
+    else:
+        stage.say(f"{flow_url}: nothing computed, because flow_models names no system that would read it")
+        drawn = 0
+    stage.run.dataset(stage.dataset, frames.digest(), str(frames_url), "optical_flow")
+    stage.run.made(flow_url)
+    _draw(stage, frames, flow, drawn)
+
+
+def _compute(stage: Stage, frames: ClipStore, flow: ClipStore) -> None:
+    """The flow of all clips; what is there and made the same way stays."""
+    settings = stage.params.optical_flow
     options = settings.model_dump(exclude={"estimator", "size"})
     device, machine = "cpu", stage.params.machine  # where OpenCV's estimators run
     if "weights" in options:
@@ -31,25 +44,17 @@ def work(stage: Stage) -> None:
             machine = machine.model_copy(update={"workers": 1})  # one process keeps the GPU busy
     started = time.monotonic()
     fresh = 0
-    read = bool(stage.params.flow_models)
-    lengths = {clip: array.shape[0] for clip, array in frames.arrays().items()} if read else {}
-    calls = [(clip, frames_url, flow_url, settings.estimator, options, settings.size, device) for clip in lengths]
+    lengths = {clip: array.shape[0] for clip, array in frames.arrays().items()}
+    calls = [(clip, frames.url, flow.url, settings.estimator, options, settings.size, device) for clip in lengths]
     for call, result in per_clip(store_flow, calls, machine, "optical flow"):
         if isinstance(result, VadError):
             raise result
         fresh += 0 if result else lengths[call[0]] - 1
-    if read:
-        flow.keep_only(set(lengths))
+    flow.keep_only(set(lengths))
     seconds = time.monotonic() - started
     stored = sum(length > 1 for length in lengths.values())
-    if read:
-        stage.say(f"{flow_url}: {stored} clips ({fresh} fields computed now, {fresh / seconds:.0f} a second)")
-    else:
-        stage.say(f"{flow_url}: nothing computed, because flow_models names no system that would read it")
+    stage.say(f"{flow.url}: {stored} clips ({fresh} fields computed now, {fresh / seconds:.0f} a second)")
     stage.run.metrics({"fields_per_second": fresh / seconds})
-    stage.run.dataset(stage.dataset, frames.digest(), str(frames_url), "optical_flow")
-    stage.run.made(flow_url)
-    _draw(stage, frames, flow, PICTURES if read else 0)
 
 
 def _draw(stage: Stage, frames: ClipStore, flow: ClipStore, count: int) -> None:
