@@ -145,6 +145,15 @@ def test_an_alarm_that_never_ends_finds_nothing_and_shows_as_normal_time_in_alar
     assert found["normal_alarmed"] == 1
 
 
+def test_an_alarm_that_is_on_since_an_earlier_event_has_not_found_the_next():
+    labels = [1] * 5 + [0] * 15 + [1] * 5 + [0] * 5 + [1] * 5
+    found = detection_metrics(table(labels, [9] * 35), 5, 10.0)
+    assert (found["events_true"], found["detected"], found["alarms"], found["false_alarms"]) == (3, 1, 1, 0)
+    twice = [9] * 10 + [0] * 5 + [9] * 20  # goes off, and on again half a second before the second event
+    found = detection_metrics(table(labels, twice), 5, 10.0)
+    assert (found["detected"], found["alarms"], found["alarm_precision"]) == (2, 2, 1.0)
+
+
 def test_one_event_can_detect_two_intervals_and_is_no_false_alarm():
     found = detection_metrics(table([1, 0, 0, 1], [9, 9, 9, 9]), 5, 10.0)
     assert (found["detected"], found["alarms"], found["false_alarms"]) == (2, 1, 0)

@@ -6,7 +6,7 @@ import pytest
 
 from vadcore.calibrate import calibrate
 from vadcore.config import Calibrate
-from vadcore.events import detection_metrics
+from vadcore.events import detection_metrics, find_events
 from vadcore.operating import FIGURES, RATES, operating_points
 
 FPS = 10.0
@@ -36,8 +36,9 @@ def points(calibration, footage):
     return operating_points(footage, calibration, ASKED)
 
 
-def test_a_line_a_rate_and_the_asked_one_is_marked(points):
-    assert points["asked_per_hour"].tolist() == sorted({*RATES, 12})
+def test_a_line_a_rate_and_the_asked_one_is_marked(points, calibration):
+    reached = [rate for rate in RATES if rate <= calibration.highest_rate]
+    assert points["asked_per_hour"].tolist() == sorted({*reached, 12})
     assert points.loc[points["chosen"], "asked_per_hour"].tolist() == [12]
 
 
@@ -60,6 +61,14 @@ def test_rates_that_the_held_out_footage_cannot_show_are_marked(points, calibrat
     # 20,000 frames at 10 a second are 0.56 hours: fewer than 1.8 alarms an hour cannot be seen in them
     assert calibration.resolvable_rate == pytest.approx(1.8)
     assert points.loc[points["extrapolated"], "asked_per_hour"].tolist() == [1, 1.5]
+
+
+def test_rates_that_no_threshold_gives_are_left_out_but_for_the_asked_one(footage):
+    quiet = calibrate({"a": scores(1, 300)}, FPS, 5000, 0.5, 0.2)  # half a minute, with a handful of alarms at most
+    most = max(len(find_events(scores(1, 300), at, FPS, 0.5, 0.2)) for at in np.unique(scores(1, 300)))
+    assert quiet.highest_rate == pytest.approx(most * 120)
+    points = operating_points(footage, quiet, ASKED.model_copy(update={"false_alarms_per_hour": 5000.0}))
+    assert points["asked_per_hour"].tolist() == [*(rate for rate in RATES if rate <= most * 120), 5000]
 
 
 def test_on_footage_like_that_of_the_calibration_one_gets_what_one_asks_for(points):

@@ -1,5 +1,6 @@
 """The report as a person meets it, in a real browser: pointing, pressing keys, clicking, on a desk and on a phone."""
 
+import json
 import shutil
 
 import cv2
@@ -22,6 +23,10 @@ def file(tmp_path_factory):
         write_system(root, "street", model, check_points=(100, 200))
         operating = root / "scores" / "street" / model / "operating.csv"
         pd.read_csv(operating).assign(extrapolated=[True, model == "frame_diff", False]).to_csv(operating, index=False)
+        metrics = root / "scores" / "street" / model / "metrics.json"
+        figures = {"eer": (0.2, 0.1, 0.3), "ap": (0.7, 0.6, 0.8)}
+        row = {key: values[MODELS.index(model)] for key, values in figures.items()}
+        metrics.write_text(json.dumps(json.loads(metrics.read_text()) | row))
     build(root, ["street"], MODELS)
     return root / "reports" / "index.html"
 
@@ -147,6 +152,20 @@ def test_a_heading_sorts_the_table(page):
     assert len(set(falling)) > 1
     heading.click()
     assert page.locator("table.results tbody td:nth-child(2)").evaluate_all(column) == falling[::-1]
+    heading.click()
+    assert page.locator("table.results tbody th").all_inner_texts()[0].startswith(MODELS[0])  # as it was
+
+
+@pytest.mark.parametrize(("title", "low_first"), [("EER", True), ("AP", False)])
+def test_the_first_click_brings_the_best_to_the_top(page, title, low_first):
+    heading = page.locator("table.results thead th", has_text=title).first
+    heading.get_by_role("button").click()
+    column = heading.evaluate("cell => cell.cellIndex")
+    values = page.locator("table.results tbody tr").evaluate_all(
+        "(rows, column) => rows.map(row => Number(row.cells[column].dataset.v))", column
+    )
+    assert values == sorted(values, reverse=not low_first)
+    assert len(set(values)) > 1
 
 
 def test_charts_of_rates_and_scores_read_their_axes(page):

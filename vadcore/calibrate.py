@@ -91,6 +91,11 @@ class Calibration(BaseModel):
         reach = math.log(times) if shape == 0 else (times**shape - 1) / shape
         return max(self.tail_base + self.tail_scale * reach, empirical)
 
+    @property
+    def highest_rate(self) -> float:
+        """The most events that the footage has at any threshold, per hour: what is asked beyond that changes nothing."""
+        return self.level_events[-1] / self.footage_hours
+
     def to_json(self) -> str:
         """All of it as JSON; floats keep every bit."""
         return self.model_dump_json() + "\n"

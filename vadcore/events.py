@@ -74,10 +74,10 @@ def detection_metrics(
 ) -> dict[str, int | float | None]:
     """What a person who watches the alarms gets. ``table``: clip, frame, label (0, 1, NaN), score (NaN = not judged).
 
-    An alarm (an event of :func:`find_events`) is right when it begins on an abnormal frame, or has no more normal frames
-    before its first abnormal one than fit into ``EARLY_SECONDS``: one that is on already, or always, has noticed nothing.
-    ``events_true``: runs of abnormal frames of which at least one was judged. ``alarms``, ``alarms_per_hour``: all alarms,
-    and that many in an hour of judged frames. ``detected``: the runs that share a frame with a right alarm.
+    An alarm (an event of :func:`find_events`) notices a run of abnormal frames that it begins in, or that it reaches after
+    no more labelled frames than fit into ``EARLY_SECONDS``: one that is on already has noticed nothing. It is right when
+    it notices one. ``events_true``: runs of which at least one frame was judged. ``alarms``, ``alarms_per_hour``: all
+    alarms, and that many in an hour of judged frames. ``detected``: the runs that an alarm noticed.
     ``detection_delay_seconds``: from a run's first frame to the first of its frames that lies in such an alarm; mean over
     the detected. ``false_alarms``: alarms with a normal frame that are not right; one on unlabelled frames alone is
     neither. ``alarm_precision``: the share of right ones among right and false ones. ``normal_hours``: judged frames
@@ -92,25 +92,27 @@ def detection_metrics(
         events = find_events(scores, threshold, rate, merge_seconds, min_seconds)
         judged, normal = ~np.isnan(scores), (labels == 0) & ~np.isnan(scores)
         found += len(events)
-        alarmed, noticed = np.zeros((2, len(scores)), bool)  # in any alarm; in one that is right
+        abnormal = [(start, end) for start, end in runs(labels == 1).tolist()]
+        alarmed = np.zeros(len(scores), bool)
+        noticed: dict[int, int] = {}  # first frame of a run -> the first of its frames in an alarm that noticed it
         for event in events:
             frames = slice(event.start_frame, event.end_frame + 1)
-            is_right = _right(labels[frames], rate)
-            right += is_right
-            false += not is_right and bool(np.any(labels[frames] == 0))
+            seen = [start for start, end in abnormal if _notices(event, start, end, labels, rate)]
+            right += bool(seen)
+            false += not seen and bool(np.any(labels[frames] == 0))
             alarmed[frames] = True
-            noticed[frames] |= is_right
+            for start in seen:
+                noticed.setdefault(start, max(start, event.start_frame))
         judged_seconds += judged.sum() / rate
         normal_seconds += normal.sum() / rate
         alarmed_seconds += (normal & alarmed).sum() / rate
-        for start, end in runs(labels == 1):
+        for start, end in abnormal:
             if np.isnan(scores[start : end + 1]).all():
                 continue
             true += 1
-            hits = np.flatnonzero(noticed[start : end + 1])
-            if len(hits):
+            if start in noticed:
                 detected += 1
-                delays.append(hits[0] / rate)
+                delays.append((noticed[start] - start) / rate)
     hours = float(normal_seconds) / SECONDS_AN_HOUR
     return {
         "events_true": true,
@@ -127,10 +129,11 @@ def detection_metrics(
     }
 
 
-def _right(labels: np.ndarray, fps: float) -> bool:
-    """Whether an alarm over frames with these labels is about a true event."""
-    abnormal = np.flatnonzero(labels == 1)
-    return bool(len(abnormal)) and int(np.sum(labels[: abnormal[0]] == 0)) <= math.floor(EARLY_SECONDS * fps + 1e-9)
+def _notices(event: Event, start: int, end: int, labels: np.ndarray, fps: float) -> bool:
+    """Whether an alarm is about the abnormal frames ``start`` to ``end``: begins among them, or shortly before."""
+    before = labels[event.start_frame : start]  # empty where it begins among them
+    early = math.floor(EARLY_SECONDS * fps + 1e-9)
+    return event.start_frame <= end and start <= event.end_frame and int(np.sum(~np.isnan(before))) <= early
 
 
 def smooth(scores: np.ndarray, sigma_frames: float) -> np.ndarray:

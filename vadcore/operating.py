@@ -13,18 +13,20 @@ from vadcore.calibrate import Calibration
 from vadcore.config import Calibrate
 from vadcore.events import detection_metrics
 
-RATES = tuple(step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 5, 7))  # an hour, 1 to 7,000
+RATES = tuple(step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 5, 7))  # an hour, 1 to 7,000 at most
 
 
 def operating_points(table: pd.DataFrame, calibration: Calibration, settings: Calibrate) -> pd.DataFrame:
-    """One row a rate, rising; ``table`` is that of :func:`vadcore.evaluate.score_table` with labels joined.
+    """One row a rate, rising, up to that of the most alarms that the held-out footage has at any threshold.
 
+    ``table`` is that of :func:`vadcore.evaluate.score_table` with labels joined.
     Columns: ``asked_per_hour``; ``threshold`` and ``extrapolated`` as calibration says; ``chosen``: the rate of
     ``settings``; ``alarms``, ``alarm_precision``, ``detection_rate``, ``detection_delay_seconds``,
     ``false_alarms_per_hour`` and ``normal_alarmed`` of :func:`vadcore.events.detection_metrics`, NaN where a figure is
     undefined.
     """
-    asked = sorted({*RATES, settings.false_alarms_per_hour})
+    reached = [rate for rate in RATES if rate <= calibration.highest_rate * (1 + 1e-9)]
+    asked = sorted({*reached, settings.false_alarms_per_hour})
     fps = table.groupby("clip")["fps"].first().to_dict()
     rows = []
     for rate in asked:

@@ -15,8 +15,10 @@ from vadcore.report.load import System
 SHOWN_STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 FIGURES = [measure for measure in MEASURES if measure.key in ("psnr", "ssim")]
 OWN = "prediction"
+BASELINES = 4  # styles for them: .b0 to .b3 of style.css
 REPEAT, MEAN = "repeat last frame", "mean training frame"
-EARLY, UNTIL = 5, 3  # steps: to be better than standing still in; for which published predictions are good
+EARLY = 5  # steps to be better than standing still in
+PUBLISHED = (2, 3)  # steps for which published predictions are good, at least and at most
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _curves(known: list[tuple[System, str]]) -> list[Curve]:
     for number, (what, tables) in enumerate(others.items()):
         for models, table in tables:
             label = what if len(tables) == 1 else f"{what} ({', '.join(models)})"
-            curves.append(Curve(label, f"b{number} free", table))
+            curves.append(Curve(label, f"b{number % BASELINES} free", table))
     return curves
 
 
@@ -122,11 +124,12 @@ def verdict(system: System) -> list[str]:
     if steps == len(own):
         return [f"{said}. It is closer than the mean training frame at all {steps} steps."]
     behind = own.index[steps]
-    holds = "holds" if steps <= UNTIL else "does not hold"
+    least, most = PUBLISHED
+    long = "less long than" if steps < least else "as long as" if steps <= most else "longer than"
     return [
         f"{said}. From step {behind} on ({own[behind]:.1f} dB) it is no closer than the mean training frame "
-        f"({mean[behind]:.1f} dB), the same picture for every step: that predictions are good for 2 to 3 frames, as was "
-        f"published, {holds} by this measure."
+        f"({mean[behind]:.1f} dB), the same picture for every step: by this measure its predictions are good for {steps} "
+        f"step{'' if steps == 1 else 's'}, {long} the {least} to {most} that were published."
     ]
 
 

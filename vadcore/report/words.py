@@ -20,7 +20,7 @@ def summary(group: list[System]) -> str:
     trained = [system for system in judged if system.row.get("trained", True)]
     free = [system for system in judged if not system.row.get("trained", True)]
     if not judged:
-        return "The labels hold only one class, so frames cannot be ranked against them."
+        return f"The labels hold only one class, so frames cannot be ranked against them. {_raised(group)}"
     best = max(trained or free, key=lambda system: system.row["auc_micro"])
     auc = best.row["auc_micro"]
     among = " of the trained systems" if trained and free else ""
@@ -110,8 +110,8 @@ def protocol(group: list[System]) -> list[str]:
         asked = row.get("false_alarms_per_hour_asked")
         lines.append(
             f"Thresholds are set{f' for {asked:g} false alarms an hour' if asked is not None else ''} on "
-            f"{duration(3600 * row['footage_hours'])} of normal training footage that training did not see; nothing of "
-            "the test footage is used for training, selection or thresholds."
+            f"{duration(3600 * row['footage_hours'])} of normal training footage that training did not see; the "
+            "pipeline uses nothing of the test footage for training, selection or thresholds."
         )
     if any(entry.get("threshold_extrapolated") for entry in rows):
         lines.append(

@@ -2,24 +2,32 @@
 // The page reads without this script; it adds sortable tables, the reading of values under a crosshair, and the pictures of
 // the moment that one reads.
 
-// ---- tables: a heading becomes a button that sorts; figures that do not exist stay at the end
+// ---- tables: a heading becomes a button that sorts, the best first, then the other way round, then as it was; figures that
+// do not exist stay at the end
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+  const original = [...table.tBodies[0].rows];
   heads.forEach((head, column) => {
+    const numeric = head.classList.contains("num");
+    const ways = numeric && head.dataset.better !== "low" ? ["descending", "ascending"] : ["ascending", "descending"];
     const button = document.createElement("button");
     button.type = "button";
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      const falling = head.getAttribute("aria-sort") !== "descending";
+      const way = ways[ways.indexOf(head.getAttribute("aria-sort")) + 1];  // none after the last
       heads.forEach(other => other.removeAttribute("aria-sort"));
-      head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-      const numeric = head.classList.contains("num");
+      if (!way) {
+        table.tBodies[0].append(...original);
+        return;
+      }
+      head.setAttribute("aria-sort", way);
+      const falling = way === "descending";
       const value = row => {
         const cell = row.cells[column];
         return numeric ? (cell.dataset.v === undefined ? NaN : Number(cell.dataset.v)) : cell.textContent;
       };
-      const rows = [...table.tBodies[0].rows].sort((a, b) => {
+      const rows = original.toSorted((a, b) => {
         const [u, v] = [value(a), value(b)];
         if (!numeric) return falling ? v.localeCompare(u) : u.localeCompare(v);
         if (Number.isNaN(u) || Number.isNaN(v)) return Number.isNaN(u) - Number.isNaN(v);
@@ -28,6 +36,14 @@ for (const table of document.querySelectorAll("table.sortable")) {
       table.tBodies[0].append(...rows);
     });
   });
+}
+
+// ---- what one jumps to comes to lie below the bar of switches, where that stays above the curves
+for (const bar of document.querySelectorAll(".bar")) {
+  new ResizeObserver(() => {
+    const stays = getComputedStyle(bar).position === "sticky";
+    bar.parentElement.style.setProperty("--bar", stays ? `${bar.offsetHeight + 8}px` : "0px");
+  }).observe(bar);
 }
 
 // ---- charts: their paths are their data (see vadcore/report/charts.py)
