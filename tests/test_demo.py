@@ -2,7 +2,7 @@
 on two cores, depending on the machine, and a processor's name does not tell how it rounds; so only when asked for, where
 the kept figures were made:
 
-    VAD_WHOLE_DEMO=1 python -m pytest tests/test_demo.py
+    make again
 """
 
 import json
@@ -16,7 +16,7 @@ from vadcore.provenance import hardware, versions
 
 pytestmark = [
     pytest.mark.pipeline,
-    pytest.mark.skipif(os.environ.get("VAD_WHOLE_DEMO") != "1", reason="VAD_WHOLE_DEMO=1 asks for its 5 to 13 minutes"),
+    pytest.mark.skipif(os.environ.get("VAD_WHOLE_DEMO") != "1", reason="`make again` asks for its 5 to 13 minutes"),
 ]
 MEASURED = {"score_fps", "train_seconds"}  # how fast it was, which no seed decides; all else of a row is compared
 
