@@ -9,7 +9,7 @@ from data import data_dir
 from sklearn import metrics as sk
 
 from vadcore.errors import VadError
-from vadcore.metrics import CURVE_POINTS, frame_metrics, join_labels, per_clip_min_max, pr_curve, roc_curve
+from vadcore.metrics import CURVE_POINTS, frame_metrics, join_labels, per_clip_min_max, roc_curve
 
 NAN = np.nan
 
@@ -104,8 +104,6 @@ def test_what_is_undefined_is_none_and_goes_into_json(only):
     json.dumps(found, allow_nan=False)
     assert list(roc_curve(only)) == ["fpr", "tpr", "threshold"]
     assert roc_curve(only).empty
-    assert list(pr_curve(only)) == ["recall", "precision", "threshold"]
-    assert pr_curve(only).empty
 
 
 def test_infinite_scores_are_the_highest_and_the_lowest():
@@ -163,17 +161,6 @@ def test_a_row_of_the_roc_curve_is_what_its_threshold_does():
     for row in roc_curve(made).itertuples():
         assert row.fpr == pytest.approx(np.mean(normal >= row.threshold), abs=1e-12)
         assert row.tpr == pytest.approx(np.mean(abnormal >= row.threshold), abs=1e-12)
-
-
-def test_a_row_of_the_precision_recall_curve_is_what_its_threshold_does():
-    made = random_table(3, frames=2000)
-    curve = pr_curve(made)
-    assert 100 < len(curve) <= CURVE_POINTS
-    assert curve["recall"].iloc[-1] == 1
-    for row in curve.itertuples():
-        positive = made[made["score"] >= row.threshold]
-        assert row.precision == pytest.approx(positive["label"].mean(), abs=1e-12)
-        assert row.recall == pytest.approx(positive["label"].sum() / made["label"].sum(), abs=1e-12)
 
 
 def scores(**clips):

@@ -107,20 +107,6 @@ def roc_curve(table: pd.DataFrame) -> pd.DataFrame:
     return _thin(pd.DataFrame({"fpr": fpr, "tpr": tpr, "threshold": threshold}), "fpr", "tpr")
 
 
-def pr_curve(table: pd.DataFrame) -> pd.DataFrame:
-    """The pooled precision-recall curve of raw scores: recall, precision, threshold (falling), thinned likewise.
-
-    Empty when only one class was judged.
-    """
-    used = _evaluated(table)
-    if not _both_classes(used["label"].to_numpy()):
-        return pd.DataFrame({"recall": [], "precision": [], "threshold": []}, dtype=np.float64)
-    distinct, ranks = np.unique(used["score"], return_inverse=True)
-    precision, recall, threshold = metrics.precision_recall_curve(used["label"], ranks)
-    curve = {"recall": recall[-2::-1], "precision": precision[-2::-1], "threshold": distinct[threshold[::-1]]}
-    return _thin(pd.DataFrame(curve), "recall", "precision")
-
-
 def _evaluated(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["label"].notna() & table["score"].notna()]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from vadcore.report import charts
@@ -56,8 +58,8 @@ def _alarming(best: System, judged: list[System]) -> str:
 
 
 def _allowed(system: System, asked: float) -> int:
-    """False alarms at the rate asked for, to the whole alarm: normal test footage may last less than one takes."""
-    return round(asked * system.row["normal_hours"])
+    """False alarms at the rate asked for, to the next whole alarm: normal test footage may last less than one takes."""
+    return math.ceil(asked * system.row["normal_hours"] - 1e-9)
 
 
 def _finds(system: System) -> str:

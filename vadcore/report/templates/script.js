@@ -151,6 +151,7 @@ function momentsOf(chart) {
     if (!entries.some(entry => entry.isIntersecting)) return;
     observer.disconnect();
     if (tiles[0].dataset.sheet) return;
+    if (alarm) select.selectedIndex = Number(alarm.dataset.system);
     look(alarm ? Number(alarm.dataset.frame) : frames[frames.length >> 1]);
     leave();
   }, {rootMargin: "300px"}).observe(viewer);
