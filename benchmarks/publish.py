@@ -10,26 +10,31 @@
 ``--command`` goes with each of them but --readme: what the run was started with, where that was not `make profile NAME=...`.
 It is kept with the results, and stays there when the same run is kept once more without it.
 
+A file holds one run of a profile: keeping another run of it drops the rows of the one before, also those of systems that it
+has no more, and rows of the same systems that other profiles put beside it. The command says which are not kept any more.
+
 The README shows every file of benchmarks/results whose rows name a data set and a model, those of ORDER first;
-weights/README.md the errors of optical flow.
+weights/README.md the errors of optical flow. The report of a published data set (vadcore/report/kept_table.py) shows what is
+kept of that one: the next `dvc repro` brings it there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections import Counter
 from itertools import compress
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
-from benchmarks.result import by_run, joined
+from benchmarks.result import joined
 from vadcore.errors import VadError
 from vadcore.files import write_json, write_text
 from vadcore.report.columns import duration
+from vadcore.report.kept import NEEDED, label_set, origin, read_kept, seeds
 from vadcore.report.published import PUBLISHED, known_data_set
+from vadcore.report.repetitions import repetitions, spread
 
 RESULTS = Path("benchmarks/results")
 README = Path("README.md")
@@ -64,7 +69,7 @@ def _false_alarms(rows: list[dict]) -> str:
 
 def _normal_alarmed(rows: list[dict]) -> str:
     """The share of the normal footage that lies in alarms; empty where there is none."""
-    return _cell([row["normal_alarmed"] for row in rows], "{:.1%}") if _of_this_rule(rows) else ""
+    return spread([row["normal_alarmed"] for row in rows], "{:.1%}".format) if _of_this_rule(rows) else ""
 
 
 def _of_this_rule(rows: list[dict]) -> bool:
@@ -74,7 +79,7 @@ def _of_this_rule(rows: list[dict]) -> bool:
 
 def _count(values: list[int]) -> str:
     """A count; mean and standard deviation where several seeds differ."""
-    return _cell(values, "{:.0f}" if len(set(values)) == 1 else "{:.1f}")
+    return spread(values, ("{:.0f}" if len(set(values)) == 1 else "{:.1f}").format)
 
 
 COLUMNS = (  # heading, key, how it is written; without a key: what writes it of the rows of a system
@@ -93,10 +98,10 @@ COLUMNS = (  # heading, key, how it is written; without a key: what writes it of
     ("events found", None, _events),
     ("false alarms", None, _false_alarms),
     ("normal time in alarm", None, _normal_alarmed),
-    ("frames judged", "frames_evaluated", "{:,}"),
+    ("frames judged", "frames_evaluated", "{:,.0f}"),
     ("frames/s", "score_fps", "{:.0f}"),
     ("training", "train_seconds", "{:.0f} s"),
-    ("parameters", "parameters", "{:,}"),
+    ("parameters", "parameters", "{:,.0f}"),
 )
 TEXTS = ("system", "losses", "published")  # headings of what is no number
 
@@ -105,68 +110,92 @@ STEPS = (1, 2, 3, 5, 10, 30)  # ahead, that the README shows
 QUALITY = {"PSNR": ("psnr", "{:.1f} dB"), "SSIM": ("ssim", "{:.3f}"), "sharpness": ("sharpness", "{:.2f}")}
 
 
-def keep(report: Path, into: str | None = None, command: str | None = None) -> Path:
-    """Copy the results of ``report`` to the file that its profile names; the path.
+def keep(report: Path, into: str | None = None, command: str | None = None) -> tuple[Path, list[dict], list[dict]]:
+    """Copy the results of ``report`` to the file that its profile names; the path, the rows, and those no longer kept.
 
     into: the profile beside whose kept results they are put instead; they replace those of the same systems.
     command: what the run was started with; None: what is kept of the same run, else ``make profile NAME=<profile>``.
-    Raises :class:`VadError` when there are none, or when params.yaml is not the profile's.
+    Raises :class:`VadError` when there are none, when params.yaml is not the profile's, when a kept file is broken, or when
+    a data set would have two label sets in one file.
     """
-    if not report.exists():
-        raise VadError(f"{report}: not there; run dvc repro first")
-    results = json.loads(report.read_text(encoding="utf-8"))
-    if not results["rows"]:
-        raise VadError(f"{report}: holds no rows; list a system that has such figures under models")
-    if all("auc_micro" in row and row["auc_micro"] is None for row in results["rows"]):
-        raise VadError(
-            f"{report}: no row has an AUC, because no test clip is abnormal; keep the figures of its check points or of its "
-            "predictions instead: python -m benchmarks.publish --quality, or --rollouts"
-        )
-    profile = results["run"]["profile"]
-    if Path("params.yaml").read_text() != Path("profiles", f"{profile}.yaml").read_text():
+    run, rows = _made(report)
+    profile = run["profile"]
+    if _text(Path("params.yaml")) != _text(Path("profiles", f"{profile}.yaml")):
         raise VadError(f"params.yaml: not that of profile {profile}; run `make profile NAME={profile}` first")
     path = RESULTS / f"{into or profile}.json"
     if into and not path.exists():
         raise VadError(f"{path}: not there; keep the results of profile {into} first")
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    same = [run for run, _ in by_run(kept)] if kept else []
-    same = [run for run in same if all(run[key] == results["run"][key] for key in ("profile", "date"))]
-    results["run"]["command"] = command or (same[0]["command"] if same else f"make profile NAME={profile}")
-    if kept:
-        results = beside(kept, results, first=path.stem == profile)
-    write_json(path, results)
-    return path
+    kept = read_kept(path) if path.exists() else []
+    same = [old for old, _ in kept if all(old[key] == run[key] for key in ("profile", "date"))]
+    run["command"] = command or (same[0]["command"] if same else f"make profile NAME={profile}")
+    parts = beside(kept, (run, rows), first=path.stem == profile)
+    after = [row for _, of_run in parts for row in of_run]
+    for dataset in {row["dataset"] for row in after}:
+        if judged := [row for row in after if row["dataset"] == dataset and "label_set" in row]:
+            label_set(judged, path)
+    write_json(path, joined(parts))
+    there = {_identity(row) for row in after}
+    return path, rows, [row for _, of_run in kept for row in of_run if _identity(row) not in there]
 
 
-def beside(kept: dict, results: dict, first: bool) -> dict:
-    """What other profiles gave of ``kept``, and the rows of a run, in place of those of the same systems."""
-    fresh = {(row["dataset"], row["model"]) for row in results["rows"]}
+def _made(report: Path) -> tuple[dict, list[dict]]:
+    """The run of ``report`` and its rows, of which there is at least one that has figures."""
+    if not report.exists():
+        raise VadError(f"{report}: not there; run dvc repro first")
+    try:
+        results = json.loads(report.read_text(encoding="utf-8"))
+        run, rows = results["run"], results["rows"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise VadError(f"{report}: cannot be read ({error!r}); remove it and run dvc repro") from error
+    if not rows:
+        raise VadError(f"{report}: holds no rows; list a system that has such figures under models")
+    if all("auc_micro" in row and row["auc_micro"] is None for row in rows):
+        raise VadError(
+            f"{report}: no row has an AUC, because no test clip is abnormal; keep the figures of its check points or of its "
+            "predictions instead: python -m benchmarks.publish --quality, or --rollouts"
+        )
+    return run, rows
+
+
+def beside(kept: list[tuple[dict, list[dict]]], made: tuple[dict, list[dict]], first: bool) -> list:
+    """What other profiles gave of ``kept``, and the run just made, in place of those rows that are of the same systems."""
+    run, rows = made
+    fresh = {(row["dataset"], row["model"]) for row in rows}
     parts = [
-        (run, [row for row in rows if (row["dataset"], row["model"]) not in fresh])
-        for run, rows in by_run(kept)
-        if run["profile"] != results["run"]["profile"]
+        (other, [row for row in of_run if (row["dataset"], row["model"]) not in fresh])
+        for other, of_run in kept
+        if other["profile"] != run["profile"]
     ]
-    parts.insert(0 if first else len(parts), (results["run"], results["rows"]))
-    return joined(parts)
+    parts.insert(0 if first else len(parts), made)
+    return parts
+
+
+def _identity(row: dict) -> tuple:
+    """What a row of a system is about."""
+    return tuple(row.get(key) for key in ("dataset", "model", "seed")), *(key in row for key in NEEDED)
+
+
+def _names(rows: list[dict]) -> str:
+    """``conv_ae (seed 1), gru_ae (seed 2)``."""
+    return ", ".join(dict.fromkeys(f"{row.get('model')} (seed {row.get('seed')})" for row in rows))
 
 
 def tables() -> str:
     """One table a data set of every kept result, with how it was made below it."""
     parts = []
     for file in sorted(RESULTS.glob("*.json"), key=_place):
-        results = json.loads(file.read_text(encoding="utf-8"))
         parts_of = [
-            (run, [row for row in rows if "dataset" in row and "model" in row]) for run, rows in by_run(results)
+            (run, [row for row in rows if "dataset" in row and "model" in row]) for run, rows in read_kept(file)
         ]
         rows = [row for _, of_run in parts_of for row in of_run]
         for dataset in dict.fromkeys(row["dataset"] for row in rows):
             runs = [(run, [row for row in of_run if row["dataset"] == dataset]) for run, of_run in parts_of]
             of_set = [row for _, of_run in runs for row in of_run]
             if "auc_micro" in of_set[0]:
-                said, table = f"labels: {of_set[0]['label_set']}", _table([of_run for _, of_run in runs])
+                said, table = f"labels: {label_set(of_set, file)}", _table([of_run for _, of_run in runs])
             elif "step_ahead" in of_set[0]:
                 said = f"PSNR and SSIM of predictions many frames ahead, {of_set[0]['sequences']} test sequences"
-                said, table = f"{said}; labels: {of_set[0]['label_set']}", _rollout_table(of_set)
+                said, table = f"{said}; labels: {label_set(of_set, file)}", _rollout_table(of_set)
             else:
                 said, table = "held-out clips while training goes on", _quality_table(of_set)
             parts.append(f"**{dataset}** (profile `{file.stem}`), {said}\n\n{table}\n\n{_origins(runs, file)}")
@@ -192,15 +221,10 @@ def _origins(runs: list[tuple[dict, list[dict]]], file: Path) -> str:
 
 def _origin(run: dict, rows: list[dict], file: Path, depth: int = 0) -> str:
     """How a table was made. depth: of the page's folder below the project's."""
-    seeds = ", ".join(map(str, sorted({row["seed"] for row in rows})))
-    seed = f"seed{'s' * (',' in seeds)} {seeds}; " if rows else ""
-    versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("python", "torch", "opencv-python"))
-    commit, _, changed = (run["commit"] or "unknown").partition("+")
-    commit = commit[:10] + (" with changes" if changed else "")
-    return (
-        f"Made by `{run['command']}` on {run['hardware']}; {versions}; {seed}commit {commit}; "
-        f"{run['date'][:10]}. [`{file}`]({Path(*['..'] * depth, file)})"
-    )
+    made = origin(run)
+    facts = [made["versions"], seeds(rows), f"commit {made['commit']}", made["date"]]
+    link = f"[`{file}`]({Path(*['..'] * depth, file)})"
+    return f"Made by `{made['command']}` on {made['hardware']}; {'; '.join(filter(None, facts))}. {link}"
 
 
 def _quality_table(rows: list[dict]) -> str:
@@ -241,14 +265,6 @@ def _rollout_table(rows: list[dict]) -> str:
     return "\n".join(table)
 
 
-def repetitions(rows: list[dict]) -> dict[str, list[dict]]:
-    """The rows of each system; names that differ in a number at their end alone (``gru_ae``, ``gru_ae-2``) are of one."""
-    groups: dict[str, list[dict]] = {}
-    for row in rows:
-        groups.setdefault(re.sub(r"-\d+$", "", row["model"]), []).append(row)
-    return groups
-
-
 def _table(runs: list[list[dict]]) -> str:
     """A line a system; where it was run with several seeds, mean and standard deviation, of speeds those of one run.
 
@@ -264,7 +280,9 @@ def _table(runs: list[list[dict]]) -> str:
         of_one = [row for row in group if row["of"] == group[0]["of"]]
         lines.append(
             [
-                _cell([row.get(key) for row in (of_one if key in SPEEDS else group)], form) if key else form(group)
+                spread([row.get(key) for row in (of_one if key in SPEEDS else group)], form.format)
+                if key
+                else form(group)
                 for _, key, form in COLUMNS
             ]
         )
@@ -275,33 +293,34 @@ def _table(runs: list[list[dict]]) -> str:
     return "\n".join([*table, "", PUBLISHED_NOTE] if "published" in headings else table)
 
 
-def _cell(values: list, form: str) -> str:
-    values = [value for value in values if value is not None]
-    if not values:
-        return ""
-    if len(set(values)) == 1:
-        return form.format(values[0])
-    return f"{form.format(mean(values))} ± {form.format(stdev(values))}"
-
-
 def flow_table(file: Path) -> str:
     """End-point errors: a line a set of pairs, a column an estimator, with its pairs a second in brackets."""
-    results = json.loads(file.read_text(encoding="utf-8"))
-    cells = {(row["set"], row["estimator"]): row for row in results["rows"]}
+    ((run, rows),) = read_kept(file)
+    cells = {(row["set"], row["estimator"]): row for row in rows}
     sets, estimators = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
     lines = ["| pairs | " + " | ".join(estimators) + " |", "|---|" + "---:|" * len(estimators)]
     for name in sets:
         row = [cells[name, estimator] for estimator in estimators]
         texts = [f"{cell['epe']:.3f}" + (f" ({cell['fps']:.0f}/s)" if cell["fps"] else "") for cell in row]
         lines.append(f"| {name} | " + " | ".join(texts) + " |")
-    return "\n".join(lines) + f"\n\n{_origin(results['run'], [], file, depth=1)}"
+    return "\n".join(lines) + f"\n\n{_origin(run, [], file, depth=1)}"
 
 
 def rewrite(page: Path, text: str) -> None:
     """Put ``text`` between the two marks of a page."""
-    before, rest = page.read_text(encoding="utf-8").split(START)
-    _, after = rest.split(END)
+    before, start, rest = _text(page).partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise VadError(f"{page}: lacks {START} and, after it, {END}; put them where the tables shall stand")
     write_text(page, f"{before}{START}\n{text}\n{END}{after}")
+
+
+def _text(path: Path) -> str:
+    """A file of the project, as text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise VadError(f"{path}: cannot be read ({error}); restore it (git checkout -- {path})") from error
 
 
 def main() -> None:
@@ -326,7 +345,12 @@ def main() -> None:
     try:
         if not arguments.readme:
             kind = "quality" if arguments.quality else "rollouts" if arguments.rollouts else "metrics"
-            print(f"kept: {keep(Path('reports', f'{kind}.json'), arguments.into, arguments.command)}")
+            path, rows, dropped = keep(Path("reports", f"{kind}.json"), arguments.into, arguments.command)
+            print(f"kept: {path}")
+            if dropped:
+                print(f"not kept any more: {_names(dropped)}")
+            if kind == "metrics" and any(known_data_set(row["dataset"]) for row in rows):
+                print("`dvc repro` brings them into reports/index.html")
         rewrite(README, tables())
         if (errors := RESULTS / "flow-epe.json").exists():
             rewrite(WEIGHTS, flow_table(errors))

@@ -26,18 +26,8 @@ def write_result(path: Path, rows: list[dict], profile: str | None, command: str
     print(f"written: {path}")
 
 
-def by_run(results: dict) -> list[tuple[dict, list[dict]]]:
-    """Each run of a kept file with its rows, which do not say any more of which run they are."""
-    if "run" in results:
-        return [(results["run"], results["rows"])]
-    rows: list[list[dict]] = [[] for _ in results["runs"]]
-    for row in results["rows"]:
-        rows[row["run"]].append({key: value for key, value in row.items() if key != "run"})
-    return list(zip(results["runs"], rows, strict=True))
-
-
 def joined(parts: list[tuple[dict, list[dict]]]) -> dict:
-    """What :func:`by_run` takes apart; runs without rows are left out."""
+    """What :func:`vadcore.report.kept.read_kept` takes apart; runs without rows are left out."""
     parts = [(run, rows) for run, rows in parts if rows]
     if len(parts) == 1:
         return dict(zip(("run", "rows"), parts[0], strict=True))

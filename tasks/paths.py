@@ -7,6 +7,7 @@ MODELS = Path("models")
 SCORES = Path("scores")
 PICTURES = Path("pictures")
 REPORTS = Path("reports")
+KEPT = Path("benchmarks/results")  # results of earlier runs, which are part of the project
 CHECKPOINTS = Path("checkpoints")
 WEIGHTS = Path("weights")  # of FlowNet: what ships with the project, and a folder for each network trained here
 

@@ -34,6 +34,7 @@ def work(stage: Stage) -> None:
         flow_models=params.flow_models,
         check_points=params.report.check_points,
         flow_pictures={name: paths.flow_pictures(name) for name in params.datasets} if params.flow_models else {},
+        kept=paths.KEPT,
     )
     for name in ("index.html", "metrics.json", "results.csv", "quality.json", "rollouts.json"):
         stage.run.artifact(paths.REPORTS / name)

@@ -61,7 +61,7 @@ class Project:
 
     def __init__(self, folder: Path, params: dict = PARAMS, tracked: bool = False):
         self.folder = folder
-        for name in ("tasks", "vadcore", "weights"):
+        for name in ("benchmarks/results", "tasks", "vadcore", "weights"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", "pyproject.toml", ".dvcignore", ".gitignore"):
             shutil.copy(ROOT / name, folder)

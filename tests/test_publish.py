@@ -290,3 +290,95 @@ def test_footage_without_true_events_or_without_normal_frames_has_no_such_count(
         ["`gru_ae`", "87.7%", "", "1 in 60 s", "12.5%"],
         ["`conv_ae`", "87.7%", "5 of 7", "", ""],
     ]
+
+
+def test_variants_named_by_a_number_are_no_seeds(project, monkeypatch):
+    rows = [RESULT | {"model": f"conv_ae-{size}", "parameters": 1000 * size} for size in (64, 128)]
+    assert table(project, monkeypatch, rows) == [
+        ["system", "micro raw", "parameters"],
+        ["`conv_ae-64`", "87.7%", "64,000"],
+        ["`conv_ae-128`", "87.7%", "128,000"],
+    ]
+    rows = [RESULT | {"model": f"future_frame-{n}", "seed": n, "losses": losses} for n, losses in ((1, "a"), (2, "b"))]
+    assert [line[0] for line in table(project, monkeypatch, rows)[1:]] == ["`future_frame-1`", "`future_frame-2`"]
+    assert table(project, monkeypatch, rows[:1])[1][0] == "`future_frame-1`"
+
+
+def test_counts_that_differ_between_seeds_have_no_decimals(project, monkeypatch):
+    rows = [
+        RESULT | {"model": f"gru_ae-{seed}", "seed": seed, "frames_evaluated": frames, "parameters": parameters}
+        for seed, frames, parameters in ((1, 2000, 100_000), (2, 2003, 200_000))
+    ]
+    assert table(project, monkeypatch, rows)[1] == ["`gru_ae`", "2", "87.7%", "2,002 ± 2", "150,000 ± 70,711"]
+
+
+def test_a_figure_that_not_all_seeds_have_says_of_how_many_it_is(project, monkeypatch):
+    rows = [
+        RESULT | {"model": f"gru_ae-{seed}", "seed": seed, "auc_micro": auc, "eer": eer}
+        for seed, auc, eer in ((1, None, None), (2, 0.765, 0.2), (3, None, 0.3))
+    ]
+    assert table(project, monkeypatch, rows)[1] == ["`gru_ae`", "3", "76.5% (1 of 3)", "25.0% ± 7.1% (2 of 3)"]
+
+
+def test_rows_that_are_not_kept_any_more_are_named(project, monkeypatch, capsys):
+    rows = [RESULT, RESULT | {"model": "gru_ae-2", "seed": 2}, RESULT | {"model": "conv_ae"}]
+    table(project, monkeypatch, rows)
+    assert "not kept any more" not in capsys.readouterr().out
+    table(project, monkeypatch, [RESULT | {"auc_micro": 0.5}])
+    assert "not kept any more: gru_ae-2 (seed 2), conv_ae (seed 1)\n" in capsys.readouterr().out
+    table(project, monkeypatch, [RESULT | {"seed": 7}])
+    assert "not kept any more: gru_ae (seed 1)\n" in capsys.readouterr().out
+    run(monkeypatch, "--quality")
+    assert "not kept any more: gru_ae (seed 7)\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("dataset", "shown"), [("ped2", True), ("street", False)])
+def test_it_says_what_brings_results_of_a_published_data_set_into_the_report(
+    project, monkeypatch, capsys, dataset, shown
+):
+    table(project, monkeypatch, [RESULT | {"dataset": dataset}])
+    assert ("`dvc repro` brings them into reports/index.html" in capsys.readouterr().out) == shown
+
+
+def test_two_label_sets_are_refused_in_one_table_and_nothing_is_kept(project, monkeypatch):
+    rows = [RESULT, RESULT | {"model": "conv_ae", "label_set": "masks"}]
+    refusal = r"error: .*pair\.json: the figures on street are of two label sets, “generated” and “masks”"
+    with pytest.raises(SystemExit, match=refusal):
+        table(project, monkeypatch, rows)
+    assert not (project / "benchmarks/results/pair.json").exists()
+    (project / "benchmarks/results/pair.json").write_text(json.dumps({"run": RUN, "rows": rows}))
+    with pytest.raises(SystemExit, match=refusal):
+        run(monkeypatch, "--readme")
+    assert "old" in (project / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["pair", "other"])
+def test_a_broken_kept_file_is_named_with_what_to_do(project, monkeypatch, name):
+    (project / f"benchmarks/results/{name}.json").write_text("<<<<<<< HEAD\n")
+    remedy = rf"error: benchmarks/results/{name}\.json: .*; restore it \(git checkout -- .*\), or remove it"
+    with pytest.raises(SystemExit, match=remedy):
+        run(monkeypatch)
+    with pytest.raises(SystemExit, match=remedy):
+        run(monkeypatch, "--readme")
+
+
+def test_a_broken_report_is_named_with_what_to_do(project, monkeypatch):
+    for text in ("{", "[]", "{}"):
+        (project / "reports/metrics.json").write_text(text)
+        with pytest.raises(SystemExit, match=r"error: reports/metrics\.json: cannot be read .*; remove it and run"):
+            run(monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["README.md", "profiles/pair.yaml"])
+def test_a_file_that_is_not_there_is_named_with_what_to_do(project, monkeypatch, name):
+    (project / name).unlink()
+    with pytest.raises(SystemExit, match=rf"error: {name}: cannot be read .*; restore it \(git checkout -- {name}\)"):
+        run(monkeypatch)
+
+
+def test_a_readme_without_the_marks_is_refused(project, monkeypatch):
+    (project / "README.md").write_text("Before.\n<!-- results -->\n")
+    with pytest.raises(
+        SystemExit, match=r"error: README\.md: lacks <!-- results --> and, after it, <!-- /results -->; put"
+    ):
+        run(monkeypatch, "--readme")

@@ -307,7 +307,7 @@ def test_a_published_figure_stands_beside_ours(tmp_path):
     for model in ("future_frame-small", "gru_ae"):
         write_system(tmp_path, "ped2", model)
     rows = build(tmp_path, ["ped2"], ["future_frame-small", "gru_ae"]).split("<tbody>")[1].split("</tr>")
-    assert "<small>published 95.4</small>" in rows[0]
+    assert "<small>published 95.4, Liu et al., CVPR 2018</small>" in rows[0]
     assert "published" not in rows[1]
 
 
@@ -318,8 +318,8 @@ def test_published_figures_stand_beside_known_data_sets_only(page):
     )
     assert "not ours" not in street
     assert "not ours" in ped2
-    assert re.search(r"Liu et al., CVPR 2018</td><td></td><td[^>]*>95\.4<", ped2)
-    assert "Chong &amp; Tay, ISNN 2017</td><td></td>" in ped2
+    assert re.search(r"Liu et al., CVPR 2018</td><td>per-clip min-max</td><td></td><td[^>]*>95\.4<", ped2)
+    assert "Chong &amp; Tay, ISNN 2017</td><td>per-clip min-max</td><td></td>" in ped2
 
 
 @pytest.mark.parametrize("empty", ["fpr,tpr,threshold\n", "fpr,tpr,threshold\n0,,inf\n1,,1\n"])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
-from report_data import build, write_system
+from report_data import RUN, build, write_system
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)")
@@ -271,3 +271,22 @@ def test_the_page_passes_the_accessibility_rules_of_axe(page, scheme):
     found = Axe().run(page)
     assert found.response["passes"]
     assert found.violations_count == 0, found.generate_report()
+
+
+def test_kept_results_sort_by_their_mean_and_pass_the_rules(chromium, tmp_path):
+    write_system(tmp_path, "ped2", "frame_diff")
+    (tmp_path / "kept").mkdir()
+    shared = {"dataset": "ped2", "label_set": "intervals (.mat)", "train_seconds": 100.0}
+    figures = (("conv_ae", 1, 0.7), ("gru_ae-1", 1, 0.95), ("gru_ae-2", 2, 0.75), ("hog_hof_ae", 1, None))
+    rows = [shared | {"model": model, "seed": seed, "auc_micro": auc} for model, seed, auc in figures]
+    (tmp_path / "kept/ped2-cpu.json").write_text(json.dumps({"run": RUN, "rows": rows}))
+    build(tmp_path, ["ped2"], ["frame_diff"], kept=tmp_path / "kept")
+    page = chromium.new_page(viewport={"width": 360, "height": 800})
+    page.goto((tmp_path / "reports/index.html").as_uri())
+    page.get_by_role("button", name="AUC micro, raw").last.click()
+    systems = page.locator("table.kept tbody th").all_inner_texts()
+    assert [text.split()[0] for text in systems] == ["gru_ae", "conv_ae", "hog_hof_ae"]
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.close()

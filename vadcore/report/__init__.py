@@ -32,6 +32,7 @@ def build_report(
     flow_models: Collection[str] = (),
     check_points: tuple[int, ...] | None = None,
     flow_pictures: Mapping[str, Path] | None = None,
+    kept: Path | None = None,
 ) -> None:
     """Write ``index.html``, ``metrics.json``, ``results.csv``, ``quality.json`` and ``rollouts.json`` into
     ``out``, each whole or not at all, and its strips of pictures into ``out/strips``.
@@ -53,10 +54,13 @@ def build_report(
     check_points: the iterations whose pictures are put side by side; None: up to three that all systems have. One that
         no system has is left out, and the page says so.
     flow_pictures: data sets whose optical flow is to be shown, and the folder of its pictures.
+    kept: the folder of results that are kept with the project (see benchmarks/result.py); those of a published data set are
+        shown where ``datasets`` has one of it. None, or not there: none are.
 
     Raises
     ------
-    VadError: nothing to show, results are missing or unreadable, or the models of a data set judged different frames.
+    VadError: nothing to show, results are missing or unreadable (of kept ones: unreadable, on a published data set), or the
+        models of a data set judged different frames.
     """
     for key, names in (("datasets", datasets), ("models", model_names)):
         if not names:
@@ -71,7 +75,7 @@ def build_report(
 
     # Everything is rendered before anything is written: a failure leaves the last report as it was.
     page = render_page(
-        systems, plain(run), params, dataset_facts, published, title, check_points, dict(flow_pictures or {})
+        systems, plain(run), params, dataset_facts, published, title, check_points, dict(flow_pictures or {}), kept
     )
     out = Path(out)
     write_json(out / "metrics.json", {"run": plain(run), "rows": rows})

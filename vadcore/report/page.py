@@ -13,6 +13,7 @@ from vadcore.report.alarms import alarms
 from vadcore.report.check_points import MEASURES, check_points
 from vadcore.report.columns import COLUMNS, NONE, Column, duration, write
 from vadcore.report.facts import phrases
+from vadcore.report.kept_table import kept_table
 from vadcore.report.load import System
 from vadcore.report.moments import foremost
 from vadcore.report.published import NOTE, Published, known_data_set
@@ -31,6 +32,7 @@ def render_page(
     title: str,
     asked: tuple[int, ...] | None = None,
     flow_pictures: dict[str, Path] | None = None,
+    kept: Path | None = None,
 ) -> str:
     """The page as text. See :func:`vadcore.report.build_report`."""
     environment = Environment(
@@ -50,6 +52,7 @@ def render_page(
         datasets=[
             _dataset(number, name, group, dataset_facts.get(name, {}), published, asked)
             | {"flow": sections.flow(flow_pictures[name]) if flow_pictures and name in flow_pictures else None}
+            | {"kept": kept_table(kept, known_data_set(name))}
             for number, (name, group) in enumerate(systems.items(), 1)
         ],
         models=[system.model for system in next(iter(systems.values()))],
@@ -100,7 +103,7 @@ def _dataset(
         "roc": Markup(charts.roc(curves)) if curves else None,
         "known": known,
         "published": [
-            (entry.system, entry.source, entry.needs, f"{entry.auc[known]:.1f}")
+            (entry.system, entry.source, entry.protocol, entry.needs, f"{entry.auc[known]:.1f}")
             for entry in published
             if known in entry.auc
         ],
@@ -166,7 +169,8 @@ def _cell_notes(system: System, column: Column, published: list[Published], know
     """What stands in small lines below a figure."""
     row = system.row
     if column.key == "auc_micro_minmax":
-        return [f"published {entry.auc[known]:.1f}" for entry in published if entry.is_of(system.model)][:1]
+        ours = [entry for entry in published if entry.is_of(system.model)]
+        return [f"published {entry.auc[known]:.1f}, {entry.source}" for entry in ours][:1]
     if column.key == "auc_macro" and row.get("macro_clips") is not None and row.get("auc_macro") is not None:
         return [f"{row['macro_clips']:.0f} clips"]
     if column.key == "detection_rate" and row.get("events_true"):

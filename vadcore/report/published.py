@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NOTE = (
-    "Figures from the cited papers, not run here. Micro AUC: the frames of all clips pooled, usually after per-clip "
-    "min-max normalisation, often smoothed over time, often with the check point chosen on the test set. The nearest "
-    "column of ours is “micro, per-clip min-max”; differences in protocol can outweigh differences between systems."
+    "Figures from the cited papers, not run here. Micro AUC: the frames of all clips pooled, after what the column protocol "
+    "says (empty: not known here), often with the check point chosen on the test set. The nearest column of ours is "
+    "“micro, per-clip min-max”; differences in protocol can outweigh differences between systems."
 )
 
 
@@ -19,6 +19,7 @@ class Published:
     system: str
     source: str
     auc: dict[str, float]
+    protocol: str = ""  # what its scores went through before they were pooled, as its paper says; empty: not known here
     needs: str = ""  # what it uses beyond the footage itself, e.g. a pretrained detector
     ours: str = ""  # the name under which it is implemented here
 
@@ -27,30 +28,49 @@ class Published:
         return bool(self.ours) and model.partition("-")[0] == self.ours
 
 
+STRETCHED = "per-clip min-max"
+SMOOTHED = "smoothed over time"
+
 PUBLISHED = (
-    Published("Conv-AE", "Hasan et al., CVPR 2016", {"ped1": 81.0, "ped2": 90.0, "avenue": 70.2}, ours="conv_ae"),
     Published(
-        "ConvLSTM-AE", "Chong & Tay, ISNN 2017", {"ped1": 89.9, "ped2": 87.4, "avenue": 80.3}, ours="convlstm_ae"
+        "Conv-AE", "Hasan et al., CVPR 2016", {"ped1": 81.0, "ped2": 90.0, "avenue": 70.2}, STRETCHED, ours="conv_ae"
     ),
-    Published("STAE (3D conv)", "Zhao et al., ACM MM 2017", {"ped1": 92.3, "ped2": 91.2, "avenue": 77.1}),
+    Published(
+        "ConvLSTM-AE",
+        "Chong & Tay, ISNN 2017",
+        {"ped1": 89.9, "ped2": 87.4, "avenue": 80.3},
+        STRETCHED,
+        ours="convlstm_ae",
+    ),
+    Published("STAE (3D conv)", "Zhao et al., ACM MM 2017", {"ped1": 92.3, "ped2": 91.2, "avenue": 77.1}, STRETCHED),
     Published(
         "Future frame",
         "Liu et al., CVPR 2018",
-        {"ped2": 95.4, "avenue": 85.1, "shanghaitech": 72.8},
+        {"ped1": 83.1, "ped2": 95.4, "avenue": 85.1, "shanghaitech": 72.8},
+        STRETCHED,
         ours="future_frame",
     ),
-    Published("Conv-VRNN", "Lu et al., AVSS 2019", {"ped2": 96.1, "avenue": 85.8}),
-    Published("MemAE", "Gong et al., ICCV 2019", {"ped2": 94.1, "avenue": 83.3, "shanghaitech": 71.2}),
-    Published("MNAD", "Park et al., CVPR 2020", {"ped2": 97.0, "avenue": 88.5, "shanghaitech": 70.5}),
-    Published("HF2-VAD", "Liu et al., ICCV 2021", {"ped2": 99.3, "avenue": 91.1, "shanghaitech": 76.2}, "detector"),
+    Published("Conv-VRNN", "Lu et al., AVSS 2019", {"ped2": 96.1, "avenue": 85.8}, STRETCHED),
+    Published("MemAE", "Gong et al., ICCV 2019", {"ped2": 94.1, "avenue": 83.3, "shanghaitech": 71.2}, STRETCHED),
+    Published("MNAD", "Park et al., CVPR 2020", {"ped2": 97.0, "avenue": 88.5, "shanghaitech": 70.5}, STRETCHED),
+    Published(
+        "HF2-VAD", "Liu et al., ICCV 2021", {"ped2": 99.3, "avenue": 91.1, "shanghaitech": 76.2}, needs="detector"
+    ),
     Published(
         "AI-VAD",
         "Reiss & Hoshen, 2022",
         {"ped2": 99.1, "avenue": 93.3, "shanghaitech": 85.9},
-        "detector, pose",
+        SMOOTHED,
+        needs="detector, pose",
     ),
-    Published("SD-MAE", "Ristea et al., CVPR 2024", {"ped2": 95.4, "avenue": 91.3, "shanghaitech": 79.1}),
-    Published("MULDE", "Micorek et al., CVPR 2024", {"ped2": 99.7, "avenue": 94.3, "shanghaitech": 86.7}, "detector"),
+    Published("SD-MAE", "Ristea et al., CVPR 2024", {"ped2": 95.4, "avenue": 91.3, "shanghaitech": 79.1}, SMOOTHED),
+    Published(
+        "MULDE",
+        "Micorek et al., CVPR 2024",
+        {"ped2": 99.7, "avenue": 94.3, "shanghaitech": 86.7},
+        SMOOTHED,
+        needs="detector",
+    ),
 )
 
 

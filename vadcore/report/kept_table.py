@@ -1,0 +1,70 @@
+"""The table of the results that are kept with the project, on a page about the same published data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean
+
+from vadcore.report.columns import COLUMNS, NONE, duration
+from vadcore.report.kept import label_set, origin, read_kept, seeds
+from vadcore.report.published import known_data_set
+from vadcore.report.repetitions import repetitions, spread
+
+SHOWN = ("auc_micro", "auc_micro_minmax", "auc_macro", "ap", "eer", "pixel_auc", "rbdc", "tbdc", "train_seconds")
+WRITE = {"percent": "{:.1%}".format, "time": duration}
+
+
+def kept_table(folder: Path | None, known: str | None) -> dict | None:
+    """A row a system of each file of ``folder``, seeds taken together, and how each run was made; None where ``known`` is no
+    published data set, or nothing of it is kept. Raises :class:`VadError` for a file that cannot be read."""
+    paths = Path(folder).glob("*.json") if folder and known else ()
+    groups, origins = [], []
+    for path in sorted(paths, key=lambda path: (not path.stem.startswith(known), path)):
+        of_file = _of_file(path, known)
+        groups += of_file[0]
+        origins += of_file[1]
+    if not groups:
+        return None
+    columns = [column for column in COLUMNS if column.key in SHOWN and any(_values(g, column.key) for *_, g in groups)]
+    return {
+        "columns": columns,
+        "seeds": any(len(group) > 1 for *_, group in groups),
+        "rows": [
+            {"model": name, "how": how, "seeds": len(group), "cells": [_cell(group, column) for column in columns]}
+            for how, name, group in groups
+        ],
+        "origins": origins,
+    }
+
+
+def _of_file(path: Path, known: str) -> tuple[list[tuple[str, str, list[dict]]], list[dict[str, str]]]:
+    """(what it is kept as, system, its rows) of every system on the data set, and how each run was made."""
+    groups, origins = [], []
+    runs = [(run, [row for row in rows if _is_of(row, known)]) for run, rows in read_kept(path)]
+    rows = [{"of": number, **row} for number, (_, of_run) in enumerate(runs) for row in of_run]
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        of_set = [row for row in rows if row["dataset"] == dataset]
+        kept_as, labels = path.stem + (f", {dataset}" if dataset != known else ""), label_set(of_set, path)
+        groups += [(kept_as, name, group) for name, group in repetitions(of_set).items()]
+        for number, (run, _) in enumerate(runs):
+            if own := [row for row in of_set if row["of"] == number]:
+                systems = ", ".join(row["model"] for row in own) if len(own) < len(of_set) else ""
+                said = {"name": kept_as, "systems": systems, "labels": labels or "none", "seeds": seeds(own)}
+                origins.append(said | origin(run))
+    return groups, origins
+
+
+def _is_of(row: dict, known: str) -> bool:
+    return {"dataset", "model", "auc_micro"} <= set(row) and known_data_set(row["dataset"]) == known
+
+
+def _cell(group: list[dict], column) -> dict:
+    if column.key == "train_seconds":  # two machines do not share it
+        group = [row for row in group if row["of"] == group[0]["of"]]
+    values = _values(group, column.key)
+    text = spread([row.get(column.key) for row in group], WRITE[column.kind])
+    return {"text": text or NONE, "value": mean(values) if values else None}
+
+
+def _values(group: list[dict], key: str) -> list[float]:
+    return [row[key] for row in group if row.get(key) is not None]
