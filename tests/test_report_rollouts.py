@@ -39,12 +39,12 @@ def test_the_verdict_is_that_of_the_figures(root):
         "From step {} dB) it is no closer than the mean training frame (15.0 dB), the same picture for every step: by this "
         "measure its predictions are good for {} the 2 to 3 that were published."
     )
-    assert said.format("5 on (14.0", "4 steps, longer than") in page
+    assert said.format("5 on (14.0", "4 steps, more than") in page
     assert "latent_lstm-kl beats repeating the last frame at none of the steps 1 to 5" in page
-    assert said.format("1 on (13.0", "0 steps, less long than") in page
+    assert said.format("1 on (13.0", "0 steps, fewer than") in page
     write_rollouts(root / "scores" / "street" / "latent_lstm-kl", 17.0, 1.5)
     page = html.unescape(build(root, ["street"], ["latent_lstm-kl", "frame_diff"]))
-    assert said.format("3 on (14.0", "2 steps, as long as") in page
+    assert said.format("3 on (14.0", "2 steps, in agreement with") in page
 
 
 def test_who_stays_ahead_of_the_mean_frame_is_told_so(root):

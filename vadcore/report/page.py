@@ -169,8 +169,8 @@ def _cell_notes(system: System, column: Column, published: list[Published], know
     """What stands in small lines below a figure."""
     row = system.row
     if column.key == "auc_micro_minmax":
-        ours = [entry for entry in published if entry.is_of(system.model)]
-        return [f"published {entry.auc[known]:.1f}, {entry.source}" for entry in ours][:1]
+        followed = next((entry for entry in published if entry.is_of(system.model)), None)
+        return [f"published {followed.auc[known]:.1f}", *followed.source.split(", ")] if followed else []
     if column.key == "auc_macro" and row.get("macro_clips") is not None and row.get("auc_macro") is not None:
         return [f"{row['macro_clips']:.0f} clips"]
     if column.key == "detection_rate" and row.get("events_true"):

@@ -125,11 +125,11 @@ def verdict(system: System) -> list[str]:
         return [f"{said}. It is closer than the mean training frame at all {steps} steps."]
     behind = own.index[steps]
     least, most = PUBLISHED
-    long = "less long than" if steps < least else "as long as" if steps <= most else "longer than"
+    compared = "fewer than" if steps < least else "in agreement with" if steps <= most else "more than"
     return [
         f"{said}. From step {behind} on ({own[behind]:.1f} dB) it is no closer than the mean training frame "
         f"({mean[behind]:.1f} dB), the same picture for every step: by this measure its predictions are good for {steps} "
-        f"step{'' if steps == 1 else 's'}, {long} the {least} to {most} that were published."
+        f"step{'' if steps == 1 else 's'}, {compared} the {least} to {most} that were published."
     ]
 
 
