@@ -138,7 +138,14 @@ def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names
     (learned / "config.yaml").write_text("image_size: [32, 48]\ncolor: grey\n")
     held_out = np.sort(random.normal(0.5, 0.3, 720))
     calibration = {"scores": held_out.tolist(), "above": list(range(719, -1, -1))}
-    (scored / "calibration.json").write_text(json.dumps({"threshold": THRESHOLD, "frames": 720, **calibration}))
+    calibration |= {
+        "threshold": THRESHOLD,
+        "false_alarms_per_hour": 12.0,
+        "extrapolated": True,
+        "resolvable_rate": 50.0,
+    }
+    calibration |= {"footage_hours": 0.02, "frames": 720, "clips": 3, "merge_seconds": 1.0, "min_seconds": 0.2}
+    (scored / "calibration.json").write_text(json.dumps(calibration | {"tail_events": 9}))
     operating = pd.DataFrame({"asked_per_hour": [1.0, 12.0, 100.0], "threshold": [2.0, THRESHOLD, 0.9]})
     figures = {"alarm_precision": [1.0, 0.5, 0.25], "detection_rate": [0.25, 0.5, 1.0]}
     figures |= {"detection_delay_seconds": [np.nan, 0.7, 0.2], "false_alarms_per_hour": [0.0, 31.5, 200.0]}

@@ -2,10 +2,12 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from vadcore.report.words import summary
+from vadcore.calibrate import calibrate
+from vadcore.report.words import calibrated, summary
 
 
 def system(model, auc, found, false, trained=True):
@@ -67,3 +69,33 @@ def test_without_labels_the_alarms_are_counted(clips, text):
     assert summary([SimpleNamespace(model="gru_ae", row={}, labelled=False, frames=frames, events=events)]).startswith(
         text
     )
+
+
+def test_one_alarm_is_allowed_where_the_rate_asked_for_is_less_than_one_in_the_footage():
+    quiet = system("conv_ae", 0.765, 3, 1)
+    quiet.row["false_alarms_per_hour_asked"] = 12.0  # a fifth of an alarm in its minute
+    assert "No system keeps" not in summary([quiet])
+    quiet.row["false_alarms"] = 2
+    assert summary([quiet]).endswith("No system keeps to the false alarms asked for.")
+
+
+def test_normal_footage_alone_is_told_its_alarms():
+    normal = system("conv_ae", None, 0, 2)
+    normal.frames, normal.events = (pd.DataFrame({"clip": clips}) for clips in (["a", "b"], ["a", "a"]))
+    assert summary([normal]) == (
+        "The labels hold only one class, so frames cannot be ranked against them. conv_ae raises 2 alarms in 1 of 2 clips."
+    )
+
+
+def test_it_is_said_how_a_threshold_came_about():
+    scores = np.random.default_rng(1).gamma(2.0, size=600)
+    made = calibrate({"a": scores}, 10.0, 600, merge_seconds=1.0, min_seconds=0.2)
+    assert calibrated(made.model_dump()) == (
+        f"The threshold {made.threshold:.3g} is set for 600 false alarms an hour, on 60 s of normal footage that training "
+        "did not see, 1 clip. Alarms at most 1 s apart are one; one shorter than 0.2 s is none."
+    )
+    made = calibrate({"a": scores[:300], "b": scores[300:]}, 10.0, 12, merge_seconds=1.0, min_seconds=0.2)
+    assert (
+        "2 clips. A single alarm in it would be 60 an hour, so the threshold is extrapolated from the highest scores, those "
+        f"of {made.tail_events} alarms. Alarms"
+    ) in calibrated(made.model_dump())

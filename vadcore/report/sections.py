@@ -16,7 +16,7 @@ from vadcore.report.histograms import histogram
 from vadcore.report.load import System, load_flow_pictures
 from vadcore.report.moments import alarms_of, viewer
 from vadcore.report.strips import first_and_last
-from vadcore.report.words import truth
+from vadcore.report.words import calibrated, truth
 
 WORST_SHOWN = 6  # pictures a system
 NO_LOSSES = {"held_out", "step", *(measure.key for measure in MEASURES)}  # columns of history.csv
@@ -133,6 +133,7 @@ def training(system: System) -> dict:
         "samples": [{"name": _named(path), **picture(path)} for path in first_and_last(system.samples)],
         "film": moving,
         "histogram": histogram(system),
+        "calibrated": calibrated(system.calibration),
         "calibration": yaml.safe_dump(_facts_of(system.calibration), sort_keys=False, allow_unicode=True),
     }
 

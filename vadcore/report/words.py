@@ -140,6 +140,23 @@ def shared(phrases: list[list[str]]) -> list[str]:
     return [part for part in phrases[0] if len(phrases) > 1 and all(part in other for other in phrases)]
 
 
+def calibrated(calibration: dict) -> str:
+    """How a threshold came about: what calibration.json says, in sentences."""
+    clips, tail = calibration["clips"], calibration["tail_events"]
+    text = (
+        f"The threshold {significant(calibration['threshold'])} is set for {calibration['false_alarms_per_hour']:g} false "
+        f"alarms an hour, on {duration(3600 * calibration['footage_hours'])} of normal footage that training did not see, "
+        f"{clips} clip{'s' if clips != 1 else ''}."
+    )
+    if calibration["extrapolated"]:
+        text += (
+            f" A single alarm in it would be {calibration['resolvable_rate']:.0f} an hour, so the threshold is extrapolated "
+            f"from the highest scores, those of {tail} alarm{'s' if tail != 1 else ''}."
+        )
+    merged, least = calibration["merge_seconds"], calibration["min_seconds"]
+    return f"{text} Alarms at most {merged:g} s apart are one; one shorter than {least:g} s is none."
+
+
 def truth(frames: pd.DataFrame) -> str:
     """What the labels say of one clip."""
     if frames["label"].isna().all():
