@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 PACKAGES = ("torch", "numpy", "zarr", "numcodecs", "opencv-python", "dvc", "mlflow", "prefect", "scikit-learn")
+# What a run or its keeping writes: part of the result, not changes to the code that made it.
+RESULTS = ("dvc.lock", "params.yaml", "README.md", "benchmarks/results")
 
 
 def processor() -> str:
@@ -54,7 +56,10 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The git commit of the working folder, with ``+changes`` where tracked files differ; None outside a repository."""
+    """The git commit of the working folder; ``+changes`` where tracked files differ that can move a figure.
+
+    None outside a repository.
+    """
 
     def git(*words: str) -> str | None:
         try:
@@ -66,8 +71,7 @@ def commit() -> str | None:
     head = git("rev-parse", "HEAD")
     if not head:
         return None
-    # dvc.lock and params.yaml record the run itself: they are part of the result, not changes to the code.
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!dvc.lock", ":!params.yaml")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *(f":!{path}" for path in RESULTS))
     return head + ("+changes" if changed else "")
 
 

@@ -1,0 +1,47 @@
+"""Where a figure comes from."""
+
+import subprocess
+
+import pytest
+
+from vadcore.provenance import commit
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    for name in ("README.md", "params.yaml", "dvc.lock", "vadcore/score.py", "benchmarks/results/demo.json"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("as committed\n")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for words in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "all")):
+        subprocess.run(("git", *words), check=True)
+    return tmp_path
+
+
+def head() -> str:
+    return subprocess.run(("git", "rev-parse", "HEAD"), capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_commit_of_a_clean_folder(repository):
+    assert commit() == head()
+
+
+def test_changed_code_is_said(repository):
+    (repository / "vadcore/score.py").write_text("changed\n")
+    assert commit() == head() + "+changes"
+
+
+@pytest.mark.parametrize("name", ["README.md", "params.yaml", "dvc.lock", "benchmarks/results/demo.json"])
+def test_what_a_run_or_its_keeping_writes_is_no_change(repository, name):
+    """Results of one run can be kept and the next one begun without a commit between them."""
+    (repository / name).write_text("changed\n")
+    assert commit() == head()
+
+
+def test_outside_a_repository_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert commit() is None
