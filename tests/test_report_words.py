@@ -56,6 +56,12 @@ def test_a_system_that_finds_nothing_has_no_delay():
     assert "it finds 0 of 7 events, with 0 false alarms" in summary([system("conv_ae", 0.765, 0, 0)])
 
 
+def unlabelled(model, clips):
+    """One that raised an alarm in each of ``clips``, of four."""
+    frames, events = pd.DataFrame({"clip": list("abcd")}), pd.DataFrame({"clip": clips})
+    return SimpleNamespace(model=model, row={}, labelled=False, frames=frames, events=events)
+
+
 @pytest.mark.parametrize(
     ("clips", "text"),
     [
@@ -65,10 +71,27 @@ def test_a_system_that_finds_nothing_has_no_delay():
     ],
 )
 def test_without_labels_the_alarms_are_counted(clips, text):
-    frames, events = pd.DataFrame({"clip": list("abcd")}), pd.DataFrame({"clip": clips})
-    assert summary([SimpleNamespace(model="gru_ae", row={}, labelled=False, frames=frames, events=events)]).startswith(
-        text
-    )
+    assert summary([unlabelled("gru_ae", clips)]).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("clips", "agree", "text"),
+    [
+        ([["a", "a", "c"], []], 1, "2 systems raise 0 to 3 alarms each, in 2 of 4 clips. No two are in alarm at once."),
+        (
+            [["b"], ["b"]],
+            2,
+            "2 systems raise 1 alarm each, in 1 of 4 clips. They agree best on clip b, 1.0–2.5 s: 2 of 2 ",
+        ),
+    ],
+)
+def test_of_several_systems_it_is_said_where_they_agree(clips, agree, text):
+    group = [unlabelled(model, raised) for model, raised in zip(("gru_ae", "background"), clips, strict=True)]
+    assert summary(group, {"name": "b", "when": "1.0–2.5 s", "agree": agree}).startswith(text)
+
+
+def test_several_systems_may_find_nothing():
+    assert summary([unlabelled("gru_ae", []), unlabelled("background", [])]).startswith("No system raises an alarm. ")
 
 
 def test_one_alarm_is_allowed_where_the_rate_asked_for_is_less_than_one_in_the_footage():

@@ -15,8 +15,8 @@ from vadcore.report.columns import COLUMNS, NONE, Column, duration, write
 from vadcore.report.facts import phrases
 from vadcore.report.kept_table import kept_table
 from vadcore.report.load import System
-from vadcore.report.moments import foremost
 from vadcore.report.published import NOTE, Published, known_data_set
+from vadcore.report.raised import foremost
 from vadcore.report.rollouts import rollouts
 from vadcore.report.side_by_side import side_by_side
 
@@ -79,13 +79,14 @@ def _dataset(
         if system.roc is not None and len(system.roc)
     ]
     clips = sections.clips(number, group, styles)
+    raised = foremost(clips)
     return {
         "id": f"d{number}",
         "name": name,
         "labelled": first.labelled,
         "masks": any(system.row.get("pixel_auc") is not None for system in group),
         "facts": phrases(facts),
-        "summary": words.summary(group),
+        "summary": words.summary(group, raised["most"] if raised else None),
         "columns": columns,
         "groups": _groups(columns),
         "rows": _rows(group, columns, [entry for entry in published if known in entry.auc], known),
@@ -109,7 +110,7 @@ def _dataset(
         ],
         "alarms": alarms(group, styles),
         "clips": clips,
-        "foremost": foremost(clips),
+        "foremost": raised,
         "worst": [{"model": system.model, "pictures": sections.worst(system)} for system in group if system.worst],
         "check_points": side_by_side(group, styles, asked),
         "rollouts": rollouts(group, styles),

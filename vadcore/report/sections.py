@@ -14,7 +14,8 @@ from vadcore.report.columns import count, duration, significant
 from vadcore.report.films import film, picture
 from vadcore.report.histograms import histogram
 from vadcore.report.load import System, load_flow_pictures
-from vadcore.report.moments import alarms_of, viewer
+from vadcore.report.moments import viewer
+from vadcore.report.raised import alarms_of
 from vadcore.report.strips import first_and_last
 from vadcore.report.words import calibrated, truth
 

@@ -11,18 +11,21 @@ from vadcore.report.columns import duration, significant
 from vadcore.report.load import System
 
 
-def summary(group: list[System]) -> str:
-    """What the table says, in a few sentences; no more than the figures bear."""
+def summary(group: list[System], most: dict | None = None) -> str:
+    """What the table says, in a few sentences; no more than the figures bear.
+
+    most: the alarm that most systems agree on, of :func:`vadcore.report.raised.foremost`.
+    """
     if not group[0].labelled:
         return (
-            f"{_raised(group)} This footage has no labels, so nothing can be said about how good the systems are: look at "
-            "the alarms."
+            f"{_raised(group, most)} This footage has no labels, so nothing can be said about how good the systems are: "
+            "look at the alarms."
         )
     judged = [system for system in group if system.row.get("auc_micro") is not None]
     trained = [system for system in judged if system.row.get("trained", True)]
     free = [system for system in judged if not system.row.get("trained", True)]
     if not judged:
-        return f"The labels hold only one class, so frames cannot be ranked against them. {_raised(group)}"
+        return f"The labels hold only one class, so frames cannot be ranked against them. {_raised(group, most)}"
     best = max(trained or free, key=lambda system: system.row["auc_micro"])
     auc = best.row["auc_micro"]
     among = " of the trained systems" if trained and free else ""
@@ -72,15 +75,27 @@ def _finds(system: System) -> str:
     return f"{found}, with {count} false alarm{'s' if count != '1' else ''} in {normal} of normal footage"
 
 
-def _raised(group: list[System]) -> str:
-    """How many alarms each system raised, and where."""
+def _raised(group: list[System], most: dict | None) -> str:
+    """How many alarms were raised, in how many clips, and where most systems agree."""
     clips = group[0].frames["clip"].nunique()
-    parts = []
-    for system in group:
-        alarms = len(system.events)
-        where = f" in {system.events['clip'].nunique()} of {clips} clips" if alarms else ""
-        parts.append(f"{system.model} raises {alarms or 'no'} alarm{'s' if alarms != 1 else ''}{where}")
-    return ", ".join(parts) + "."
+    counts = [len(system.events) for system in group]
+    where = f" in {len(set().union(*(system.events['clip'] for system in group)))} of {clips} clips"
+    if not any(counts):
+        return "No system raises an alarm." if len(group) > 1 else f"{group[0].model} raises no alarms."
+    if len(group) == 1:
+        return f"{group[0].model} raises {_alarms(counts[0])}{where}."
+    low, high = min(counts), max(counts)
+    text = f"{len(group)} systems raise {_alarms(high) if low == high else f'{low} to {_alarms(high)}'} each,{where}."
+    if most is None:
+        return text
+    if most["agree"] < 2:
+        return f"{text} No two are in alarm at once."
+    there = f"clip {most['name']}, {most['when']}"
+    return f"{text} They agree best on {there}: {most['agree']} of {len(group)} are in alarm at its peak."
+
+
+def _alarms(count: int) -> str:
+    return f"{count} alarm{'s' if count != 1 else ''}"
 
 
 def protocol(group: list[System]) -> list[str]:
