@@ -1,0 +1,108 @@
+"""How large a report is, and how long Chromium takes to open it and to answer its reader.
+
+    python -m benchmarks.report_speed [reports/index.html] [--out benchmarks/results/report-speed.json]
+
+Every round is a browser of its own, without a cache, with a screen of 1366 x 768. *open* ends with the page's load event.
+The others begin with the pointer or a click and end when a screenshot of what is seen then is done; taking it is part of the
+time. *point* at a curve of the clip in the middle of the list, *sort* the table of results, *jump* to the first alarm that
+is listed, *hide* a system. The slowest of all rounds is kept beside the median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from playwright.sync_api import Browser, sync_playwright
+
+from benchmarks.result import write_result
+from vadcore.errors import VadError
+
+SCREEN = {"width": 1366, "height": 768}
+
+
+def one_round(browser: Browser, report: Path) -> dict[str, float]:
+    """Seconds by what the reader does."""
+    page = browser.new_page(viewport=SCREEN)
+    took = {"open": _seconds(lambda: page.goto(report.resolve().as_uri()))}
+
+    clips = page.locator("article.clip")
+    plot = clips.nth(clips.count() // 2).locator(".plot").first
+    page.locator(".found summary").first.click()  # unfolds the alarms
+    for name, element, act in (
+        ("point", plot, plot.hover),
+        ("sort", (heading := page.locator("th button").nth(1)), heading.click),
+        ("jump", (alarm := page.locator(".found li button").first), alarm.click),
+        ("hide", (switch := page.locator(".bar label").first), switch.click),
+    ):
+        element.scroll_into_view_if_needed()
+        page.screenshot()  # all that is in sight is drawn before
+        took[name] = _seconds(lambda act=act: (act(), page.screenshot()))
+    page.close()
+    return took
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(report: Path, rounds: int) -> list[dict]:
+    """One row a thing that the reader does: median and slowest seconds, beside what the report holds.
+
+    Raises :class:`VadError` where there is no report or no Chromium.
+    """
+    beside = report.with_name("metrics.json")
+    if not report.exists() or not beside.exists():
+        raise VadError(f"{report}: not there, or not beside its metrics.json; run dvc repro first")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        raise VadError("no Chromium on the PATH; Debian has it: apt-get install chromium")
+    systems = json.loads(beside.read_text(encoding="utf-8"))["rows"]
+    facts = {
+        "data_sets": sorted({row["dataset"] for row in systems}),
+        "systems": len(systems),
+        "megabytes": round(report.stat().st_size / 1e6, 1),
+    }
+    taken = []
+    with sync_playwright() as playwright:
+        for _ in range(rounds):
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            taken.append(one_round(browser, report))
+            version = browser.version
+            browser.close()
+    return [
+        facts
+        | {"chromium": version, "action": action, "rounds": rounds}
+        | {"seconds": round(median(values), 2), "slowest_seconds": round(max(values), 2)}
+        for action in taken[0]
+        if (values := [took[action] for took in taken])
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report", type=Path, nargs="?", default=Path("reports/index.html"))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    try:
+        rows = measure(options.report, options.rounds)
+    except VadError as error:
+        sys.exit(f"error: {error}")
+    print(f"{rows[0]['systems']} systems, {rows[0]['megabytes']} MB")
+    for row in rows:
+        print(f"{row['action']:6} {row['seconds']:5.2f} s, slowest {row['slowest_seconds']:.2f} s")
+    if options.out:
+        write_result(options.out, rows, profile=None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The benchmark of the report in a browser goes through what a reader does, on any report that has alarms."""
+
+import shutil
+
+import pytest
+from report_data import build, write_system
+
+from benchmarks.report_speed import measure
+from vadcore.errors import VadError
+
+needs_chromium = pytest.mark.skipif(
+    not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
+    reason="no Chromium here (Debian: apt-get install chromium)",
+)
+
+
+@needs_chromium
+def test_each_thing_a_reader_does_has_its_time(tmp_path):
+    models = ["future_frame", "frame_diff"]
+    for model in models:
+        write_system(tmp_path, "street", model)
+    build(tmp_path, ["street"], models)
+    report = tmp_path / "reports" / "index.html"
+    rows = measure(report, rounds=1)
+    assert [row["action"] for row in rows] == ["open", "point", "sort", "jump", "hide"]
+    assert all(0 < row["seconds"] <= row["slowest_seconds"] for row in rows)
+    assert {(row["systems"], row["megabytes"]) for row in rows} == {(2, round(report.stat().st_size / 1e6, 1))}
+
+
+def test_without_a_report_it_says_what_makes_one(tmp_path):
+    with pytest.raises(VadError, match=r"index\.html.*dvc repro"):
+        measure(tmp_path / "index.html", rounds=1)
