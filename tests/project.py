@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -90,10 +91,15 @@ class Project:
             start_new_session=True,
         )
 
-    def run(self, *words: str, code: int = 0) -> str:
-        """Run a command to its end; its output. Fails when it does not exit with ``code``."""
+    def run(self, *words: str, code: int = 0, seconds: float = LONG_ENOUGH) -> str:
+        """Run a command to its end; its output. Fails when it does not exit with ``code``, or takes longer than ``seconds``,
+        and then nothing of it is left running."""
         process = self.start(*words)
-        output, _ = process.communicate(timeout=LONG_ENOUGH)
+        try:
+            output, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         assert process.returncode == code, f"{' '.join(words)} exited with {process.returncode}:\n{output}"
         return output
 

@@ -1,4 +1,4 @@
-"""The demo again, with the same seed on the same machine, against the figures that are kept of it. It takes 5 to 13 minutes
+"""The demo again, with the same seed on the same machine, against the figures that are kept of it. It takes 5 to 18 minutes
 on two cores, depending on the machine, and a processor's name does not tell how it rounds; so only when asked for, where
 the kept figures were made:
 
@@ -16,8 +16,9 @@ from vadcore.provenance import hardware, versions
 
 pytestmark = [
     pytest.mark.pipeline,
-    pytest.mark.skipif(os.environ.get("VAD_WHOLE_DEMO") != "1", reason="`make again` asks for its 5 to 13 minutes"),
+    pytest.mark.skipif(os.environ.get("VAD_WHOLE_DEMO") != "1", reason="`make again` asks for its 5 to 18 minutes"),
 ]
+AN_HOUR = 3600.0  # for the whole demo, however slow the machine: 18 minutes have been seen
 MEASURED = {"score_fps", "train_seconds"}  # how fast it was, which no seed decides; all else of a row is compared
 
 
@@ -38,7 +39,7 @@ def test_every_figure_comes_out_again_to_the_last_digit(tmp_path):
     del project.environment["OMP_NUM_THREADS"]  # as many as the kept run had: other sums round otherwise
     project.run("git", "init", "-q")
     project.run("dvc", "init", "-q")
-    project.run("dvc", "repro")
+    project.run("dvc", "repro", seconds=AN_HOUR)
     made = json.loads((tmp_path / "reports/metrics.json").read_text())["rows"]
     assert seeded(made) == seeded(kept["rows"])
     assert [row["model"] for row in made] == [*params["models"], *params["flow_models"]]
