@@ -72,7 +72,7 @@ class Served(Rest):
         return "\n".join(line["message"] for line in found)
 
     def wait_for_log(self, run: str, text: str) -> None:
-        """Until Prefect has ``text`` in the flow run's log. (What a process says while it is being ended may never get there.)"""
+        """Until Prefect has ``text`` in the log of a flow run; a process that is ended may not get its last words there."""
         end = time.monotonic() + LONG_ENOUGH
         while text not in (log := self.log(run)):
             assert time.monotonic() < end, log

@@ -109,6 +109,12 @@ class TestHistogram:
         entry = next(part for part in training.split("<summary>")[1:] if part.startswith(model))
         return entry.split('<figure class="chart steps"')[1].split("</figure>")[0]
 
+    def bars(self, drawn, style):
+        """Their heights, in percent."""
+        top = float(re.search('data-high="(.*?)"', drawn["svg"])[1])
+        x, y = np.array(curve_points(drawn["svg"], style), np.float64).T
+        return top * (1 - np.interp((np.arange(BARS) + 0.5) * 1000 / BARS, x, y) / 1000)
+
     def test_three_classes_are_drawn(self, page):
         figure = self.figure(page)
         assert re.findall("</i>(.*?) <b", figure) == [
@@ -128,10 +134,17 @@ class TestHistogram:
         for style, scores in zip(("h0", "h1", "h2"), groups, strict=True):
             counts = [np.sum((scores >= low) & (scores < high)) for low, high in pairwise(edges)]
             counts[-1] = np.sum(scores >= edges[-2])  # all that is higher
-            x, y = np.array(curve_points(drawn["svg"], style), np.float64).T
-            middles = (np.arange(BARS) + 0.5) * 1000 / BARS
-            heights = top - np.interp(middles, x, y) / 1000 * top
-            np.testing.assert_allclose(heights, 100 * np.array(counts) / len(scores), atol=top / 500)
+            np.testing.assert_allclose(self.bars(drawn, style), 100 * np.array(counts) / len(scores), atol=top / 500)
+
+    @pytest.mark.parametrize(("endless", "bar"), [(np.inf, -1), (-np.inf, 0)])
+    def test_an_endless_score_counts_in_the_bar_at_its_end_and_the_axis_stays_finite(self, results, endless, bar):
+        system = load_system(results / "scores", results / "models", "street", "future_frame")
+        normal = system.frames.index[(system.frames["label"] == 0) & system.frames["score"].notna()]
+        system.frames.loc[normal[: len(normal) // 2], "score"] = endless  # as a PSNR is where nothing differs
+        drawn = histogram(system)
+        assert np.isfinite([drawn["from"], drawn["to"]]).all()
+        assert self.bars(drawn, "h1")[bar] == pytest.approx(50, abs=2)
+        assert self.bars(drawn, "h1").sum() == pytest.approx(100, abs=1)
 
     def test_footage_without_labels_has_one_class_of_test_frames(self, tmp_path):
         write_system(tmp_path, "yard", "frame_diff", labelled=False)

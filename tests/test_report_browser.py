@@ -124,6 +124,22 @@ def test_the_keyboard_moves_along_a_timeline(page, clip):
     assert all(model in spoken for model in MODELS)
 
 
+def test_what_a_finger_has_touched_stays_until_it_touches_something_else(chromium, file):
+    context = chromium.new_context(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(file.as_uri())
+    first, second = page.locator("#d1c1"), page.locator("#d1c2")
+    resting = first.locator(".at").text_content()
+    first.scroll_into_view_if_needed()
+    plot(first, 0).tap(position={"x": 150, "y": 20})
+    assert first.locator(".at").inner_text().startswith("frame ")
+    assert first.locator(".cross").first.is_visible()
+    plot(second, 0).tap(position={"x": 200, "y": 20})
+    assert second.locator(".at").inner_text().startswith("frame ")
+    assert first.locator(".at").text_content() == resting
+    context.close()
+
+
 def test_an_alarm_is_listed_and_a_click_jumps_to_its_peak(clip):
     clip.locator(".alarms summary").click()
     alarm = clip.locator(".alarms li").last
@@ -140,6 +156,8 @@ def test_hiding_a_system_hides_its_curves_and_alarms(page, clip):
     page.locator(".chip.s0").click()
     assert not clip.locator(".lane.s0").is_visible()
     assert not clip.locator(".alarms li.s0").first.is_visible()
+    assert clip.locator("option.s0").evaluate("option => getComputedStyle(option).display") == "none"
+    assert clip.locator("option.s1").evaluate("option => getComputedStyle(option).display") != "none"
     assert clip.locator(".lane.s1").is_visible()
 
 

@@ -60,6 +60,18 @@ def test_what_one_jumps_to_is_below_the_bar_and_in_sight(page):
     page.locator(".found summary").click()
 
 
+def test_a_click_in_the_list_of_a_clip_shows_the_curve_of_that_system(page):
+    clip = page.locator("#d1c1")
+    clip.locator(".alarms summary").click()
+    for number in (0, len(MODELS) - 1):
+        clip.locator(f".alarms li[data-system='{number}'] button").first.click()
+        lane = edges(clip.locator(".lane").nth(number))
+        stays = page.locator(".bar").evaluate("bar => getComputedStyle(bar).position") == "sticky"
+        assert lane[0] >= (edges(page.locator(".bar"))[1] if stays else 0)
+        assert lane[1] <= edges(clip.locator(".moment"))[0] + 1
+    clip.locator(".alarms summary").click()
+
+
 def test_the_bar_ends_with_the_curves(page):
     page.locator("h3", has_text="Training and calibration").scroll_into_view_if_needed()
     page.evaluate("document.querySelector('#terms').scrollIntoView()")

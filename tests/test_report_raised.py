@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from vadcore.report.raised import FOREMOST, MOST_EVENTS, alarms_of, foremost
+from vadcore.report.raised import FOREMOST, MOST_EVENTS, alarms_of, foremost, listed
 
 COLUMNS = ["clip", "start_frame", "end_frame", "peak_frame", "peak_score", "p_value", "start_seconds", "end_seconds"]
 
@@ -16,7 +16,7 @@ def system(model, *alarms):
     return SimpleNamespace(model=model, events=pd.DataFrame(rows, columns=COLUMNS))
 
 
-def listed(*group, clips=("a",)):
+def clips_of(*group, clips=("a",)):
     """Clips as the page has them, each with the alarms of ``group`` in it."""
     styles = [f"s{number}" for number, _ in enumerate(group)]
     return [
@@ -24,7 +24,6 @@ def listed(*group, clips=("a",)):
             "id": f"d1c{clip}",
             "name": clip,
             "alarms": alarms_of(clip, group, styles),
-            "lanes": [{"alarms": int((one.events["clip"] == clip).sum())} for one in group],
         }
         for clip in clips
     ]
@@ -37,19 +36,19 @@ def test_systems_agree_that_are_in_alarm_at_its_peak():
         system("late", ("a", 49, 60, 50, 0.1), ("b", 12, 45, 12, 0.1)),  # another clip is another time
         system("silent"),
     )
-    agree = {(alarm["model"], alarm["peak"]): alarm["agree"] for alarm in listed(*group)[0]["alarms"]}
+    agree = {(alarm["model"], alarm["peak"]): alarm["agree"] for alarm in clips_of(*group)[0]["alarms"]}
     assert agree == {("long", 50): 2, ("early", 12): 2, ("early", 45): 2, ("late", 50): 2}
 
 
 @pytest.mark.parametrize(("peak", "agree"), [(9, 1), (10, 2), (19, 2), (20, 1)])
 def test_the_first_and_the_last_frame_of_an_alarm_belong_to_it(peak, agree):
-    alarms = listed(system("a", ("a", 0, 30, peak, 0.1)), system("b", ("a", 10, 19, 15, 0.1)))[0]["alarms"]
+    alarms = clips_of(system("a", ("a", 0, 30, peak, 0.1)), system("b", ("a", 10, 19, 15, 0.1)))[0]["alarms"]
     assert alarms[0]["agree"] == agree
 
 
 def test_alarms_of_a_clip_stand_in_the_order_in_which_they_begin():
     first, second = system("x", ("a", 20, 29, 20, 0.1)), system("y", ("a", 10, 12, 11, 0.1), ("a", 20, 25, 21, 0.1))
-    assert [(alarm["model"], alarm["peak"]) for alarm in listed(first, second)[0]["alarms"]] == [
+    assert [(alarm["model"], alarm["peak"]) for alarm in clips_of(first, second)[0]["alarms"]] == [
         ("y", 11),
         ("x", 20),
         ("y", 21),
@@ -61,7 +60,7 @@ def test_of_all_clips_the_rarest_come_first_and_of_equals_those_that_most_agree_
         "x", ("a", 0, 9, 5, 0.02), ("b", 0, 9, 5, 0.01), ("b", 20, 29, 25, 0.02), ("b", 40, 49, 45, float("nan"))
     )
     other = system("y", ("b", 22, 29, 26, 0.03))
-    raised = foremost(listed(one, other, clips=("a", "b")))
+    raised = foremost(clips_of(one, other, clips=("a", "b")))
     assert [(alarm["name"], alarm["peak"]) for alarm in raised["alarms"]] == [
         ("b", 5),
         ("b", 25),
@@ -73,12 +72,22 @@ def test_of_all_clips_the_rarest_come_first_and_of_equals_those_that_most_agree_
     assert (raised["most"]["peak"], raised["most"]["agree"]) == (25, 2)
 
 
-def test_long_lists_are_cut_and_all_are_counted():
-    many = system("x", *(("a", 10 * n, 10 * n + 3, 10 * n, 0.5) for n in range(MOST_EVENTS + 50)))
-    clips = listed(many)
-    raised = foremost(clips)
-    assert (len(clips[0]["alarms"]), len(raised["alarms"]), raised["all"]) == (MOST_EVENTS, FOREMOST, MOST_EVENTS + 50)
+def test_a_long_list_of_a_clip_keeps_its_rarest_alarms_in_the_order_in_which_they_begin():
+    common = [("a", 10 * n, 10 * n + 3, 10 * n, 0.5) for n in range(MOST_EVENTS + 50)]
+    rare = [("a", 5000, 5003, 5001, 0.001), ("a", 5010, 5013, 5011, 0.002)]  # later than all that are common
+    (clip,) = clips_of(system("x", *common, *rare))
+    shown = [alarm["peak"] for alarm in listed(clip["alarms"])]
+    assert shown == [*range(0, 10 * (MOST_EVENTS - 2), 10), 5001, 5011]
+
+
+def test_the_rarest_are_chosen_of_all_alarms_not_of_those_that_a_clip_lists():
+    common = [("a", 10 * n, 10 * n + 3, 10 * n, 0.5) for n in range(MOST_EVENTS + 50)]
+    late, other = ("a", 5000, 5003, 5001, 0.001), ("a", 5000, 5009, 5005, 0.9)
+    raised = foremost(clips_of(system("x", *common, late), system("y", other)))
+    assert raised["alarms"][0]["peak"] == 5001
+    assert (raised["most"]["peak"], raised["most"]["agree"]) == (5001, 2)
+    assert (len(raised["alarms"]), raised["all"], raised["cut"]) == (FOREMOST, MOST_EVENTS + 52, MOST_EVENTS)
 
 
 def test_without_alarms_there_is_no_list():
-    assert foremost(listed(system("x"), system("y"))) is None
+    assert foremost(clips_of(system("x"), system("y"))) is None

@@ -14,11 +14,11 @@ HIGHEST = 99.5  # percentile of the scores that the last bar starts at or below;
 
 
 def histogram(system: System) -> dict | None:
-    """One chart of all classes, each as a share of its own frames; None where no frame has a score."""
+    """One chart of all classes, each as a share of its own frames; None where no frame has a finite score."""
     frames = system.frames.dropna(subset="score")
-    if frames.empty:
-        return None
     scores, threshold = frames["score"].to_numpy(np.float64), system.row.get("threshold")
+    if not np.isfinite(scores).any():
+        return None
     edges = _edges(scores, system.calibration, threshold)
     classes = [("h0", "held-out normal footage", _held_out(system.calibration, edges))]
     if system.labelled:
@@ -43,8 +43,9 @@ def histogram(system: System) -> dict | None:
 
 
 def _edges(scores: np.ndarray, calibration: dict, threshold: float | None) -> np.ndarray:
-    """Ends of the bars: from the lowest score to where few are left, the threshold among them."""
+    """Ends of the bars: from the lowest finite score to where few are left, the threshold among them."""
     held_out = np.asarray(calibration.get("scores", ()), np.float64)
+    scores = scores[np.isfinite(scores)]
     every = np.concatenate((scores, held_out))
     high = max(float(np.percentile(scores, HIGHEST)), -np.inf if threshold is None else threshold)
     low = float(every.min())
@@ -53,10 +54,10 @@ def _edges(scores: np.ndarray, calibration: dict, threshold: float | None) -> np
 
 
 def _shares(scores: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
-    """Percent of the scores in each bar, the last of which has no upper end; None of none."""
+    """Percent of the scores in each bar; the first has no lower end and the last no upper one. None of none."""
     if not len(scores):
         return None
-    counts, _ = np.histogram(np.minimum(scores, edges[-1]), edges)
+    counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
     return 100 * counts / len(scores)
 
 

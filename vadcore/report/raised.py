@@ -13,7 +13,7 @@ FOREMOST = 30  # listed of all clips together
 
 
 def alarms_of(clip: str, group: list[System], styles: list[str]) -> list[dict]:
-    """Every system's alarms in one clip, in the order in which they begin; at most :data:`MOST_EVENTS`.
+    """Every system's alarms in one clip, in the order in which they begin.
 
     ``agree`` is the number of systems, itself included, that are in alarm at the frame where an alarm peaks.
     """
@@ -36,30 +36,39 @@ def alarms_of(clip: str, group: list[System], styles: list[str]) -> list[dict]:
             }
             for event, systems in zip(part.itertuples(), agree, strict=True)
         ]
-    return sorted(found, key=lambda event: (event["start"], event["number"]))[:MOST_EVENTS]
+    return sorted(found, key=_by_time)
+
+
+def listed(alarms: list[dict]) -> list[dict]:
+    """What the list of one clip shows of its ``alarms``: the :data:`MOST_EVENTS` rarest, in the order in which they begin."""
+    return sorted(_rarest(alarms)[:MOST_EVENTS], key=_by_time)
 
 
 def foremost(clips: list[dict]) -> dict | None:
     """The rarest alarms of all clips, lowest p first, of equals those that most systems agree on, and how many there are
     in all; ``most`` is the one with the most systems, of equals the rarest. None without any.
 
-    clips: those of :func:`vadcore.report.sections.clips`; all of their alarms are counted, also those that they do not list.
+    clips: those of :func:`vadcore.report.sections.clips`, with all of their alarms, also those that a clip does not list.
     """
-    found = [alarm | {"clip": clip["id"], "name": clip["name"]} for clip in clips for alarm in clip["alarms"]]
-    if not found:
+    rarest = _rarest([alarm | {"clip": clip["id"], "name": clip["name"]} for clip in clips for alarm in clip["alarms"]])
+    if not rarest:
         return None
-    rarest = sorted(found, key=lambda alarm: (_rarity(alarm), -alarm["agree"]))  # keeps the order of clips
-    every = sum(lane["alarms"] for clip in clips for lane in clip["lanes"])
     return {
         "alarms": rarest[:FOREMOST],
         "most": max(rarest, key=lambda alarm: alarm["agree"]),
-        "all": every,
-        "clips": len({alarm["clip"] for alarm in found}),
+        "all": len(rarest),
+        "clips": len({alarm["clip"] for alarm in rarest}),
+        "cut": MOST_EVENTS if any(len(clip["alarms"]) > MOST_EVENTS for clip in clips) else None,  # the list of a clip
     }
 
 
-def _rarity(alarm: dict) -> float:
-    return 1.0 if alarm["p"] is None else alarm["p"]
+def _by_time(alarm: dict) -> tuple[float, int]:
+    return alarm["start"], alarm["number"]
+
+
+def _rarest(alarms: list[dict]) -> list[dict]:
+    """Lowest p first, of equals those that most systems agree on, of these the order in which they were given."""
+    return sorted(alarms, key=lambda alarm: (1.0 if alarm["p"] is None else alarm["p"], -alarm["agree"]))
 
 
 def _in_alarm(parts: list[pd.DataFrame], frames: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from vadcore.report.films import film, picture
 from vadcore.report.histograms import histogram
 from vadcore.report.load import System, load_flow_pictures
 from vadcore.report.moments import viewer
-from vadcore.report.raised import alarms_of
+from vadcore.report.raised import alarms_of, listed
 from vadcore.report.strips import first_and_last
 from vadcore.report.words import calibrated, truth
 
@@ -30,7 +30,7 @@ def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
     events = [dict(list(system.events.groupby("clip", sort=False))) for system in group]
     found = []
     for index, (name, own) in enumerate(frames[0].items(), 1):
-        lanes = []
+        lanes, raised = [], alarms_of(name, group, styles)
         for position, system in enumerate(group):
             part, alarms = frames[position][name], events[position].get(name, system.events.iloc[:0])
             peak = part["score"].max()
@@ -40,7 +40,6 @@ def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
                     "model": system.model,
                     "svg": Markup(charts.timeline(part, alarms, system.row.get("threshold"), *scales[position])),
                     "peak": "no score" if pd.isna(peak) else f"max {significant(float(peak))}",
-                    "alarms": len(alarms),
                 }
             )
         fps = float(own["fps"].iloc[0])
@@ -57,7 +56,8 @@ def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
                 "truth": truth(own),
                 "lanes": lanes,
                 "viewer": viewer(f"d{number}c{index}", name, group),
-                "alarms": alarms_of(name, group, styles),
+                "alarms": raised,
+                "listed": listed(raised),
             }
         )
     return found

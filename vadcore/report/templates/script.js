@@ -263,7 +263,12 @@ for (const chart of document.querySelectorAll(".chart")) {
     show(box.x + (event.clientX - edge.left) / edge.width * box.width);
   };
   area.addEventListener("pointermove", follow);
-  area.addEventListener("pointerdown", follow);
+  area.addEventListener("pointerdown", event => {
+    // a finger leaves when it is lifted: what it has pointed at stays until one touches something else
+    if (event.pointerType !== "mouse") area.focus({preventScroll: true});
+    follow(event);
+  });
+  area.addEventListener("pointercancel", rest);  // it scrolls the page
   area.addEventListener("pointerleave", () => { if (document.activeElement !== area) rest(); });
   area.addEventListener("blur", rest);
 
@@ -277,6 +282,7 @@ for (const chart of document.querySelectorAll(".chart")) {
       moments?.choose(Number(alarm.dataset.system));
       area.focus({preventScroll: true});
       if (!chart.contains(alarm)) chart.scrollIntoView();
+      lanes[Number(alarm.dataset.system)]?.scrollIntoView({block: "nearest"});  // not below the bar or the pictures
       show(Number(alarm.dataset.frame));
     });
   }
