@@ -68,8 +68,9 @@ bench: setup ## measure the speed ratios, side by side
 	$(BIN)/python -m benchmarks.ratios
 	$(BIN)/python -m benchmarks.flow_ratios
 
-results: $(VENV)/installed ## keep this run's results in benchmarks/results and in the README
+results: $(VENV)/installed ## keep this run's results in benchmarks/results, in the README and in the report
 	$(BIN)/python -m benchmarks.publish
+	$(BIN)/dvc repro --single-item report
 
 mlflow: setup ## browse the runs at http://127.0.0.1:5000
 	@case "$$MLFLOW_TRACKING_URI" in http*) echo "the runs are at $$MLFLOW_TRACKING_URI"; exit 1;; esac

@@ -8,14 +8,15 @@
     python -m benchmarks.publish --command "OMP_NUM_THREADS=1 python -m flows.pipeline"
 
 ``--command`` goes with each of them but --readme: what the run was started with, where that was not `make profile NAME=...`.
-It is kept with the results, and stays there when the same run is kept once more without it.
+It is kept with the results, and stays there when the same results are kept once more: of the same run, whose report may have
+been written anew since.
 
 A file holds one run of a profile: keeping another run of it drops the rows of the one before, also those of systems that it
 has no more, and rows of the same systems that other profiles put beside it. The command says which are not kept any more.
 
 The README shows every file of benchmarks/results whose rows name a data set and a model, those of ORDER first;
 weights/README.md the errors of optical flow. The report of a published data set (vadcore/report/kept_table.py) shows what is
-kept of that one: the next `dvc repro` brings it there.
+kept of that one: `dvc repro report` brings it there, which `make results` runs after this.
 """
 
 from __future__ import annotations
@@ -54,27 +55,35 @@ def _published(rows: list[dict]) -> str:
 
 def _events(rows: list[dict]) -> str:
     """How many of the true events were found, as ``5 of 7``; empty where there are none."""
-    if not _of_this_rule(rows) or not all(row["events_true"] for row in rows):
+    counted = _of_this_rule(rows)
+    if not counted or not all(row["events_true"] for row in counted):
         return ""
-    return f"{_count([row['detected'] for row in rows])} of {_count([row['events_true'] for row in rows])}"
+    found, true = (_count([row[key] for row in counted]) for key in ("detected", "events_true"))
+    return f"{found} of {true}{_share(counted, rows)}"
 
 
 def _false_alarms(rows: list[dict]) -> str:
     """How many false alarms there were in how much normal footage, as ``1 in 60 s``; empty where there is none."""
-    if not _of_this_rule(rows) or not all(row["normal_hours"] for row in rows):
+    counted = _of_this_rule(rows)
+    if not counted or not all(row["normal_hours"] for row in counted):
         return ""
-    footage = duration(3600 * mean(row["normal_hours"] for row in rows))
-    return f"{_count([row['false_alarms'] for row in rows])} in {footage}"
+    footage = duration(3600 * mean(row["normal_hours"] for row in counted))
+    return f"{_count([row['false_alarms'] for row in counted])} in {footage}{_share(counted, rows)}"
 
 
 def _normal_alarmed(rows: list[dict]) -> str:
     """The share of the normal footage that lies in alarms; empty where there is none."""
-    return spread([row["normal_alarmed"] for row in rows], "{:.1%}".format) if _of_this_rule(rows) else ""
+    return spread([row.get("normal_alarmed") for row in rows], "{:.1%}".format)
 
 
-def _of_this_rule(rows: list[dict]) -> bool:
-    """Whether events were counted by the present rule: results without ``normal_alarmed`` are of an older one."""
-    return all("normal_alarmed" in row for row in rows)
+def _of_this_rule(rows: list[dict]) -> list[dict]:
+    """Those whose events were counted by the present rule: results without ``normal_alarmed`` are of an older one."""
+    return [row for row in rows if "normal_alarmed" in row]
+
+
+def _share(counted: list[dict], rows: list[dict]) -> str:
+    """``(2 of 3)``, as :func:`spread` has it, where not all rows of a system were counted."""
+    return f" ({len(counted)} of {len(rows)})" if len(counted) < len(rows) else ""
 
 
 def _count(values: list[int]) -> str:
@@ -126,8 +135,10 @@ def keep(report: Path, into: str | None = None, command: str | None = None) -> t
     if into and not path.exists():
         raise VadError(f"{path}: not there; keep the results of profile {into} first")
     kept = read_kept(path) if path.exists() else []
-    same = [old for old, _ in kept if all(old[key] == run[key] for key in ("profile", "date"))]
-    run["command"] = command or (same[0]["command"] if same else f"make profile NAME={profile}")
+    same = [old for old, of_run in kept if old["profile"] == profile and of_run == rows]
+    run = dict(same[0] if same else run, **({"command": command} if command else {}))
+    if not same and not command:
+        run["command"] = f"make profile NAME={profile}"
     parts = beside(kept, (run, rows), first=path.stem == profile)
     after = [row for _, of_run in parts for row in of_run]
     for dataset in {row["dataset"] for row in after}:
@@ -350,7 +361,7 @@ def main() -> None:
             if dropped:
                 print(f"not kept any more: {_names(dropped)}")
             if kind == "metrics" and any(known_data_set(row["dataset"]) for row in rows):
-                print("`dvc repro` brings them into reports/index.html")
+                print("`dvc repro report` brings them into reports/index.html (`make results` does)")
         rewrite(README, tables())
         if (errors := RESULTS / "flow-epe.json").exists():
             rewrite(WEIGHTS, flow_table(errors))

@@ -5,7 +5,7 @@
 Every round is a browser of its own, without a cache, with a screen of 1366 x 768. *open* ends with the page's load event.
 The others begin with the pointer or a click and end when a screenshot of what is seen then is done; taking it is part of the
 time. *point* at a curve of the clip in the middle of the list, *sort* the table of results, *jump* to the first alarm that
-is listed, *hide* a system. The slowest of all rounds is kept beside the median.
+is listed (where there is one), *hide* a system. The slowest of all rounds is kept beside the median.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def one_round(browser: Browser, report: Path) -> dict[str, float]:
 
     clips = page.locator("article.clip")
     plot = clips.nth(clips.count() // 2).locator(".plot").first
-    page.locator(".found summary").first.click()  # unfolds the alarms
-    for name, element, act in (
-        ("point", plot, plot.hover),
-        ("sort", (heading := page.locator("th button").nth(1)), heading.click),
-        ("jump", (alarm := page.locator(".found li button").first), alarm.click),
-        ("hide", (switch := page.locator(".bar label").first), switch.click),
-    ):
+    heading, switch = page.locator("th button").nth(1), page.locator(".bar label").first
+    steps = [("point", plot, plot.hover), ("sort", heading, heading.click), ("hide", switch, switch.click)]
+    page.locator(".found").evaluate_all("lists => lists.forEach(list => list.open = true)")
+    alarm = page.locator(".found li button").first
+    if alarm.count():
+        steps.insert(2, ("jump", alarm, alarm.click))
+    for name, element, act in steps:
         element.scroll_into_view_if_needed()
         page.screenshot()  # all that is in sight is drawn before
         took[name] = _seconds(lambda act=act: (act(), page.screenshot()))
@@ -65,10 +65,13 @@ def measure(report: Path, rounds: int) -> list[dict]:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         raise VadError("no Chromium on the PATH; Debian has it: apt-get install chromium")
-    systems = json.loads(beside.read_text(encoding="utf-8"))["rows"]
+    shown = json.loads(beside.read_text(encoding="utf-8"))
     facts = {
-        "data_sets": sorted({row["dataset"] for row in systems}),
-        "systems": len(systems),
+        "profile": shown["run"]["profile"],
+        "report_commit": shown["run"]["commit"],
+        "data_sets": sorted({row["dataset"] for row in shown["rows"]}),
+        "systems": len(shown["rows"]),
+        "clips": report.read_text(encoding="utf-8").count('<article class="clip'),
         "megabytes": round(report.stat().st_size / 1e6, 1),
     }
     taken = []
@@ -97,7 +100,7 @@ def main() -> None:
         rows = measure(options.report, options.rounds)
     except VadError as error:
         sys.exit(f"error: {error}")
-    print(f"{rows[0]['systems']} systems, {rows[0]['megabytes']} MB")
+    print("{profile}: {systems} systems, {clips} clips, {megabytes} MB".format_map(rows[0]))
     for row in rows:
         print(f"{row['action']:6} {row['seconds']:5.2f} s, slowest {row['slowest_seconds']:.2f} s")
     if options.out:

@@ -189,6 +189,9 @@ def test_another_command_is_kept_with_the_run_and_stays_there(project, monkeypat
     assert kept_runs(project) == [RUN | {"command": command}]
     later = RUN | {"date": "2026-01-03T03:04:05+00:00"}
     (project / "reports/metrics.json").write_text(json.dumps({"run": later, "rows": [RESULT]}))
+    run(monkeypatch)  # the report of the same results, written anew
+    assert kept_runs(project) == [RUN | {"command": command}]
+    (project / "reports/metrics.json").write_text(json.dumps({"run": later, "rows": [RESULT | {"auc_micro": 0.9}]}))
     run(monkeypatch)  # another run, of which nothing is said
     assert kept_runs(project) == [later | {"command": "make profile NAME=pair"}]
 
@@ -274,11 +277,15 @@ def test_events_of_several_seeds_have_mean_and_spread(project, monkeypatch):
     ]
 
 
-def test_events_counted_by_an_older_rule_are_left_out(project, monkeypatch):
+def test_of_events_counted_by_an_older_rule_it_shows_none_and_says_of_how_many_seeds_the_others_are(
+    project, monkeypatch
+):
     older = {key: value for key, value in EVENTS.items() if key != "normal_alarmed"}
     assert table(project, monkeypatch, [RESULT | older]) == [["system", "micro raw"], ["`gru_ae`", "87.7%"]]
-    mixed = [RESULT | older, RESULT | EVENTS | {"model": "gru_ae-2", "seed": 2}]  # a mean would be that of one alone
-    assert table(project, monkeypatch, mixed)[1:] == [["`gru_ae`", "2", "87.7%"]]
+    mixed = [RESULT | older, RESULT | EVENTS | {"model": "gru_ae-2", "seed": 2}]
+    assert table(project, monkeypatch, mixed)[1:] == [
+        ["`gru_ae`", "2", "87.7%", "5 of 7 (1 of 2)", "1 in 60 s (1 of 2)", "12.5% (1 of 2)"]
+    ]
 
 
 def test_footage_without_true_events_or_without_normal_frames_has_no_such_count(project, monkeypatch):
@@ -337,7 +344,7 @@ def test_it_says_what_brings_results_of_a_published_data_set_into_the_report(
     project, monkeypatch, capsys, dataset, shown
 ):
     table(project, monkeypatch, [RESULT | {"dataset": dataset}])
-    assert ("`dvc repro` brings them into reports/index.html" in capsys.readouterr().out) == shown
+    assert ("`dvc repro report` brings them into reports/index.html" in capsys.readouterr().out) == shown
 
 
 def test_two_label_sets_are_refused_in_one_table_and_nothing_is_kept(project, monkeypatch):

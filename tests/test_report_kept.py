@@ -117,6 +117,17 @@ def test_two_label_sets_are_refused(root):
         section(root)
 
 
+def test_where_files_have_two_label_sets_each_line_says_which_it_was_judged_by(root):
+    keep(root, [ROW])
+    assert [row[0] for row in lines(section(root))] == ["System", "gru_ae ped2-cpu"]
+    keep(root, [ROW | {"label_set": "masks"}], name="ped2-masks")
+    assert [row[0] for row in lines(section(root))] == [
+        "System",
+        "gru_ae ped2-cpu; labels: intervals (.mat)",
+        "gru_ae ped2-masks; labels: masks",
+    ]
+
+
 def test_the_report_is_made_anew_by_what_it_may_show_and_not_by_the_demo():
     """DVC looks at the folder of kept results without what .dvcignore names."""
     assert str(paths.KEPT) in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["report"]["deps"]

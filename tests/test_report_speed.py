@@ -24,7 +24,22 @@ def test_each_thing_a_reader_does_has_its_time(tmp_path):
     rows = measure(report, rounds=1)
     assert [row["action"] for row in rows] == ["open", "point", "sort", "jump", "hide"]
     assert all(0 < row["seconds"] <= row["slowest_seconds"] for row in rows)
-    assert {(row["systems"], row["megabytes"]) for row in rows} == {(2, round(report.stat().st_size / 1e6, 1))}
+    assert {(row["systems"], row["clips"], row["megabytes"]) for row in rows} == {
+        (2, 4, round(report.stat().st_size / 1e6, 1))
+    }
+    assert {row["profile"] for row in rows} == {"demo"}
+
+
+@needs_chromium
+@pytest.mark.parametrize(("quiet", "actions"), [(False, ["jump"]), (True, [])])
+def test_a_report_without_labels_or_without_alarms_is_measured_too(tmp_path, quiet, actions):
+    write_system(tmp_path, "yard", "frame_diff", labelled=False)  # its list of alarms is open from the start
+    if quiet:
+        events = tmp_path / "scores" / "yard" / "frame_diff" / "events.csv"
+        events.write_text(events.read_text().splitlines()[0] + "\n")
+    build(tmp_path, ["yard"], ["frame_diff"])
+    rows = measure(tmp_path / "reports" / "index.html", rounds=1)
+    assert [row["action"] for row in rows] == ["open", "point", "sort", *actions, "hide"]
 
 
 def test_without_a_report_it_says_what_makes_one(tmp_path):

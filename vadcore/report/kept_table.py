@@ -25,6 +25,9 @@ def kept_table(folder: Path | None, known: str | None) -> dict | None:
         origins += of_file[1]
     if not groups:
         return None
+    judged_by = {_labels(group) for *_, group in groups}
+    if len(judged_by) > 1:  # which cannot be compared
+        groups = [(f"{how}; labels: {_labels(group)}", name, group) for how, name, group in groups]
     columns = [column for column in COLUMNS if column.key in SHOWN and any(_values(g, column.key) for *_, g in groups)]
     return {
         "columns": columns,
@@ -44,14 +47,20 @@ def _of_file(path: Path, known: str) -> tuple[list[tuple[str, str, list[dict]]],
     rows = [{"of": number, **row} for number, (_, of_run) in enumerate(runs) for row in of_run]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         of_set = [row for row in rows if row["dataset"] == dataset]
-        kept_as, labels = path.stem + (f", {dataset}" if dataset != known else ""), label_set(of_set, path)
+        kept_as = path.stem + (f", {dataset}" if dataset != known else "")
+        label_set(of_set, path)  # is one
         groups += [(kept_as, name, group) for name, group in repetitions(of_set).items()]
         for number, (run, _) in enumerate(runs):
             if own := [row for row in of_set if row["of"] == number]:
                 systems = ", ".join(row["model"] for row in own) if len(own) < len(of_set) else ""
-                said = {"name": kept_as, "systems": systems, "labels": labels or "none", "seeds": seeds(own)}
+                said = {"name": kept_as, "systems": systems, "labels": _labels(of_set), "seeds": seeds(own)}
                 origins.append(said | origin(run))
     return groups, origins
+
+
+def _labels(rows: list[dict]) -> str:
+    """What the rows of one file on one data set were judged by."""
+    return rows[0]["label_set"] or "none"
 
 
 def _is_of(row: dict, known: str) -> bool:

@@ -40,7 +40,7 @@ def alarms_of(clip: str, group: list[System], styles: list[str]) -> list[dict]:
 
 
 def listed(alarms: list[dict]) -> list[dict]:
-    """What the list of one clip shows of its ``alarms``: the :data:`MOST_EVENTS` rarest, in the order in which they begin."""
+    """What the list of one clip shows of its ``alarms``: the :data:`MOST_EVENTS` rarest, as they begin."""
     return sorted(_rarest(alarms)[:MOST_EVENTS], key=_by_time)
 
 
