@@ -41,7 +41,8 @@ RESULTS = Path("benchmarks/results")
 README = Path("README.md")
 WEIGHTS = Path("weights/README.md")  # has the errors of optical flow
 START, END = "<!-- results -->", "<!-- /results -->"
-ORDER = ("ped2-cpu", "ablation-ped2-cpu", "length-ped2-cpu", "demo", "actions-cpu", "moving-mnist-cpu")  # of the tables; others by name
+# of the tables; others by name
+ORDER = ("ped2-cpu", "ablation-ped2-cpu", "length-ped2-cpu", "demo", "actions-cpu", "moving-mnist-cpu")
 PUBLISHED_NOTE = "*published*: the frame AUC that the paper prints, usually micro per-clip min-max; not run here."
 
 

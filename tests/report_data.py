@@ -26,8 +26,13 @@ THRESHOLD = 1.25
 PSNR_AHEAD = {"future_frame": 1.5, "convlstm_ae": 0.0, "gru_ae": 1.5, "conv3d_ae": 0.0}  # dB
 
 
-def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names=None, seed=0, check_points=()):
-    """Everything that scoring and training leave behind for one model, from a seeded generator."""
+def write_system(
+    root, dataset, model, clips=4, frames=120, labelled=True, names=None, seed=0, check_points=(), unlabelled=()
+):
+    """Everything that scoring and training leave behind for one model, from a seeded generator.
+
+    unlabelled: numbers of frames that the labels of every clip leave out.
+    """
     random = np.random.default_rng([seed, *map(ord, model)])
     trained = model != "frame_diff"
     scored, learned = root / "scores" / dataset / model, root / "models" / dataset / model
@@ -38,8 +43,10 @@ def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names
         label = np.zeros(frames)
         if clip % 2 == 0:
             label[TRUTH[0] : TRUTH[1] + 1] = 1
+        abnormal = label.copy()
+        label[list(unlabelled)] = np.nan
         score = 0.5 + 0.3 * np.sin(np.arange(frames) / 9) + 0.2 * random.standard_normal(frames)
-        score += label * (1.2 if trained else 0.6)
+        score += abnormal * (1.2 if trained else 0.6)
         score[:4] = np.nan
         name = names[clip] if names else f"{clip + 1:02d}"
         table = {"clip": name, "frame": np.arange(frames), "label": label if labelled else np.nan, "fps": 10.0}
@@ -63,7 +70,7 @@ def write_system(root, dataset, model, clips=4, frames=120, labelled=True, names
         "end_seconds",
     ]
     pd.DataFrame(events, columns=columns).to_csv(scored / "events.csv", index=False)
-    judged = table.dropna(subset="score")
+    judged = table.dropna(subset=["score", "label"] if labelled else "score")
     auc = roc_auc_score(judged["label"], judged["score"]) if labelled else None
     if labelled:
         curve = roc_curve(judged["label"], judged["score"], drop_intermediate=False)

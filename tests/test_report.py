@@ -183,7 +183,8 @@ def lanes(page, clip_id):
 
 
 def test_the_page_loads_nothing(page):
-    assert not re.findall(r"(?:https?:)?//[a-z]", re.sub(r'="data:[^"]*"', "", page).replace("// ", ""))
+    said = re.sub(r'="data:[^"]*"|data-scores="[^"]*"', "", page).replace("// ", "")
+    assert not re.findall(r"(?:https?:)?//[a-z]", said)
     sources = re.findall(r'(?:src|href|srcset|poster|action)="([^"]*)"', page)
     assert sources
     assert all(source.startswith(("#", "data:image/webp;base64,")) for source in sources)
@@ -311,9 +312,9 @@ def test_alarms_are_the_stored_events(results, page):
     ]
 
 
-def test_worst_frames_are_embedded_and_say_whether_they_are_false_alarms(page):
+def test_worst_frames_are_embedded_and_say_what_the_labels_and_the_threshold_do(page):
     assert page.count('src="data:image/webp;base64,') >= 2 * len(MODELS) * len(DATASETS)
-    assert "abnormal, caught" in page
+    assert "<b>abnormal, above the threshold</b>" in page
 
 
 def test_a_published_figure_stands_beside_ours(tmp_path):
@@ -454,4 +455,4 @@ def test_a_hundred_clips_of_a_thousand_frames_stay_light(tmp_path):
         write_system(tmp_path, "campus", model, clips=100, frames=1000)
     page = build(tmp_path, ["campus"])
     assert page.count('<article class="clip') == 100
-    assert len(re.sub(r'src="data:[^"]*"', "", page).encode()) < 3_000_000
+    assert len(re.sub(r'src="data:[^"]*"', "", page).encode()) < 4_000_000

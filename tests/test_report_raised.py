@@ -23,7 +23,7 @@ def clips_of(*group, clips=("a",)):
         {
             "id": f"d1c{clip}",
             "name": clip,
-            "alarms": alarms_of(clip, group, styles),
+            "alarms": alarms_of(clip, group, styles, [None] * len(group)),
         }
         for clip in clips
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,57 +69,88 @@ def find_events(
     return events
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What the labels of one clip say of its alarms.
+
+    right: the numbers of the alarms that notice a run of abnormal frames. false: of those that do not, and hold a normal
+    frame; one on unlabelled frames alone is neither. runs: (first frame, last frame, the first of its frames in an alarm
+    that noticed it or None) of every run of which at least one frame was judged.
+    """
+
+    right: list[int]
+    false: list[int]
+    runs: list[tuple[int, int, int | None]]
+
+
+def judge_events(events: Sequence[Event], scores: np.ndarray, labels: np.ndarray, fps: float) -> Judged:
+    """Hold the alarms of one clip, in their order, against its labels.
+
+    An alarm notices a run of abnormal frames that it begins in, or that it reaches after no more labelled frames than fit
+    into ``EARLY_SECONDS``: one that is on already has noticed nothing. scores: ``[T]``, NaN = not judged; labels: ``[T]``,
+    0, 1 or NaN; both by frame number.
+    """
+    abnormal = [(start, end) for start, end in runs(labels == 1).tolist()]
+    noticed: dict[int, int] = {}  # first frame of a run -> the first of its frames in an alarm that noticed it
+    right, false = [], []
+    for number, event in enumerate(events):
+        seen = [start for start, end in abnormal if _notices(event, start, end, labels, fps)]
+        if seen:
+            right.append(number)
+        elif np.any(labels[event.start_frame : event.end_frame + 1] == 0):
+            false.append(number)
+        for start in seen:
+            noticed.setdefault(start, max(start, event.start_frame))
+    judged = [(start, end) for start, end in abnormal if not np.isnan(scores[start : end + 1]).all()]
+    return Judged(right, false, [(start, end, noticed.get(start)) for start, end in judged])
+
+
+def by_frame(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The scores and the labels of one clip by frame number, ``[T]`` each, NaN where ``rows`` has no such frame."""
+    scores, labels = np.full((2, int(rows["frame"].max()) + 1), np.nan)
+    scores[rows["frame"]], labels[rows["frame"]] = rows["score"], rows["label"]
+    return scores, labels
+
+
 def detection_metrics(
     table: pd.DataFrame, threshold: float, fps: Fps, merge_seconds: float = 0.0, min_seconds: float = 0.0
 ) -> dict[str, int | float | None]:
     """What a person who watches the alarms gets. ``table``: clip, frame, label (0, 1, NaN), score (NaN = not judged).
 
-    An alarm (an event of :func:`find_events`) notices a run of abnormal frames that it begins in, or that it reaches after
-    no more labelled frames than fit into ``EARLY_SECONDS``: one that is on already has noticed nothing. It is right when
-    it notices one. ``events_true``: runs of which at least one frame was judged. ``alarms``, ``alarms_per_hour``: all
-    alarms, and that many in an hour of judged frames. ``detected``: the runs that an alarm noticed.
+    An alarm is an event of :func:`find_events`; :func:`judge_events` says what it notices. It is right when it notices a
+    run of abnormal frames. ``events_true``: runs of which at least one frame was judged. ``alarms``,
+    ``alarms_per_hour``: all alarms, and that many in an hour of judged frames. ``detected``: the runs that an alarm noticed.
     ``detection_delay_seconds``: from a run's first frame to the first of its frames that lies in such an alarm; mean over
     the detected. ``false_alarms``: alarms with a normal frame that are not right; one on unlabelled frames alone is
     neither. ``alarm_precision``: the share of right ones among right and false ones. ``normal_hours``: judged frames
     labelled normal; ``normal_alarmed``: the share of them that lies in any alarm. A figure that is undefined is None.
     """
-    true = detected = found = right = false = 0
+    true = found = right = false = 0
     delays, normal_seconds, alarmed_seconds, judged_seconds = [], 0.0, 0.0, 0.0
     for clip, rows in table.groupby("clip", sort=True):
         rate = fps_of(fps, clip)
-        scores, labels = np.full((2, int(rows["frame"].max()) + 1), np.nan)
-        scores[rows["frame"]], labels[rows["frame"]] = rows["score"], rows["label"]
+        scores, labels = by_frame(rows)
         events = find_events(scores, threshold, rate, merge_seconds, min_seconds)
         judged, normal = ~np.isnan(scores), (labels == 0) & ~np.isnan(scores)
         found += len(events)
-        abnormal = [(start, end) for start, end in runs(labels == 1).tolist()]
+        outcome = judge_events(events, scores, labels, rate)
+        right += len(outcome.right)
+        false += len(outcome.false)
         alarmed = np.zeros(len(scores), bool)
-        noticed: dict[int, int] = {}  # first frame of a run -> the first of its frames in an alarm that noticed it
         for event in events:
-            frames = slice(event.start_frame, event.end_frame + 1)
-            seen = [start for start, end in abnormal if _notices(event, start, end, labels, rate)]
-            right += bool(seen)
-            false += not seen and bool(np.any(labels[frames] == 0))
-            alarmed[frames] = True
-            for start in seen:
-                noticed.setdefault(start, max(start, event.start_frame))
+            alarmed[event.start_frame : event.end_frame + 1] = True
         judged_seconds += judged.sum() / rate
         normal_seconds += normal.sum() / rate
         alarmed_seconds += (normal & alarmed).sum() / rate
-        for start, end in abnormal:
-            if np.isnan(scores[start : end + 1]).all():
-                continue
-            true += 1
-            if start in noticed:
-                detected += 1
-                delays.append((noticed[start] - start) / rate)
+        true += len(outcome.runs)
+        delays += [(first - start) / rate for start, _, first in outcome.runs if first is not None]
     hours = float(normal_seconds) / SECONDS_AN_HOUR
     return {
         "events_true": true,
         "alarms": found,
         "alarms_per_hour": found * SECONDS_AN_HOUR / float(judged_seconds) if judged_seconds else None,
-        "detected": detected,
-        "detection_rate": detected / true if true else None,
+        "detected": len(delays),
+        "detection_rate": len(delays) / true if true else None,
         "detection_delay_seconds": float(np.mean(delays)) if delays else None,
         "alarm_precision": right / (right + false) if right + false else None,
         "false_alarms": false,

@@ -2,7 +2,8 @@
 
 A chart is stretched to the width it is given, so its coordinates can be the data's: x is the frame number (or the
 iteration, or 1000 times the false positive rate), y runs from 0 (top, ``high``) to 1000 (bottom, ``low``). The page's
-script reads values back from the paths; nothing is stored twice. All text around a chart is HTML.
+script reads values back from the paths, but for timelines, which carry their scores: a long one is drawn by fewer points
+than it has frames. All text around a chart is HTML.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from vadcore.report.readings import pack
 
 HEIGHT = 1000  # units of y
 DOTS = 24  # a curve of at most so many check points shows each
@@ -96,7 +99,9 @@ def score_range(scores: np.ndarray, threshold: float | None) -> tuple[float, flo
     return low - air, high + air
 
 
-def timeline(frames: pd.DataFrame, events: pd.DataFrame, threshold: float | None, low: float, high: float) -> str:
+def timeline(
+    frames: pd.DataFrame, events: pd.DataFrame, threshold: float | None, low: float, high: float, every: int = 1
+) -> str:
     """One system's scores over one clip.
 
     Parameters
@@ -105,6 +110,7 @@ def timeline(frames: pd.DataFrame, events: pd.DataFrame, threshold: float | None
     events: this clip's lines of events.csv.
     threshold: drawn as a dashed line; None draws none.
     low, high: the ends of the score axis, the same for all clips of a system.
+    every: of how many frames one score can be read, the highest of them.
     """
     number = frames["frame"].to_numpy()
     first, width = int(number[0]), int(number[-1] - number[0]) + 1
@@ -117,12 +123,14 @@ def timeline(frames: pd.DataFrame, events: pd.DataFrame, threshold: float | None
         f'<rect class="alarm" x="{start - 0.5}" y="{HEIGHT - 70}" width="{end - start + 1}" height="70"/>'
         for start, end in zip(events["start_frame"].astype(int), events["end_frame"].astype(int), strict=True)
     ]
-    line = []
+    score = frames["score"].to_numpy()
+    read, line = {"scores": pack(number, score, threshold, every)}, []
     if threshold is not None:
+        read["threshold"] = repr(float(threshold))
         y = height_of(threshold, low, high)
         line = [f'<line class="thr" x1="{first - 0.5}" y1="{y}" x2="{first - 0.5 + width}" y2="{y}"/>']
-    curve = [f'<path d="{path(number, frames["score"].to_numpy(), low, high)}"/>']
-    return _svg("tl", f"{first - 0.5} 0 {width} {HEIGHT}", [*shades, *alarms, *line, *curve], low, high)
+    curve = [f'<path d="{path(number, score, low, high)}"/>']
+    return _svg("tl", f"{first - 0.5} 0 {width} {HEIGHT}", [*shades, *alarms, *line, *curve], low, high, read)
 
 
 def roc(curves: list[tuple[str, pd.DataFrame, float | None]]) -> str:
@@ -292,8 +300,11 @@ def _span(curves: list[tuple[str, pd.Series]]) -> tuple[int, int]:
     return first, max(1, max(int(curve.index[-1]) for _, curve in curves) - first)
 
 
-def _svg(kind: str, box: str, shapes: list[str], low: float, high: float) -> str:
+def _svg(kind: str, box: str, shapes: list[str], low: float, high: float, read: dict[str, str] | None = None) -> str:
+    """read: what the page's script reads instead of the paths, by name."""
+    data = {"low": f"{low:.6g}", "high": f"{high:.6g}"} | (read or {})
+    attributes = " ".join(f'data-{name}="{value}"' for name, value in data.items())
     return (
-        f'<svg class="{kind}" viewBox="{box}" preserveAspectRatio="none" data-low="{low:.6g}" data-high="{high:.6g}" '
-        f'aria-hidden="true">{"".join(shapes)}</svg>'
+        f'<svg class="{kind}" viewBox="{box}" preserveAspectRatio="none" {attributes} aria-hidden="true">'
+        f"{''.join(shapes)}</svg>"
     )

@@ -5,21 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from vadcore.events import Judged
 from vadcore.report.columns import significant
+from vadcore.report.judged import verdict
 from vadcore.report.load import System
 
 MOST_EVENTS = 200  # listed a clip
 FOREMOST = 30  # listed of all clips together
 
 
-def alarms_of(clip: str, group: list[System], styles: list[str]) -> list[dict]:
+def alarms_of(clip: str, group: list[System], styles: list[str], judged: list[Judged | None]) -> list[dict]:
     """Every system's alarms in one clip, in the order in which they begin.
 
-    ``agree`` is the number of systems, itself included, that are in alarm at the frame where an alarm peaks.
+    ``agree`` is the number of systems, itself included, that are in alarm at the frame where an alarm peaks; ``verdict``
+    what the labels say of it. judged: of each system, what :func:`vadcore.report.judged.judge` says of the clip.
     """
     parts = [system.events[system.events["clip"] == clip] for system in group]
     found = []
-    for number, (system, style, part) in enumerate(zip(group, styles, parts, strict=True)):
+    for number, (system, style, part, said) in enumerate(zip(group, styles, parts, judged, strict=True)):
         agree = _in_alarm(parts, part["peak_frame"].to_numpy(np.int64))
         found += [
             {
@@ -33,8 +36,9 @@ def alarms_of(clip: str, group: list[System], styles: list[str]) -> list[dict]:
                 "p": None if pd.isna(event.p_value) else float(event.p_value),
                 "p_value": None if pd.isna(event.p_value) else significant(float(event.p_value), 2),
                 "agree": int(systems),
+                "verdict": verdict(said, position),
             }
-            for event, systems in zip(part.itertuples(), agree, strict=True)
+            for position, (event, systems) in enumerate(zip(part.itertuples(), agree, strict=True))
         ]
     return sorted(found, key=_by_time)
 

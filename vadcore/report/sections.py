@@ -13,11 +13,13 @@ from vadcore.report.check_points import MEASURES, check_points
 from vadcore.report.columns import count, duration, significant
 from vadcore.report.films import film, picture
 from vadcore.report.histograms import histogram
+from vadcore.report.judged import judge, missed
 from vadcore.report.load import System, load_flow_pictures
 from vadcore.report.moments import viewer
 from vadcore.report.raised import alarms_of, listed
+from vadcore.report.readings import frames_a_reading
 from vadcore.report.strips import first_and_last
-from vadcore.report.words import calibrated, truth
+from vadcore.report.words import calibrated, truth, unlabelled
 
 WORST_SHOWN = 6  # pictures a system
 NO_LOSSES = {"held_out", "step", *(measure.key for measure in MEASURES)}  # columns of history.csv
@@ -25,24 +27,26 @@ NO_LOSSES = {"held_out", "step", *(measure.key for measure in MEASURES)}  # colu
 
 def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
     """Every clip with one chart a system; a system has one score axis for all clips."""
+    every = frames_a_reading(len(group) * len(group[0].frames))
     scales = [charts.score_range(system.frames["score"].to_numpy(), system.row.get("threshold")) for system in group]
     frames = [dict(list(system.frames.groupby("clip", sort=False))) for system in group]
     events = [dict(list(system.events.groupby("clip", sort=False))) for system in group]
     found = []
     for index, (name, own) in enumerate(frames[0].items(), 1):
-        lanes, raised = [], alarms_of(name, group, styles)
+        lanes, judged = [], []
         for position, system in enumerate(group):
             part, alarms = frames[position][name], events[position].get(name, system.events.iloc[:0])
+            judged.append(judge(part, alarms))
             peak = part["score"].max()
             lanes.append(
                 {
                     "style": styles[position],
                     "model": system.model,
-                    "svg": Markup(charts.timeline(part, alarms, system.row.get("threshold"), *scales[position])),
+                    "svg": Markup(charts.timeline(part, alarms, system.row.get("threshold"), *scales[position], every)),
                     "peak": "no score" if pd.isna(peak) else f"max {significant(float(peak))}",
                 }
             )
-        fps = float(own["fps"].iloc[0])
+        fps, raised = float(own["fps"].iloc[0]), alarms_of(name, group, styles, judged)
         found.append(
             {
                 "id": f"d{number}c{index}",
@@ -52,8 +56,11 @@ def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
                 "last": int(own["frame"].iloc[-1]),
                 "fps": f"{fps:g}",
                 "seconds": f"{len(own) / fps:.1f} s",
+                "every": every,
                 "abnormal": bool((own["label"] == 1).any()),
                 "truth": truth(own),
+                "unlabelled": unlabelled(own),
+                "missed": missed(judged, group, styles, fps),
                 "lanes": lanes,
                 "viewer": viewer(f"d{number}c{index}", name, group),
                 "alarms": raised,
@@ -70,16 +77,9 @@ def worst(system: System) -> list[dict]:
 
 def _worst_frame(system: System, entry: dict) -> dict:
     threshold, label = system.row.get("threshold"), entry.get("label")
-    alarm = threshold is not None and entry["score"] >= threshold
+    above = threshold is not None and entry["score"] >= threshold
     kind = {None: "unlabelled", 0: "normal", 1: "abnormal"}[None if label is None else int(label)]
-    verdict = {
-        ("abnormal", True): "abnormal, caught",
-        ("abnormal", False): "abnormal, below the threshold",
-        ("normal", True): "normal: a false alarm",
-        ("normal", False): "normal, below the threshold",
-        ("unlabelled", True): "no label, above the threshold",
-        ("unlabelled", False): "no label, below the threshold",
-    }[kind, alarm]
+    said = "no label" if kind == "unlabelled" else kind
     p_value = entry.get("p_value")
     return {
         **picture(entry["picture"]),
@@ -87,7 +87,7 @@ def _worst_frame(system: System, entry: dict) -> dict:
         "frame": entry["frame"],
         "score": significant(entry["score"]),
         "p_value": None if p_value is None else significant(p_value, 2),
-        "verdict": verdict,
+        "verdict": f"{said}, {'above' if above else 'below'} the threshold",
         "kind": kind,
     }
 

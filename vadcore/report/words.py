@@ -172,6 +172,12 @@ def calibrated(calibration: dict) -> str:
     return f"{text} Alarms at most {merged:g} s apart are one; one shorter than {least:g} s is none."
 
 
+def unlabelled(frames: pd.DataFrame) -> list[tuple[int, int]]:
+    """First and last frames of what the labels of a clip leave out; nothing of a clip without any."""
+    without = frames["label"].isna()
+    return [] if without.all() else charts.intervals(frames["frame"].to_numpy(), without.to_numpy(int))
+
+
 def truth(frames: pd.DataFrame) -> str:
     """What the labels say of one clip."""
     if frames["label"].isna().all():

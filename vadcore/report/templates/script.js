@@ -46,6 +46,8 @@ for (const bar of document.querySelectorAll(".bar")) {
   }).observe(bar);
 }
 
+const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+
 // ---- charts: their paths are their data (see vadcore/report/charts.py)
 const parsed = new WeakMap();
 
@@ -81,16 +83,23 @@ function at(path, x) {
   return null;
 }
 
+// The scores of a timeline, one for each `data-every` frames (see vadcore/report/readings.py); NaN: not judged.
+const unpacked = new WeakMap();
+
+function scores(svg) {
+  if (!unpacked.has(svg)) unpacked.set(svg, new Float32Array(bytes(svg.dataset.scores).buffer));
+  return unpacked.get(svg);
+}
+
 // ---- pictures of moments: sheets of small pictures, made into images when they are first looked at
 const sheets = new Map();
 
 function sheet(id) {
   if (!sheets.has(id)) {
     const holder = document.getElementById(id);
-    const bytes = Uint8Array.from(atob(holder.textContent), letter => letter.charCodeAt(0));
     const {columns, rows, width, height} = holder.dataset;
     sheets.set(id, {
-      image: `url("${URL.createObjectURL(new Blob([bytes], {type: "image/webp"}))}")`,
+      image: `url("${URL.createObjectURL(new Blob([bytes(holder.textContent)], {type: "image/webp"}))}")`,
       columns: Number(columns), rows: Number(rows), shape: `${width} / ${height}`,
     });
   }
@@ -139,12 +148,18 @@ function momentsOf(chart) {
     asked = null;
     redraw();
   };
+  const avoidHidden = () => {
+    const visible = [...select.options].find(option => getComputedStyle(option).display !== "none");
+    if (!visible || getComputedStyle(select.options[select.selectedIndex]).display !== "none") return;
+    choose(visible.index);
+  };
   const choose = system => {
     if (system < 0 || select.selectedIndex === system) return;
     select.selectedIndex = system;
     redraw();
   };
   select.addEventListener("change", redraw);
+  chart.closest(".data").addEventListener("switched", avoidHidden);
   viewer.hidden = false;
   const alarm = chart.querySelector(".alarms li");
   new IntersectionObserver((entries, observer) => {
@@ -152,6 +167,7 @@ function momentsOf(chart) {
     observer.disconnect();
     if (tiles[0].dataset.sheet) return;
     if (alarm) select.selectedIndex = Number(alarm.dataset.system);
+    avoidHidden();
     look(alarm ? Number(alarm.dataset.frame) : frames[frames.length >> 1]);
     leave();
   }, {rootMargin: "300px"}).observe(viewer);
@@ -173,6 +189,8 @@ for (const chart of document.querySelectorAll(".chart")) {
   const lanes = [...chart.querySelectorAll(".lane")];
   const moments = kind === "tl" ? momentsOf(chart) : null;
   // Where figures exist at some x alone, these and what they mean; curves carry a text for each.
+  const every = Number(chart.dataset.every);  // frames that a score of a timeline is of
+  const unlabelled = (chart.dataset.unlabelled?.split(" ") ?? []).map(run => run.split("-").map(Number));
   const stops = chart.dataset.stops?.split("|").map(Number);
   const means = chart.dataset.said?.split("|");
   let current = null;
@@ -195,12 +213,18 @@ for (const chart of document.querySelectorAll(".chart")) {
     if (kind === "roc") return `${(x / 10).toFixed(1)} % of normal frames flagged`;
     if (kind === "loss") return `${chart.dataset.x || "iteration"} ${onAxis(x)}`;
     const parts = [`frame ${x}`, `${((x - first) / chart.dataset.fps).toFixed(2)} s`];
-    if (chart.dataset.truth === "1") {
+    if (unlabelled.some(([start, end]) => start <= x && x <= end)) {
+      parts.push("no label");
+    } else if (chart.dataset.truth === "1") {
       const abnormal = [...svgs[0].querySelectorAll(".truth")].some(rect => {
         const start = rect.x.baseVal.value;
         return start < x && x < start + rect.width.baseVal.value;
       });
       parts.push(abnormal ? "abnormal" : "normal");
+    }
+    if (every > 1) {
+      const start = first + Math.floor((x - first) / every) * every;
+      parts.push(`highest scores of frames ${start}–${Math.min(start + every - 1, last)}`);
     }
     return parts.join(" · ");
   };
@@ -217,9 +241,18 @@ for (const chart of document.querySelectorAll(".chart")) {
     const spoken = [text];
     curves.forEach((curve, index) => {
       const svg = curve.ownerSVGElement;
+      if (kind === "tl") {
+        const score = scores(svg)[Math.floor((x - first) / every)];
+        const reading = Number.isNaN(score) ? "no score" : digits(score);
+        values[index].textContent = reading;
+        values[index].classList.toggle("over", score >= Number(svg.dataset.threshold));  // never without a threshold
+        const lane = values[index].parentElement;
+        if (lane.offsetParent) spoken.push(`${lane.querySelector(".name").textContent} ${reading}`);
+        return;
+      }
       // the areas of a histogram end on the base line: at their right end the last bar counts
       const y = at(curve, chart.classList.contains("steps") ? Math.min(x, last - 0.5) : x);
-      let reading = kind === "tl" ? "no score" : "none";
+      let reading = "none";
       if (curve.dataset.read !== undefined) {
         reading = curve.dataset.read.split("|")[stops.indexOf(x)];
       } else if (y !== null) {
@@ -229,14 +262,7 @@ for (const chart of document.querySelectorAll(".chart")) {
         else reading = digits(chart.dataset.log === "1" ? 10 ** value : value);
       }
       values[index].textContent = reading;
-      if (kind === "tl") {
-        const threshold = svg.querySelector(".thr");
-        values[index].classList.toggle("over", y !== null && threshold !== null && y <= threshold.y1.baseVal.value);
-        const lane = values[index].parentElement;
-        if (lane.offsetParent) spoken.push(`${lane.querySelector(".name").textContent} ${reading}`);
-      } else {
-        spoken.push(`${values[index].previousSibling.textContent.trim()} ${reading}`);
-      }
+      spoken.push(`${values[index].previousSibling.textContent.trim()} ${reading}`);
     });
     const place = `${100 * (x - box.x) / box.width}%`;
     for (const cross of chart.querySelectorAll(".cross")) cross.style.left = place;
@@ -294,7 +320,7 @@ for (const chart of document.querySelectorAll(".chart")) {
   area.setAttribute("aria-valuemin", first);
   area.setAttribute("aria-valuemax", last);
   area.setAttribute("aria-valuenow", first);
-  const step = kind === "tl" ? 1 : Math.max(1, Math.round(box.width / 100));
+  const step = kind === "tl" ? every : Math.max(1, Math.round(box.width / 100));
   area.addEventListener("keydown", event => {
     const far = event.shiftKey ? 10 : 1;
     const from = current ?? nearest(first);
@@ -310,3 +336,25 @@ for (const chart of document.querySelectorAll(".chart")) {
     show(to);
   });
 }
+
+// ---- switches of systems: a list says what it holds back, and no picture stays of a system that is switched off
+for (const data of document.querySelectorAll(".data")) {
+  data.addEventListener("change", event => {
+    if (!event.target.matches(".bar input")) return;
+    const inputs = [...data.querySelectorAll(".bar input")];
+    const off = new Set(inputs.flatMap((input, number) => input.checked ? [] : [String(number)]));
+    for (const list of data.querySelectorAll(".alarms")) {
+      const hidden = [...list.querySelectorAll("li")].filter(one => off.has(one.dataset.system)).length;
+      list.querySelector(".held-back").textContent = hidden ? `${hidden} hidden with their systems` : "";
+    }
+    data.dispatchEvent(new Event("switched"));
+  });
+}
+
+// ---- on paper nothing can be opened
+addEventListener("beforeprint", () => {
+  for (const one of document.querySelectorAll("details:not([open]):is(.system,.found)")) {
+    one.open = true;
+    addEventListener("afterprint", () => { one.open = false; }, {once: true});
+  }
+});
