@@ -448,11 +448,3 @@ def test_the_same_inputs_give_the_same_bytes(results, page):
     assert len(files) > len(names)
     for file in files:
         assert (results / "again" / file).read_bytes() == (results / "reports" / file).read_bytes()
-
-
-def test_a_hundred_clips_of_a_thousand_frames_stay_light(tmp_path):
-    for model in MODELS:
-        write_system(tmp_path, "campus", model, clips=100, frames=1000)
-    page = build(tmp_path, ["campus"])
-    assert page.count('<article class="clip') == 100
-    assert len(re.sub(r'src="data:[^"]*"', "", page).encode()) < 4_000_000

@@ -140,9 +140,31 @@ def test_what_a_finger_has_touched_stays_until_it_touches_something_else(chromiu
     context.close()
 
 
+def test_a_finger_that_scrolls_the_page_leaves_no_reading(page, clip):
+    area = clip.get_by_role("slider")
+    resting = clip.locator(".at").text_content()
+    plot(clip, 0).hover()
+    assert clip.locator(".at").text_content() != resting
+    area.dispatch_event("pointercancel")
+    assert clip.locator(".at").text_content() == resting
+
+
+def test_the_list_of_a_clip_says_what_is_true_and_what_was_missed(page, file):
+    frames = pd.read_parquet(file.parents[1] / "scores/street/future_frame/frames.parquet")
+    assert (frames.groupby("clip")["label"].sum() > 0).tolist() == [True, False, True, False]
+    normal = page.locator("#d1c2")
+    normal.locator(".alarms summary").click()
+    assert set(normal.locator(".raised b").all_inner_texts()) == {"false alarm"}
+    abnormal = page.locator("#d1c1")
+    abnormal.locator(".alarms summary").click()
+    assert "true alarm" in abnormal.locator(".raised b").all_inner_texts()
+    within = abnormal.locator(".raised li", has_text="true alarm").first
+    assert 30 <= int(within.get_attribute("data-frame")) <= 69
+
+
 def test_an_alarm_is_listed_and_a_click_jumps_to_its_peak(clip):
     clip.locator(".alarms summary").click()
-    alarm = clip.locator(".alarms li").last
+    alarm = clip.locator(".alarms .raised li").last
     peak, system = int(alarm.get_attribute("data-frame")), int(alarm.get_attribute("data-system"))
     alarm.get_by_role("button").click()
     assert clip.locator(".at").inner_text().startswith(f"frame {peak} ")
@@ -159,6 +181,20 @@ def test_hiding_a_system_hides_its_curves_and_alarms(page, clip):
     assert clip.locator("option.s0").evaluate("option => getComputedStyle(option).display") == "none"
     assert clip.locator("option.s1").evaluate("option => getComputedStyle(option).display") != "none"
     assert clip.locator(".lane.s1").is_visible()
+    summary = clip.locator(".alarms summary")
+    assert f"{clip.locator('.alarms li.s0').count()} hidden with their systems" in summary.inner_text()
+    page.locator(".chip.s0").click()
+    assert "hidden" not in summary.inner_text()
+
+
+def test_the_pictures_are_never_those_of_a_hidden_system(page, clip):
+    clip.locator("select").select_option("convlstm_ae")
+    page.locator(".chip.s1").click()
+    assert clip.locator("select").input_value() == "future_frame"
+    page.locator(".chip.s0").click()
+    assert clip.locator("select").input_value() == "frame_diff"
+    page.locator(".chip.s0").click()
+    assert clip.locator("select").input_value() == "frame_diff"  # one's choice, while it can be seen
 
 
 def test_a_heading_sorts_the_table(page):
@@ -172,6 +208,10 @@ def test_a_heading_sorts_the_table(page):
     assert page.locator("table.results tbody td:nth-child(2)").evaluate_all(column) == falling[::-1]
     heading.click()
     assert page.locator("table.results tbody th").all_inner_texts()[0].startswith(MODELS[0])  # as it was
+
+
+def test_a_heading_is_called_by_its_text_alone(page):
+    assert page.get_by_role("button", name="EER %", exact=True).count() == 1
 
 
 @pytest.mark.parametrize(("title", "low_first"), [("EER", True), ("AP", False)])

@@ -23,14 +23,20 @@ def file(tmp_path_factory):
     return root / "reports" / "index.html"
 
 
-@pytest.fixture(scope="module", params=SCREENS, ids=lambda size: f"{size[0]}x{size[1]}")
-def page(request, file):
+@pytest.fixture(scope="module")
+def chromium():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport=dict(zip(("width", "height"), request.param, strict=True)))
-        page.goto(file.as_uri())
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module", params=SCREENS, ids=lambda size: f"{size[0]}x{size[1]}")
+def page(request, chromium, file):
+    page = chromium.new_page(viewport=dict(zip(("width", "height"), request.param, strict=True)))
+    page.goto(file.as_uri())
+    yield page
+    page.close()
 
 
 def edges(element) -> tuple[float, float]:
@@ -96,3 +102,37 @@ def test_what_predictions_are_compared_with_is_drawn_and_told_apart(page):
     )
     assert len(looks) == len(set(looks)) == 4
     assert not any(look.startswith("none") for look in looks)
+
+
+@pytest.mark.parametrize("size", [(844, 390), (683, 384), (1280, 500)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_on_a_low_screen_nothing_covers_the_curves(chromium, file, size):
+    page = chromium.new_page(viewport=dict(zip(("width", "height"), size, strict=True)))
+    page.goto(file.as_uri())
+    for number in (0, 6, len(MODELS) - 1):
+        plot = page.locator("#d1c3 .lane .plot").nth(number)
+        plot.evaluate("plot => plot.scrollIntoView({block: 'center'})")
+        for across in (0.1, 0.9):
+            for down in (0.1, 0.9):
+                covering = plot.evaluate(
+                    """(plot, [across, down]) => {
+                        const {left, top, width, height} = plot.getBoundingClientRect();
+                        const there = document.elementFromPoint(left + across * width, top + down * height);
+                        return plot.contains(there) ? null : (there?.outerHTML ?? "outside").slice(0, 80);
+                    }""",
+                    [across, down],
+                )
+                assert covering is None
+    page.close()
+
+
+def test_on_paper_the_table_is_whole_and_what_was_closed_is_open(chromium, file):
+    page = chromium.new_page(viewport={"width": 1047, "height": 718})  # of A4 across, less a centimetre all round
+    page.goto(file.as_uri())
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    edges = "parts => parts.map(part => part.getBoundingClientRect().right)"
+    assert max(page.locator("table.results td, table.results th").evaluate_all(edges)) <= 1047
+    assert page.locator("details.system:not([open])").count() == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details.system:not([open])").count() > 0
+    page.close()

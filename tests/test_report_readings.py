@@ -40,9 +40,8 @@ def test_a_score_just_below_a_threshold_that_rounding_would_lift_to_it_stays_bel
     threshold = 0.1 + 1e-12
     assert np.float32(0.1) == np.float32(threshold)
     for score, over in ((0.1, False), (threshold, True)):
-        assert (unpacked(pack(np.arange(1), np.array([score]), threshold, 1)).astype(np.float64)[0] >= threshold) is (
-            np.True_ if over else np.False_
-        )
+        read = unpacked(pack(np.arange(1), np.array([score]), threshold, 1)).astype(np.float64)
+        assert bool(read[0] >= threshold) is over
 
 
 @pytest.mark.parametrize(("scores", "frames"), [(1, 1), (1000, 1), (1001, 2), (2001, 3)])
