@@ -51,10 +51,10 @@ class TestAlarms:
         assert values == pytest.approx([25, 50, 100], abs=0.2)
 
     def test_none_has_a_row_of_its_own_below_the_logarithmic_axis(self, page):
-        chart = self.charts(page)[0]  # measured: 0, 31.5 and 200 an hour, on the decades from 1 to 1,000
+        chart = self.charts(page)[0]  # measured: 0, 31.5 and 200 an hour, on an axis from 1 to 200
         low, high = axis(chart)
         points = curve_points(chart, "s0")
-        assert [x for x, _ in points] == [round(1000 * np.log10(rate) / 3) for rate in (1, 12, 100)]
+        assert [x for x, _ in points] == [round(1000 * np.log10(rate) / np.log10(200)) for rate in (1, 12, 100)]
         values = [high - y / 1000 * (high - low) for _, y in points]
         assert values == pytest.approx([-0.5, np.log10(31.5), np.log10(200)], abs=0.01)
 

@@ -257,7 +257,7 @@ def test_a_decade_is_as_wide_as_it_is_high(page):
     place = "spans => spans.map(span => [span.textContent, span.getBoundingClientRect()])"
     middle = {text: box["y"] + box["height"] / 2 for text, box in chart.locator(".yticks span").evaluate_all(place)}
     centre = {text: box["x"] + box["width"] / 2 for text, box in chart.locator(".xticks span").evaluate_all(place)}
-    assert list(middle) == ["0", "1", "10", "100", "1,000"]
+    assert list(middle) == ["0", "1", "10", "100"]
     for low, high in (("1", "10"), ("10", "100")):
         assert centre[high] - centre[low] == pytest.approx(middle[low] - middle[high], abs=1)
     plot = chart.locator(".plot").bounding_box()

@@ -123,8 +123,8 @@ def test_figures_of_alarms_have_no_exponent_and_say_where_there_is_none(value, t
     assert plain(value) == text
 
 
-def test_decades_hold_every_positive_value():
-    assert decades(np.array([0, 1, 7000, np.nan])) == (0, 4)
+def test_decades_begin_with_a_whole_one_and_end_with_the_highest_value():
+    assert decades(np.array([0, 1, 7000, np.nan])) == (0, pytest.approx(np.log10(7000)))
     assert decades(np.array([0.3, 100])) == (-1, 2)
     assert decades(np.array([10.0])) == (1, 2)
 
@@ -148,25 +148,28 @@ class TestCalibration:
         chart = self.charts(tmp_path, [0, 0, 31.5, 400])[0]
         low, high = axis(chart["svg"])
         guessed, known = curve_points(chart["svg"], "extra s0"), curve_points(chart["svg"], "s0")
-        assert [x for x, _ in guessed] == [0, round(1000 * np.log10(12) / 4), 500]
-        assert [x for x, _ in known] == [500, round(1000 * np.log10(7000) / 4)]
+        across = [round(1000 * np.log10(rate) / np.log10(7000)) for rate in self.ASKED]
+        assert [x for x, _ in guessed] == across[:3]
+        assert [x for x, _ in known] == across[2:] == [across[2], 1000]
         ticks = {text: at for at, text in chart["upwards"]}
-        assert list(ticks) == ["0", "1", "10", "100", "1,000", "10,000"]
-        assert [text for _, text in chart["across"]] == ["1", "10", "100", "1,000", "10,000"]
-        assert [at for at, _ in chart["across"]] == [0, 25, 50, 75, 100]
+        assert list(ticks) == ["0", "1", "10", "100", "1,000"]
+        assert [text for _, text in chart["across"]] == ["1", "10", "100", "1,000"]
+        columns = np.diff([at for at, _ in chart["across"]])
+        assert columns == pytest.approx(np.full(3, 100 / np.log10(7000)), abs=0.02)
         for _, y in guessed[:2]:
             assert y / 10 == pytest.approx(ticks["0"], abs=0.06)
         for (_, y), value in zip(known, (31.5, 400), strict=True):
             assert high - y / 1000 * (high - low) == pytest.approx(np.log10(value), abs=(high - low) / 1000)
-        rows = np.diff([ticks[text] for text in ("1", "10", "100", "1,000", "10,000")])
-        assert rows == pytest.approx(np.full(4, rows[0]), abs=0.02)
-        assert chart["shape"] == pytest.approx(-rows[0] / 25, abs=0.001)  # as wide as they are high
+        rows = np.diff([ticks[text] for text in ("1", "10", "100", "1,000")])
+        assert rows == pytest.approx(np.full(3, rows[0]), abs=0.02)
+        assert chart["shape"] == pytest.approx(-rows[0] / columns[0], abs=0.001)  # as wide as they are high
 
     def test_the_diagonal_is_where_both_rates_are_equal(self, tmp_path):
         chart = self.charts(tmp_path, [0, 0, 31.5, 400])[0]
         start, end = re.search(r'class="chance" d="M0 (\d+)L1000 (\d+)"', chart["svg"]).groups()
         ticks = {text: at for at, text in chart["upwards"]}
-        assert (int(start) / 10, int(end) / 10) == pytest.approx((ticks["1"], ticks["10,000"]), abs=0.06)
+        highest = ticks["1"] + np.log10(7000) * (ticks["10"] - ticks["1"])
+        assert (int(start) / 10, int(end) / 10) == pytest.approx((ticks["1"], highest), abs=0.1)
 
     def test_without_any_false_alarm_all_is_0(self, tmp_path):
         chart = self.charts(tmp_path, [0, 0, 0, 0])[0]

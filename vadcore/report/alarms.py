@@ -1,6 +1,6 @@
 """The page's section on alarms: what one gets at every rate of false alarms that one could ask for.
 
-The rate asked for runs along a logarithmic axis of whole decades. The rate that was measured has the same decades, so
+The rate asked for runs along a logarithmic axis from a whole decade on. The rate that was measured has the same axis, so
 that the line on which both are equal is the diagonal, and below them a row of its own for 0, which has no logarithm.
 """
 
@@ -72,11 +72,11 @@ def plain(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def decades(values: np.ndarray) -> tuple[int, int]:
-    """Exponents of the powers of ten that hold all positive values, at least one decade apart."""
+def decades(values: np.ndarray) -> tuple[int, float]:
+    """The exponents of ten that all positive values lie between, at least a decade: a whole one, and that of the highest."""
     exponents = np.log10(values[np.isfinite(values) & (values > 0)])
-    low, high = int(np.floor(exponents.min())), int(np.ceil(exponents.max()))
-    return low, max(high, low + 1)
+    low = int(np.floor(exponents.min()))
+    return low, max(float(exponents.max()), low + 1.0)
 
 
 def _chart(figure: Figure, group: list[System], styles: list[str]) -> dict | None:
@@ -95,7 +95,7 @@ def _chart(figure: Figure, group: list[System], styles: list[str]) -> dict | Non
         y = _above_zero(values, low) if figure.calibrated else values
         curves.append(charts.RateCurve(style, x, y, _true(table, "extrapolated"), [plain(value) for value in values]))
         dots += [(style, x[at], y[at]) for at in np.flatnonzero(_true(table, "chosen") & np.isfinite(y))]
-    upright = [(float(_across(10.0**power, low, high)), plain(10.0**power)) for power in range(low, high + 1)]
+    upright = [(float(_across(10.0**power, low, high)), plain(10.0**power)) for power in _whole(low, high)]
     svg = charts.rates(
         curves,
         (axis.low, axis.high),
@@ -121,7 +121,12 @@ def _true(table: pd.DataFrame, column: str) -> np.ndarray:
     return table[column].eq(True).to_numpy(bool)
 
 
-def _across(rates: np.ndarray | float, low: int, high: int) -> np.ndarray:
+def _whole(low: int, high: float) -> range:
+    """The exponents that are whole, which get a tick each."""
+    return range(low, int(np.floor(high)) + 1)
+
+
+def _across(rates: np.ndarray | float, low: int, high: float) -> np.ndarray:
     return 1000 * (np.log10(rates) - low) / (high - low)
 
 
@@ -131,8 +136,8 @@ def _above_zero(values: np.ndarray, low: int) -> np.ndarray:
         return np.where(values == 0, low - ZERO, np.log10(values))
 
 
-def _calibrated(low: int, high: int) -> Axis:
-    ticks = [(low - ZERO, "0"), *((float(power), plain(10.0**power)) for power in range(low, high + 1))]
+def _calibrated(low: int, high: float) -> Axis:
+    ticks = [(low - ZERO, "0"), *((float(power), plain(10.0**power)) for power in _whole(low, high))]
     return Axis(low - ZERO - AIR[0], high + AIR[1], ticks)
 
 
