@@ -68,8 +68,8 @@ bench: setup ## measure the speed ratios, side by side
 	$(BIN)/python -m benchmarks.ratios
 	$(BIN)/python -m benchmarks.flow_ratios
 
-results: $(VENV)/installed ## keep this run's results in benchmarks/results, in the README and in the report
-	$(BIN)/python -m benchmarks.publish
+results: $(VENV)/installed ## keep this run's results in benchmarks/results, README and report [INTO=profile COMMAND=text]
+	$(BIN)/python -m benchmarks.publish $(if $(INTO),--into "$(INTO)") $(if $(COMMAND),--command "$(COMMAND)")
 	$(BIN)/dvc repro --single-item report
 
 mlflow: setup ## browse the runs at http://127.0.0.1:5000

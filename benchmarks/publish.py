@@ -33,8 +33,8 @@ from benchmarks.result import joined
 from vadcore.errors import VadError
 from vadcore.files import write_json, write_text
 from vadcore.report.columns import duration
-from vadcore.report.kept import NEEDED, label_set, origin, read_kept, seeds
-from vadcore.report.published import PUBLISHED, known_data_set
+from vadcore.report.kept import NEEDED, by_run, counted_by_the_present_rule, label_set, origin, read_kept, seeds
+from vadcore.report.published import followed, known_data_set
 from vadcore.report.repetitions import repetitions, spread
 
 RESULTS = Path("benchmarks/results")
@@ -50,8 +50,7 @@ def _published(rows: list[dict]) -> str:
     """The AUC that a paper has of the system of ``rows`` on their data set, with the paper; empty where none has, and
     for variants, which differ from what was published."""
     known = known_data_set(rows[0]["dataset"])
-    entries = [entry for entry in PUBLISHED if known in entry.auc and entry.ours == rows[0]["model"]]
-    return "; ".join(f"{entry.auc[known]:.1f}% ({entry.source})" for entry in entries)
+    return "; ".join(f"{entry.auc[known]:.1f}% ({entry.source})" for entry in followed(known, rows[0]["model"]))
 
 
 def _events(rows: list[dict]) -> str:
@@ -78,8 +77,8 @@ def _normal_alarmed(rows: list[dict]) -> str:
 
 
 def _of_this_rule(rows: list[dict]) -> list[dict]:
-    """Those whose events were counted by the present rule: results without ``normal_alarmed`` are of an older one."""
-    return [row for row in rows if "normal_alarmed" in row]
+    """Those whose events were counted by the present rule."""
+    return [row for row in rows if counted_by_the_present_rule(row)]
 
 
 def _share(counted: list[dict], rows: list[dict]) -> str:
@@ -130,8 +129,7 @@ def keep(report: Path, into: str | None = None, command: str | None = None) -> t
     """
     run, rows = _made(report)
     profile = run["profile"]
-    if _text(Path("params.yaml")) != _text(Path("profiles", f"{profile}.yaml")):
-        raise VadError(f"params.yaml: not that of profile {profile}; run `make profile NAME={profile}` first")
+    _check_params(profile)
     path = RESULTS / f"{into or profile}.json"
     if into and not path.exists():
         raise VadError(f"{path}: not there; keep the results of profile {into} first")
@@ -150,15 +148,28 @@ def keep(report: Path, into: str | None = None, command: str | None = None) -> t
     return path, rows, [row for _, of_run in kept for row in of_run if _identity(row) not in there]
 
 
+def _check_params(profile: str) -> None:
+    """Results go by the name of a profile, so that anyone can make them again: it must be what params.yaml says."""
+    own = Path("profiles", f"{profile}.yaml")
+    if not own.exists():
+        raise VadError(f"{own}: not there; keep the settings of this run as that profile: cp params.yaml {own}")
+    if _text(Path("params.yaml")) != _text(own):
+        raise VadError(
+            f"params.yaml: not that of {own}; keep your settings under a name of their own (`profile` in params.yaml, then "
+            f"cp params.yaml profiles/<name>.yaml, and dvc repro), or run those of {own}: make profile NAME={profile}"
+        )
+
+
 def _made(report: Path) -> tuple[dict, list[dict]]:
     """The run of ``report`` and its rows, of which there is at least one that has figures."""
     if not report.exists():
         raise VadError(f"{report}: not there; run dvc repro first")
     try:
-        results = json.loads(report.read_text(encoding="utf-8"))
-        run, rows = results["run"], results["rows"]
-    except (ValueError, LookupError, TypeError) as error:
-        raise VadError(f"{report}: cannot be read ({error!r}); remove it and run dvc repro") from error
+        ((run, rows),) = by_run(json.loads(report.read_text(encoding="utf-8")))
+        if not all({"dataset", "model"} <= row.keys() for row in rows):
+            raise ValueError("has a row of no data set or no model")
+    except (OSError, ValueError) as error:
+        raise VadError(f"{report}: cannot be read ({error}); remove it and run dvc repro") from error
     if not rows:
         raise VadError(f"{report}: holds no rows; list a system that has such figures under models")
     if all("auc_micro" in row and row["auc_micro"] is None for row in rows):

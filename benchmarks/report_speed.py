@@ -23,6 +23,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.result import write_result
 from vadcore.errors import VadError
+from vadcore.report.kept import by_run
 
 SCREEN = {"width": 1366, "height": 768}
 
@@ -57,21 +58,28 @@ def _seconds(work: Callable[[], object]) -> float:
 def measure(report: Path, rounds: int) -> list[dict]:
     """One row a thing that the reader does: median and slowest seconds, beside what the report holds.
 
-    Raises :class:`VadError` where there is no report or no Chromium.
+    Raises :class:`VadError` where there is no report, none that shows clips, or no Chromium.
     """
     beside = report.with_name("metrics.json")
     if not report.exists() or not beside.exists():
         raise VadError(f"{report}: not there, or not beside its metrics.json; run dvc repro first")
+    text = report.read_text(encoding="utf-8")
+    clips = text.count('<article class="clip')
+    if not clips:
+        raise VadError(f"{report}: shows no clips, so there is nothing to point at; run dvc repro first")
+    try:
+        ((run, rows),) = by_run(json.loads(beside.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise VadError(f"{beside}: cannot be read ({error}); remove it and run dvc repro") from error
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         raise VadError("no Chromium on the PATH; Debian has it: apt-get install chromium")
-    shown = json.loads(beside.read_text(encoding="utf-8"))
     facts = {
-        "profile": shown["run"]["profile"],
-        "report_commit": shown["run"]["commit"],
-        "data_sets": sorted({row["dataset"] for row in shown["rows"]}),
-        "systems": len(shown["rows"]),
-        "clips": report.read_text(encoding="utf-8").count('<article class="clip'),
+        "profile": run["profile"],
+        "report_commit": run["commit"],
+        "data_sets": sorted({row["dataset"] for row in rows}),
+        "systems": len(rows),
+        "clips": clips,
         "megabytes": round(report.stat().st_size / 1e6, 1),
     }
     taken = []

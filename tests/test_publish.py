@@ -1,9 +1,12 @@
 """Keeping a run's results: benchmarks/results/<profile>.json in the one form of that folder, and the README's table."""
 
 import json
+import re
+import subprocess
 import sys
 
 import pytest
+from project import ROOT
 
 from benchmarks import publish
 
@@ -106,7 +109,7 @@ def test_a_report_that_is_not_there_names_the_command(project, monkeypatch):
 
 def test_results_of_changed_params_are_not_kept_under_the_profile(project, monkeypatch):
     (project / "params.yaml").write_text("profile: pair\nseed: 2\n")
-    with pytest.raises(SystemExit, match=r"params\.yaml: not that of profile pair; run `make profile NAME=pair` first"):
+    with pytest.raises(SystemExit, match=r"params\.yaml: not that of .*pair\.yaml; keep your settings under a name"):
         run(monkeypatch)
 
 
@@ -370,13 +373,42 @@ def test_a_broken_kept_file_is_named_with_what_to_do(project, monkeypatch, name)
 
 
 def test_a_broken_report_is_named_with_what_to_do(project, monkeypatch):
-    for text in ("{", "[]", "{}"):
+    for results in ({}, [], {"run": {}, "rows": [RESULT]}, {"run": RUN, "rows": [1]}, {"run": RUN, "rows": [{}]}, None):
+        text = json.dumps(results) if results is not None else "{"
         (project / "reports/metrics.json").write_text(text)
         with pytest.raises(SystemExit, match=r"error: reports/metrics\.json: cannot be read .*; remove it and run"):
             run(monkeypatch)
+        assert not (project / "benchmarks/results/pair.json").exists()
 
 
-@pytest.mark.parametrize("name", ["README.md", "profiles/pair.yaml"])
+def test_settings_that_no_profile_keeps_are_to_be_kept_as_one(project, monkeypatch):
+    (project / "profiles/pair.yaml").unlink()
+    with pytest.raises(SystemExit, match=r"pair\.yaml: not there; .* cp params\.yaml profiles/pair\.yaml"):
+        run(monkeypatch)
+    (project / "profiles/pair.yaml").write_text((project / "params.yaml").read_text())
+    run(monkeypatch)
+
+
+def test_a_run_of_another_profile_with_the_same_figures_is_not_taken_for_it(project, monkeypatch):
+    run(monkeypatch, "--command", "first")
+    kept = project / "benchmarks/results/pair.json"
+    old = json.loads(kept.read_text())
+    old["run"]["profile"] = "twin"
+    kept.write_text(json.dumps(old))
+    run(monkeypatch)
+    runs = json.loads(kept.read_text())
+    assert runs["run"] == RUN | {"command": "make profile NAME=pair"}
+
+
+def test_make_results_hands_on_what_they_belong_to_and_how_they_were_made():
+    words = ["make", "-n", "-o", ".venv/installed", "results", "INTO=ped2-cpu", "COMMAND=a b"]
+    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert 'python -m benchmarks.publish --into "ped2-cpu" --command "a b"\n' in said
+    said = subprocess.run(words[:5], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"python -m benchmarks\.publish *\n", said)
+
+
+@pytest.mark.parametrize("name", ["README.md", "params.yaml"])
 def test_a_file_that_is_not_there_is_named_with_what_to_do(project, monkeypatch, name):
     (project / name).unlink()
     with pytest.raises(SystemExit, match=rf"error: {name}: cannot be read .*; restore it \(git checkout -- {name}\)"):

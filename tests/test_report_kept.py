@@ -51,11 +51,33 @@ def test_seeds_are_one_line_with_mean_and_spread_and_sort_by_the_mean(root):
     assert lines(shown) == [
         ["System", "seeds", "AUC micro, raw", "micro, per-clip min-max", "EER", "training"],
         ["gru_ae ped2-cpu", "2", "76.5% ± 0.7%", "90.0%", "25.0%", "4.0 min ± 2.8 min"],
-        ["conv_ae ped2-cpu", "1", "–", "90.0%", "25.0%", "2.0 min"],
+        ["conv_ae ped2-cpu", "1", "–", "90.0% published 90.0%", "25.0%", "2.0 min"],
     ]
     assert '<td class="num" data-v="0.765">' in shown
     assert '<table class="sortable kept">' in shown
     assert "seeds 1, 2; labels: intervals (.mat);" in shown
+
+
+def test_a_mean_and_its_deviation_have_one_unit(root):
+    keep(root, [ROW | {"train_seconds": 400.0}, ROW | {"model": "gru_ae-2", "seed": 2, "train_seconds": 350.0}])
+    assert lines(section(root))[1][-1] == "6.2 min ± 0.6 min"
+
+
+def test_events_of_an_older_rule_are_not_shown(root):
+    events = {"detection_rate": 0.75, "false_alarms_per_hour": 198.9, "score_fps": 12.4, "parameters": 1_068_225}
+    keep(root, [ROW | events | {"normal_alarmed": 0.4}, ROW | events | {"model": "conv_ae"}])
+    heads, *rows = lines(section(root))
+    at = heads.index("events found")
+    assert heads[at:] == [
+        "events found",
+        "false alarms / h",
+        "normal time in alarm",
+        "frames / s",
+        "training",
+        "parameters",
+    ]
+    assert rows[0][at:] == ["75.0%", "199", "40.0%", "12", "2.0 min", "1.1 M"]
+    assert rows[1][at:] == ["–", "–", "–", "12", "2.0 min", "1.1 M"]
 
 
 def test_it_says_how_each_run_was_made(root):

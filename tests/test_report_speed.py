@@ -45,3 +45,16 @@ def test_a_report_without_labels_or_without_alarms_is_measured_too(tmp_path, qui
 def test_without_a_report_it_says_what_makes_one(tmp_path):
     with pytest.raises(VadError, match=r"index\.html.*dvc repro"):
         measure(tmp_path / "index.html", rounds=1)
+
+
+def test_of_a_report_that_cannot_be_measured_it_says_why(tmp_path):
+    report, figures = tmp_path / "index.html", tmp_path / "metrics.json"
+    report.write_text("<html></html>")
+    figures.write_text("{")
+    with pytest.raises(VadError, match=r"index\.html: shows no clips"):
+        measure(report, rounds=1)
+    report.write_text('<article class="clip">')
+    for text in ("{", "[]", '{"run": {}, "rows": []}'):
+        figures.write_text(text)
+        with pytest.raises(VadError, match=r"metrics\.json: cannot be read .*; remove it and run dvc repro"):
+            measure(report, rounds=1)

@@ -22,13 +22,13 @@ def read_kept(path: Path) -> list[tuple[dict, list[dict]]]:
     Raises :class:`VadError` for a file that is not of the form.
     """
     try:
-        return _by_run(json.loads(path.read_text(encoding="utf-8")))
+        return by_run(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise VadError(f"{path}: {error}; restore it (git checkout -- {path}), or remove it") from error
 
 
-def _by_run(results: dict) -> list[tuple[dict, list[dict]]]:
-    """Raises ValueError, which says what is wrong."""
+def by_run(results: dict) -> list[tuple[dict, list[dict]]]:
+    """As :func:`read_kept`, of what a file holds. Raises ValueError, which says what is wrong."""
     if not isinstance(results, dict) or not {"run", "runs"} & set(results):
         raise ValueError("says of no run that made it")
     several = "run" not in results
@@ -52,6 +52,11 @@ def _by_run(results: dict) -> list[tuple[dict, list[dict]]]:
         (run, [{key: value for key, value in row.items() if key != "run"} for row in rows if row["run"] == number])
         for number, run in enumerate(runs)
     ]
+
+
+def counted_by_the_present_rule(row: dict) -> bool:
+    """Whether its figures of events are: rows without ``normal_alarmed`` are of an older rule, which is not to be shown."""
+    return "normal_alarmed" in row
 
 
 def label_set(rows: list[dict], path: Path) -> str | None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
-from vadcore.report.columns import COLUMNS, NONE, duration
-from vadcore.report.kept import label_set, origin, read_kept, seeds
-from vadcore.report.published import known_data_set
+from vadcore.report.columns import ALARM, COLUMNS, NONE, Column, duration, write
+from vadcore.report.kept import counted_by_the_present_rule, label_set, origin, read_kept, seeds
+from vadcore.report.published import followed, known_data_set
 from vadcore.report.repetitions import repetitions, spread
 
-SHOWN = ("auc_micro", "auc_micro_minmax", "auc_macro", "ap", "eer", "pixel_auc", "rbdc", "tbdc", "train_seconds")
-WRITE = {"percent": "{:.1%}".format, "time": duration}
+OF_A_MACHINE = ("score_fps", "train_seconds")  # which two machines do not share
+SHOWN = (
+    *("auc_micro", "auc_micro_minmax", "auc_macro", "ap", "eer", "pixel_auc", "rbdc", "tbdc"),
+    *("detection_rate", "false_alarms_per_hour", "normal_alarmed", *OF_A_MACHINE, "parameters"),
+)
 
 
 def kept_table(folder: Path | None, known: str | None) -> dict | None:
     """A row a system of each file of ``folder``, seeds taken together, and how each run was made; None where ``known`` is no
-    published data set, or nothing of it is kept. Raises :class:`VadError` for a file that cannot be read."""
+    published data set, or nothing of it is kept. Raises :class:`VadError` for a file that cannot be read, or that has two
+    label sets of one data set."""
     paths = Path(folder).glob("*.json") if folder and known else ()
     groups, origins = [], []
     for path in sorted(paths, key=lambda path: (not path.stem.startswith(known), path)):
@@ -28,12 +33,17 @@ def kept_table(folder: Path | None, known: str | None) -> dict | None:
     judged_by = {_labels(group) for *_, group in groups}
     if len(judged_by) > 1:  # which cannot be compared
         groups = [(f"{how}; labels: {_labels(group)}", name, group) for how, name, group in groups]
-    columns = [column for column in COLUMNS if column.key in SHOWN and any(_values(g, column.key) for *_, g in groups)]
+    columns = [column for column in COLUMNS if column.key in SHOWN and any(_there(g, column) for *_, g in groups)]
     return {
         "columns": columns,
         "seeds": any(len(group) > 1 for *_, group in groups),
         "rows": [
-            {"model": name, "how": how, "seeds": len(group), "cells": [_cell(group, column) for column in columns]}
+            {
+                "model": name,
+                "how": how,
+                "seeds": len(group),
+                "cells": [_cell(name, group, column, known) for column in columns],
+            }
             for how, name, group in groups
         ],
         "origins": origins,
@@ -67,13 +77,33 @@ def _is_of(row: dict, known: str) -> bool:
     return {"dataset", "model", "auc_micro"} <= set(row) and known_data_set(row["dataset"]) == known
 
 
-def _cell(group: list[dict], column) -> dict:
-    if column.key == "train_seconds":  # two machines do not share it
+def _cell(model: str, group: list[dict], column: Column, known: str) -> dict:
+    values = _values(group, column)
+    there = [value for value in values if value is not None]
+    beside = followed(known, model) if column.key == "auc_micro_minmax" else []
+    return {
+        "text": spread(values, _writer(column, there)) or NONE,
+        "value": mean(there) if there else None,
+        "notes": [f"published {entry.auc[known]:.1f}%" for entry in beside],
+    }
+
+
+def _writer(column: Column, values: list[float]) -> Callable[[float], str]:
+    """How the figures of one cell are written: a mean and a deviation in the same unit."""
+    if column.kind == "percent":
+        return "{:.1%}".format
+    if column.kind == "time":
+        return duration if not values or mean(values) < 90 else lambda seconds: f"{seconds / 60:.1f} min"
+    return lambda value: write(value, column.kind)
+
+
+def _values(group: list[dict], column: Column) -> list[float | None]:
+    """The figures of a system, one a seed; of what depends on the machine, those of one run."""
+    if column.key in OF_A_MACHINE:
         group = [row for row in group if row["of"] == group[0]["of"]]
-    values = _values(group, column.key)
-    text = spread([row.get(column.key) for row in group], WRITE[column.kind])
-    return {"text": text or NONE, "value": mean(values) if values else None}
+    of_events = column.group == ALARM
+    return [row.get(column.key) if counted_by_the_present_rule(row) or not of_events else None for row in group]
 
 
-def _values(group: list[dict], key: str) -> list[float]:
-    return [row[key] for row in group if row.get(key) is not None]
+def _there(group: list[dict], column: Column) -> bool:
+    return any(value is not None for value in _values(group, column))

@@ -74,6 +74,11 @@ PUBLISHED = (
 )
 
 
+def followed(known: str | None, model: str) -> list[Published]:
+    """Those that our system ``model`` itself follows, with a figure on a published data set; none for its variants."""
+    return [entry for entry in PUBLISHED if known in entry.auc and entry.ours == model]
+
+
 def known_data_set(name: str) -> str | None:
     """Which published data set a configured one is, told by how its name begins; None for any other footage."""
     for known in ("ped1", "ped2", "avenue", "shanghaitech"):
