@@ -14,6 +14,7 @@ import torch
 
 from tasks import paths
 from tasks.parallel import per_clip
+from tasks.score_curves import curves
 from tasks.score_pictures import draw_moments, draw_rollouts, draw_worst, heat_scale
 from tasks.stage import Stage
 from tasks.tracking.registry import registered_name
@@ -225,6 +226,8 @@ def _log(stage: Stage, out: Path, row: dict) -> None:
         key: value for key, value in row.items() if isinstance(value, int | float) and not isinstance(value, bool)
     }
     stage.run.metrics(numbers)
+    for step, figures in curves(pd.read_csv(out / "roc.csv"), pd.read_csv(out / "operating.csv")):
+        stage.run.metrics(figures, step)
     for file in ("metrics.json", "roc.csv", "events.csv", "operating.csv", "calibration.json"):
         stage.run.artifact(out / file)
     stage.run.artifact(out / "worst", "worst")

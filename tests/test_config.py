@@ -7,6 +7,7 @@ import yaml
 
 from vadcore.config import load_params
 from vadcore.errors import VadError
+from vadcore.models import list_models
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,14 +47,21 @@ def test_every_profile_is_valid(file):
     load_params(file)
 
 
-@pytest.mark.parametrize("name", ["ped2-cpu-seeds-flow", "ped2-cpu-seeds-frames"])
+@pytest.mark.parametrize("name", ["ped2-cpu-seeds-flow", "ped2-cpu-seeds-frames", "ped2-paper-seeds"])
 def test_the_seeds_of_ped2_repeat_its_profile_in_everything_else(name):
-    first, more = (load_params(ROOT / "profiles" / f"{file}.yaml") for file in ("ped2-cpu", name))
+    first, more = (load_params(ROOT / "profiles" / f"{file}.yaml") for file in (name.partition("-seeds")[0], name))
     for section in ("seed", "train", "extract", "optical_flow", "calibrate", "score", "dataset"):
         assert getattr(more, section) == getattr(first, section)
     for name, config in more.model.items():
         system, seed = name.rsplit("-", 1)
         assert config == first.model[system].model_copy(update={"seed": int(seed)})
+
+
+def test_the_settings_of_the_papers_have_three_seeds_of_every_system_that_learns():
+    first, more = (load_params(ROOT / f"profiles/{file}.yaml") for file in ("ped2-paper", "ped2-paper-seeds"))
+    learned = set(first.all_models) - {"frame_diff", "background", "flow_magnitude"}
+    assert set(more.all_models) == {f"{name}-{seed}" for name in learned for seed in (2, 3)}
+    assert {name.partition("-")[0] for name in first.all_models} == set(list_models())
 
 
 def test_the_default_params_are_the_demo_profile():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from project import PARAMS, Project
 from readme import blocks
@@ -107,6 +108,17 @@ def test_every_stage_is_an_mlflow_run_below_one_pipeline_run(project):
     training = next(run for run in stages if run.info.run_name == "convlstm_ae train street")
     history = client.get_metric_history(training.info.run_id, "held_out")
     assert [point.step for point in history] == [20, 40]
+    scoring = next(run for run in stages if run.info.run_name == "convlstm_ae score street")
+    found = client.get_metric_history(scoring.info.run_id, "roc/abnormal_found")
+    assert [point.step for point in found] == list(range(101))
+    assert [point.value for point in found] == sorted(point.value for point in found)
+    assert found[-1].value == 1
+    operating = pd.read_csv(project.folder / "scores/street/convlstm_ae/operating.csv")
+    asked = operating[operating["asked_per_hour"] % 1 == 0]
+    events = client.get_metric_history(scoring.info.run_id, "alarms/events_found")
+    assert [(point.step, point.value) for point in events] == [
+        (int(rate), share) for rate, share in zip(asked["asked_per_hour"], asked["detection_rate"], strict=True)
+    ]
 
 
 def test_a_variant_of_a_system_is_a_branch_of_its_own(project):
