@@ -4,8 +4,9 @@
     python -m docs.screenshots --model latent_lstm [--chromium /usr/bin/chromium]
 
 Run it in a project where ``dvc repro`` has run: it opens reports/index.html, the page of ``dvc plots show`` and an MLflow
-server on mlflow.db, and writes docs/report.png, docs/timeline.png, docs/dvc-plots.png and docs/mlflow-runs.png. DVC's page
-loads Vega from the net; for a machine without, FOLDER holds vega.min.js, vega-lite.min.js and vega-embed.min.js.
+server on mlflow.db, and writes docs/report.png, docs/timeline.png, docs/dvc-plots.png (of the last system that learns; the whole
+page has all), docs/mlflow-runs.png and docs/mlflow-scores.png. DVC's page loads Vega from the net; for a machine without, FOLDER
+holds vega.min.js, vega-lite.min.js and vega-embed.min.js.
 
 With ``--model`` it writes docs/mlflow-compare.png instead, which shows the trainings of the systems whose names begin so: of
 one system and its variants, with every curve that all of them have.
@@ -23,7 +24,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,13 +36,14 @@ STORE = "sqlite:///mlflow.db"
 WIDE = {"width": 1400, "height": 900}
 PATIENCE = 180_000  # ms; a busy machine takes its time
 DRAWN_ALARM = """() => {
-    for (const alarm of document.querySelectorAll(".clip .alarms li")) {
+    for (const alarm of document.querySelectorAll(".clip .raised li")) {
         const clip = alarm.closest(".clip");
         if (clip.querySelectorAll("option")[alarm.dataset.system].dataset.shown)
-            return [clip.id, [...clip.querySelectorAll(".alarms li")].indexOf(alarm)];
+            return [clip.id, [...clip.querySelectorAll(".raised li")].indexOf(alarm)];
     }
 }"""
 CURVES = ("loss", "held_out", "psnr", "ssim", "sharpness", "windows_per_second")
+SCORES = ("roc/abnormal_found", "alarms/events_found", "alarms/false_an_hour", "alarms/delay_seconds")
 
 
 @contextmanager
@@ -87,15 +89,14 @@ def report(page: Page) -> None:
     name, number = page.evaluate(DRAWN_ALARM)
     clip = page.locator(f"#{name}")
     clip.locator(".alarms summary").click()
-    clip.locator(".alarms button").nth(number).click()
+    clip.locator(".raised button").nth(number).click()
     page.add_style_tag(content=".bar,.moment{position:static}")  # they would lie over what is pictured whole
     clip.screenshot(path=DOCS / "timeline.png")
 
 
 def plots(page: Page, vega: Path | None) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "plots", "show", "--out", "dvc_plots"], check=True, stdout=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", "dvc", "plots", "show", "--out", "dvc_plots", *_plots_of_one()]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     if vega:
         page.route(
             re.compile("^https://"),
@@ -104,8 +105,20 @@ def plots(page: Page, vega: Path | None) -> None:
     page.goto(Path("dvc_plots/index.html").resolve().as_uri())
     page.wait_for_selector("canvas", state="attached")
     page.wait_for_timeout(4000)
-    page.screenshot(path=DOCS / "dvc-plots.png")
+    page.screenshot(path=DOCS / "dvc-plots.png", full_page=True)
     page.unroute_all()
+
+
+def _plots_of_one() -> list[str]:
+    """What `dvc plots show` has of the last system that learns, and one picture of optical flow where there is any."""
+    learned = sorted(Path("models").glob("*/*/history.csv"), key=lambda path: path.stat().st_mtime)
+    if not learned:
+        sys.exit("models: no system that learns; run dvc repro first")
+    dataset, model = learned[-1].parts[1:3]
+    scores = Path("scores", dataset, model)
+    pictures = sorted(Path("reports/strips").glob(f"{dataset}*{model}*.png"))[-1:]
+    pictures += sorted(Path("pictures", dataset, "optical_flow").glob("*.png"))[:1]
+    return [str(path) for path in (learned[-1], scores / "roc.csv", scores / "operating.csv", *pictures)]
 
 
 def runs(page: Page, address: str) -> None:
@@ -116,7 +129,7 @@ def runs(page: Page, address: str) -> None:
     page.screenshot(path=DOCS / "mlflow-runs.png")
 
 
-def compared(page: Page, address: str, model: str) -> None:
+def trainings(page: Page, address: str, model: str) -> None:
     """Picture the trainings of systems whose names begin with ``model`` side by side."""
     trained = f"tags.`vad.stage` = 'train' AND tags.`vad.model` LIKE '{model}%'"
     found = MlflowClient(STORE).search_runs([_experiment()], trained)
@@ -124,15 +137,28 @@ def compared(page: Page, address: str, model: str) -> None:
         sys.exit(f"mlflow.db: no run of the stage train of {model}; run dvc repro first")
     common = set.intersection(*(set(run.data.metrics) for run in found))
     shown = [name for curve in CURVES for name in sorted(common) if name.rpartition("/")[2] == curve]
+    _compared(page, address, trained, shown, "mlflow-compare.png")
+
+
+def scores(page: Page, address: str) -> None:
+    """Picture the scores of all systems side by side, of the latest pipeline."""
+    scored = "tags.`vad.stage` = 'score'"
+    found = MlflowClient(STORE).search_runs([_experiment()], scored, order_by=["attributes.start_time DESC"])
+    latest = found[0].data.tags["mlflow.parentRunId"]
+    _compared(page, address, f"{scored} AND tags.`mlflow.parentRunId` = '{latest}'", SCORES, "mlflow-scores.png")
+
+
+def _compared(page: Page, address: str, wanted: str, shown: Sequence[str], file: str) -> None:
+    """Picture the curves ``shown`` of the runs that MLflow's filter ``wanted`` leaves."""
     page.set_viewport_size(WIDE | {"height": 1140})  # two rows of charts, whole
-    _open_runs(page, address, trained, "CHART")
+    _open_runs(page, address, wanted, "CHART")
     page.get_by_test_id("experiment-view-runs-visibility-column-header").first.click()
     page.get_by_text("Show all runs").click()  # not the first ten alone
     page.get_by_placeholder("Search metric charts").fill(f"^({'|'.join(shown)})$")
     page.wait_for_selector(".main-svg", timeout=PATIENCE)
     page.wait_for_timeout(4000)  # until all of them are drawn
     page.mouse.move(0, 0)  # else a hint covers what it points at
-    page.screenshot(path=DOCS / "mlflow-compare.png")
+    page.screenshot(path=DOCS / file)
 
 
 def _experiment() -> str:
@@ -156,10 +182,10 @@ def _open_pipeline(page: Page) -> None:
     """Show the stages of the latest pipeline below it, as a person does; MLflow remembers groups that were opened."""
     page.wait_for_selector(".ag-row", timeout=PATIENCE)
     page.wait_for_timeout(2000)
-    second = page.locator('.ag-row[row-index="1"]').first
-    if not second.count():
+    second = page.locator('.ag-row[row-index="1"]')
+    if not second.count() or any("pipeline " in text for text in second.all_inner_texts()):
         page.locator(".ag-row button:visible").first.click()
-    second.wait_for(timeout=PATIENCE)
+    second.first.wait_for(timeout=PATIENCE)
 
 
 def main() -> None:
@@ -173,12 +199,13 @@ def main() -> None:
         page = browser.new_page(viewport=WIDE)
         if arguments.model:
             with mlflow_server() as address:
-                compared(page, address, arguments.model)
+                trainings(page, address, arguments.model)
         else:
             report(page)
             plots(page, arguments.vega)
             with mlflow_server() as address:
                 runs(page, address)
+                scores(page, address)
         browser.close()
 
 
