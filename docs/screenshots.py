@@ -4,9 +4,9 @@
     python -m docs.screenshots --model latent_lstm [--chromium /usr/bin/chromium]
 
 Run it in a project where ``dvc repro`` has run: it opens reports/index.html, the page of ``dvc plots show`` and an MLflow
-server on mlflow.db, and writes docs/report.png, docs/timeline.png, docs/dvc-plots.png (of the last system that learns; the whole
-page has all), docs/mlflow-runs.png and docs/mlflow-scores.png. DVC's page loads Vega from the net; for a machine without, FOLDER
-holds vega.min.js, vega-lite.min.js and vega-embed.min.js.
+server on mlflow.db, and writes docs/report.png, docs/timeline.png, docs/dvc-plots.png (of the last system that learns; the
+whole page has all), docs/mlflow-runs.png and docs/mlflow-scores.png. DVC's page loads Vega from the net; for a machine
+without, FOLDER holds vega.min.js, vega-lite.min.js and vega-embed.min.js.
 
 With ``--model`` it writes docs/mlflow-compare.png instead, which shows the trainings of the systems whose names begin so: of
 one system and its variants, with every curve that all of them have.
