@@ -53,7 +53,7 @@ test: setup ## pass the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 again: setup ## run the whole demo anew and compare it with the kept figures, to the last digit
-	VAD_WHOLE_DEMO=1 $(BIN)/python -m pytest -rs tests/test_demo.py
+	VAD_WHOLE_DEMO=1 $(BIN)/python -m pytest -rs tests/e2e/test_demo.py
 
 lint: $(VENV)/installed ## check style and the direction of imports
 	$(BIN)/ruff check .

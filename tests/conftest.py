@@ -2,19 +2,12 @@
 
 import os
 import signal
-import sys
-from pathlib import Path
 
 # one thread a test process: several processes that each use every core would mostly wait for one another
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # a run started in the background ignores Ctrl-C, and would pass that on to the processes that tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-ROOT = Path(__file__).resolve().parents[1]
-for folder in (ROOT, ROOT / "tests"):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
 
 
 def pytest_collection_modifyitems(items):

@@ -1,0 +1,121 @@
+"""The official UCSD tree: tif frames, masks under two names, the `.m` list, and a Mac's hidden files."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.helpers.data import data_dir
+from tests.helpers.sources import write_frames
+from vadcore.datasets import clips, prepare
+from vadcore.datasets.config import Ucsd
+from vadcore.datasets.ucsd import ARCHIVE
+from vadcore.errors import VadError
+
+ROOT = "UCSD_Anomaly_Dataset.v1p2"
+LIST = "TestVideoFile = {};\nTestVideoFile{end+1}.gt_frame = [2:3, 6];\nTestVideoFile{end+1}.gt_frame = [1:6];\n"
+
+
+def make(folder, subset="UCSDped2", listed=LIST):
+    """One training clip, test clip 1 with masks, test clip 2 without."""
+    base = folder / ROOT / subset
+    write_frames(base / "Train/Train001", 5, ".tif", first=1)
+    for name in ("Test001", "Test002"):
+        write_frames(base / "Test" / name, 6, ".tif", first=1)
+    truth = base / "Test/Test001_gt"
+    truth.mkdir()
+    for number in range(1, 7):
+        mask = np.zeros((16, 24), np.uint8)
+        mask[3:5, 3:5] = 255 * (number in (2, 3, 6))
+        cv2.imwrite(str(truth / f"frame{number:03d}.bmp"), mask)
+    (base / f"Test/{subset}.m").write_text(listed)
+    for hidden in ("Train/.DS_Store", "Train/Train001/._001.tif", "Test/._Test001", "Test/Test001/.DS_Store"):
+        (base / hidden).write_bytes(b"resource fork")
+    return folder
+
+
+def delivered(tmp_path, source=None, **fields):
+    settings = Ucsd(format="ucsd", source=str(source or tmp_path / "source"), **fields)
+    prepare(settings, tmp_path / "raw", lambda line: None)
+    return clips(settings, tmp_path / "raw")
+
+
+def test_clips_labels_and_masks(tmp_path):
+    make(tmp_path / "source")
+    train, first, second = delivered(tmp_path)
+    assert [(clip.split, clip.name) for clip in (train, first, second)] == [
+        ("train", "Train001"), ("test", "Test001"), ("test", "Test002"),
+    ]  # fmt: skip
+    assert len(list(train.frames())) == 5
+    assert train.labels is None
+    assert first.labels().tolist() == [0, 1, 1, 0, 0, 1]
+    assert first.masks().any(axis=(1, 2)).tolist() == [0, 1, 1, 0, 0, 1]
+    assert first.masks().max() == 1
+    assert second.labels().tolist() == [1] * 6
+    assert second.masks is None  # as in Ped1, where only some clips have masks
+
+
+@pytest.mark.parametrize("start", [ROOT, f"{ROOT}/UCSDped2"])
+def test_the_source_may_be_any_folder_of_the_tree(tmp_path, start):
+    make(tmp_path / "source")
+    assert len(delivered(tmp_path, tmp_path / "source" / start)) == 3
+
+
+def test_an_archive_holds_both_sets_and_gives_the_one_asked_for(tmp_path):
+    make(tmp_path / "source", "UCSDped1")
+    make(tmp_path / "source", "UCSDped2")
+    archive = shutil.make_archive(str(tmp_path / "UCSD_Anomaly_Dataset"), "gztar", tmp_path / "source")
+    found = delivered(tmp_path, archive, subset="UCSDped1")
+    assert len(found) == 3
+    assert "UCSDped1" in str(found[0].source)
+    assert not list((tmp_path / "raw").rglob("UCSDped2"))
+
+
+def test_a_missing_list_of_labels_is_named(tmp_path):
+    make(tmp_path / "source")
+    (tmp_path / f"source/{ROOT}/UCSDped2/Test/UCSDped2.m").unlink()
+    with pytest.raises(VadError, match=r"UCSDped2\.m: missing; it holds the labels"):
+        delivered(tmp_path)
+
+
+def test_a_list_for_another_number_of_clips_is_refused(tmp_path):
+    make(tmp_path / "source", listed="TestVideoFile{end+1}.gt_frame = [2:3];")
+    with pytest.raises(VadError, match="labels for 1 clips, but there are 2 test clips \\(no labels for Test002\\)"):
+        delivered(tmp_path)
+
+
+def test_a_label_longer_than_its_clip_names_both_lengths(tmp_path):
+    make(tmp_path / "source", listed=LIST.replace("[1:6]", "[1:7]"))
+    with pytest.raises(VadError, match="Test002 is labelled up to frame 7 but has 6 frames"):
+        delivered(tmp_path)[2].labels()
+
+
+def test_a_lost_mask_is_named(tmp_path):
+    make(tmp_path / "source")
+    (tmp_path / f"source/{ROOT}/UCSDped2/Test/Test001_gt/frame004.bmp").unlink()
+    with pytest.raises(VadError, match="Test001_gt: 5 masks, numbers 1 to 6, for 6 frames"):
+        delivered(tmp_path)[1].masks()
+
+
+def test_the_real_masks_under_both_names_mark_the_frames_that_the_real_list_marks(tmp_path):
+    labels = data_dir("label_formats", "ucsd", "UCSDped2", "Test")
+    base = tmp_path / "raw/UCSDped2"
+    write_frames(base / "Train/Train001", 2, ".tif", first=1)
+    # Ped2's test clips have these numbers of frames
+    for number, count in enumerate((180, 180, 150, 180, 150, 180, 180, 180, 120, 150, 180, 180), 1):
+        write_frames(base / f"Test/Test{number:03d}", count, ".tif", first=1, size=(4, 4))
+    for name in ("Test001_gt", "Test009_gt"):  # 001.bmp in the one, frame001.bmp in the other
+        shutil.copytree(labels / name, base / "Test" / name)
+    shutil.copy(labels / "UCSDped2.m", base / "Test")
+    found = clips(Ucsd(format="ucsd", source="unused"), tmp_path / "raw")[1:]
+    assert sum(int(clip.labels().sum()) for clip in found) == 1648
+    for index in (0, 8):
+        masks = found[index].masks()
+        assert masks.shape[1:] == (240, 360)
+        assert np.array_equal(masks.any(axis=(1, 2)), found[index].labels())
+
+
+def test_the_published_archive_is_named_with_its_checksum():
+    assert ARCHIVE.name == "UCSD_Anomaly_Dataset.tar.gz"
+    assert len(bytes.fromhex(ARCHIVE.sha256)) == 32

@@ -1,0 +1,238 @@
+"""Estimators of optical flow behind one interface, and how far from the truth they are."""
+
+import builtins
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.data import data_dir
+from vadcore.config import Params
+from vadcore.datasets import prepare
+from vadcore.datasets.config import Street
+from vadcore.errors import VadError
+from vadcore.flow import create_estimator
+from vadcore.flow.epe import (
+    FlowSet,
+    chairs_pairs,
+    end_point_error,
+    generated_pairs,
+    read_flo,
+    street_pairs,
+    table,
+    write_flo,
+)
+from vadcore.flow.estimators import identity
+from vadcore.flow.flownet import FlowNetSD, flow_between, load_flownet, save_flownet
+
+
+def shifted(dx: float, dy: float, channels: int = 1) -> np.ndarray:
+    """A textured picture and the same moved by (dx, dy), uint8 ``[2, 1, 64, 96, C]``."""
+    noise = np.random.default_rng(0).normal(128, 60, (100, 140)).astype(np.float32)
+    texture = cv2.GaussianBlur(noise, (0, 0), 2)
+    texture = (texture - texture.mean()) * (50 / texture.std()) + 128
+    moved = cv2.warpAffine(texture, np.float32([[1, 0, dx], [0, 1, dy]]), (140, 100))
+    pair = np.stack([texture, moved])[:, None, 18:82, 22:118, None].repeat(channels, axis=4)
+    return np.clip(pair, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """FlowNet's weights, untrained: the path of a file."""
+
+    def write(name: str = "f.safetensors", seed: int = 0) -> str:
+        torch.manual_seed(seed)
+        save_flownet(FlowNetSD(0.125), tmp_path / name)
+        return str(tmp_path / name)
+
+    return write
+
+
+class TestEstimators:
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("motion", [(1.0, 0.0), (0.0, -1.5), (2.5, 2.0)])
+    @pytest.mark.parametrize("name", ["dis", "farneback"])
+    def test_a_known_motion_is_found(self, name, motion, channels):
+        flow = create_estimator(name)(*shifted(*motion, channels))
+        assert flow.shape == (1, 2, 64, 96)
+        assert flow.dtype == np.float32
+        assert np.abs(flow[..., 10:-10, 10:-10] - np.reshape(motion, (2, 1, 1))).mean() < 0.1
+
+    def test_flownet_gives_what_its_network_gives(self, weights):
+        first, second = np.random.default_rng(0).integers(0, 256, (2, 11, 50, 70, 1), dtype=np.uint8)
+        path = weights()
+        flow = create_estimator("flownet", weights=path)(first, second)
+        net = load_flownet(path)
+        with torch.no_grad():
+            pair = [torch.from_numpy(p[10:]).permute(0, 3, 1, 2) / 255 for p in (first, second)]
+            expected = flow_between(net, *pair).numpy()
+            larger = flow_between(net, *pair, enlarge=(2, 2)).numpy()
+        assert flow.shape == (11, 2, 50, 70)  # more than go through the network at once
+        assert np.abs(flow[10:] - expected).max() < 1e-4
+        enlarged = create_estimator("flownet", weights=path, enlarge=(2, 2))(first, second)
+        assert np.abs(enlarged[10:] - larger).max() < 1e-4
+        assert np.abs(larger - expected).max() > 1e-2
+
+    def test_new_weights_under_the_same_path_are_read(self, weights):
+        pair = shifted(1, 0)
+        first = create_estimator("flownet", weights=weights())(*pair)
+        second = create_estimator("flownet", weights=weights("f.safetensors", seed=1))(*pair)
+        assert not np.allclose(first, second)
+
+    def test_an_unknown_estimator_lists_the_known_ones(self):
+        with pytest.raises(VadError, match=r"'pwc' is none; there are: dis, farneback, flownet, raft"):
+            create_estimator("pwc")
+
+    @pytest.mark.parametrize("name", ["flownet", "raft"])
+    def test_missing_weights_are_one_line(self, name, tmp_path):
+        with pytest.raises(VadError, match=r"optical_flow\.weights: .*absent.* cannot be read"):
+            create_estimator(name, weights=str(tmp_path / "absent.pth"))
+
+    def test_raft_without_torchvision_names_the_remedy(self, tmp_path, monkeypatch):
+        real = builtins.__import__
+
+        def hidden(name, *rest):
+            if name.startswith("torchvision"):
+                raise ImportError(name)
+            return real(name, *rest)
+
+        (tmp_path / "raft.pth").write_bytes(b"x")
+        monkeypatch.setattr(builtins, "__import__", hidden)
+        with pytest.raises(VadError, match=r"raft needs torchvision.*install the release that fits torch"):
+            create_estimator("raft", weights=str(tmp_path / "raft.pth"))
+
+    def test_raft_gives_what_torchvisions_network_gives(self, tmp_path):
+        pytest.importorskip("torchvision")
+        from torchvision.models.optical_flow import raft_small
+
+        torch.manual_seed(0)
+        net = raft_small(weights=None).eval()
+        torch.save(net.state_dict(), tmp_path / "raft.pth")
+        first, second = np.random.default_rng(0).integers(0, 256, (2, 1, 128, 136, 3), dtype=np.uint8)
+        flow = create_estimator("raft", weights=str(tmp_path / "raft.pth"))(first, second)
+        with torch.no_grad():
+            pair = [torch.from_numpy(p).permute(0, 3, 1, 2) / 127.5 - 1 for p in (first, second)]
+            expected = net(*pair)[-1].numpy()
+        assert np.abs(flow - expected).max() < 1e-3
+        small = create_estimator("raft", weights=str(tmp_path / "raft.pth"))(first[:, :50, :60], second[:, :50, :60])
+        assert small.shape == (1, 2, 50, 60)
+        (tmp_path / "other.pth").write_bytes(b"x")
+        with pytest.raises(VadError, match="not torchvision's weights of raft_small"):
+            create_estimator("raft", weights=str(tmp_path / "other.pth"))
+
+
+class TestIdentity:
+    def test_options_and_names_tell_estimators_apart(self):
+        assert identity("dis", {"preset": "fast"}) != identity("dis", {"preset": "medium"})
+        assert identity("dis", {}) != identity("farneback", {})
+
+    def test_weights_are_known_by_their_content(self, weights):
+        first = identity("flownet", {"weights": weights("a.safetensors")})
+        moved = identity("flownet", {"weights": weights("b.safetensors")})
+        other = identity("flownet", {"weights": weights("c.safetensors", seed=1)})
+        assert first == moved
+        assert first != other
+
+
+def params(section: dict) -> Params:
+    street = {"dataset": {"street": {"format": "street"}}, "datasets": ["street"]}
+    return Params(**street, models=["frame_diff"], model={"frame_diff": {}}, optical_flow=section)
+
+
+class TestConfiguration:
+    def test_the_usual_estimator_is_dis(self):
+        assert params({}).optical_flow.estimator == "dis"
+        assert params({"preset": "fast"}).optical_flow.preset == "fast"
+
+    @pytest.mark.parametrize(
+        "section", [{"estimator": "dis"}, {"estimator": "farneback"}, {"estimator": "farneback", "winsize": 21}]
+    )
+    def test_a_section_creates_its_estimator(self, section):
+        chosen = params(section).optical_flow
+        estimate = create_estimator(chosen.estimator, **chosen.model_dump(exclude={"estimator", "size"}))
+        assert estimate(*shifted(1, 0)).shape == (1, 2, 64, 96)
+
+    def test_an_option_of_another_estimator_is_refused(self):
+        with pytest.raises(ValueError, match="preset"):
+            params({"estimator": "farneback", "preset": "fast"})
+
+    def test_networks_need_weights(self):
+        with pytest.raises(ValueError, match="weights"):
+            params({"estimator": "flownet"})
+
+    def test_an_unknown_estimator_is_refused_with_those_there_are(self):
+        with pytest.raises(ValueError, match="dis, farneback, flownet or raft"):
+            params({"estimator": "pwc"})
+
+
+class TestEndPointError:
+    def test_it_is_the_mean_length_of_the_difference(self):
+        true = np.zeros((1, 2, 2, 2), np.float32)
+        found = true.copy()
+        found[0, :, 0, 0] = 3, 4  # 5 px off in one of four pixels
+        assert end_point_error(found, true) == pytest.approx(5 / 4)
+        valid = np.zeros((1, 2, 2), bool)
+        valid[0, 0] = True
+        assert end_point_error(found, true, valid) == pytest.approx(5 / 2)
+
+    def test_the_table_has_a_row_for_every_set_and_estimator_and_one_for_no_motion(self):
+        pair = shifted(3, 4)
+        flow = np.broadcast_to(np.float32([3, 4]).reshape(1, 2, 1, 1), (1, 2, 64, 96))
+        rows = table({"exact": lambda first, second: flow}, [FlowSet("shift", *pair, flow)])
+        assert [(row["estimator"], row["set"]) for row in rows] == [("no motion", "shift"), ("exact", "shift")]
+        assert [row["epe"] for row in rows] == pytest.approx([5, 0])
+        assert rows[1]["fps"] > 0
+
+    @pytest.mark.parametrize(
+        ("number", "dis", "farneback", "zero"), [(1, 2.70, 4.40, 4.31), (2, 0.64, 0.73, 2.11), (3, 3.02, 4.14, 4.77)]
+    )
+    def test_opencv_has_its_known_errors_on_real_pairs(self, number, dis, farneback, zero):
+        """DIS at its medium preset; Farneback with polynomials of 7 pixels."""
+        pairs = chairs_pairs(data_dir("flyingchairs"), [number])
+        estimators = {
+            "dis": create_estimator("dis"),
+            "farneback": create_estimator("farneback", poly_n=7, poly_sigma=1.5),
+        }
+        errors = [row["epe"] for row in table(estimators, [pairs])]
+        assert errors == pytest.approx([zero, dis, farneback], abs=0.02)
+
+    def test_dis_beats_no_motion_on_generated_pairs_that_no_training_sees(self):
+        none, dis = table({"dis": create_estimator("dis")}, [generated_pairs((128, 192), 12)])
+        assert dis["epe"] < 0.7 * none["epe"]
+
+    def test_the_streets_true_flow_is_measured_against(self, tmp_path):
+        config = Street(format="street", train_clips=1, train_frames=2, test_clips=1, test_frames=40)
+        prepare(config, tmp_path, say=lambda line: None)
+        whole, moving = street_pairs(config, tmp_path, every=13)
+        assert whole.first.shape == whole.second.shape == (3, 128, 192, 1)
+        assert whole.flow.shape == (3, 2, 128, 192)
+        assert 0 < moving.valid.mean() < 0.3
+        none, found = table({"dis": create_estimator("dis")}, [moving])
+        assert none["epe"] == pytest.approx(np.linalg.norm(moving.flow, axis=1)[moving.valid].mean())
+        assert found["epe"] < 0.8 * none["epe"]
+
+
+class TestFloFiles:
+    def test_it_comes_back_as_it_was_written(self, tmp_path):
+        flow = np.random.default_rng(0).normal(0, 9, (2, 5, 7)).astype(np.float32)
+        flow[:, 2, 3] = np.nan
+        write_flo(tmp_path / "a.flo", flow)
+        assert (tmp_path / "a.flo").read_bytes()[:12] == b"PIEH\x07\0\0\0\x05\0\0\0"
+        assert np.array_equal(read_flo(tmp_path / "a.flo"), flow, equal_nan=True)
+
+    def test_wrong_files_are_refused_in_one_line(self, tmp_path):
+        write_flo(tmp_path / "good.flo", np.zeros((2, 5, 7), np.float32))
+        (tmp_path / "short.flo").write_bytes((tmp_path / "good.flo").read_bytes()[:-8])
+        (tmp_path / "other.flo").write_bytes(b"P6 something else")
+        expected = {"absent.flo": "cannot be read", "short.flo": "its header says", "other.flo": "does not start with"}
+        for name, words in expected.items():
+            with pytest.raises(VadError, match=f"{name}.*{words}"):
+                read_flo(tmp_path / name)
+
+    def test_pairs_that_are_not_there_are_refused_in_one_line(self, tmp_path):
+        with pytest.raises(VadError, match=r"no \*_flow\.flo here"):
+            chairs_pairs(tmp_path)
+        write_flo(tmp_path / "00001_flow.flo", np.zeros((2, 5, 7), np.float32))
+        with pytest.raises(VadError, match=r"00001_img1\.ppm: not found"):
+            chairs_pairs(tmp_path)

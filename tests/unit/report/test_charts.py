@@ -1,0 +1,276 @@
+"""The report's curves, axes and figures, as they are drawn and written."""
+
+import re
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.helpers.report_data import axis, build, curve_points, write_system
+from vadcore.report import charts, sections
+from vadcore.report.alarms import alarms, decades, plain
+from vadcore.report.columns import write
+from vadcore.report.load import load_system
+
+
+def test_thinning_keeps_every_peak_of_its_bucket():
+    y = np.random.default_rng(0).standard_normal(10_000)
+    y[[1234, 7777]] = 50, -50
+    kept = charts.thin(np.arange(10_000), y, buckets=100)
+    assert len(kept) <= 2 * 100 + 2
+    assert {0, 1234, 7777, 9999} <= set(kept.tolist())
+    for start in range(0, 10_000, 100):
+        part = y[start : start + 100]
+        assert {start + part.argmax(), start + part.argmin()} <= set(kept.tolist())
+
+
+def test_a_path_breaks_where_there_is_no_score_and_shows_a_lonely_frame():
+    # low 0, high 10: y = 1000 - 100 * score
+    d = charts.path(np.arange(7), np.array([1, 2, np.nan, 5, np.nan, 0, 10.0]), 0, 10)
+    assert d == "M0 900l1-100M3 500l0 0M5 1000l1-1000"
+
+
+def test_a_level_stretch_is_drawn_by_its_ends():
+    assert charts.path(np.arange(6), np.array([5, 5, 5, 5, 10, 10.0]), 0, 10) == "M0 500l3 0 1-500 1 0"
+
+
+def test_the_area_of_a_histogram_stands_on_the_base_line():
+    svg, top = charts.steps([("h0", np.array([1.0, 4.0]))], None)
+    assert top == 4
+    assert re.search(' d="(.*?)"', svg)[1] == "M0 1000l0-250 500 0 0-750 500 0 0 1000"
+
+
+@pytest.mark.parametrize(
+    ("labels", "runs"),
+    [
+        ([0, 0, 0], []),
+        ([1, 1, 1], [(0, 2)]),
+        ([1, 0, 1], [(0, 0), (2, 2)]),
+        ([np.nan, 1, 1], [(1, 2)]),
+    ],
+)
+def test_intervals_are_runs_of_abnormal_frames_with_both_ends(labels, runs):
+    assert charts.intervals(np.arange(3), np.array(labels)) == runs
+
+
+def test_a_missing_frame_ends_an_interval():
+    assert charts.intervals(np.array([3, 4, 6]), np.ones(3)) == [(3, 4), (6, 6)]
+
+
+def test_the_operating_point_is_where_scores_reach_the_threshold():
+    curve = pd.DataFrame({"fpr": [0, 0, 0.5, 1], "tpr": [0, 0.5, 0.75, 1], "threshold": [np.inf, 3, 2, 1]})
+    assert charts.operating_point(curve, 2) == (0.5, 0.75)
+    assert charts.operating_point(curve, 2.5) == (0, 0.5)
+    assert charts.operating_point(curve, None) is None
+
+
+def test_score_axis_holds_all_scores_and_the_threshold():
+    low, high = charts.score_range(np.array([1.0, np.nan, 3.0]), 5.0)
+    assert (low, high) == pytest.approx((1 - 0.16, 5 + 0.16))  # 4 % of 4 at both ends
+    assert charts.score_range(np.array([2.0, 2.0]), None) == (1.5, 2.5)
+    assert charts.score_range(np.array([np.nan]), None) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (0.95449, "percent", "95.4"),
+        (1.0, "percent", "100.0"),
+        (None, "percent", "–"),
+        (0.7, "rate", "0.70"),
+        (31.49, "rate", "31.5"),
+        (3.26, "speed", "3.3"),
+        (1654.6, "speed", "1,655"),
+        (42.4, "time", "42 s"),
+        (5400, "time", "1.5 h"),
+        (999, "count", "999"),
+        (45_371_666, "count", "45.4 M"),
+    ],
+)
+def test_figures_are_written_as_a_person_reads_them(value, kind, text):
+    assert write(value, kind) == text
+
+
+def test_what_is_extrapolated_is_a_curve_of_its_own_up_to_the_first_point_that_is_not():
+    curve = charts.RateCurve(
+        "s0",
+        np.array([0.0, 250, 500, 1000]),
+        np.array([np.nan, 0, 5, 10]),
+        np.array([True, True, False, False]),
+        ["none", "0", "5", "10"],
+    )
+    svg = charts.rates([curve], (0, 10), [], ([0, 1000], [0, 10]))
+    assert '<path class="s0" d="M500 500l500-500" data-read="none|0|5|10" data-extrapolated="1100"/>' in svg
+    assert '<path class="extra s0" d="M250 1000l250-500"/>' in svg
+    assert '<path class="grid" d="M0 0V1000M1000 0V1000M0 1000H1000M0 0H1000"/>' in svg
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (100.0, "100"),
+        (59.6817, "59.7"),
+        (0.24, "0.24"),
+        (0.001234, "0.00123"),
+        (999.7, "1,000"),
+        (10_000.0, "10,000"),
+        (float("nan"), "none"),
+    ],
+)
+def test_figures_of_alarms_have_no_exponent_and_say_where_there_is_none(value, text):
+    assert plain(value) == text
+
+
+def test_decades_begin_with_a_whole_one_and_end_with_the_highest_value():
+    assert decades(np.array([0, 1, 7000, np.nan])) == (0, pytest.approx(np.log10(7000)))
+    assert decades(np.array([0.3, 100])) == (-1, 2)
+    assert decades(np.array([10.0])) == (1, 2)
+
+
+class TestCalibration:
+    """The rate that was measured over the rate that was asked for."""
+
+    ASKED = (1.0, 12.0, 100.0, 7000.0)
+
+    def charts(self, folder, measured, extrapolated=(True, True, False, False)):
+        write_system(folder, "street", "frame_diff")
+        file = folder / "scores" / "street" / "frame_diff" / "operating.csv"
+        table = {"asked_per_hour": self.ASKED, "extrapolated": extrapolated, "chosen": [False, True, False, False]}
+        table |= {"false_alarms_per_hour": measured, "detection_rate": [0, 0.5, 1, 1]}
+        table |= {"alarm_precision": [np.nan, 1, 0.5, 0.25], "detection_delay_seconds": [np.nan, 0, 2.5, 0.2]}
+        pd.DataFrame(table).to_csv(file, index=False)
+        system = load_system(folder / "scores", folder / "models", "street", "frame_diff")
+        return alarms([system], ["s0"])["charts"]
+
+    def test_a_rate_of_0_has_a_row_of_its_own_below_equal_decades(self, tmp_path):
+        chart = self.charts(tmp_path, [0, 0, 31.5, 400])[0]
+        low, high = axis(chart["svg"])
+        guessed, known = curve_points(chart["svg"], "extra s0"), curve_points(chart["svg"], "s0")
+        across = [round(1000 * np.log10(rate) / np.log10(7000)) for rate in self.ASKED]
+        assert [x for x, _ in guessed] == across[:3]
+        assert [x for x, _ in known] == across[2:] == [across[2], 1000]
+        ticks = {text: at for at, text in chart["upwards"]}
+        assert list(ticks) == ["0", "1", "10", "100", "1,000"]
+        assert [text for _, text in chart["across"]] == ["1", "10", "100", "1,000"]
+        columns = np.diff([at for at, _ in chart["across"]])
+        assert columns == pytest.approx(np.full(3, 100 / np.log10(7000)), abs=0.02)
+        for _, y in guessed[:2]:
+            assert y / 10 == pytest.approx(ticks["0"], abs=0.06)
+        for (_, y), value in zip(known, (31.5, 400), strict=True):
+            assert high - y / 1000 * (high - low) == pytest.approx(np.log10(value), abs=(high - low) / 1000)
+        rows = np.diff([ticks[text] for text in ("1", "10", "100", "1,000")])
+        assert rows == pytest.approx(np.full(3, rows[0]), abs=0.02)
+        assert chart["shape"] == pytest.approx(-rows[0] / columns[0], abs=0.001)  # as wide as they are high
+
+    def test_the_diagonal_is_where_both_rates_are_equal(self, tmp_path):
+        chart = self.charts(tmp_path, [0, 0, 31.5, 400])[0]
+        start, end = re.search(r'class="chance" d="M0 (\d+)L1000 (\d+)"', chart["svg"]).groups()
+        ticks = {text: at for at, text in chart["upwards"]}
+        highest = ticks["1"] + np.log10(7000) * (ticks["10"] - ticks["1"])
+        assert (int(start) / 10, int(end) / 10) == pytest.approx((ticks["1"], highest), abs=0.1)
+
+    def test_without_any_false_alarm_all_is_0(self, tmp_path):
+        chart = self.charts(tmp_path, [0, 0, 0, 0])[0]
+        assert 'data-read="0|0|0|0"' in chart["svg"]
+        assert len({y for _, y in curve_points(chart["svg"], "s0")}) == 1
+
+    def test_percent_is_written_from_0_to_100_and_what_is_undefined_is_none(self, tmp_path):
+        charts_drawn = self.charts(tmp_path, [0, 0, 31.5, 400])
+        for chart in charts_drawn[1:3]:
+            assert [text for _, text in chart["upwards"]] == ["0", "50", "100"]
+        assert 'data-read="none|100|50|25"' in charts_drawn[2]["svg"]
+        assert [text for _, text in charts_drawn[3]["upwards"]] == ["0", "1", "2"]
+        assert 'data-read="none|0|2.5|0.2"' in charts_drawn[3]["svg"]
+
+    def test_what_is_not_extrapolated_is_not_marked(self, tmp_path):
+        for chart in self.charts(tmp_path, [0, 0, 31.5, 400], [False] * 4):
+            assert not chart["extrapolated"]
+            assert "extra" not in re.sub("data-extrapolated", "", chart["svg"])
+
+
+def test_the_losses_that_are_drawn_are_losses(tmp_path):
+    write_system(tmp_path, "street", "future_frame")
+    file = tmp_path / "models" / "street" / "future_frame" / "history.csv"
+    file.write_text(  # the columns that training writes
+        "phase,iteration,loss,discriminator,adversarial,intensity,gradient,flow,held_out,psnr,ssim,sharpness,step\n"
+        "future_frame,10,8.4,0.24,0.12,0.08,0.17,4.1,,,,,10\n"
+        "future_frame,20,7.1,0.25,0.12,0.07,0.16,3.4,0.0028,25.6,0.796,0.99,20\n"
+    )
+    system = load_system(tmp_path / "scores", tmp_path / "models", "street", "future_frame")
+    (chart,) = sections.training(system)["losses"]
+    assert [name for _, name in chart["curves"]] == [
+        *("loss", "discriminator", "adversarial", "intensity", "gradient", "flow"),
+        "held-out normal clips",
+    ]
+    assert (chart["low"], chart["high"]) == ("0.0028", "8.4")
+    assert chart["svg"].count("<path") == 7
+
+
+@pytest.fixture(scope="module")
+def css(tmp_path_factory):
+    """The style sheet of a page of 32 systems."""
+    root = tmp_path_factory.mktemp("many")
+    names = [f"gru_ae-{number:02d}" for number in range(32)]
+    for name in names:
+        write_system(root, "street", name, clips=1, frames=80)
+    page = build(root, ["street"], names)
+    return page[page.index("<style>") : page.index("</style>")]
+
+
+class TestStyles:
+    """Of how many systems the curves can be told apart."""
+
+    def palettes(self, css):
+        """The colours of the light and of the dark scheme, by name."""
+        light, dark = (
+            dict(re.findall(r"--(\w+):(#\w+)", block)) for block in re.findall(r":root\{(.*?)\}", css, re.DOTALL)
+        )
+        return light, dark
+
+    def styles(self, css):
+        """Colour's name, dashes and the rest of every system."""
+        return [
+            (re.search(r"--c:var\(--(p\d+)\)", rule)[1], tuple(re.findall(r"--(?!c:)[\w-]+:[^;]+", rule)))
+            for rule in re.findall(r"^\.s\d+\{(.*)\}$", css, re.MULTILINE)
+        ]
+
+    def test_the_first_sixteen_have_colours_of_their_own(self, css):
+        first = [colour for colour, _ in self.styles(css)[:16]]
+        for palette in self.palettes(css):
+            assert len({palette[colour] for colour in first}) == 16
+
+    def test_no_two_of_the_first_thirty_two_are_equal(self, css):
+        styles = self.styles(css)
+        assert len(styles) == len(set(styles)) == 32
+        dashes = {dash for _, rest in styles for dash in rest if dash.startswith("--dash")}
+        assert dashes == {"--dash:11 3 2 3"}
+        assert "stroke-dasharray:var(--dash,none)" in css
+
+    def test_every_colour_stands_out_from_the_page(self, css):
+        for palette in self.palettes(css):
+            for colour, _ in self.styles(css)[:16]:
+                assert contrast(palette[colour], palette["bg"]) >= 4.5  # names of systems are written in it
+                assert contrast(palette[colour], palette["panel"]) >= 3
+
+    def test_colours_differ_more_than_in_a_shade(self, css):
+        for palette in self.palettes(css):
+            colours = [palette[colour] for colour, _ in self.styles(css)[:16]]
+            for one, other in combinations(colours, 2):
+                assert np.abs(levels(one) - levels(other)).max() > 0.15, (one, other)
+
+
+def levels(colour):
+    """Red, green and blue in 0..1 of ``#rgb`` or ``#rrggbb``."""
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    return np.array([int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)])
+
+
+def contrast(one, other):
+    """The ratio of WCAG 2: from 1 to 21."""
+    linear = [
+        np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) for rgb in (levels(one), levels(other))
+    ]
+    low, high = sorted(rgb @ [0.2126, 0.7152, 0.0722] for rgb in linear)
+    return (high + 0.05) / (low + 0.05)

@@ -1,0 +1,120 @@
+"""The layers hold, and the files that name the same things agree."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.helpers.project import ROOT
+from tests.helpers.readme import blocks
+from vadcore import code
+from vadcore.code import modules_behind
+from vadcore.models import list_models, model_config
+
+
+def test_imports_keep_their_direction():
+    linter = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_vadcore_starts_without_the_pipelines_packages():
+    """A machine that only trains and scores has neither DVC nor MLflow nor Prefect nor dask."""
+    program = (
+        "import sys; hidden = ('dvc', 'mlflow', 'prefect', 'dask', 'distributed', 'pyarrow')\n"
+        "sys.modules.update({name: None for name in hidden})\n"
+        "import vadcore.train, vadcore.score, vadcore.extract, vadcore.flow, vadcore.config, vadcore.evaluate\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+def test_the_processes_that_only_decode_do_not_import_torch():
+    code = "import sys, tasks.extract, vadcore.extract, vadcore.flow; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_every_requirement_is_pinned_and_covers_what_the_project_asks_for():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0].split("[")[0]).lower() for line in lines if line}
+    assert all(re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==[\w.!+-]+", line) for line in lines if line)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    names = {re.sub(r"[-_.]+", "-", re.split(r"[\s<>=\[;]", line)[0]).lower() for line in asked}
+    assert names <= pinned
+
+
+def test_dvc_yaml_depends_on_code_that_exists():
+    graph = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    for name, stage in graph["stages"].items():
+        for dependency in stage["deps"]:
+            if dependency.startswith(("tasks/", "vadcore/")) and "${" not in dependency:
+                assert (ROOT / dependency).exists(), f"{name}: {dependency}"
+
+
+def test_every_system_is_a_file_of_its_own_name():
+    """dvc.yaml makes a system's stages depend on vadcore/models/<name>.py."""
+    for name in list_models():
+        assert (ROOT / "vadcore" / "models" / f"{name}.py").exists()
+
+
+def test_the_readme_lists_every_system_and_every_format():
+    from vadcore.datasets.config import list_formats
+
+    text = (ROOT / "README.md").read_text()
+    for name in (*list_models(), *list_formats()):
+        assert f"| `{name}` |" in text
+
+
+def test_the_readme_example_of_the_library_is_whole():
+    """It only uses names that exist; tests/test_pipeline.py runs it."""
+    (code,) = blocks("From Python", "python")
+    compile(code, "README.md", "exec")
+    assert len([line for line in code.splitlines() if line and not line.startswith(("from", "import"))]) <= 10
+
+
+@pytest.mark.parametrize(
+    "stage",
+    ["prepare", "extract", "train_flownet", "optical_flow", "train", "train_flow", "score", "score_flow", "report"],
+)
+def test_a_stage_depends_on_all_the_code_that_decides_its_result(stage):
+    listed = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
+    program = {"train_flow": "train", "score_flow": "score"}.get(stage, stage)
+    programs = [dep.removesuffix(".py").replace("/", ".") for dep in listed if dep.startswith("tasks/")]
+    assert f"tasks.{program}" in programs
+    modules = set().union(*map(modules_behind, programs))
+    if program in ("train", "score"):  # of the stage's systems, each its own file and what that imports
+        for name in list_models():
+            if model_config(name, {}).needs_flow == stage.endswith("_flow"):
+                modules |= modules_behind(f"vadcore.models.{name}") - {f"vadcore.models.{name}"}
+    for module in modules:
+        path = module.replace(".", "/")
+        covered = any(f"{path}.py" == dep or f"{path}/".startswith(f"{dep}/") for dep in listed)
+        assert covered, f"{stage} imports {module}, but dvc.yaml does not list it"
+    for dep in listed:  # and on no other: what changes nothing shall run nothing again
+        if dep.startswith("vadcore") and "${" not in dep:
+            module = dep.removesuffix(".py").replace("/", ".")
+            needed = any(other == module or other.startswith(f"{module}.") for other in modules)
+            assert needed, f"{stage} lists {dep} in dvc.yaml, but does not import it"
+
+
+def test_state_made_by_other_code_is_not_taken_up(tmp_path, monkeypatch):
+    """The digest of a system's code covers the helpers that its module imports, and nobody else's."""
+    package = tmp_path / "vadcore"
+    shutil.copytree(ROOT / "vadcore", package)
+    monkeypatch.setattr(code, "PACKAGE", package)
+
+    def digests() -> list[str]:
+        return [code.code_digest([f"vadcore.models.{name}", "vadcore.train"]) for name in ("hog_hof_ae", "gru_ae")]
+
+    cuboids, gru = digests()
+    (package / "cuboids.py").write_text((package / "cuboids.py").read_text() + "# changed\n")
+    assert digests()[0] != cuboids
+    assert digests()[1] == gru
+    (package / "render.py").write_text((package / "render.py").read_text() + "# changed\n")
+    assert digests()[1] != gru  # draws what training leaves at check points

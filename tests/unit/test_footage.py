@@ -1,0 +1,92 @@
+"""Every way of keeping footage serves the same windows."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers.footage import make_store, pictures
+from vadcore.errors import VadError
+from vadcore.footage import Footage
+from vadcore.store import ClipStore, flow_to_fixed
+from vadcore.windows import Segment
+
+PICKS = np.array([[0, 3, 1], [1, 0, 2], [2, 20, 1]])
+
+
+def segments(store):
+    return [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
+
+
+def test_a_window_holds_the_frames_it_names(tmp_path):
+    store = make_store(tmp_path)
+    batch = Footage(store, segments(store), cache="ram").batch(PICKS, length=4)
+    assert batch.frames.shape == (3, 4, 1, 24, 32)
+    expected = pictures(40, seed=1)[0:8:2, ..., 0]  # clip 1, start 0, stride 2
+    np.testing.assert_array_equal((batch.frames[1, :, 0] * 255).round().numpy(), expected)
+    assert batch.numbers.tolist() == [[3, 4, 5, 6], [0, 2, 4, 6], [20, 21, 22, 23]]
+    assert batch.frames.min() >= 0
+    assert batch.frames.max() <= 1
+
+
+@pytest.mark.parametrize(("size", "channels"), [(None, 1), ((16, 16), 1), ((48, 64), 1), ((12, 16), 3)])
+def test_ram_and_stream_serve_the_same_windows(tmp_path, size, channels):
+    store = make_store(tmp_path, channels=channels)
+    kept = Footage(store, segments(store), size, channels, cache="ram")
+    streamed = Footage(store, segments(store), size, channels, cache="stream")
+    plan = [PICKS, PICKS[::-1].copy(), *[PICKS] * 10]
+    for a, b in zip(kept.batches(plan, 4), streamed.batches(plan, 4), strict=True):
+        assert torch.equal(a.frames, b.frames)
+        assert torch.equal(a.numbers, b.numbers)
+
+
+def test_shrinking_averages_over_the_area_and_rgb_becomes_grey(tmp_path):
+    store = make_store(tmp_path, channels=3)
+    batch = Footage(store, segments(store), (12, 16), channels=1).batch(PICKS[:1], length=1)
+    grey = cv2.cvtColor(pictures(40, channels=3, seed=0)[3], cv2.COLOR_RGB2GRAY)
+    expected = cv2.resize(grey, (16, 12), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal((batch.frames[0, 0, 0] * 255).round().numpy(), expected)
+
+
+@pytest.mark.parametrize("cache", ["ram", "stream"])
+def test_flow_comes_with_its_frames_in_pixels_of_the_size_asked_for(tmp_path, cache):
+    store = make_store(tmp_path, flow=True)
+    flow = ClipStore(tmp_path / "flow.zarr", "flow")
+    whole = Footage(store, segments(store), flow=flow, cache=cache).batch(PICKS[:1], length=3)
+    assert whole.flow.shape == (1, 2, 2, 24, 32)
+    assert torch.equal(whole.flow[0, :, 0, 8:14], torch.ones(2, 6, 32))  # 1 px to the right
+    half = Footage(store, segments(store), (12, 16), flow=flow, cache=cache).batch(PICKS[:1], length=3)
+    assert torch.equal(half.flow[0, :, 0, 4:7], torch.full((2, 3, 16), 0.5))  # half the size: half the pixels
+
+
+def test_flow_that_is_too_long_at_another_size_stays_as_long_as_can_be(tmp_path):
+    store = make_store(tmp_path, flow=True)
+    flow = ClipStore(tmp_path / "flow.zarr", "flow", write=True)
+    clip = store.clips("train")[0]
+    flow.remove(clip)
+    with flow.writer(clip) as writer:
+        writer.append(flow_to_fixed(np.full((39, 2, 24, 32), 300.0, np.float32)))
+        writer.update({"fps": 10.0})
+    large = Footage(store, segments(store)[:1], (48, 64), flow=flow).batch(np.array([[0, 0, 1]]), length=3)
+    assert float(large.flow.min()) > 511
+
+
+def test_segments_number_their_frames_as_the_clip_does(tmp_path):
+    store = make_store(tmp_path)
+    tail = Footage(store, [Segment(store.clips("train")[0], 30, 40)], cache="ram")
+    batch = tail.batch(np.array([[0, 2, 1]]), length=2)
+    assert batch.numbers.tolist() == [[32, 33]]
+    np.testing.assert_array_equal((batch.frames[0, 0, 0] * 255).round().numpy(), pictures(40)[32, ..., 0])
+
+
+def test_grey_footage_is_not_passed_off_as_colour(tmp_path):
+    store = make_store(tmp_path)
+    with pytest.raises(VadError, match=r"dataset\.\*\.color"):
+        Footage(store, segments(store), channels=3)
+
+
+def test_footage_too_large_for_memory_is_streamed(tmp_path, monkeypatch):
+    store = make_store(tmp_path)
+    assert Footage(store, segments(store)).cache == "ram"
+    monkeypatch.setattr("vadcore.footage.psutil.virtual_memory", lambda: type("M", (), {"available": 1000})())
+    assert Footage(store, segments(store)).cache == "stream"

@@ -1,0 +1,49 @@
+"""The trial by which a champion is chosen: held-out normal footage, artificial anomalies, labels that are known."""
+
+import numpy as np
+import pytest
+
+from tests.helpers.footage import make_store
+from vadcore.artificial import KINDS
+from vadcore.errors import VadError
+from vadcore.store import ClipId
+from vadcore.trial import MOST_FRAMES, make_trial
+from vadcore.windows import Segment
+
+
+def test_every_held_out_clip_appears_once_with_every_kind_and_its_labels(tmp_path):
+    store = make_store(tmp_path, train=3, frames=40)
+    held = [Segment(clip, 0, 40) for clip in store.clips("train")[1:]]
+    trial = make_trial(store, held, tmp_path / "trial.zarr", seed=1)
+    assert [clip.name for clip in trial.clips("test")] == sorted(
+        f"{n}-0-{kind}" for n in ("02", "03") for kind in KINDS
+    )
+    for clip in trial.clips("test"):
+        labels = trial.labels(clip)
+        normal = store.read(ClipId("train", clip.name[:2]))
+        assert 0 < labels.sum() < 40
+        assert np.array_equal(trial.read(clip)[labels == 0], normal[labels == 0])
+        assert not np.array_equal(trial.read(clip), normal)
+        assert trial.attributes(clip)["fps"] == 10.0
+
+
+def test_the_same_seed_gives_the_same_store(tmp_path):
+    store = make_store(tmp_path, train=2, frames=40)
+    held = [Segment(store.clips("train")[0], 10, 40)]
+    digests = [make_trial(store, held, tmp_path / f"{n}.zarr", seed).digest() for n, seed in enumerate((1, 1, 2))]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_long_clips_give_several_pieces_of_bounded_length(tmp_path):
+    frames = 2 * MOST_FRAMES + 50
+    store = make_store(tmp_path, train=1, test=0, frames=frames)
+    trial = make_trial(store, [Segment(store.clips("train")[0], 0, frames)], tmp_path / "trial.zarr", seed=1)
+    lengths = [trial.length(clip) for clip in trial.clips("test")]
+    assert max(lengths) <= MOST_FRAMES
+    assert sum(lengths) == frames * len(KINDS)
+
+
+def test_footage_that_is_too_short_is_said_so(tmp_path):
+    store = make_store(tmp_path, train=1, test=0, frames=40)
+    with pytest.raises(VadError, match=r"no held-out clip has 6 frames; give longer clips"):
+        make_trial(store, [Segment(store.clips("train")[0], 0, 5)], tmp_path / "trial.zarr", seed=1)
