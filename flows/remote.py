@@ -10,6 +10,8 @@ from prefect.states import Completed
 from flows.graph import CHANGED, CLEAN, MISSING, Graph
 from flows.stage import Work, push
 
+AGAIN_SECONDS = (2.0, 10.0)  # before each further attempt at a push that the remote did not take
+
 
 def missing_here(graph: Graph, chosen: set[str], states: dict[str, str], tried: set[str]) -> tuple[set[str], set[str]]:
     """Of the ``chosen`` stages those that may have to run, and those whose files have to be here before.
@@ -73,8 +75,8 @@ def settle(work: Work) -> State | None:
         name="push",
         task_run_name="push",
         tags=["remote"],
-        retries=2,
-        retry_delay_seconds=[2, 10],
+        retries=len(AGAIN_SECONDS),
+        retry_delay_seconds=list(AGAIN_SECONDS),
         cache_policy=NO_CACHE,
     )
     def push_again() -> State:

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class Work:
 
     environment: of the stages' processes. heavy_at_once: how many heavy stages run side by side. forced: addresses of
     stages that run although nothing has changed. remote: the name of the DVC remote, None where there is none. hours:
-    time limits, by kind, that replace those of the table.
+    time limits, by kind, that replace those of the table. start: starts a process, with the arguments of Process.
     """
 
     checkout: Checkout
@@ -62,6 +62,7 @@ class Work:
     forced: Collection[str] = ()
     remote: str | None = None
     hours: Mapping[str, float] = field(default_factory=dict)
+    start: Callable[..., Process] = Process
 
     def __post_init__(self):
         self.stopping = threading.Event()
@@ -80,7 +81,7 @@ class Work:
         with self._lock:
             if self.stopping.is_set():
                 return Done(130, [], False)
-            process = Process(command, self.checkout.root, environment, nice, seconds=seconds)
+            process = self.start(command, self.checkout.root, environment, nice, seconds=seconds)
             self._running.add(process)
         lines = []
         try:
