@@ -24,6 +24,7 @@ from vadcore.files import complete
 
 FLOW_UNIT = 20.0  # the network's flow is in units of this many pixels
 COARSEST = 64  # pictures must be whole multiples of this
+PUBLISHED_WIDTH = 1.0  # of the published checkpoint
 SLOPE = 0.1  # of the leaky ReLU
 Times = Annotated[float, Field(ge=1, le=8)]
 _Both = BeforeValidator(lambda given: given if isinstance(given, Sequence) else (given, given))
@@ -163,7 +164,9 @@ def load_flownet(path: Path | str) -> FlowNetSD:
     path = Path(path)
     if not path.is_file():
         raise VadError(f"{path}: no FlowNet weights here; train them, or name a file that exists")
-    width, tensors = _read_safetensors(path) if path.suffix == ".safetensors" else (1.0, _read_checkpoint(path))
+    width, tensors = (
+        _read_safetensors(path) if path.suffix == ".safetensors" else (PUBLISHED_WIDTH, _read_checkpoint(path))
+    )
     net = FlowNetSD(width)
     try:
         net.load_state_dict(tensors)

@@ -1,4 +1,4 @@
-"""The stored flow is that of its estimator, from each frame to the next."""
+"""The flow store: what is computed, stored and recomputed."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CLIP = ClipId("train", "01")
 
 @pytest.fixture
 def store(tmp_path):
-    """A clip of 40 frames, the URL of an empty flow store, and a function that stores the clip's flow there."""
+    """A clip of 40 frames, the URL of an empty flow store, and a function that stores the flow of the clip there."""
     frames = make_store(tmp_path, train=1, test=0, frames=40, size=(48, 64))
     url = tmp_path / "flow2.zarr"
     ClipStore(url, "flow", write=True)
@@ -27,7 +27,7 @@ def store(tmp_path):
     return frames, url, make
 
 
-def test_flow_is_stored_for_every_pair_across_blocks(store, monkeypatch):
+def test_flow_of_every_pair_across_blocks(store, monkeypatch):
     monkeypatch.setattr("vadcore.flow.BLOCK_PIXELS", 16 * 48 * 64)
     frames, url, make = store
     assert not make("dis", preset="fast")
@@ -41,7 +41,7 @@ def test_flow_is_stored_for_every_pair_across_blocks(store, monkeypatch):
         assert np.abs(stored - expected).max() <= 1 / 128 + 1e-5
 
 
-def test_frames_are_brought_to_a_size_first_and_flow_has_that_size(store):
+def test_frames_are_resized_before_estimation(store):
     frames, url, make = store
     make("dis", preset="fast", size=(24, 40))
     flow = ClipStore(url, "flow")
@@ -53,7 +53,7 @@ def test_frames_are_brought_to_a_size_first_and_flow_has_that_size(store):
     assert not make("dis", preset="fast")
 
 
-def test_flow_is_computed_once_for_the_same_frames_and_settings(store):
+def test_flow_is_computed_once_per_settings(store):
     _, _, make = store
     assert not make("dis", preset="fast")
     assert make("dis", preset="fast")
@@ -62,7 +62,7 @@ def test_flow_is_computed_once_for_the_same_frames_and_settings(store):
     assert make("farneback")
 
 
-def test_other_weights_make_the_flow_anew_and_a_copy_of_them_does_not(store, tmp_path):
+def test_changed_weights_recompute_flow(store, tmp_path):
     _, url, make = store
     for name, seed in (("a", 0), ("copy", 0), ("b", 1)):
         torch.manual_seed(seed)
@@ -74,7 +74,7 @@ def test_other_weights_make_the_flow_anew_and_a_copy_of_them_does_not(store, tmp
     assert not np.array_equal(ClipStore(url, "flow").read(CLIP), first)
 
 
-def test_the_store_says_what_made_its_flow(store, tmp_path):
+def test_store_records_estimator_and_options(store, tmp_path):
     _, url, make = store
     save_flownet(FlowNetSD(0.125), tmp_path / "a.safetensors")
     make("flownet", weights=str(tmp_path / "a.safetensors"))
@@ -83,13 +83,13 @@ def test_the_store_says_what_made_its_flow(store, tmp_path):
     assert len(known["options"]["weights"]) == 64  # the file's sha256
 
 
-def test_flow_that_is_no_number_is_not_stored(store, monkeypatch):
+def test_nan_flow_is_not_stored(store, monkeypatch):
     _, url, make = store
 
     def damaged(first, second):
         return np.full((len(first), 2, *first.shape[1:3]), np.nan, np.float32)
 
     monkeypatch.setattr("vadcore.flow.create_estimator", lambda *_, **__: damaged)
-    with pytest.raises(VadError, match="gives flow that is no number; its weights are damaged"):
+    with pytest.raises(VadError, match="weights"):
         make("dis")
     assert ClipStore(url, "flow").clips() == []

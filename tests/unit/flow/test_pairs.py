@@ -1,4 +1,4 @@
-"""Generated pairs: their flow is exact, their motions small, and each depends on its number alone."""
+"""Generated image pairs: exact flow, small motions, each pair determined by its seed and number."""
 
 import cv2
 import numpy as np
@@ -8,21 +8,22 @@ from vadcore.flow.layers import coverage
 from vadcore.flow.pairs import PairGenerator, affine, displacement
 
 SIZE = (96, 128)
+pytestmark = pytest.mark.usefixtures("few_textures")
 
 
 @pytest.fixture(scope="module")
-def plain():
-    """Twenty pairs as the scene is, without what a camera makes of it."""
+def plain(few_textures):
+    """Twenty pairs without camera effects."""
     return PairGenerator(SIZE, seed=3, augment=False).batch(np.arange(20))
 
 
 def warped(frame: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """``frame`` ``[H, W, 3]`` looked up where ``flow`` ``[2, H, W]`` leads: float32."""
+    """``frame`` ``[H, W, 3]`` warped back along ``flow`` ``[2, H, W]``: float32."""
     y, x = np.mgrid[: frame.shape[0], : frame.shape[1]].astype(np.float32)
     return cv2.remap(frame.astype(np.float32), x + flow[0], y + flow[1], cv2.INTER_CUBIC)
 
 
-def test_warping_the_second_frame_back_along_the_flow_gives_the_first(plain):
+def test_flow_warps_second_frame_onto_first(plain):
     errors, still = [], []
     for n, visible in enumerate(plain.visible()):
         inner = cv2.erode(visible.astype(np.uint8), np.ones((5, 5)), borderValue=0) > 0
@@ -36,8 +37,8 @@ def test_warping_the_second_frame_back_along_the_flow_gives_the_first(plain):
     assert errors.mean() < 0.12 * still.mean()
 
 
-def test_a_layers_flow_is_one_affine_map(plain):
-    """Each layer's flow is fitted exactly by 6 numbers."""
+def test_flow_of_a_layer_is_affine(plain):
+    """Six parameters fit the flow of each layer exactly."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     fitted = 0
     for flow, (layers, _) in zip(plain.flow, plain.layers, strict=True):
@@ -52,14 +53,14 @@ def test_a_layers_flow_is_one_affine_map(plain):
     assert fitted > 60
 
 
-def test_displacement_is_that_of_a_turn_about_a_point():
-    """A quarter turn about (10, 20): a pixel 3 to the right of it comes to lie 3 below it."""
+def test_displacement_of_a_rotation():
+    """A quarter turn about (10, 20) moves a pixel 3 to the right of it to 3 below it."""
     motion = np.array([[0, -1, 10 + 20], [1, 0, 20 - 10], [0, 0, 1.0]])
     flow = displacement(motion, slice(20, 21), slice(13, 14))
     assert flow[:, 0, 0] == pytest.approx([-3, 3])
 
 
-def test_the_centre_of_a_motion_moves_as_far_as_asked():
+def test_affine_moves_centre_by_given_length():
     rng = np.random.default_rng(0)
     for _ in range(20):
         centre, length = rng.uniform(0, 100, 2), rng.exponential(3)
@@ -67,8 +68,8 @@ def test_the_centre_of_a_motion_moves_as_far_as_asked():
         assert np.linalg.norm(moved[:2] - centre) == pytest.approx(length)
 
 
-def test_what_lies_in_front_hides_what_lies_behind(plain):
-    """In both frames layers are numbered from the back, and a moving shape's flow differs from the background's."""
+def test_front_layers_occlude_back_layers(plain):
+    """Layers are numbered from the back in both frames; the flow of a moving shape differs from the background's."""
     for layers in plain.layers:
         assert layers[0].max() >= 1
     moving = [
@@ -80,7 +81,7 @@ def test_what_lies_in_front_hides_what_lies_behind(plain):
     assert 0.01 < hidden < 0.25
 
 
-def test_a_pixels_coverage_is_the_area_inside():
+def test_coverage_of_a_rectangle():
     """A rectangle from x = 2.25 to 5.75 and y = 1.5 to 3.5; pixel n reaches from n - 0.5 to n + 0.5."""
     box = np.array([[2.25, 1.5], [5.75, 1.5], [5.75, 3.5], [2.25, 3.5]])
     alpha, rows, columns = coverage([box], (10, 12))
@@ -93,7 +94,7 @@ def test_a_pixels_coverage_is_the_area_inside():
     assert whole[5:].max() == whole[:, 8:].max() == 0
 
 
-def test_a_hole_is_not_covered_and_a_shape_outside_is_none():
+def test_coverage_of_holes_and_shapes_outside():
     square = np.array([[0, 0], [20, 0], [20, 20], [0, 20.0]])
     alpha, rows, columns = coverage([square, (square - 10) / 2 + 10], (21, 21))
     assert alpha[10 - rows.start, 10 - columns.start] == 0
@@ -101,8 +102,8 @@ def test_a_hole_is_not_covered_and_a_shape_outside_is_none():
     assert coverage([square + 100], (21, 21)) is None
 
 
-def test_displacements_are_small_and_many_are_under_a_pixel():
-    """As in ChairsSDHom: most under 10 px, many under 1 px; the mean of the shapes' own is what was asked for."""
+def test_displacements_are_small():
+    """As in ChairsSDHom, most displacements are under 10 px and many under 1 px."""
     pairs = PairGenerator(SIZE, seed=5, augment=False).batch(np.arange(60))
     lengths = np.linalg.norm(pairs.flow, axis=1)
     assert (lengths < 1).mean() > 0.3
@@ -112,13 +113,13 @@ def test_displacements_are_small_and_many_are_under_a_pixel():
 
 
 @pytest.mark.parametrize(("still", "low", "high"), [(0.0, 0, 0), (0.5, 0.3, 0.7), (1.0, 1, 1)])
-def test_the_background_stands_still_as_often_as_asked(still, low, high):
+def test_share_of_still_backgrounds(still, low, high):
     pairs = PairGenerator((64, 64), seed=1, still=still, augment=False).batch(np.arange(60))
     standing = [not flow[:, layers[0] == 0].any() for flow, layers in zip(pairs.flow, pairs.layers, strict=True)]
     assert low <= np.mean(standing) <= high
 
 
-def test_a_pair_depends_on_seed_and_number_alone():
+def test_pair_depends_on_seed_and_number_only():
     generator = PairGenerator((64, 64), seed=7)
     together, alone = generator.batch(np.array([3, 8, 5])), PairGenerator((64, 64), seed=7).batch(np.array([5]))
     for name in ("frames", "flow", "layers"):
@@ -128,7 +129,7 @@ def test_a_pair_depends_on_seed_and_number_alone():
     assert not np.array_equal(together.flow[0], together.flow[1])
 
 
-def test_the_camera_adds_noise_and_changes_of_light_and_leaves_the_flow():
+def test_camera_adds_noise_and_light_changes():
     clean = PairGenerator(SIZE, seed=3, augment=False).batch(np.arange(8))
     filmed = PairGenerator(SIZE, seed=3).batch(np.arange(8))
     assert np.array_equal(clean.flow, filmed.flow)

@@ -1,4 +1,4 @@
-"""Optical flow as arrows and as colour."""
+"""Pictures of optical flow: arrows and colours."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def half_moving(right: float, down: float) -> np.ndarray:
     return flow
 
 
-def test_arrows_stand_where_something_moves_and_the_field_is_beside_them():
+def test_arrows_only_where_something_moves():
     picture = draw(pair(half_moving(2, 0)), longest=2.0)
     assert picture.shape == (240, 2 * 320 + 2, 3)  # the smallest whole factor that gives 240 rows
     frame, colours = picture[:, :320], picture[:, 322:]
@@ -38,8 +38,8 @@ def test_arrows_stand_where_something_moves_and_the_field_is_beside_them():
 
 
 @pytest.mark.parametrize(("right", "down"), [(2.0, 0.0), (0.0, 2.0), (-2.0, 0.0), (0.0, -2.0)])
-def test_arrows_point_where_the_motion_goes(right, down):
-    """One cell moves, so one arrow is drawn: from the middle of the cell, 24 pixels in the direction of the motion."""
+def test_arrows_point_along_the_motion(right, down):
+    """One cell moves, so one arrow of 24 pixels is drawn from its middle in the direction of the motion."""
     flow = np.zeros((2, 240, 240), np.float32)
     flow[:, 120:132, 120:132] = np.array([right, down]).reshape(2, 1, 1)
     frame = draw(pair(flow), longest=2.0)[:, :240]
@@ -50,13 +50,13 @@ def test_arrows_point_where_the_motion_goes(right, down):
     assert np.ptp(across) < 20
 
 
-def test_a_still_scene_has_no_arrow():
+def test_still_scene_has_no_arrows():
     still = pair(np.zeros((2, 120, 160), np.float32))
     assert fastest([still]) == 0
     assert (draw(still, 0.0)[:, :320] == GREY).all()
 
 
-def test_the_liveliest_pair_of_clips_spread_over_the_set_is_shown(tmp_path):
+def test_liveliest_pairs_of_spread_clips(tmp_path):
     frames = make_store(tmp_path, train=3, test=2, frames=20, size=(48, 64))
     flow = ClipStore(tmp_path / "made.zarr", "flow", write=True)
     for clip in frames.clips():
@@ -73,6 +73,6 @@ def test_the_liveliest_pair_of_clips_spread_over_the_set_is_shown(tmp_path):
     assert np.array_equal(shown[0].picture, frames.read(shown[0].clip, 18, 19)[0])
 
 
-def test_clips_of_one_frame_leave_nothing_to_show(tmp_path):
+def test_single_frame_clips_have_no_pairs(tmp_path):
     frames = make_store(tmp_path, train=1, test=0, frames=1, size=(48, 64))
     assert liveliest(frames, ClipStore(tmp_path / "none.zarr", "flow", write=True), 4) == []
