@@ -14,8 +14,8 @@ from tasks import processes
 from tasks.ending import one_line_endings
 from tasks.stage import Stage
 from tasks.tracking import stage_run
-from tasks.tracking.companion import Companion
 from tasks.tracking.run import Unlogged, wanted
+from tasks.tracking.uploader import Uploader
 from vadcore.errors import VadError
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ def run(name: str, arguments: dict[str, str]) -> None:
     if processes.rank():
         _only_work(name, arguments)
         return
-    with Companion() if wanted() else nullcontext() as companion:
+    with Uploader() if wanted() else nullcontext() as uploader:
         params = _params(arguments)
         several = name == "train" and params.machine.processes > 1 and not processes.launched()
         if not several:
-            _work(name, params, arguments, companion)
+            _work(name, params, arguments, uploader)
     if several:
         processes.launch(params.machine.processes, [name, *arguments.values()])
 
@@ -83,7 +83,7 @@ def _only_work(name: str, arguments: dict[str, str]) -> None:
     importlib.import_module(f"tasks.{name}").work(Stage(_params(arguments), Unlogged(), **arguments, quiet=True))
 
 
-def _work(name: str, params: Params, arguments: dict[str, str], companion: Companion | None) -> None:
+def _work(name: str, params: Params, arguments: dict[str, str], uploader: Uploader | None) -> None:
     logged = {
         "seed": params.seed,
         "profile": params.profile,
@@ -92,7 +92,7 @@ def _work(name: str, params: Params, arguments: dict[str, str], companion: Compa
     }
     named = {"model" if kind == "flownet" else kind: value for kind, value in arguments.items()}
     work = importlib.import_module(f"tasks.{name}").work
-    with stage_run(name, **named, params=logged, experiment=params.tracking.experiment, companion=companion) as run:
+    with stage_run(name, **named, params=logged, experiment=params.tracking.experiment, uploader=uploader) as run:
         work(Stage(params, run, **arguments))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import sys
 from pathlib import Path
 
-from tasks.tracking.follow import follow, refusal, send_finished
+from tasks.tracking.follow import refusal, send_finished, serve
 from tasks.tracking.outbox import TRACKING, spools
 from tasks.tracking.server import connect, experiment_id, quieten, wanted_uri, why, without_secrets
 from tasks.tracking.whence import whence
@@ -55,7 +56,9 @@ def main() -> int:
     commands.add_parser("send", help="send what a server that was down, or a stage that was killed, has left")
     command = commands.add_parser("whence", help="print the runs that made a file or folder")
     command.add_argument("path", type=Path)
-    commands.add_parser("follow", help="used by the stages: send a running stage's spool, named on standard input")
+    command = commands.add_parser("follow", help="used by the stages: send what running stages log")
+    command.add_argument("descriptor", type=int, help="of a listening Unix socket")
+    command.add_argument("socket", type=Path, help="its path")
     arguments = parser.parse_args()
     quieten()
     try:
@@ -64,7 +67,7 @@ def main() -> int:
         if arguments.command == "send":
             return send()
         if arguments.command == "follow":
-            return follow()
+            return serve(socket.socket(fileno=arguments.descriptor), arguments.socket)
         lines = whence(arguments.path)
     except VadError as error:
         sys.exit(f"error: {error}")

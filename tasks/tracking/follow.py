@@ -1,33 +1,39 @@
-"""The process beside a stage: sends what the stage logs while it runs, and the rest when it has ended or was killed."""
+"""The uploader process: sends what stages log to MLflow while they run, and the rest when they have ended or were killed."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
 import select
+import socket
 import sys
+import threading
 import time
+import traceback
+from contextlib import suppress
 from pathlib import Path
 
-from tasks.tracking.companion import kept
+from filelock import FileLock
+
 from tasks.tracking.outbox import Spool, now_ms, spools
 from tasks.tracking.send import Sender
 from tasks.tracking.server import DATABASES, wanted_uri, why, without_secrets
 from tasks.tracking.system import SystemMetrics
+from tasks.tracking.uploader import LOCK, OK, kept
 
 SEND_SECONDS = 2.0
 SAMPLE_SECONDS = 5.0
 RETRY_SECONDS = 30.0  # the longest pause between attempts at a server that does not answer
+IDLE_SECONDS = 20.0  # without a stage, after which the process ends
 QUICK_SECONDS = 5.0  # a refusal so quick is worth a second attempt when the stage ends
 
 
 class Follower:
-    """Follows one stage, whose end (or death) closes the pipe ``ends``."""
+    """Follows one stage, whose end (or death) closes its half of the connection ``stage``."""
 
-    def __init__(self, spool: Spool, ends: int):
+    def __init__(self, spool: Spool, stage: socket.socket):
         self.spool = spool
-        self.ends: int | None = ends
+        self.stage: socket.socket | None = stage
         self.sender = Sender(spool)
         self.failure: Exception | None = None
         self._system = SystemMetrics()
@@ -61,10 +67,10 @@ class Follower:
 
     def wait(self, seconds: float) -> None:
         """Sleep, but wake up when the stage ends."""
-        if self.ends is None:
-            time.sleep(max(0.0, min(seconds, 0.5)))
-        elif select.select([self.ends], [], [], max(0.0, seconds))[0] and not os.read(self.ends, 1):
-            self.ends = None  # closed; a stage that was killed may still take a moment to be gone
+        if self.stage is None:
+            time.sleep(max(0.0, min(seconds, 0.1)))
+        elif select.select([self.stage], [], [], max(0.0, seconds))[0] and not self.stage.recv(1):
+            self.stage = None  # closed; a stage that was killed may still take a moment to be gone
 
     def stage_is_over(self) -> bool:
         return self.spool.ended() or not self.spool.writer_lives()
@@ -127,33 +133,63 @@ def send_finished(spool: Spool) -> Sender | None:
         return sender
 
 
-def follow() -> int:
-    """The whole life of the process. The stage writes its spool's folder to standard input, and closes it at its end.
-
-    What the process says to the stage goes to standard output, everything else to ``sender.log`` in that folder.
-    """
-    to_stage = sys.stdout
-    sys.stdout = sys.stderr
+def serve(listener: socket.socket, path: Path) -> int:
+    """The life of the uploader process: send for every stage that connects to ``listener``, each in a thread of its own,
+    until none has been connected for ``IDLE_SECONDS``. ``path``: of the socket, removed at the end."""
     fault = _import_mlflow()
-    folder = _line(sys.stdin.fileno())
-    if not folder:
-        return 0  # the stage has ended before it had anything to log
-    with (Path(folder) / "sender.log").open("w") as log:
-        os.dup2(log.fileno(), sys.stderr.fileno())
-    if fault:
-        raise fault
-    spool = Spool(Path(folder))
-    with spool.claim() as mine:
-        if mine:
-            said = Follower(spool, sys.stdin.fileno()).run()
-            if said:
-                print(said, file=to_stage, flush=True)
-    return 0
+    listener.settimeout(1.0)
+    inode = path.stat().st_ino
+    threads: list[threading.Thread] = []
+    last = time.monotonic()
+    while True:
+        threads = [thread for thread in threads if thread.is_alive()]
+        if threads:
+            last = time.monotonic()
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            if time.monotonic() - last > IDLE_SECONDS and _closed(listener, path, inode):
+                return 0
+            continue
+        threads.append(threading.Thread(target=_send_for, args=(connection, fault)))
+        threads[-1].start()
+
+
+def _closed(listener: socket.socket, path: Path, inode: int) -> bool:
+    """Remove the socket, unless a stage has just connected: a stage connects, or starts a process, under this lock."""
+    with FileLock(LOCK):
+        if select.select([listener], [], [], 0)[0]:
+            return False
+        if path.exists() and path.stat().st_ino == inode:  # not that of a process started since the folder was cleaned
+            path.unlink()
+        listener.close()
+        return True
+
+
+def _send_for(connection: socket.socket, fault: Exception | None) -> None:
+    """Send one stage's spool, whose folder is the first line that comes, and answer."""
+    said = ""
+    with connection:
+        folder = _line(connection)
+        if not folder:
+            return  # the stage ended before it had anything to log
+        try:
+            if fault:
+                raise fault
+            spool = Spool(Path(folder))
+            with spool.claim() as mine:
+                if mine:
+                    said = Follower(spool, connection).run()
+        except Exception as error:  # a defect here must not end the process, which other stages use
+            traceback.print_exc()
+            place = f"; {kept(folder)}" if Path(folder).exists() else ""
+            said = f"sending to MLflow broke off ({type(error).__name__}: {why(error)}){place}"
+        with suppress(ConnectionError):  # the stage was killed, or did not wait
+            connection.sendall(OK + said.encode())
 
 
 def _import_mlflow() -> Exception | None:
-    """Import what sending needs, which takes seconds, while the stage imports what it needs. What went wrong, if it did:
-    there is no place yet to say it."""
+    """Import what sending needs while the first stage imports what it needs; the error, if there was one."""
     database = wanted_uri().split(":")[0].split("+")[0] in DATABASES
     try:
         for module in ("mlflow.pyfunc", *(["mlflow.store.tracking.sqlalchemy_store"] if database else [])):
@@ -163,11 +199,11 @@ def _import_mlflow() -> Exception | None:
     return None
 
 
-def _line(pipe: int) -> str:
-    """The first line that comes; empty where the pipe is closed before. No byte after it is taken."""
+def _line(connection: socket.socket) -> str:
+    """The first line that comes; empty where the connection is closed before. No byte after it is taken."""
     text = b""
     while not text.endswith(b"\n"):
-        byte = os.read(pipe, 1)
+        byte = connection.recv(1)
         if not byte:
             return ""
         text += byte

@@ -6,7 +6,6 @@
 ``system.jsonl``        system metrics in the same form, written by the process that follows the stage
 ``files/``              copies of logged pictures, files and models
 ``state.json``          what has been sent: tracking URI, run id, bytes of each ``.jsonl`` that MLflow has confirmed
-``sender.log``          what MLflow printed while it was sent
 ======================  ===============================================================================================
 
 Times are milliseconds since 1970 UTC, as in MLflow. A spool goes away once its run has ended and all of it was sent.

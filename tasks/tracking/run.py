@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from tasks.tracking.companion import Companion
 from tasks.tracking.digests import locked_digest, out_digest
 from tasks.tracking.facts import stage_tags
 from tasks.tracking.outbox import TRACKING, Spool, now_ms, this_process
 from tasks.tracking.pipeline import pipeline_of_this_process
 from tasks.tracking.server import wanted_uri, without_secrets
+from tasks.tracking.uploader import Uploader
 
 LINK_BYTES = 16 << 20  # larger files are hard-linked into the spool: the project replaces files, never rewrites them
 
@@ -182,13 +182,13 @@ def stage_run(
     model: str = "",
     params: Mapping | None = None,
     experiment: str = "vad",
-    companion: Companion | None = None,
+    uploader: Uploader | None = None,
 ) -> Iterator[StageRun]:
     """The run of a stage, named ``<model> <stage> <dataset>`` (lists cut names, and it is by the model that the runs of a
     stage differ), child of its pipeline's run.
 
     When the block ends the run is FINISHED; an exception makes it FAILED, KeyboardInterrupt KILLED, and is raised on.
-    Whether MLflow answers decides nothing but a printed line. companion: the process that sends, where one was started
+    Whether MLflow answers decides nothing but a printed line. uploader: the process that sends, where one was started
     ahead.
     """
     if not wanted():
@@ -209,8 +209,8 @@ def stage_run(
     key = re.sub(r"[^\w.-]", "_", "-".join([moment, *words, uuid.uuid4().hex[:6]]))
     spool = Spool.create(TRACKING.resolve() / "outbox", key, about)
     run = StageRun(spool)
-    companion = companion or Companion()
-    companion.follow(spool.folder)
+    uploader = uploader or Uploader()
+    uploader.follow(spool.folder)
     try:
         if params:
             run.params(params)
@@ -224,4 +224,4 @@ def stage_run(
     else:
         run.end("FINISHED")
     finally:
-        companion.finish()
+        uploader.finish()
