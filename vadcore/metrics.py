@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from sklearn import metrics
 
 from vadcore.errors import VadError
 
@@ -67,7 +66,7 @@ def frame_metrics(table: pd.DataFrame) -> dict[str, int | float | None]:
         "auc_micro_minmax": _auc(label, per_clip_min_max(table)[used.index].to_numpy()) if both else None,
         "auc_macro": float(np.mean(of_clips)) if of_clips else None,
         "macro_clips": len(of_clips),
-        "ap": float(metrics.average_precision_score(label, _ranks(score))) if both else None,
+        "ap": _average_precision(label, score) if both else None,
         "eer": _equal_error_rate(label, score) if both else None,
         "clips": int(table["clip"].nunique()),
         "frames_scored": int(table["score"].notna().sum()),
@@ -101,9 +100,7 @@ def roc_curve(table: pd.DataFrame) -> pd.DataFrame:
     used = _evaluated(table)
     if not _both_classes(used["label"].to_numpy()):
         return pd.DataFrame({"fpr": [], "tpr": [], "threshold": []}, dtype=np.float64)
-    fpr, tpr, first, distinct = _roc(used["label"].to_numpy(), used["score"].to_numpy())
-    # at the first point no frame is positive: the next number above the highest score, which unlike inf can be plotted
-    threshold = np.append(np.nextafter(distinct[-1], np.inf), distinct[first[1:]])
+    fpr, tpr, threshold = _roc(used["label"].to_numpy(), used["score"].to_numpy())
     return _thin(pd.DataFrame({"fpr": fpr, "tpr": tpr, "threshold": threshold}), "fpr", "tpr")
 
 
@@ -115,25 +112,44 @@ def _both_classes(label: np.ndarray) -> bool:
     return 0 < label.sum() < len(label)
 
 
-def _ranks(score: np.ndarray) -> np.ndarray:
-    """Dense ranks: the same order and ties, and no infinity, which scikit-learn refuses."""
-    return np.unique(score, return_inverse=True)[1]
+def rank_auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Area under the ROC curve from the weight of positives and of negatives at each distinct score, both ``[n]`` in rising
+    order of the score: the share of (positive, negative) pairs in the right order, ties counted half."""
+    below = np.cumsum(negative) - negative
+    return float(np.sum(positive * (below + negative / 2)) / (positive.sum() * negative.sum()))
+
+
+def _counts(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(distinct scores, rising; positives at each; negatives at each)."""
+    distinct, ranks = np.unique(score, return_inverse=True)
+    positive = np.bincount(ranks, label, len(distinct))
+    return distinct, positive, np.bincount(ranks, minlength=len(distinct)) - positive
 
 
 def _auc(label: np.ndarray, score: np.ndarray) -> float:
-    return float(metrics.roc_auc_score(label, _ranks(score)))
+    return rank_auc(*_counts(label, score)[1:])
 
 
-def _roc(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(fpr, tpr, rank of the threshold, score of each rank); the first point has no threshold."""
-    distinct, ranks = np.unique(score, return_inverse=True)
-    fpr, tpr, threshold = metrics.roc_curve(label, ranks)
-    threshold[0] = 0
-    return fpr, tpr, threshold.astype(np.int64), distinct
+def _average_precision(label: np.ndarray, score: np.ndarray) -> float:
+    """Sum over the distinct scores, from the highest, of precision times the gain in recall."""
+    _, positive, negative = (values[::-1] for values in _counts(label, score))
+    found, false = np.cumsum(positive), np.cumsum(negative)
+    return float(np.sum(found / (found + false) * positive) / found[-1])
+
+
+def _roc(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(fpr, tpr, threshold), from no positive frame to all of them; points on a straight line are left out."""
+    distinct, positive, negative = (values[::-1] for values in _counts(label, score))
+    found, false = np.append(0, np.cumsum(positive)), np.append(0, np.cumsum(negative))
+    # at the first point no frame is positive: the next number above the highest score, which unlike inf can be plotted
+    threshold = np.append(np.nextafter(distinct[0], np.inf), distinct)
+    bends = np.flatnonzero(np.diff(found, 2).astype(bool) | np.diff(false, 2).astype(bool)) + 1
+    kept = np.concatenate(([0], bends, [len(found) - 1]))
+    return false[kept] / false[-1], found[kept] / found[-1], threshold[kept]
 
 
 def _equal_error_rate(label: np.ndarray, score: np.ndarray) -> float:
-    fpr, tpr, _, _ = _roc(label, score)
+    fpr, tpr, _ = _roc(label, score)
     # fpr equals the miss rate 1 - tpr where fpr + tpr, which rises strictly along the curve, passes 1
     return float(np.interp(1.0, fpr + tpr, fpr))
 
