@@ -1,24 +1,56 @@
-"""What every test shares."""
+"""What all tests share: environment, order, skipped GPU tests, and the project that one `dvc repro` has made."""
 
+import importlib.util
 import os
 import signal
+from pathlib import Path
 
-# one thread a test process: several processes that each use every core would mostly wait for one another
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+import pytest
+
+# one thread a test process: the same sums in the same order everywhere, and no threads that wait for one another
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # a run started in the background ignores Ctrl-C, and would pass that on to the processes that tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+TESTS = Path(__file__).parent
+
+
+def pytest_configure(config):
+    if importlib.util.find_spec("tests.helpers.browser"):
+        config.pluginmanager.import_plugin("tests.helpers.browser")  # says at the end that the browser is missing
+
 
 def pytest_collection_modifyitems(items):
-    """The long files first, so that no worker is left alone with one at the end. Tests marked ``gpu`` are skipped, with the
-    reason, where torch sees no CUDA device."""
-    items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)  # a stable sort
-    import pytest
+    """Put long groups first, and skip tests marked ``gpu`` where torch sees no CUDA device."""
+    users = {item.path for item in items if "pipeline_project" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: _rank(item, users))  # a stable sort
+    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
+    if not gpu_tests:
+        return  # torch takes long to import
     import torch
 
-    if torch.cuda.is_available():
-        return
-    for item in items:
-        if item.get_closest_marker("gpu"):
+    if not torch.cuda.is_available():
+        for item in gpu_tests:
             item.add_marker(pytest.mark.skip(reason="torch sees no CUDA device here"))
+
+
+def _rank(item: pytest.Item, users: set[Path]) -> int:
+    """First the group that makes ``pipeline_project``; what only uses it comes when it has been made."""
+    kind = item.path.relative_to(TESTS).parts[0]
+    group = item.get_closest_marker("xdist_group")
+    if group and "pipeline" in (*group.args, *group.kwargs.values()):
+        return 0
+    if item.path in users:
+        return 3
+    return {"e2e": 1, "integration": 2}.get(kind, 4)
+
+
+@pytest.fixture(scope="session")
+def pipeline_project(tmp_path_factory):
+    """A :class:`~tests.helpers.project.Project` with all that `dvc repro` makes of ``PARAMS``, MLflow runs included. All
+    tests and all workers share its folder: one that changes anything works in a ``copy``."""
+    from tests.helpers.project import pipeline_in
+
+    base = tmp_path_factory.getbasetemp()
+    return pipeline_in((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "pipeline")

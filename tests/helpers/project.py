@@ -1,11 +1,18 @@
-"""A small project in a folder of its own, for tests that run stages as the processes that they are."""
+"""A small project in a folder of its own, for tests that run stages and commands in it."""
 
+import copy
+import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import yaml
 
@@ -28,7 +35,7 @@ PARAMS = {
     "report": {"title": "A test's report"},
     "train": {"held_out": 0.3, "check_every": 20, "held_out_windows": 4, "save_seconds": 0.2},
     "calibrate": {"false_alarms_per_hour": 200},
-    "score": {"worst": 2},
+    "score": {"worst": 2, "moments": 12},
     "dataset": {
         "street": {
             "format": "street",
@@ -57,24 +64,55 @@ PARAMS = {
 
 
 class Project:
-    """A folder with the project's code and a params.yaml of its own. tracked: its stages log to MLflow, which takes as
-    much time as a short stage's own work."""
+    """A folder with the project's code and a params.yaml of its own.
+
+    Stages run in this process (:meth:`stage`, :meth:`repro`); :meth:`run` and :meth:`start` start real processes.
+    tracked: stages log to MLflow, which takes as much time as a short stage's own work.
+    """
 
     def __init__(self, folder: Path, params: dict = PARAMS, tracked: bool = False):
-        self.folder = folder
         for name in ("benchmarks/results", "tasks", "vadcore", "weights"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", "pyproject.toml", ".dvcignore", ".gitignore"):
             shutil.copy(ROOT / name, folder)
+        self._move_to(folder, tracked)
         self.write(params)
-        tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+
+    def _move_to(self, folder: Path, tracked: bool) -> None:
+        self.folder = folder
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(NOT_INHERITED)},
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(folder),
             "OMP_NUM_THREADS": "1",  # same sums in the same order, however many tests run beside this one
-            **(tracking if tracked else {"VAD_TRACKING": "off"}),
+            "DVC_NO_ANALYTICS": "1",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         }
+        self.track(tracked)
+
+    def track(self, on: bool) -> None:
+        """Whether stages log to MLflow from now on."""
+        if on:
+            self.environment.pop("VAD_TRACKING", None)
+        else:
+            self.environment["VAD_TRACKING"] = "off"
+
+    def copy(self, folder: Path, *outs: str, tracked: bool = False) -> "Project":
+        """A project with this one's files; with ``outs`` named, only the code, params.yaml, and these."""
+        made = copy.copy(self)
+        made._move_to(folder, tracked)
+        code = ("benchmarks", "tasks", "vadcore", "weights", "dvc.yaml", "pyproject.toml", ".dvcignore", ".gitignore")
+        names = (*code, "params.yaml", *outs) if outs else sorted(path.name for path in self.folder.iterdir())
+        for name in names:
+            if (self.folder / name).is_dir():
+                shutil.copytree(self.folder / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(self.folder / name, folder / name)
+        return made
+
+    @property
+    def params(self) -> dict:
+        return yaml.safe_load((self.folder / "params.yaml").read_text())
 
     def write(self, params: dict) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -103,6 +141,110 @@ class Project:
         assert process.returncode == code, f"{' '.join(words)} exited with {process.returncode}:\n{output}"
         return output
 
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """This process in the project's folder, with its environment."""
+        folder, environment = Path.cwd(), dict(os.environ)
+        try:
+            os.chdir(self.folder)
+            os.environ.clear()
+            os.environ.update(self.environment)
+            yield
+        finally:
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(environment)
+
+    def call(self, main: Callable[[], None], *words: str, code: int = 0) -> str:
+        """Run a command's ``main`` in this process, with ``words`` as its arguments; its output. Fails when it does not exit
+        with ``code``."""
+        output = io.StringIO()
+        with self.inside(), redirect_stdout(output), redirect_stderr(output), patch.object(sys, "argv", ["", *words]):
+            try:
+                main()
+                ended = 0
+            except SystemExit as end:
+                if isinstance(end.code, str):
+                    print(end.code)
+                ended = 1 if isinstance(end.code, str) else end.code or 0
+            except BaseException as error:
+                error.add_note(f"{' '.join(words)} said before:\n{output.getvalue()}")
+                raise
+        assert ended == code, f"{' '.join(words)} exited with {ended}:\n{output.getvalue()}"
+        return output.getvalue()
+
     def stage(self, *words: str, code: int = 0) -> str:
-        """``python -m tasks <stage> ...``."""
-        return self.run(sys.executable, "-m", "tasks", *words, code=code)
+        """``python -m tasks <stage> ...`` in this process."""
+        from tasks.__main__ import main
+
+        return self.call(main, *words, code=code)
+
+    def promote(self, *words: str, code: int = 0) -> str:
+        """``python -m tasks.promote ...`` in this process."""
+        from tasks.promote import main
+
+        return self.call(main, *words, code=code)
+
+    def detect(self, *words: str | Path, code: int = 0) -> str:
+        """``python -m tasks.detect ...`` in this process."""
+        from tasks.detect import main
+
+        return self.call(main, *map(str, words), code=code)
+
+    def repro(self, *targets: str, **options) -> tuple[list[str], str]:
+        """``dvc repro`` in this process, and its stages too: the names of those that ran, and their output.
+
+        options: those of ``dvc.repo.Repo.reproduce``, such as ``dry`` and ``force``.
+        """
+        import dvc.stage.run
+        from dvc.repo import Repo
+
+        ran, outputs = [], []
+
+        def run_stage(stage, dry: bool = False, run_env: dict | None = None) -> None:
+            ran.append(stage.addressing)
+            python, option, package, *words = shlex.split(stage.cmd)
+            assert (python, option, package) == ("python", "-m", "tasks")
+            if not dry:
+                outputs.append(self.stage(*words))
+
+        with self.inside():
+            if not (self.folder / ".dvc").exists():
+                Repo.init(no_scm=True).close()
+            with warnings.catch_warnings(), patch.object(dvc.stage.run, "cmd_run", run_stage), Repo() as repo:
+                warnings.simplefilter("ignore", DeprecationWarning)  # of libraries, within DVC
+                repo.reproduce(list(targets) or None, **options)
+        return ran, "".join(outputs)
+
+
+def make_pipeline(folder: Path) -> Project:
+    """``dvc repro``, a command with stages that are processes, from nothing to a report and runs in MLflow."""
+    project = Project(folder, tracked=True)
+    project.run("git", "init", "-q")
+    project.run("dvc", "init", "-q")
+    project.run("dvc", "repro")
+    return project
+
+
+def pipeline_in(folder: Path) -> Project:
+    """The project of :func:`make_pipeline` in ``folder``, made by the first process that asks for it."""
+    from filelock import FileLock
+
+    done, failed = folder.with_name("pipeline-done"), folder.with_name("pipeline-failed.txt")
+    with FileLock(f"{folder}.lock"):
+        if failed.exists():
+            raise AssertionError(failed.read_text())
+        if done.exists():
+            project = Project.__new__(Project)
+            project._move_to(folder, tracked=False)
+            return project
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        folder.mkdir(parents=True)
+        try:
+            project = make_pipeline(folder)
+        except Exception as error:
+            failed.write_text(f"dvc repro failed:\n{error}")
+            raise
+        done.touch()
+    project.track(False)
+    return project
