@@ -69,6 +69,20 @@ def _ready(out: Path) -> list[Path]:
     return sorted(path for path in Path(out).glob(f"*/{READY}") if not path.parent.name.startswith("."))
 
 
+class Clock:
+    """The time as a :class:`Sender` reads it, and how it waits; tests replace it."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def date(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def wait(self, event: threading.Event, seconds: float) -> None:
+        event.wait(seconds)
+
+
 class Sender:
     """Sends what lies in the spool of ``out``, from a thread of its own. Of several processes on one spool one sends.
 
@@ -86,10 +100,12 @@ class Sender:
         longest_wait: float = 60.0,
         give_up: float = 3600.0,
         say: Callable[[str], None] = print,
+        clock: Clock | None = None,
     ):
         self.spool, self.target = Path(out) / SPOOL, target
         self.timeout, self.first_wait, self.longest_wait, self.give_up = timeout, first_wait, longest_wait, give_up
         self._say, self._said = say, ""
+        self._clock = clock or Clock()
         (self.spool / "pending").mkdir(parents=True, exist_ok=True)
         self._lock = (self.spool / "lock").open("w")
         self._wake = threading.Event()
@@ -108,7 +124,7 @@ class Sender:
     def close(self, patience: float = 10.0) -> int:
         """Go on until all is sent, but no longer than ``patience`` seconds (and what a call under way takes); how many
         alerts are left to the next sender."""
-        self._until = time.monotonic() + patience
+        self._until = self._clock.now() + patience
         self._wake.set()
         self._thread.join(patience + self.timeout + 1)
         return self.waiting()
@@ -139,7 +155,7 @@ class Sender:
                 if self._over(bool(left)):
                     return
                 soonest = min((due[path][0] if path in due else 0.0 for path in left), default=float("inf"))
-                self._rest(min(1.0, max(0.01, soonest - time.monotonic())))
+                self._rest(min(1.0, max(0.01, soonest - self._clock.now())))
 
     def _round(self, due: dict[Path, tuple[float, float]]) -> None:
         """Try every alert whose time has come."""
@@ -148,24 +164,24 @@ class Sender:
             del due[gone]
         for path in entries:
             at, wait = due.get(path, (0.0, self.first_wait))
-            if time.monotonic() < at:
+            if self._clock.now() < at:
                 continue
             following = min(2 * wait, self.longest_wait)
-            due[path] = time.monotonic() + wait, following  # should something break off here
+            due[path] = self._clock.now() + wait, following  # should something break off here
             if self._send(path):
                 del due[path]
             else:
-                due[path] = time.monotonic() + wait, following
+                due[path] = self._clock.now() + wait, following
             if self._over(True):
                 return
 
     def _over(self, left: bool) -> bool:
-        return self._until is not None and (not left or time.monotonic() >= self._until)
+        return self._until is not None and (not left or self._clock.now() >= self._until)
 
     def _rest(self, seconds: float) -> None:
         if self._until is not None:
-            seconds = min(seconds, max(0.0, self._until - time.monotonic()))
-        self._wake.wait(seconds)
+            seconds = min(seconds, max(0.0, self._until - self._clock.now()))
+        self._clock.wait(self._wake, seconds)
         self._wake.clear()
 
     def _send(self, path: Path) -> bool:
@@ -186,7 +202,7 @@ class Sender:
             path.with_suffix(REASON).unlink(missing_ok=True)  # of an alert that was moved back
             _remove_empty(path.parent)
             return True
-        if time.time() - queued < self.give_up:
+        if self._clock.date() - queued < self.give_up:
             if fault != self._said:
                 self._said = fault
                 self._tell(f"{path}: alert not sent yet: {fault}; it is tried again")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,11 +113,18 @@ class Claim:
 class Inbox:
     """The videos in ``folder``; their results appear in ``results``, one folder a video.
 
-    A file is taken when it is whole: :class:`~vadcore.detect.settled.Settled` says when.
+    A file is taken when it is whole: :class:`~vadcore.detect.settled.Settled`, which reads ``clock``, says when.
     """
 
-    def __init__(self, folder: Path | str, results: Path | str, settle_seconds: float = 10.0):
-        self.folder, self.results, self.settle_seconds = Path(folder), Path(results), settle_seconds
+    def __init__(
+        self,
+        folder: Path | str,
+        results: Path | str,
+        settle_seconds: float = 10.0,
+        clock: Callable[[], float] = time.time,
+    ):
+        self.folder, self.results = Path(folder), Path(results)
+        self.settle_seconds, self._clock = settle_seconds, clock
         if not self.folder.is_dir():
             raise VadError(f"{folder}: no such folder; make it, or name the one that videos come into")
         if not is_text(self.folder):
@@ -184,7 +192,7 @@ class Inbox:
                 os.close(lock)
 
     def _fresh(self) -> Claim | None:
-        settled = Settled(self.work / "seen.json", self.settle_seconds)
+        settled = Settled(self.work / "seen.json", self.settle_seconds, self._clock)
         claim = None
         for path in self.coming():
             name = path.relative_to(self.folder).as_posix()

@@ -6,6 +6,7 @@ import fcntl
 import json
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,11 +24,11 @@ class Settled:
     will get, and who reads it says what is wrong.
 
     memory: a file that remembers from one process to the next what was seen, for times that are not to be trusted (a
-    camera's clock may be ahead).
+    camera's clock may be ahead). clock: the current time in seconds since the epoch.
     """
 
-    def __init__(self, memory: Path, seconds: float):
-        self.memory, self.seconds = memory, seconds
+    def __init__(self, memory: Path, seconds: float, clock: Callable[[], float] = time.time):
+        self.memory, self.seconds, self._clock = memory, seconds, clock
         self._before: dict[str, list] = {}
         with suppress(FileNotFoundError):
             self._before = json.loads(memory.read_text(encoding="utf-8"))
@@ -35,7 +36,7 @@ class Settled:
 
     def is_whole(self, path: Path, name: str) -> bool:
         """Of the file ``path``, remembered as ``name``."""
-        now = time.time()
+        now = self._clock()
         try:
             found = path.stat()
         except FileNotFoundError:  # taken away meanwhile
