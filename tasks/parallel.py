@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from vadcore.config import Machine
 
+ANSWER_SECONDS = 10.0  # that a scheduler may take to answer at first
 LOOK_SECONDS = 5.0  # between two looks at whether the scheduler has workers
 
 
@@ -104,7 +105,7 @@ def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> I
     from distributed import as_completed as done
 
     try:
-        client = Client(scheduler, timeout="10s")
+        client = Client(scheduler, timeout=ANSWER_SECONDS)
     except OSError as error:
         raise VadError(f"machine.scheduler: no answer from {scheduler} ({error}); start it, or set null") from error
     with client:

@@ -1,4 +1,4 @@
-"""The curves of a system as stepped metrics, by hand."""
+"""The curves of a system as stepped metrics, compared with values computed by hand."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ OPERATING = pd.DataFrame(
 NO_CURVE = pd.DataFrame({"fpr": [], "tpr": [], "threshold": []})
 
 
-def test_the_roc_curve_has_at_every_percent_the_most_that_flags_no_more():
+def test_roc_has_highest_tpr_at_each_percent():
     roc = pd.DataFrame({"fpr": [0, 0, 0.29, 0.295, 1], "tpr": [0, 0.4, 0.6, 0.8, 1], "threshold": [9, 4, 3, 2, 1]})
     found = dict(curves(roc, OPERATING.iloc[:0]))
     assert list(found) == list(range(101))
@@ -25,7 +25,7 @@ def test_the_roc_curve_has_at_every_percent_the_most_that_flags_no_more():
     assert read == {0: 0.4, 28: 0.4, 29: 0.6, 30: 0.8, 99: 0.8, 100: 1.0}
 
 
-def test_alarms_stand_at_the_rate_that_was_asked_for_and_what_is_undefined_is_left_out():
+def test_alarms_by_asked_rate_without_undefined_values():
     assert list(curves(NO_CURVE, OPERATING)) == [
         (1, {"alarms/events_found": 0.25, "alarms/false_an_hour": 0.0}),
         (
@@ -40,6 +40,6 @@ def test_alarms_stand_at_the_rate_that_was_asked_for_and_what_is_undefined_is_le
     ]
 
 
-def test_without_labels_there_is_no_curve():
+def test_no_curve_without_labels():
     nothing = OPERATING.assign(**dict.fromkeys(OPERATING.columns[1:], np.nan))
     assert list(curves(NO_CURVE, nothing)) == []
