@@ -86,6 +86,7 @@ class Project:
             "PYTHONPATH": str(folder),
             "OMP_NUM_THREADS": "1",  # same sums in the same order, however many tests run beside this one
             "DVC_NO_ANALYTICS": "1",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         }
         self.track(tracked)
@@ -102,11 +103,12 @@ class Project:
         made = copy.copy(self)
         made._move_to(folder, tracked)
         code = ("benchmarks", "tasks", "vadcore", "weights", "dvc.yaml", "pyproject.toml", ".dvcignore", ".gitignore")
-        names = (*code, "params.yaml", *outs) if outs else sorted(path.name for path in self.folder.iterdir())
-        for name in names:
+        every = {path.name for path in self.folder.iterdir()} - {"tracking"}  # where the uploader's socket may be
+        for name in sorted({*code, "params.yaml", *outs} if outs else every):
             if (self.folder / name).is_dir():
                 shutil.copytree(self.folder / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.folder / name, folder / name)
         return made
 
@@ -151,6 +153,8 @@ class Project:
             os.environ.update(self.environment)
             yield
         finally:
+            if "mlflow" in sys.modules:
+                sys.modules["mlflow"].set_tracking_uri(None)  # which a command may have set for the whole process
             os.chdir(folder)
             os.environ.clear()
             os.environ.update(environment)

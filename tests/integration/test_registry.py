@@ -1,40 +1,83 @@
 """Scored models become versions of their data set's registered model."""
 
 import json
+import shutil
+from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient, artifacts, pyfunc
 
 from tasks.tracking import stage_run
 from tasks.tracking.log_model import register
+from tasks.tracking.outbox import Spool
 from tasks.tracking.registry import fetch_champion
+from tasks.tracking.send import Sender
+from tasks.tracking.server import connect
 from vadcore.models import create_model, save_model
+
+pytestmark = pytest.mark.xdist_group("registry")
+
+
+class SenderHere:
+    """In place of a stage's uploader: sends when the stage has ended, in this process."""
+
+    def follow(self, folder: Path) -> None:
+        self.sender = Sender(Spool(folder))
+
+    def finish(self) -> None:
+        assert self.sender.send()
+        assert not self.sender.refused
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory) -> MlflowClient:
+def empty_database(tmp_path_factory) -> Path:
+    """A database of MLflow, to be copied: it takes seconds to create."""
+    file = tmp_path_factory.mktemp("database") / "mlflow.db"
+    connect(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="module")
+def client(empty_database, tmp_path_factory) -> MlflowClient:
     """A database with two versions of ``vad-street``, registered by two runs."""
     folder = tmp_path_factory.mktemp("registry")
+    shutil.copy(empty_database, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         # absolute: MLflow keeps connections by this text, and other tests have databases of the same relative name
         uri = f"sqlite:///{folder}/mlflow.db"
         patch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
         save_model(create_model("frame_diff"), "frame_diff", folder / "model")
         (folder / "calibration.json").write_text('{"threshold": 1}')
         for auc in (0.7, 0.8):
-            with stage_run("score", "street", "frame_diff") as run:
+            with stage_run("score", "street", "frame_diff", uploader=SenderHere()) as run:
                 run.metrics({"auc_micro": auc})
                 run.model(folder / "model", [folder / "calibration.json"], "vad-street", {"auc_micro": auc})
         yield MlflowClient(uri)
+        mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def use(client, monkeypatch):
+    """``use(uri)``: the database at ``uri`` is MLflow's for the rest of the test."""
+    before = mlflow.get_tracking_uri()
+
+    def use(uri: str) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        mlflow.set_tracking_uri(uri)
+
+    yield use
+    mlflow.set_tracking_uri(before)
 
 
 def versions(client) -> list:
     return sorted(client.search_model_versions("name = 'vad-street'"), key=lambda version: int(version.version))
 
 
-def test_every_scoring_makes_a_version_with_its_figures(client):
+def test_every_scoring_makes_a_version_with_figures(client):
     found = versions(client)
     assert [version.tags["auc_micro"] for version in found] == ["0.7", "0.8"]
     assert all(version.status == "READY" for version in found)
@@ -42,11 +85,10 @@ def test_every_scoring_makes_a_version_with_its_figures(client):
         assert client.get_run(version.run_id).data.tags["vad.stage"] == "score"
 
 
-def test_a_version_carries_all_that_detection_needs(client, tmp_path):
+def test_version_holds_all_that_detection_needs(client, tmp_path):
     version = versions(client)[-1]
-    folder = artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(tmp_path))
+    assert artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(tmp_path))
     held = {path.name for path in (tmp_path / "data" / "trained").iterdir()}
-    assert folder
     assert {"weights.safetensors", "config.yaml", "calibration.json"} <= held
     scores = pyfunc.load_model(f"models:/{version.name}/{version.version}").predict(
         np.zeros((1, 2, 24, 32, 1), np.uint8)
@@ -54,17 +96,19 @@ def test_a_version_carries_all_that_detection_needs(client, tmp_path):
     assert scores.shape == (1, 1)
 
 
-def test_the_champion_of_another_database_is_not_taken_for_one_that_was_fetched(client, tmp_path, monkeypatch):
+def test_fetched_champions_of_two_databases_are_kept_apart(use, empty_database, tmp_path, monkeypatch):
     """Version 1 of a database that was made anew is not version 1 of the one before."""
     monkeypatch.chdir(tmp_path)
     kept = []
     for name, threshold in (("first", 1), ("second", 2)):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{name}.db")
+        uri = f"sqlite:///{tmp_path}/{name}.db"
+        shutil.copy(empty_database, tmp_path / f"{name}.db")
+        use(uri)
         save_model(create_model("frame_diff"), "frame_diff", tmp_path / name)
         (tmp_path / "calibration.json").write_text(json.dumps({"threshold": threshold}))
-        with stage_run("score", "yard", "frame_diff") as run:
+        with stage_run("score", "yard", "frame_diff", uploader=SenderHere()) as run:
             run.model(tmp_path / name, [tmp_path / "calibration.json"], "vad-yard", {})
-        MlflowClient(f"sqlite:///{tmp_path}/{name}.db").set_registered_model_alias("vad-yard", "champion", "1")
+        MlflowClient(uri).set_registered_model_alias("vad-yard", "champion", "1")
         version, folder = fetch_champion("yard", tmp_path / "detectors")
         assert version.number == 1
         kept.append(folder)
@@ -72,7 +116,7 @@ def test_the_champion_of_another_database_is_not_taken_for_one_that_was_fetched(
     assert [json.loads((folder / "calibration.json").read_text())["threshold"] for folder in kept] == [1, 2]
 
 
-def test_registering_the_same_model_again_makes_no_other_version(client):
+def test_registering_a_model_twice_makes_one_version(client):
     before = versions(client)
     last = before[-1]
     register(client, last.run_id, last.model_id, "vad-street", {})
