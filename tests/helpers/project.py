@@ -1,6 +1,7 @@
 """A small project in a folder of its own, for tests that run stages and commands in it."""
 
 import copy
+import hashlib
 import io
 import os
 import shlex
@@ -219,6 +220,15 @@ class Project:
                 warnings.simplefilter("ignore", DeprecationWarning)  # of libraries, within DVC
                 repo.reproduce(list(targets) or None, **options)
         return ran, "".join(outputs)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file below ``folder`` with the digest of its bytes."""
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
 
 
 def make_pipeline(folder: Path) -> Project:

@@ -1,24 +1,13 @@
 """Stages one by one: what they leave alone, what they compute again, and what they print when something is wrong."""
 
-import hashlib
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
-from tests.helpers.project import PARAMS, Project
+from tests.helpers.project import PARAMS, Project, contents
 
 pytestmark = pytest.mark.xdist_group("stages")
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Every file below ``folder`` with the digest of its bytes."""
-    return {
-        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
 
 
 def test_extract_leaves_complete_clips_alone(pipeline_project, tmp_path):
