@@ -1,4 +1,4 @@
-"""Actions as strips: frames side by side, classes as normal and abnormal, held-out clips chosen by id."""
+"""The actions format: strips of frames, normal and abnormal classes, held-out clips chosen by id."""
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from vadcore.windows import hold_out as split_windows
 def write_strip(path, frames, size=(8, 8), ending=".png"):
     path.parent.mkdir(parents=True, exist_ok=True)
     strip = np.concatenate([picture(20 * number, size) for number in range(frames)], axis=1)
-    path.write_bytes(cv2.imencode(ending, strip)[1].tobytes())  # the file's name says .jpg whatever is in it
+    path.write_bytes(cv2.imencode(ending, strip)[1].tobytes())  # the content may be of another type than .jpg
 
 
 def make(folder, width=8):
@@ -38,7 +38,7 @@ def delivered(tmp_path, **fields):
     return clips(settings, tmp_path / "raw")
 
 
-def test_a_strip_gives_its_frames_from_left_to_right(tmp_path):
+def test_strip_gives_frames_from_left_to_right(tmp_path):
     make(tmp_path / "source")
     clip = delivered(tmp_path)[0]
     frames = list(clip.frames())
@@ -46,7 +46,7 @@ def test_a_strip_gives_its_frames_from_left_to_right(tmp_path):
     assert all(np.array_equal(frame, picture(20 * number, (8, 8))) for number, frame in enumerate(frames))
 
 
-def test_unseen_classes_are_abnormal_and_held_out_clips_are_normal(tmp_path):
+def test_unseen_classes_abnormal_held_out_clips_normal(tmp_path):
     make(tmp_path / "source")
     found = delivered(tmp_path, held_out=0.3)
     train = [clip.name for clip in found if clip.split == "train"]
@@ -59,24 +59,24 @@ def test_unseen_classes_are_abnormal_and_held_out_clips_are_normal(tmp_path):
     }
 
 
-def test_only_the_classes_asked_for_are_trained_on(tmp_path):
+def test_train_classes_limit_training(tmp_path):
     make(tmp_path / "source")
     found = delivered(tmp_path, train_classes=("wave",), held_out=0)
     assert {clip.name.split("-")[0] for clip in found if clip.split == "train"} == {"wave"}
     assert [clip.name for clip in found if clip.split == "test"] == ["fall-00000002"]
 
 
-def test_a_pair_is_never_in_both_splits(tmp_path):
+def test_pair_is_never_in_both_splits(tmp_path):
     paths = [tmp_path / f"{number}.jpg" for number in range(2, 74)]
     for share in (0.05, 0.2, 0.5, 0.97):
         kept, held = hold_out(paths, share)
         assert sorted(kept + held) == sorted(paths)
         assert not {int(path.stem) // 2 for path in kept} & {int(path.stem) // 2 for path in held}
-        assert hold_out(paths[::-1], share) == (kept, held)  # the order of the listing plays no part
+        assert hold_out(paths[::-1], share) == (kept, held)  # the order of the listing does not matter
 
 
-def test_a_clip_and_its_mirror_image_are_one_group_and_so_is_a_performer(tmp_path):
-    """Eight ids in a row are one performer: 8 p + 2 for each action before this one, + 1 for the mirror image."""
+def test_groups_by_mirror_pair_and_performer(tmp_path):
+    """Eight consecutive ids belong to one performer: two for each action, of which the second is the mirror image."""
     for name, first in (("walk", 2), ("wave", 4)):
         for performer in range(2):
             for image in range(2):
@@ -92,7 +92,7 @@ def test_a_clip_and_its_mirror_image_are_one_group_and_so_is_a_performer(tmp_pat
 
 
 @pytest.mark.parametrize("by", ["clip", "performer"])
-def test_of_the_real_set_neither_a_mirror_image_nor_a_performer_is_on_both_sides(tmp_path, by):
+def test_real_split_separates_groups(tmp_path, by):
     settings = Actions(format="actions", source=str(data_dir("actions")), held_out_by=by)
     prepare(settings, tmp_path / "raw", lambda line: None)
     found = {ClipId(clip.split, clip.name): clip for clip in clips(settings, tmp_path / "raw")}
@@ -110,34 +110,34 @@ def test_of_the_real_set_neither_a_mirror_image_nor_a_performer_is_on_both_sides
         np.testing.assert_array_equal(frame, mirrored[:, ::-1])
 
 
-def test_frames_that_are_not_square_need_their_width(tmp_path):
+def test_frames_not_square_need_their_width(tmp_path):
     make(tmp_path / "source", width=6)
-    with pytest.raises(VadError, match="30x8 pixels are not a row of frames 8 wide; set dataset"):
+    with pytest.raises(VadError, match=r"30x8.*dataset\.\*\.frame_width"):
         list(delivered(tmp_path)[0].frames())
     assert [frame.shape for frame in delivered(tmp_path, frame_width=6)[0].frames()] == [(8, 6)] * 5
 
 
-def test_an_unknown_class_is_named_with_those_there_are(tmp_path):
+def test_unknown_class_is_named(tmp_path):
     make(tmp_path / "source")
-    with pytest.raises(VadError, match="no class swim; there are: fall, walk, wave"):
+    with pytest.raises(VadError, match=r"swim.*fall, walk, wave"):
         delivered(tmp_path, test_classes=("swim",))
 
 
-def test_a_class_cannot_be_normal_and_abnormal(tmp_path):
+def test_class_cannot_be_normal_and_abnormal(tmp_path):
     make(tmp_path / "source")
-    with pytest.raises(VadError, match="walk is a training class too"):
+    with pytest.raises(VadError, match="walk"):
         delivered(tmp_path, train_classes=("walk",), test_classes=("walk",))
 
 
-def test_a_cut_strip_is_named(tmp_path):
+def test_truncated_strip_is_named(tmp_path):
     make(tmp_path / "source")
     path = tmp_path / "source/walk/00000000.jpg"
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(VadError, match=r"walk/00000000\.jpg: cut short"):
+    with pytest.raises(VadError, match=r"walk/00000000\.jpg"):
         list(delivered(tmp_path)[0].frames())
 
 
-def test_the_real_strips_have_their_published_numbers():
+def test_real_strips_have_published_numbers():
     source = data_dir("actions")
     settings = Actions(format="actions", source=str(source), test_classes=("4",))
     found = clips(settings, source)

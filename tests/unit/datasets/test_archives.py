@@ -1,7 +1,8 @@
-"""Unpacking: what is wanted, complete files only, and nothing outside the folder."""
+"""Unpacking archives: wanted files only, complete files only, nothing outside the folder."""
 
 import io
 import os
+import re
 import tarfile
 import zipfile
 
@@ -21,7 +22,7 @@ def footage(path) -> bool:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_the_wanted_files_are_written_with_their_time(tmp_path, name):
+def test_wanted_files_are_written(tmp_path, name):
     archive = WRITERS[name](tmp_path / name, FILES)
     done = unpack(archive, tmp_path / "raw", footage)
     assert {str(path) for path in done} == {"set/Train/001.tif", "set/Test/001.tif"}
@@ -29,7 +30,7 @@ def test_the_wanted_files_are_written_with_their_time(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_files_that_are_there_are_kept(tmp_path, name):
+def test_existing_files_are_kept(tmp_path, name):
     archive = WRITERS[name](tmp_path / name, FILES)
     unpack(archive, tmp_path / "raw", footage)
     kept = tmp_path / "raw" / "set/Train/001.tif"
@@ -43,9 +44,9 @@ def test_files_that_are_there_are_kept(tmp_path, name):
 
 @pytest.mark.parametrize("evil", ["../outside.tif", "/tmp/outside.tif", "a/../../outside.tif", "C:/x.tif", "..\\x.tif"])
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_path_that_leaves_the_folder_is_refused_before_anything_is_written(tmp_path, name, evil):
+def test_path_outside_the_folder_is_refused(tmp_path, name, evil):
     archive = WRITERS[name](tmp_path / name, {**FILES, evil: b"evil"})
-    with pytest.raises(VadError, match="would leave its folder; nothing was unpacked") as caught:
+    with pytest.raises(VadError, match=re.escape(evil)) as caught:
         unpack(archive, tmp_path / "inner" / "raw", footage)
     assert str(archive) in str(caught.value)
     assert not (tmp_path / "inner").exists()
@@ -59,7 +60,7 @@ def test_links_in_a_tar_are_refused(tmp_path, target, kind):
         info = tarfile.TarInfo("set/link.tif")
         info.type, info.linkname = kind, target
         opened.addfile(info)
-    with pytest.raises(VadError, match=r"set/link\.tif (would leave its folder|is a link)"):
+    with pytest.raises(VadError, match=r"set/link\.tif"):
         unpack(archive, tmp_path / "raw", footage)
     assert not (tmp_path / "raw").exists()
 
@@ -70,49 +71,48 @@ def test_links_in_a_zip_are_refused(tmp_path):
         info = zipfile.ZipInfo("set/link.tif")
         info.external_attr = 0o120777 << 16
         opened.writestr(info, "/etc/passwd")
-    with pytest.raises(VadError, match=r"set/link\.tif is a link"):
+    with pytest.raises(VadError, match=r"set/link\.tif"):
         unpack(archive, tmp_path / "raw", footage)
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_bytes_that_are_no_archive_are_refused(tmp_path, name):
+def test_not_an_archive_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"<html>404</html>" * 100)
-    with pytest.raises(VadError, match="not a readable archive") as caught:
+    with pytest.raises(VadError, match="fetch it again") as caught:
         unpack(tmp_path / name, tmp_path / "raw", footage)
     assert str(tmp_path / name) in str(caught.value)
-    assert "fetch it again" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.98])
-def test_an_archive_that_is_cut_short_is_refused_with_nothing_written(tmp_path, name, share):
+def test_truncated_archive_is_refused(tmp_path, name, share):
     archive = WRITERS[name](tmp_path / name, {f"{i}.tif": os.urandom(3000) for i in range(10)})
     archive.write_bytes(archive.read_bytes()[: int(archive.stat().st_size * share)])
-    with pytest.raises(VadError, match="not a readable archive"):
+    with pytest.raises(VadError, match="fetch it again"):
         unpack(archive, tmp_path / "raw", footage)
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_damaged_file_in_a_zip_leaves_whole_files_only(tmp_path):
+def test_damaged_zip_leaves_whole_files_only(tmp_path):
     archive = write_zip(tmp_path / "set.zip", {"a.tif": b"a" * 100, "b.tif": b"b" * 100})
     data = archive.read_bytes()
     archive.write_bytes(data.replace(b"b" * 100, b"b" * 99 + b"x"))  # its checksum no longer fits
-    with pytest.raises(VadError, match="not a readable archive"):
+    with pytest.raises(VadError, match="fetch it again"):
         unpack(archive, tmp_path / "raw", footage)
     assert tree(tmp_path / "raw") == {"a.tif": b"a" * 100}
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["a.tif"]
 
 
-def test_an_archive_larger_than_the_free_disk_is_refused_at_once(tmp_path, monkeypatch):
+def test_archive_larger_than_free_disk_is_refused(tmp_path, monkeypatch):
     archive = write_tar(tmp_path / "set.tar.gz", FILES)
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 29})())
-    with pytest.raises(VadError, match="make room there"):
+    with pytest.raises(VadError, match=re.escape(str(tmp_path))):
         unpack(archive, tmp_path / "raw", footage)
     assert not (tmp_path / "raw").exists()
 
 
-def test_a_tar_without_compression_is_read_too(tmp_path):
+def test_uncompressed_tar(tmp_path):
     archive = tmp_path / "set.tar"
     with tarfile.open(archive, "w") as opened:
         info = tarfile.TarInfo("a.tif")

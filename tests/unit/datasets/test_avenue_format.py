@@ -1,4 +1,4 @@
-"""Avenue: two label sets that differ, each under its name."""
+"""The Avenue format and its two label sets."""
 
 import shutil
 
@@ -13,7 +13,7 @@ from vadcore.datasets.avenue import read_volume
 from vadcore.datasets.config import Avenue
 from vadcore.errors import VadError
 
-MARKED = {1: [2, 3], 2: []}  # the frames, from 0, that the masks mark
+MARKED = {1: [2, 3], 2: []}  # frames with masks, counted from 0
 
 
 def make(folder, intervals=True):
@@ -29,7 +29,7 @@ def make(folder, intervals=True):
             masks[frame][5:9, 5:9] = 1
         scipy.io.savemat(truth / f"{number}_label.mat", {"volLabel": cells(*masks)})
     if intervals:
-        # one frame longer than the masks, as the real ones partly are: frames 3 to 5, counted from 1
+        # frames 3 to 5, counted from 1: one frame more than the masks, as in the published labels
         scipy.io.savemat(folder / "avenue.mat", {"gt": cells([[3], [5]], np.zeros((0, 0)))})
     return folder
 
@@ -40,7 +40,7 @@ def delivered(tmp_path, **fields):
     return clips(settings, tmp_path / "raw")
 
 
-def test_clips_with_labels_from_masks(tmp_path):
+def test_labels_from_masks(tmp_path):
     make(tmp_path / "source")
     train, first, second = delivered(tmp_path)
     assert (train.split, train.name, train.fps, train.labels) == ("train", "01", 25.0, None)
@@ -52,7 +52,7 @@ def test_clips_with_labels_from_masks(tmp_path):
     assert not list((tmp_path / "raw").rglob("vol*.mat"))
 
 
-def test_labels_from_intervals_differ_and_say_so(tmp_path):
+def test_labels_from_intervals(tmp_path):
     make(tmp_path / "source")
     _, first, second = delivered(tmp_path, label_set="intervals")
     assert first.labels().tolist() == [0, 0, 1, 1, 1, 0, 0, 0]
@@ -62,46 +62,46 @@ def test_labels_from_intervals_differ_and_say_so(tmp_path):
         assert Avenue(format="avenue", source="x", label_set=name).truth == name
 
 
-def test_a_test_clip_without_its_mask_file_is_named(tmp_path):
+def test_missing_mask_file_is_named(tmp_path):
     make(tmp_path / "source")
     (tmp_path / "source/ground_truth_demo/testing_label_mask/2_label.mat").unlink()
-    with pytest.raises(VadError, match=r"no testing_label_mask/N_label\.mat for test clips 02; .*label_set: intervals"):
+    with pytest.raises(VadError, match=r"N_label\.mat.*02.*label_set: intervals"):
         delivered(tmp_path)
     assert delivered(tmp_path, label_set="intervals")[2].masks is None
 
 
 def test_missing_intervals_are_named(tmp_path):
     make(tmp_path / "source", intervals=False)
-    with pytest.raises(VadError, match=r"avenue\.mat: missing; .*label_set: masks"):
+    with pytest.raises(VadError, match=r"avenue\.mat.*label_set: masks"):
         delivered(tmp_path, label_set="intervals")
-    with pytest.raises(VadError, match=r"avenue\.mat is not among the published archives"):
+    with pytest.raises(VadError, match=r"avenue\.mat"):
         prepare(Avenue(format="avenue", source="download", label_set="intervals"), tmp_path / "other")
 
 
-def test_an_interval_longer_than_its_video_names_both_lengths(tmp_path):
+def test_interval_beyond_clip_is_refused(tmp_path):
     make(tmp_path / "source")
     scipy.io.savemat(tmp_path / "source/avenue.mat", {"gt": cells([[3], [9]], np.zeros((0, 0)))})
-    with pytest.raises(VadError, match=r"avenue\.mat: clip 01 is labelled up to frame 9 but has 8 frames"):
+    with pytest.raises(VadError, match=r"avenue\.mat: clip 01 .*\b9\b.*\b8 frames"):
         delivered(tmp_path, label_set="intervals")[1].labels()
 
 
-def test_a_damaged_mask_file_is_named(tmp_path):
+def test_damaged_mask_file_is_named(tmp_path):
     make(tmp_path / "source")
     path = tmp_path / "source/ground_truth_demo/testing_label_mask/1_label.mat"
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(VadError, match=r"1_label\.mat: not a readable \.mat file"):
+    with pytest.raises(VadError, match=r"1_label\.mat"):
         delivered(tmp_path)[1].labels()
 
 
 @pytest.mark.parametrize(("number", "frames"), [(8, 36), (21, 76)])
-def test_the_real_mask_files_are_read(number, frames, tmp_path):
+def test_real_mask_files(number, frames, tmp_path):
     path = data_dir("label_formats", "avenue", "testing_label_mask", f"{number}_label.mat")
     masks = read_volume(path)
     assert len(masks) == frames  # the two shortest test clips
     assert {mask.shape for mask in masks} == {(360, 640)}
 
 
-def test_the_two_real_label_sets_of_clip_8_meet_the_same_clip(tmp_path):
+def test_real_label_sets_of_clip_8_agree(tmp_path):
     labels = data_dir("label_formats", "avenue")
     write_video(tmp_path / "raw/training_videos/01.avi", 2)
     for number in range(1, 22):

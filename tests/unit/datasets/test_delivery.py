@@ -1,4 +1,4 @@
-"""What `prepare` does with a source: a complete mirror of what belongs to the format, resumable, and clear refusals."""
+"""Delivery of footage from a folder, an archive or a download: complete, resumable, kept in step with its source."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def config(source) -> Frames:
 
 
 def silent(line: str) -> None:
-    """Swallow the progress."""
+    """Discard progress messages."""
 
 
 @pytest.fixture
@@ -32,13 +32,13 @@ def source(tmp_path):
     return tmp_path / "source"
 
 
-def test_a_folder_is_copied_as_far_as_it_belongs_to_the_format(source, tmp_path):
+def test_folder_copies_only_files_of_the_format(source, tmp_path):
     deliver(config(source), tmp_path / "raw", LAYOUT, silent)
     assert tree(tmp_path / "raw") == FILES
     assert (tmp_path / "raw/labels.mat").stat().st_mtime == (source / "labels.mat").stat().st_mtime
 
 
-def test_a_second_call_copies_nothing(source, tmp_path):
+def test_second_call_copies_nothing(source, tmp_path):
     deliver(config(source), tmp_path / "raw", LAYOUT, silent)
     before = {path: path.stat().st_ino for path in (tmp_path / "raw").rglob("*")}
     said = []
@@ -47,7 +47,7 @@ def test_a_second_call_copies_nothing(source, tmp_path):
     assert said == []
 
 
-def test_a_killed_copy_goes_on_and_is_refused_until_it_is_whole(source, tmp_path, monkeypatch):
+def test_copy_resumes_after_kill(source, tmp_path, monkeypatch):
     raw, copied = tmp_path / "raw", shutil.copyfile
     count = iter(range(10))
 
@@ -60,17 +60,17 @@ def test_a_killed_copy_goes_on_and_is_refused_until_it_is_whole(source, tmp_path
     with pytest.raises(KeyboardInterrupt):
         deliver(config(source), raw, LAYOUT, silent)
     assert len(tree(raw)) == 1
-    with pytest.raises(VadError, match="its delivery was cut short; run the prepare stage again"):
+    with pytest.raises(VadError, match="run the prepare stage"):
         check_delivered(raw)
     monkeypatch.setattr(delivery.shutil, "copyfile", copied)
     said = []
     deliver(config(source), raw, LAYOUT, said.append)
-    assert "copying 2 of 3 files" in said[0]
+    assert "2 of 3" in said[0]
     assert tree(raw) == FILES
     check_delivered(raw)
 
 
-def test_a_file_that_changed_or_vanished_in_the_source_does_so_in_the_copy(source, tmp_path):
+def test_changed_and_removed_files_are_mirrored(source, tmp_path):
     raw = tmp_path / "raw"
     deliver(config(source), raw, LAYOUT, silent)
     (source / "labels.mat").write_bytes(b"d")
@@ -82,7 +82,7 @@ def test_a_file_that_changed_or_vanished_in_the_source_does_so_in_the_copy(sourc
 
 
 @pytest.mark.parametrize(("name", "write"), [("set.tar.gz", write_tar), ("set.zip", write_zip)])
-def test_an_archive_is_unpacked_and_not_again_when_all_is_there(tmp_path, monkeypatch, name, write):
+def test_archive_is_unpacked_once(tmp_path, monkeypatch, name, write):
     archive, raw = write(tmp_path / name, {**FILES, "__MACOSX/labels.mat": b"x"}), tmp_path / "raw"
     deliver(config(archive), raw, LAYOUT, silent)
     assert tree(raw) == FILES
@@ -90,7 +90,7 @@ def test_an_archive_is_unpacked_and_not_again_when_all_is_there(tmp_path, monkey
     deliver(config(archive), raw, LAYOUT, silent)
 
 
-def test_a_file_that_is_lost_after_unpacking_comes_back(tmp_path):
+def test_lost_file_is_restored(tmp_path):
     archive, raw = write_zip(tmp_path / "set.zip", FILES), tmp_path / "raw"
     deliver(config(archive), raw, LAYOUT, silent)
     (raw / "labels.mat").unlink()
@@ -106,7 +106,7 @@ def test_another_source_replaces_the_footage(source, tmp_path):
     assert tree(raw) == {"training/frames/09/000.jpg": b"other"}
 
 
-def test_download_fetches_unpacks_and_keeps_no_archive(tmp_path, monkeypatch):
+def test_download_keeps_no_archive(tmp_path, monkeypatch):
     asked = []
 
     def fetch(published, folder, say):
@@ -126,7 +126,7 @@ def test_download_fetches_unpacks_and_keeps_no_archive(tmp_path, monkeypatch):
     assert sorted(path.name for path in raw.iterdir()) == [".delivery.json", "a.zip", "b.zip"]
 
 
-def test_a_folder_with_the_published_archives_is_as_good_as_a_download(tmp_path):
+def test_folder_of_published_archives_replaces_download(tmp_path):
     published = tuple(Published(f"http://example.org/{name}", None, "") for name in ("a.zip", "b.zip"))
     (tmp_path / "source").mkdir()
     for one in published:
@@ -135,49 +135,49 @@ def test_a_folder_with_the_published_archives_is_as_good_as_a_download(tmp_path)
     assert sorted(tree(tmp_path / "raw")) == ["a/x.jpg", "b/x.jpg"]
 
 
-def test_what_nobody_publishes_cannot_be_downloaded(tmp_path):
-    with pytest.raises(VadError, match=r"source: download: nobody publishes .* set source to a folder or an archive"):
+def test_format_without_download_is_refused(tmp_path):
+    with pytest.raises(VadError, match=r"source: download.*set source"):
         deliver(config("download"), tmp_path / "raw", LAYOUT, silent)
 
 
-def test_a_missing_source_is_named_with_where_it_was_looked_for(tmp_path, monkeypatch):
+def test_missing_source_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("VAD_DATA_DIR", str(tmp_path))
-    with pytest.raises(VadError, match=f"source nowhere: not found at {tmp_path}/nowhere or nowhere"):
+    with pytest.raises(VadError, match=f"nowhere.*{tmp_path}/nowhere"):
         deliver(config("nowhere"), tmp_path / "raw", LAYOUT, silent)
 
 
-def test_a_source_of_another_layout_is_refused_with_the_expected_one(tmp_path):
+def test_source_of_another_layout_is_refused(tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "notes.txt").write_text("x")
-    with pytest.raises(VadError, match="holds no footage of this format; expected training/frames and testing/frames"):
+    with pytest.raises(VadError, match=f"{tmp_path / 'source'}.*training/frames and testing/frames"):
         deliver(config(tmp_path / "source"), tmp_path / "raw", LAYOUT, silent)
     assert not (tmp_path / "raw").exists()
-    with pytest.raises(VadError, match=r"set\.zip: holds no footage of this format"):
+    with pytest.raises(VadError, match=r"set\.zip"):
         deliver(config(write_zip(tmp_path / "set.zip", {"a.txt": b"x"})), tmp_path / "raw", LAYOUT, silent)
 
 
-def test_a_file_that_is_no_archive_is_refused(tmp_path):
+def test_not_an_archive_is_refused(tmp_path):
     (tmp_path / "set.rar").write_bytes(b"x")
-    with pytest.raises(VadError, match=r"set\.rar: neither a folder nor an archive"):
+    with pytest.raises(VadError, match=r"set\.rar"):
         deliver(config(tmp_path / "set.rar"), tmp_path / "raw", LAYOUT, silent)
 
 
-def test_a_source_that_overlaps_its_copy_is_refused(source):
+def test_source_overlapping_its_copy_is_refused(source):
     for raw in (source, source / "raw", source.parent):
         with pytest.raises(VadError, match="overlaps"):
             deliver(config(source), raw, LAYOUT, silent)
 
 
-def test_footage_that_was_never_delivered_is_named(tmp_path):
-    with pytest.raises(VadError, match="no footage here; run the prepare stage first"):
+def test_missing_delivery_is_named(tmp_path):
+    with pytest.raises(VadError, match=f"{tmp_path / 'raw'}.*run the prepare stage"):
         check_delivered(tmp_path / "raw")
 
 
-def test_the_nearest_folder_of_a_name_is_found_and_two_are_refused(tmp_path):
+def test_nearest_folder_is_found_and_two_are_refused(tmp_path):
     (tmp_path / "set/inner/training/frames").mkdir(parents=True)
     assert find_folder(tmp_path, "training/frames", LAYOUT) == tmp_path / "set/inner/training/frames"
     (tmp_path / "set/other/training/frames").mkdir(parents=True)
-    with pytest.raises(VadError, match="two folders training/frames"):
+    with pytest.raises(VadError, match="training/frames"):
         find_folder(tmp_path, "training/frames", LAYOUT)
-    with pytest.raises(VadError, match="no folder testing/frames; expected"):
+    with pytest.raises(VadError, match=r"testing/frames.*expected"):
         find_folder(tmp_path, "testing/frames", LAYOUT)

@@ -1,7 +1,4 @@
-"""Downloads: whole and verified, resumed where they broke, and a clear line when they cannot be had.
-
-The server is a real HTTP server on the loopback interface that can break off in the middle.
-"""
+"""Downloads from an HTTP server on the loopback interface: verified, resumed, refused when they fail."""
 
 import hashlib
 import re
@@ -19,7 +16,7 @@ PAGE = "http://example.org/dataset.html"
 
 
 class Server:
-    """Serves ``content`` at any path; ``breaks`` lists after how many bytes the next answers break off."""
+    """Serves ``content`` at any path; ``breaks`` lists after how many bytes each of the next responses ends early."""
 
     def __init__(self):
         self.content, self.etag, self.ranges, self.status = CONTENT, '"v1"', True, None
@@ -32,7 +29,7 @@ class Server:
                 outer.answer(self)
 
             def log_message(self, *arguments):
-                """Keep the test's output clean."""
+                """Print nothing."""
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -74,7 +71,7 @@ def server(monkeypatch):
     made.http.server_close()
 
 
-def test_a_file_is_downloaded_verified_and_its_progress_told(server, tmp_path):
+def test_download_verifies_and_reports_progress(server, tmp_path):
     said = []
     path = fetch(server.published(), tmp_path, said.append)
     assert path == tmp_path / "set.tar.gz"
@@ -84,78 +81,80 @@ def test_a_file_is_downloaded_verified_and_its_progress_told(server, tmp_path):
     assert [line[-4:].strip() for line in said if line.endswith("%")] == [
         f"{10 * i} %"[-4:].strip() for i in range(1, 11)
     ]
-    assert said[-1] == "set.tar.gz: sha256 verified"
+    assert "set.tar.gz" in said[-1]
+    assert "sha256" in said[-1]
 
 
-def test_a_download_that_breaks_goes_on_where_it_broke(server, tmp_path):
+def test_broken_download_resumes(server, tmp_path):
     server.breaks = [300_000, 200_000]
     assert fetch(server.published(), tmp_path).read_bytes() == CONTENT
     assert server.requests == [None, "bytes=300000-", "bytes=500000-"]
 
 
-def test_the_next_call_asks_only_for_the_rest(server, tmp_path):
+def test_next_call_requests_only_the_rest(server, tmp_path):
     server.breaks = [400_000, 0, 0, 0, 0, 0]
-    with pytest.raises(VadError, match=r"0\.4 MB are kept, the same command goes on from there"):
+    with pytest.raises(VadError, match=r"set\.tar\.gz.*0\.4 MB"):
         fetch(server.published(), tmp_path)
     server.breaks, server.requests = [], []
     said = []
     assert fetch(server.published(), tmp_path, said.append).read_bytes() == CONTENT
     assert server.requests == ["bytes=400000-"]
-    assert said[0].endswith("1.0 MB, going on from 0.4 MB")
+    assert "0.4 MB" in said[0]
 
 
-def test_a_server_that_cannot_resume_sends_it_all_again(server, tmp_path):
+def test_server_without_ranges_sends_all_again(server, tmp_path):
     server.breaks, server.ranges = [300_000], False
     assert fetch(server.published(), tmp_path).read_bytes() == CONTENT
 
 
-def test_halves_of_two_versions_are_never_joined(server, tmp_path):
+def test_versions_are_never_mixed(server, tmp_path):
     server.breaks = [300_000, 0, 0, 0, 0, 0]
-    with pytest.raises(VadError, match="cannot be downloaded"):
+    with pytest.raises(VadError, match=r"set\.tar\.gz"):
         fetch(server.published(), tmp_path)
     server.breaks, server.content, server.etag = [], CONTENT[::-1], '"v2"'
     assert fetch(server.published(None), tmp_path).read_bytes() == CONTENT[::-1]
 
 
-def test_a_part_that_is_already_whole_needs_nothing_more(server, tmp_path):
+def test_complete_part_is_not_downloaded_again(server, tmp_path):
     (tmp_path / "set.tar.gz.part").write_bytes(CONTENT)
     assert fetch(server.published(), tmp_path).read_bytes() == CONTENT
     assert server.requests == [f"bytes={len(CONTENT)}-"]
 
 
-def test_a_part_longer_than_the_file_is_started_over(server, tmp_path):
+def test_overlong_part_is_restarted(server, tmp_path):
     (tmp_path / "set.tar.gz.part").write_bytes(CONTENT + b"more")
     assert fetch(server.published(), tmp_path).read_bytes() == CONTENT
 
 
-def test_a_file_that_is_there_is_not_downloaded_again(server, tmp_path):
+def test_existing_file_is_not_downloaded_again(server, tmp_path):
     fetch(server.published(), tmp_path)
     fetch(server.published(), tmp_path)
     assert len(server.requests) == 1
 
 
-def test_a_wrong_checksum_removes_the_file_and_says_what_to_do(server, tmp_path):
-    with pytest.raises(VadError, match=f"sha256 is {hashlib.sha256(CONTENT).hexdigest()}, expected 00") as caught:
+def test_wrong_checksum_removes_the_file(server, tmp_path):
+    with pytest.raises(VadError, match=f"{hashlib.sha256(CONTENT).hexdigest()}.*{'00' * 32}") as caught:
         fetch(server.published("00" * 32), tmp_path)
     assert PAGE in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_published_checksum_the_log_says_so(server, tmp_path):
+def test_missing_checksum_is_reported(server, tmp_path):
     said = []
     fetch(server.published(None), tmp_path, said.append)
-    assert said[-1] == "set.tar.gz: not verified, no checksum of it is published"
+    assert "set.tar.gz: not verified" in said[-1]
 
 
-def test_a_dead_link_is_reported_at_once_with_the_page_to_go_to(server, tmp_path):
+def test_dead_link_fails_at_once(server, tmp_path):
     server.status = 404
-    with pytest.raises(VadError, match=r"set\.tar\.gz: cannot be downloaded \(404 Not Found\)") as caught:
+    with pytest.raises(VadError, match=r"set\.tar\.gz.*404") as caught:
         fetch(server.published(), tmp_path)
-    assert f"fetch it by hand ({PAGE}) and set dataset.*.source" in str(caught.value)
+    assert PAGE in str(caught.value)
+    assert "dataset.*.source" in str(caught.value)
     assert len(server.requests) == 1
 
 
-def test_a_server_in_trouble_is_asked_five_times(server, tmp_path):
+def test_server_errors_are_retried_five_times(server, tmp_path):
     server.status = 503
     with pytest.raises(VadError, match="503"):
         fetch(server.published(), tmp_path)
@@ -166,6 +165,6 @@ def test_no_network_is_one_line(server, tmp_path):
     published = server.published()
     server.http.shutdown()
     server.http.server_close()
-    with pytest.raises(VadError, match="cannot be downloaded") as caught:
+    with pytest.raises(VadError, match=re.escape(PAGE)) as caught:
         fetch(published, tmp_path)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The re-packaged layout: numbered frames, `.mat` intervals, mask archives."""
+"""The frames format: folders of numbered images, `.mat` intervals, `.npz` masks."""
 
 import pickle
 
@@ -57,79 +57,77 @@ def test_clips_labels_and_masks(tmp_path):
     assert [path.name for path in found[0].files] == [f"{i:03d}.jpg" for i in range(8)]
 
 
-def test_a_clip_can_be_sent_to_another_process(tmp_path):
+def test_clip_can_be_pickled(tmp_path):
     make(tmp_path / "source")
     clip = pickle.loads(pickle.dumps(delivered(tmp_path)[2]))
     assert np.abs(next(clip.frames()).astype(int) - picture(0)).max() <= 3  # JPEG
     assert clip.labels().sum() == 3
 
 
-def test_without_labels_the_clips_are_unlabelled_and_that_is_said(tmp_path):
+def test_missing_labels_are_reported(tmp_path):
     make(tmp_path / "source", labels=None, masks=False)
     said = []
     found = delivered(tmp_path, said)
     assert all(clip.labels is None and clip.masks is None for clip in found)
-    assert any("the test clips are unlabelled" in line for line in said)
+    assert any("unlabelled" in line for line in said)
 
 
-def test_labels_for_fewer_clips_than_there_are_name_the_clip(tmp_path):
+def test_labels_for_too_few_clips_are_refused(tmp_path):
     make(tmp_path / "source", labels=([[3], [5]],), masks=False)
-    with pytest.raises(
-        VadError, match=r"set\.mat: labels for 1 clips, but there are 2 test clips \(no labels for 02\)"
-    ):
+    with pytest.raises(VadError, match=r"set\.mat.*\b1 clips.*\b2 test clips.*\b02\b"):
         delivered(tmp_path)
 
 
-def test_a_label_longer_than_its_clip_names_both_lengths(tmp_path):
+def test_label_beyond_clip_is_refused(tmp_path):
     make(tmp_path / "source", labels=([[3], [5]], [[9], [13]]))
     found = delivered(tmp_path)
     assert found[2].labels().sum() == 3
-    with pytest.raises(VadError, match=r"set\.mat: clip 02 is labelled up to frame 13 but has 12 frames"):
+    with pytest.raises(VadError, match=r"set\.mat: clip 02 .*\b13\b.*\b12 frames"):
         found[3].labels()
 
 
-def test_masks_of_another_length_are_named(tmp_path):
+def test_masks_of_wrong_length_are_refused(tmp_path):
     make(tmp_path / "source")
     np.savez(tmp_path / "source/pixel_masks.npz", **{"01": np.zeros((11, 16, 24)), "02": np.zeros((12, 16, 24))})
     found = delivered(tmp_path)
-    with pytest.raises(VadError, match=r"pixel_masks\.npz/01: masks of shape \[11, 16, 24\] for 12 frames"):
+    with pytest.raises(VadError, match=r"pixel_masks\.npz/01.*\[11, 16, 24\].*12 frames"):
         found[2].masks()
     assert found[3].masks().shape == (12, 16, 24)
 
 
-def test_a_test_clip_without_masks_in_the_archive_is_named(tmp_path):
+def test_clip_missing_in_mask_archive_is_named(tmp_path):
     make(tmp_path / "source", masks=False)
     np.savez(tmp_path / "source/pixel_masks.npz", Test001=np.zeros((12, 16, 24)))
-    with pytest.raises(VadError, match="no masks for test clip 02 among Test001"):
+    with pytest.raises(VadError, match=r"pixel_masks\.npz.*clip 02.*Test001"):
         delivered(tmp_path)
 
 
-def test_an_unreadable_mask_archive_is_named(tmp_path):
+def test_unreadable_mask_archive_is_named(tmp_path):
     make(tmp_path / "source")
     (tmp_path / "source/pixel_masks.npz").write_bytes(b"PK no")
-    with pytest.raises(VadError, match=r"pixel_masks\.npz: not a readable \.npz archive"):
+    with pytest.raises(VadError, match=r"pixel_masks\.npz"):
         delivered(tmp_path)
 
 
-def test_several_mat_files_must_be_told_apart(tmp_path):
+def test_several_mat_files_need_a_setting(tmp_path):
     make(tmp_path / "source")
     scipy.io.savemat(tmp_path / "source/other.mat", {"gt": cells([[1], [1]], [[1], [1]])})
-    with pytest.raises(VadError, match=r"several \.mat files \(other\.mat, set\.mat\); name the one"):
+    with pytest.raises(VadError, match=r"other\.mat, set\.mat.*dataset\.\*\.labels"):
         delivered(tmp_path)
     assert delivered(tmp_path, labels="other.mat")[2].labels().sum() == 1
-    with pytest.raises(VadError, match=r"no\.mat: missing; correct dataset\.\*\.labels"):
+    with pytest.raises(VadError, match=r"no\.mat.*dataset\.\*\.labels"):
         delivered(tmp_path, labels="no.mat")
 
 
-def test_a_missing_half_of_the_layout_is_named(tmp_path):
+def test_missing_split_is_named(tmp_path):
     write_frames(tmp_path / "source/training/frames/01", 3)
-    with pytest.raises(VadError, match="no folder testing/frames; expected training/frames"):
+    with pytest.raises(VadError, match=r"testing/frames.*expected training/frames"):
         delivered(tmp_path)
 
 
-def test_ped2_has_its_published_numbers_of_clips_and_frames(tmp_path):
+def test_ped2_has_published_numbers(tmp_path):
     source = data_dir("ped2")
-    found = clips(config(source), source)  # in place: nothing is copied
+    found = clips(config(source), source)  # read in place
     train, test = found[:16], found[16:]
     assert {clip.split for clip in train} == {"train"}
     assert (len(test), {clip.split for clip in test}) == (12, {"test"})
@@ -141,7 +139,7 @@ def test_ped2_has_its_published_numbers_of_clips_and_frames(tmp_path):
     assert {shown.shape for shown in first} == {(240, 360)}
 
 
-def test_ped2s_masks_and_intervals_agree_on_every_frame():
+def test_ped2_masks_and_intervals_agree():
     source = data_dir("ped2")
     for clip in clips(config(source), source)[16:]:
         assert np.array_equal(clip.masks().any(axis=(1, 2)), clip.labels())

@@ -1,4 +1,4 @@
-"""Label files with intervals: every published form gives the same labels, and faults are named."""
+"""Label files of intervals: the published `.mat` and `.m` forms, and faults in them."""
 
 import numpy as np
 import pytest
@@ -21,19 +21,19 @@ def test_intervals_count_from_one_and_include_both_ends(tmp_path):
     assert labels.tolist() == [0, 1, 1, 0, 0, 1, 0]
 
 
-def test_labels_beyond_the_clip_name_both_lengths(tmp_path):
-    with pytest.raises(VadError, match=r"x\.mat: clip 01 is labelled up to frame 181 but has 180 frames"):
+def test_label_beyond_clip_is_refused(tmp_path):
+    with pytest.raises(VadError, match=r"x\.mat: clip 01 .*\b181\b.*\b180 frames"):
         labels_of([(61, 181)], 180, tmp_path / "x.mat", "01")
 
 
-def test_starts_above_ends_and_a_row_for_each_interval_are_told_apart(tmp_path):
+def test_row_and_column_layouts_of_mat(tmp_path):
     by_rows = mat(tmp_path / "a.mat", [[78, 392], [120, 422]], [[5, 50, 90], [9, 60, 99]], [[61], [180]])
     by_columns = mat(tmp_path / "b.mat", [[78, 120], [392, 422]], [[5, 9], [50, 60], [90, 99]], [[61, 180]])
     expected = [((78, 120), (392, 422)), ((5, 9), (50, 60), (90, 99)), ((61, 180),)]
     assert read_mat(by_rows) == read_mat(by_columns) == expected
 
 
-def test_a_clip_may_be_a_cell_array_of_intervals_and_an_empty_entry_is_normal(tmp_path):
+def test_cell_arrays_and_empty_entries(tmp_path):
     path = mat(tmp_path / "a.mat", cells(np.array([[50], [60]]), np.array([[5], [9]])), np.zeros((0, 0)))
     assert read_mat(path) == [((5, 9), (50, 60)), ()]
 
@@ -42,20 +42,20 @@ def test_a_clip_may_be_a_cell_array_of_intervals_and_an_empty_entry_is_normal(tm
     ("entry", "fault"),
     [([[0], [10]], "interval 0 to 10"), ([[20], [10]], "interval 20 to 10"), ([[1, 2, 3]] * 3, "shape \\(3, 3\\)")],
 )
-def test_an_impossible_entry_is_named(tmp_path, entry, fault):
+def test_impossible_entry_is_named(tmp_path, entry, fault):
     with pytest.raises(VadError, match=rf"a\.mat: entry 2: .*{fault}"):
         read_mat(mat(tmp_path / "a.mat", [[1], [2]], entry))
 
 
-def test_a_file_that_is_no_mat_file_is_named(tmp_path):
+def test_unreadable_mat_is_named(tmp_path):
     (tmp_path / "a.mat").write_bytes(b"not a matrix" * 50)
-    with pytest.raises(VadError, match=r"a\.mat: not a readable \.mat file"):
+    with pytest.raises(VadError, match=r"a\.mat"):
         read_mat(tmp_path / "a.mat")
-    with pytest.raises(VadError, match=r"b\.mat: missing"):
+    with pytest.raises(VadError, match=r"b\.mat"):
         read_mat(tmp_path / "b.mat")
 
 
-def test_the_m_list_is_read_with_several_ranges_and_comments(tmp_path):
+def test_m_list_with_ranges_and_comments(tmp_path):
     path = tmp_path / "UCSDped1.m"
     path.write_text(
         "% made by hand; TestVideoFile{end+1}.gt_frame = [1:2];\nTestVideoFile = {};\n"
@@ -65,30 +65,30 @@ def test_the_m_list_is_read_with_several_ranges_and_comments(tmp_path):
     assert read_m_list(path) == [((60, 152),), ((5, 90), (140, 200)), (), ((7, 7),)]
 
 
-def test_an_unreadable_range_in_the_m_list_is_named(tmp_path):
+def test_unreadable_m_list_range_is_named(tmp_path):
     path = tmp_path / "x.m"
     path.write_text("TestVideoFile{end+1}.gt_frame = [5:90, a:b];")
-    with pytest.raises(VadError, match=r"x\.m: entry 1: cannot read 'a:b'"):
+    with pytest.raises(VadError, match=r"x\.m: entry 1.*a:b"):
         read_m_list(path)
     path.write_text("x = 1;")
-    with pytest.raises(VadError, match=r"x\.m: no entry like"):
+    with pytest.raises(VadError, match=r"x\.m.*gt_frame"):
         read_m_list(path)
 
 
-def test_fewer_entries_than_clips_name_the_clips_without_labels(tmp_path):
-    with pytest.raises(VadError, match="labels for 1 clips, but there are 3 test clips \\(no labels for 02, 03\\)"):
+def test_number_of_entries_must_match_clips(tmp_path):
+    with pytest.raises(VadError, match=r"x\.mat.*\b1 clips.*\b3 test clips.*02, 03"):
         one_a_clip([()], ["01", "02", "03"], tmp_path / "x.mat")
-    with pytest.raises(VadError, match="labels for 2 clips, but there are 1 test clips;"):
+    with pytest.raises(VadError, match=r"x\.mat.*\b2 clips.*\b1 test clips"):
         one_a_clip([(), ()], ["01"], tmp_path / "x.mat")
 
 
-def test_ped2s_list_and_mat_agree_and_mark_1648_frames():
+def test_ped2_list_and_mat_agree():
     listed = read_m_list(data_dir("label_formats", "ucsd", "UCSDped2", "Test", "UCSDped2.m"))
     assert listed == read_mat(data_dir("ped2", "ped2.mat"))
     assert sum(last - first + 1 for entry in listed for first, last in entry) == 1648
 
 
-def test_ped1s_mat_has_36_clips_of_at_most_200_frames():
+def test_ped1_mat_clips():
     entries = read_mat(data_dir("label_formats", "ped1.mat"))
     assert len(entries) == 36
     assert entries[0] == ((60, 152),)
@@ -96,7 +96,7 @@ def test_ped1s_mat_has_36_clips_of_at_most_200_frames():
     assert max(last for entry in entries for _, last in entry) == 200
 
 
-def test_avenues_intervals_mark_3867_frames():
+def test_avenue_mat_intervals():
     entries = read_mat(data_dir("label_formats", "avenue", "avenue.mat"))
     assert len(entries) == 21
     assert entries[0] == ((78, 120), (392, 422), (503, 666), (868, 910), (932, 1101))

@@ -1,4 +1,4 @@
-"""ShanghaiTech: training videos, test frames, `.npy` labels and masks."""
+"""The ShanghaiTech format: training videos, test frames, `.npy` labels and masks."""
 
 import numpy as np
 import pytest
@@ -44,35 +44,35 @@ def test_clips_labels_and_masks(tmp_path):
     assert second.masks is None
 
 
-def test_a_test_clip_without_labels_is_named(tmp_path):
+def test_clip_without_labels_is_named(tmp_path):
     root = make(tmp_path / "source")
     (root / "testing/test_frame_mask/02_0128.npy").unlink()
-    with pytest.raises(VadError, match=r"02_0128\.npy: missing; it holds the labels of test clip 02_0128"):
+    with pytest.raises(VadError, match=r"02_0128\.npy: missing"):
         delivered(tmp_path)
 
 
-def test_labels_of_another_length_name_both_lengths(tmp_path):
+def test_labels_of_wrong_length_are_refused(tmp_path):
     root = make(tmp_path / "source")
     np.save(root / "testing/test_frame_mask/01_0014.npy", np.zeros(8, np.uint8))
-    with pytest.raises(VadError, match=r"01_0014\.npy: labels of shape \[8\] for 7 frames"):
+    with pytest.raises(VadError, match=r"01_0014\.npy.*\[8\].*7 frames"):
         delivered(tmp_path)[1].labels()
 
 
-def test_masks_of_another_length_name_both_lengths(tmp_path):
+def test_masks_of_wrong_length_are_refused(tmp_path):
     root = make(tmp_path / "source")
     np.save(root / "testing/test_pixel_mask/01_0014.npy", np.zeros((16, 24, 7), bool))
-    with pytest.raises(VadError, match=r"masks of shape \[16, 24, 7\] for 7 frames, expected \[7, H, W\]"):
+    with pytest.raises(VadError, match=r"01_0014\.npy.*\[16, 24, 7\].*\[7, H, W\]"):
         delivered(tmp_path)[1].masks()
 
 
-def test_a_label_file_that_would_run_code_is_not_read(tmp_path):
+def test_pickled_labels_are_not_loaded(tmp_path):
     root = make(tmp_path / "source")
     np.save(root / "testing/test_frame_mask/01_0014.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(VadError, match=r"01_0014\.npy: not a readable \.npy array"):
+    with pytest.raises(VadError, match=r"01_0014\.npy"):
         delivered(tmp_path)[1].labels()
 
 
-def test_the_real_label_files_are_read():
+def test_real_label_files():
     folder = data_dir("label_formats", "shanghaitech", "test_frame_mask")
     files = sorted(folder.glob("*.npy"))
     assert len(files) == 19
@@ -82,5 +82,5 @@ def test_the_real_label_files_are_read():
         assert labels.dtype == np.uint8
         assert set(labels.tolist()) <= {0, 1}
         assert labels.any()
-    with pytest.raises(VadError, match=r"labels of shape \[265\] for 264 frames"):
+    with pytest.raises(VadError, match=r"01_0014\.npy.*\[265\].*264 frames"):
         read_labels(folder / "01_0014.npy", 264)
