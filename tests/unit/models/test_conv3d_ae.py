@@ -1,4 +1,4 @@
-"""The 3D-CNN autoencoder. Expected counts and shapes are worked out by hand from the published layers."""
+"""The 3D-CNN autoencoder; expected counts and shapes are derived by hand from the published layers."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def small(**changes):
 
 
 def window(t: int = 16, channels: int = 1) -> torch.Tensor:
-    """Frames in 0..1 that differ from window to window and from frame to frame."""
+    """Random frames in 0..1."""
     return torch.rand(2, t, channels, 32, 48, generator=torch.Generator().manual_seed(1))
 
 
@@ -33,7 +33,7 @@ class TestPublishedFigures:
         assert (config.batch_size, config.iterations, config.learning_rate) == (16, 5_000, 1e-4)
         assert config.strides == (1,)
 
-    def test_training_draws_a_random_clip_then_a_random_start(self):
+    def test_training_samples_clips(self):
         (phase,) = small().phases()
         assert phase.sampling == "clips"
         assert phase.optimizers["optimizer"].param_groups[0]["lr"] == 1e-4
@@ -48,7 +48,7 @@ class TestPublishedFigures:
             (64, 1 * 4 * 4, "rgb", 3, 24_152_960),
         ],
     )
-    def test_parameters_are_those_of_the_published_layers(self, side, grid, color, channels, total):
+    def test_parameter_count_matches_publication(self, side, grid, color, channels, total):
         convolutions = 4**3 * (channels * 64 + 64 * 128 + 128 * 256 + 256 * 512)  # 4x4x4, no bias
         norms = 2 * (64 + 128 + 256 + 512)
         latent = (512 * grid * 128 + 128) + (128 * 512 * grid + 512 * grid)
@@ -60,7 +60,7 @@ class TestPublishedFigures:
 
     @pytest.mark.parametrize("side", [64, 128])
     @pytest.mark.parametrize(("color", "channels"), [("grey", 1), ("rgb", 3)])
-    def test_shapes_are_those_of_the_published_layers(self, side, color, channels):
+    def test_layer_shapes_match_publication(self, side, color, channels):
         with torch.device("meta"):
             model = create_model("conv3d_ae", {"image_size": (side, side), "color": color})
             x = torch.zeros(2, channels, 16, side, side)
@@ -87,7 +87,7 @@ class TestPublishedFigures:
         assert z.shape == (2, 128)
         assert up == down[::-1]
 
-    def test_normalisation_and_activations_are_in_the_published_order(self):
+    def test_order_of_normalisation_and_activations(self):
         model = small()
         kinds = {part: [type(layer).__name__ for layer in getattr(model, part)] for part in ("encoder", "decoder")}
         assert kinds["encoder"] == ["Conv3d", "BatchNorm3d", "ReLU"] * 4
@@ -95,7 +95,7 @@ class TestPublishedFigures:
 
 
 class TestReconstruction:
-    def test_a_frame_is_made_of_all_frames_of_the_window(self):
+    def test_each_frame_depends_on_the_whole_window(self):
         model = small().eval()
         x = window() * 2 - 1
         changed = x.clone()
@@ -106,7 +106,7 @@ class TestReconstruction:
 
     @pytest.mark.parametrize("color", ["grey", "rgb"])
     @pytest.mark.parametrize("frames", [16, 32])
-    def test_every_frame_of_the_window_is_judged_in_its_place(self, color, frames):
+    def test_all_frames_are_judged_in_order(self, color, frames):
         model = small(color=color, frames=frames).eval()
         shown_to = window(frames, model.config.channels)
         with torch.no_grad():
@@ -116,8 +116,8 @@ class TestReconstruction:
         torch.testing.assert_close(judged.measures["mse"], (rebuilt - shown_to).square().mean((2, 3, 4)))
         assert (judged.measures["block_max"] >= judged.measures["mse"]).all()
 
-    def test_time_and_channels_are_not_mixed_up(self):
-        """The network sees ``[B, C, T, H, W]``: one that passes its input through gives the frames back as they were."""
+    def test_time_and_channels_are_not_swapped(self):
+        """The network gets ``[B, C, T, H, W]``; with identity layers the frames come back unchanged."""
         model = small(color="rgb")
         model.encoder = model.decoder = model.to_latent = model.from_latent = nn.Identity()
         seen = []
@@ -127,7 +127,7 @@ class TestReconstruction:
         assert seen[0] == (2, 3, 16, 32, 48)
 
 
-def test_a_training_step_is_that_of_plain_adam():
+def test_training_step_is_plain_adam():
     """Kingma & Ba 2015: the first step moves every weight by rate * g / (|g| + 1e-8), g being its gradient."""
     model = small(learning_rate=1e-3).train()
     (phase,) = model.phases()
@@ -139,18 +139,18 @@ def test_a_training_step_is_that_of_plain_adam():
 
 
 class TestConfiguration:
-    def test_impossible_sizes_are_refused_with_sizes_that_would_do(self):
-        with pytest.raises(ValidationError, match=r"image_size \[100, 7\]: .* multiples of 16, such as \[96, 16\]"):
+    def test_impossible_sizes_are_refused(self):
+        with pytest.raises(ValidationError, match=r"image_size \[100, 7\].*multiples of 16.*\[96, 16\]"):
             model_config("conv3d_ae", {"image_size": (100, 7)})
 
     @pytest.mark.parametrize(("frames", "near"), [(10, 16), (4, 16), (30, 32)])
-    def test_impossible_lengths_are_refused_with_one_that_would_do(self, frames, near):
-        with pytest.raises(ValidationError, match=rf"frames {frames}: must be a multiple of 16, such as {near}\b"):
+    def test_impossible_lengths_are_refused(self, frames, near):
+        with pytest.raises(ValidationError, match=rf"frames {frames}: .*multiple of 16.*\b{near}\b"):
             model_config("conv3d_ae", {"frames": frames})
 
-    def test_a_single_value_a_channel_cannot_be_normalised(self):
+    def test_single_value_per_channel_is_refused(self):
         one = {"image_size": (16, 16), "frames": 16, "conv": (2, 2, 2, 2), "z": 2}
-        with pytest.raises(ValidationError, match=r"batch_size 1: .* set 2 or more"):
+        with pytest.raises(ValidationError, match=r"batch_size 1: .*\b2\b"):
             model_config("conv3d_ae", {**one, "batch_size": 1})
         frames = torch.rand(2, 16, 1, 16, 16)
         assert create_model("conv3d_ae", {**one, "batch_size": 2}).train()(frames).shape == frames.shape

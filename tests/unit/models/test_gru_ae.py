@@ -1,4 +1,4 @@
-"""The GRU autoencoder. Expected counts and shapes are worked out by hand from the published layers."""
+"""The GRU autoencoder; expected counts and shapes are derived by hand from the published layers."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def small(**changes):
 
 
 def window(t: int = 4, channels: int = 1, b: int = 2) -> torch.Tensor:
-    """Frames in 0..1 that differ from window to window and from frame to frame."""
+    """Random frames in 0..1."""
     return torch.rand(b, t, channels, 32, 48, generator=torch.Generator().manual_seed(1))
 
 
@@ -33,13 +33,13 @@ class TestPublishedFigures:
         assert (config.batch_size, config.iterations, config.learning_rate) == (16, 10_000, 1e-4)
         assert (config.weight_decay, config.strides, config.initial_state) == (1e-5, (1,), "normal")
 
-    def test_training_draws_a_random_clip_then_a_random_start_and_uses_adam_with_weight_decay(self):
+    def test_training_samples_clips_with_weight_decay(self):
         (phase,) = small().phases()
         assert phase.sampling == "clips"
         group = phase.optimizers["optimizer"].param_groups[0]
         assert (group["lr"], group["weight_decay"]) == (1e-4, 1e-5)
 
-    # at 64x64 the grid is 4x4; beside the 3D-CNN, 128x128 with z 128, it is 8x8; the number of frames changes no weight
+    # the grid is 4x4 at 64x64 and 8x8 at 128x128, the setting that is compared with the 3D-CNN
     @pytest.mark.parametrize(
         ("section", "grid", "z", "channels", "total"),
         [
@@ -49,7 +49,7 @@ class TestPublishedFigures:
             ({"image_size": (128, 128), "frames": 16, "z": 128, "color": "rgb"}, 8 * 8, 128, 3, 10_710_088),
         ],
     )
-    def test_parameters_are_those_of_the_published_layers(self, section, grid, z, channels, total):
+    def test_parameter_count_matches_publication(self, section, grid, z, channels, total):
         convolutions = 9 * (channels * 32 + 32 * 64 + 64 * 128 + 128 * 256 + 256 * 512)  # 3x3, no bias
         norms = 2 * (32 + 64 + 128 + 256)  # none after the last convolution
         to_latent = 512 * grid * z + z
@@ -64,7 +64,7 @@ class TestPublishedFigures:
 
     @pytest.mark.parametrize("side", [64, 128])
     @pytest.mark.parametrize(("color", "channels"), [("grey", 1), ("rgb", 3)])
-    def test_shapes_are_those_of_the_published_layers(self, side, color, channels):
+    def test_layer_shapes_match_publication(self, side, color, channels):
         with torch.device("meta"):
             model = create_model("gru_ae", {"image_size": (side, side), "color": color})
             x = torch.zeros(3, channels, side, side)
@@ -83,25 +83,25 @@ class TestPublishedFigures:
         assert down == [(width, s, s) for width, s in sizes]
         assert up == [*reversed(down), (channels, side, side)]
 
-    def test_every_layer_but_the_last_of_the_encoder_is_normalised(self):
+    def test_all_encoder_layers_but_the_last_are_normalised(self):
         kinds = [type(layer).__name__ for layer in create_model("gru_ae", SMALL).encoder]
         assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * 4 + ["Conv2d", "ReLU"]
 
 
 class TestInitialState:
-    def test_normal_is_drawn_anew_at_every_forward_pass_in_training(self):
+    def test_normal_is_drawn_at_every_forward_pass(self):
         model = small().train()
         x = window() * 2 - 1
         assert not torch.equal(model(x), model(x))
 
-    def test_normal_is_the_standard_normal_of_torchs_generator(self):
+    def test_normal_uses_torch_random_generator(self):
         model = small(hidden=100).train()
         torch.manual_seed(3)
         drawn = model._initial_state(500)  # [1, 500, 100]
         torch.manual_seed(3)
         assert torch.equal(drawn, torch.randn(1, 500, 100))
 
-    def test_normal_judges_with_its_mean_which_is_zeros_and_draws_nothing(self):
+    def test_normal_is_zeros_in_evaluation(self):
         noisy, zeros = small().eval(), small(initial_state="zeros").eval()
         zeros.load_state_dict(noisy.state_dict())
         x = window() * 2 - 1
@@ -111,12 +111,12 @@ class TestInitialState:
             assert torch.equal(noisy(x), zeros(x))
         assert torch.equal(torch.get_rng_state(), before)
 
-    def test_zeros_is_the_same_in_training(self):
+    def test_zeros_is_deterministic_in_training(self):
         model = small(initial_state="zeros").train()
         x = window() * 2 - 1
         assert torch.equal(model(x), model(x))
 
-    def test_learned_is_a_parameter_that_training_moves_and_scoring_uses(self):
+    def test_learned_is_trained_and_used(self):
         model = small(initial_state="learned").train()
         x = window() * 2 - 1
         model(x).square().mean().backward()
@@ -127,13 +127,13 @@ class TestInitialState:
             model.initial += 1
             assert not torch.equal(model(x), before)
 
-    def test_unknown_ones_are_refused(self):
+    def test_unknown_initial_state_is_refused(self):
         with pytest.raises(ValidationError, match="'normal', 'zeros' or 'learned'"):
             model_config("gru_ae", {"initial_state": "ones"})
 
 
 class TestReconstruction:
-    def test_a_frame_is_made_of_the_frames_up_to_it(self):
+    def test_frame_depends_on_frames_up_to_it(self):
         model = small().eval()
         x = window() * 2 - 1
         changed = x.clone()
@@ -143,7 +143,7 @@ class TestReconstruction:
         same = [torch.equal(before[:, t], after[:, t]) for t in range(4)]
         assert same == [True, True, False, False]
 
-    def test_a_latent_is_that_of_its_frame_alone(self):
+    def test_latent_depends_on_its_frame_only(self):
         model = small().eval()
         x = window() * 2 - 1
         with torch.no_grad():
@@ -152,7 +152,7 @@ class TestReconstruction:
 
     @pytest.mark.parametrize("color", ["grey", "rgb"])
     @pytest.mark.parametrize("frames", [2, 5])
-    def test_any_window_from_two_frames_on_is_judged_frame_by_frame(self, color, frames):
+    def test_windows_from_two_frames_on_are_judged(self, color, frames):
         model = small(color=color, frames=frames).eval()
         shown_to = window(frames, model.config.channels)
         with torch.no_grad():
@@ -162,7 +162,7 @@ class TestReconstruction:
         torch.testing.assert_close(judged.measures["mse"], (rebuilt - shown_to).square().mean((2, 3, 4)))
         assert (judged.measures["block_max"] >= judged.measures["mse"]).all()
 
-    def test_the_memory_layout_of_the_weights_changes_nothing(self):
+    def test_memory_layout_does_not_change_results(self):
         model = small().eval()
         assert model.encoder[3].weight.is_contiguous(memory_format=torch.channels_last)
         plain = small().to(memory_format=torch.contiguous_format).eval()
@@ -172,20 +172,20 @@ class TestReconstruction:
 
 
 class TestConfiguration:
-    def test_impossible_sizes_are_refused_with_sizes_that_would_do(self):
-        with pytest.raises(ValidationError, match=r"image_size \[100, 7\]: .* multiples of 16, such as \[96, 16\]"):
+    def test_impossible_sizes_are_refused(self):
+        with pytest.raises(ValidationError, match=r"image_size \[100, 7\].*multiples of 16.*\[96, 16\]"):
             model_config("gru_ae", {"image_size": (100, 7)})
 
-    def test_one_frame_is_no_sequence(self):
+    def test_single_frame_is_refused(self):
         with pytest.raises(ValidationError, match=r"frames\n.*greater than or equal to 2"):
             model_config("gru_ae", {"frames": 1})
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
+    """Simulates SIGKILL: no handler catches it."""
 
 
-def test_a_killed_training_goes_on_with_the_noise_it_would_have_drawn(tmp_path):
+def test_resume_draws_the_same_noise(tmp_path):
     store = make_store(tmp_path)
     whole = [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
 

@@ -1,4 +1,4 @@
-"""The fully connected autoencoder on HOG and HOF."""
+"""The fully connected autoencoder on HOG and HOF descriptors."""
 
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ SMALL = {"image_size": (32, 48), "cell": 8, "frames": 6, "rest": 0.3, "layers": 
 
 
 def footage(speed: float, windows: int = 4, seed: int = 0) -> Batch:
-    """Windows of 7 frames with a square of 16 x 16 that moves right with ``speed`` px/frame, each at its own place."""
+    """Windows of 7 frames in which a square of 16 x 16 moves right with ``speed`` px/frame from a random position."""
     rng = np.random.default_rng(seed)
     texture = torch.from_numpy(rng.random((16, 16), np.float32))
     frames, flow = torch.full((windows, 7, 1, 32, 48), 0.4), torch.zeros(windows, 6, 2, 32, 48)
@@ -31,13 +31,13 @@ def footage(speed: float, windows: int = 4, seed: int = 0) -> Batch:
     return Batch(frames, torch.zeros(windows), torch.zeros(windows, 7), flow)
 
 
-def test_parameters_are_those_of_the_published_layers():
+def test_parameter_count_matches_publication():
     widths = [204, 2000, 1000, 500, 30, 500, 1000, 2000, 204]
     expected = sum(a * b + b for a, b in pairwise(widths))
     assert sum(p.numel() for p in create_model("hog_hof_ae").parameters()) == expected == 5_853_234
 
 
-def test_the_grid_has_a_cuboid_at_every_cell_but_the_last():
+def test_grid_of_cuboids():
     model = create_model("hog_hof_ae", SMALL).eval()
     with torch.no_grad():
         judged = model.judge(footage(2))
@@ -45,7 +45,7 @@ def test_the_grid_has_a_cuboid_at_every_cell_but_the_last():
     assert judged.measures["max"].shape == (4, 7)
 
 
-def test_what_is_at_rest_has_no_error_and_trains_nothing():
+def test_still_footage_has_no_error_and_no_loss():
     model = create_model("hog_hof_ae", SMALL).eval()
     batch = footage(0)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def test_what_is_at_rest_has_no_error_and_trains_nothing():
     assert model.loss(batch) == 0
 
 
-def test_the_scores_of_a_frame_are_the_worst_cuboid_and_the_sum_of_all():
+def test_frame_scores_are_max_and_sum_of_cuboids():
     model = create_model("hog_hof_ae", SMALL).eval()
     with torch.no_grad():
         judged = model.judge(footage(2))
@@ -61,7 +61,7 @@ def test_the_scores_of_a_frame_are_the_worst_cuboid_and_the_sum_of_all():
     torch.testing.assert_close(judged.measures["sum"], judged.maps.sum((2, 3)))
 
 
-def test_a_cuboids_error_is_the_squared_distance_of_its_descriptor():
+def test_cuboid_error_is_squared_descriptor_distance():
     model = create_model("hog_hof_ae", SMALL | {"least_motion": 0}).eval()
     batch = footage(2)
     x, moving = model.describe(batch)
@@ -70,20 +70,20 @@ def test_a_cuboids_error_is_the_squared_distance_of_its_descriptor():
         torch.testing.assert_close(model.judge(batch).maps[:, 0], expected)
 
 
-def test_what_moves_otherwise_than_training_did_is_reconstructed_worse():
+def test_unusual_speed_is_reconstructed_worse():
     torch.manual_seed(0)
     model = create_model("hog_hof_ae", SMALL)
     (phase,) = model.phases()
     update = _Updates(phase, processes=1)
-    for seed in range(150):
+    for seed in range(100):
         phase.step(footage(1, seed=seed % 10), update)
     with torch.no_grad():
         usual, fast = (model.judge(footage(speed, seed=99)).measures["max"].mean() for speed in (1, 3))
     assert fast > 2 * usual
 
 
-def test_what_is_shown_is_a_rose_a_cuboid_for_hog_and_for_hof():
-    """A square that moves right: in the half of HOF the pixel right of the middle is bright."""
+def test_shown_roses_point_along_the_motion():
+    """For a square that moves right, the pixel right of the middle is bright in the HOF half."""
     model = create_model("hog_hof_ae", SMALL).eval()
     with torch.no_grad():
         judged = model.judge(footage(2))
@@ -96,26 +96,26 @@ def test_what_is_shown_is_a_rose_a_cuboid_for_hog_and_for_hof():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"image_size": (250, 320)}, r"multiples of cell 16, at least 32, such as \[256, 320\]"),
-        ({"image_size": (16, 320)}, r"at least 32, such as \[32, 320\]"),
-        ({"frames": 10}, r"frames 10: a cuboid has 3 cells in time; a multiple of it would do, such as 9"),
+        ({"image_size": (250, 320)}, r"multiples of cell 16.*\[256, 320\]"),
+        ({"image_size": (16, 320)}, r"at least 32.*\[32, 320\]"),
+        ({"frames": 10}, r"frames 10: .*\b9\b"),
     ],
 )
-def test_impossible_sizes_are_refused_with_sizes_that_would_do(wrong, said):
+def test_impossible_sizes_are_refused(wrong, said):
     with pytest.raises(ValidationError, match=said):
         model_config("hog_hof_ae", wrong)
 
 
-def test_footage_in_which_nothing_moves_fast_enough_is_refused_after_training_not_scored_as_normal():
+def test_footage_without_motion_is_refused():
     model = create_model("hog_hof_ae", SMALL)
     (phase,) = model.phases()
     phase.step(footage(0.2), _Updates(phase, processes=1))
-    with pytest.raises(VadError, match=r"4 training windows of 32x48 .* faster than 0\.3 px/frame \(rest\)"):
+    with pytest.raises(VadError, match=r"32x48.*0\.3 px/frame \(rest\)"):
         model.eval().judge(footage(0.2))
 
 
-def test_flow_is_paired_with_the_frame_it_leads_away_from():
-    """7 frames have 6 fields: the last frame only ends the last field and is in no gradient."""
+def test_flow_is_paired_with_its_first_frame():
+    """7 frames have 6 flow fields, so the last frame is not used for gradients."""
     batch = footage(2)
     descriptors, _ = create_model("hog_hof_ae", SMALL).describe(batch)
     pictures = (batch.frames[:, :6, 0] * 255).round().byte().numpy()
@@ -125,18 +125,18 @@ def test_flow_is_paired_with_the_frame_it_leads_away_from():
 
 
 @pytest.mark.parametrize("score", ["max", "sum"])
-def test_score_and_step_are_those_asked_for_and_every_frame_of_a_cuboid_is_judged(score):
+def test_all_frames_of_a_cuboid_are_judged(score):
     model = create_model("hog_hof_ae", SMALL | {"score": score, "step": 3})
     assert model.score == score
     assert (model.windows.length, model.windows.step, model.windows.judged) == (7, 3, (0, 1, 2, 3, 4, 5, 6))
 
 
-def test_every_layer_but_the_last_is_followed_by_tanh():
+def test_all_layers_but_the_last_end_in_tanh():
     kinds = [type(layer).__name__ for layer in create_model("hog_hof_ae", SMALL).network]
     assert kinds == ["Linear", "Tanh"] * 3 + ["Linear"]  # 204-64-8-64-204
 
 
-def test_rate_and_weight_decay_reach_the_optimizer():
+def test_optimizer_gets_rate_and_weight_decay():
     (phase,) = create_model("hog_hof_ae", SMALL | {"weight_decay": 0.002}).phases()
     (group,) = next(iter(phase.optimizers.values())).param_groups
     assert (group["lr"], group["weight_decay"]) == (3e-3, 0.002)

@@ -1,4 +1,4 @@
-"""One file over the whole registry: what every system must do."""
+"""What every registered model must do, and the models without a file of their own."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from vadcore.store import ClipStore
 from vadcore.train import _Updates
 from vadcore.windows import Segment
 
-# small enough to train in a test; a system without an entry runs at its defaults
+# small enough to train in a test; a model without an entry uses its defaults
 SMALL = {
     "background": {"image_size": (24, 32)},
     "convlstm_ae": {"image_size": (24, 32), "frames": 4, "conv": (8, 8), "lstm": (8, 8), "learning_rate": 5e-3},
@@ -44,13 +44,15 @@ SMALL = {
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
-@pytest.fixture
-def footage(tmp_path):
-    store = make_store(tmp_path, flow=True)
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    """A function that returns training footage for a model."""
+    folder = tmp_path_factory.mktemp("footage")
+    store = make_store(folder, test=0, frames=20, flow=True)
     whole = [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
 
     def of(model, device="cpu"):
-        return Footage.for_model(model, store, whole, ClipStore(tmp_path / "flow.zarr", "flow"), device=device)
+        return Footage.for_model(model, store, whole, ClipStore(folder / "flow.zarr", "flow"), device=device)
 
     return of
 
@@ -68,7 +70,7 @@ def batch_for(model, footage: Footage, windows, size: int = 3) -> Batch:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", list_models())
-def test_every_judged_frame_gets_every_measure_and_a_map(name, device, footage):
+def test_judged_frames_have_all_measures_and_a_map(name, device, footage):
     model = build(name).to(device).eval()
     with torch.no_grad():
         judged = model.judge(batch_for(model, footage(model, device), model.windows))
@@ -87,7 +89,7 @@ def test_every_judged_frame_gets_every_measure_and_a_map(name, device, footage):
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_judging_twice_gives_the_same(name, footage):
+def test_judging_is_deterministic(name, footage):
     model = build(name).eval()
     batch = batch_for(model, footage(model), model.windows)
     with torch.no_grad():
@@ -97,7 +99,7 @@ def test_judging_twice_gives_the_same(name, footage):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", list_models())
-def test_every_phase_moves_its_parameters_and_overfits_one_batch(name, device, footage):
+def test_phases_train_their_parameters_and_overfit(name, device, footage):
     model = build(name).to(device).train()
     source = footage(model, device)
     for phase in model.phases():
@@ -113,11 +115,11 @@ def test_every_phase_moves_its_parameters_and_overfits_one_batch(name, device, f
         for parameter, old in zip(owned, before, strict=True):
             assert not torch.equal(parameter, old)
         if phase.optimizers:
-            losses = [float(phase.step(batch, update)["loss"]) for _ in range(60)]
+            losses = [float(phase.step(batch, update)["loss"]) for _ in range(40)]
             assert losses[-1] < first / 2
 
 
-def test_a_variant_is_its_system_with_a_section_of_its_own(tmp_path):
+def test_variant_has_its_own_section(tmp_path):
     variant = create_model("frame_diff-fine", {"block": 3})
     assert type(variant) is type(create_model("frame_diff"))
     save_model(variant, "frame_diff-fine", tmp_path)
@@ -125,7 +127,7 @@ def test_a_variant_is_its_system_with_a_section_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_a_saved_model_judges_as_before(name, footage, tmp_path):
+def test_saved_model_judges_as_before(name, footage, tmp_path):
     model = build(name).eval()
     batch = batch_for(model, footage(model), model.windows)
     save_model(model, name, tmp_path / "saved")
@@ -140,7 +142,7 @@ AUTOENCODERS = ["conv_ae", "convlstm_ae", "gru_ae", "conv3d_ae"]
 
 
 @pytest.mark.parametrize("name", AUTOENCODERS)
-def test_an_autoencoder_under_bfloat16_gives_float32_and_nearly_the_same(name):
+def test_autoencoder_in_bfloat16_returns_float32(name):
     model = build(name).eval()
     length = model.windows.length
     x = torch.rand(2, length, 1, *model.config.image_size, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -153,7 +155,7 @@ def test_an_autoencoder_under_bfloat16_gives_float32_and_nearly_the_same(name):
 
 
 @pytest.mark.parametrize("name", AUTOENCODERS)
-def test_how_an_autoencoder_scores_asks_for_no_new_training(name):
+def test_scoring_settings_need_no_training(name):
     assert {"score", "step"} <= set(build(name).config.scoring_keys)
     stepping = create_model(name, SMALL[name] | {"step": 2, "score": "block_max"})
     assert (stepping.windows.step, stepping.score) == (2, "block_max")
@@ -163,66 +165,64 @@ def test_weights_of_another_model_are_refused(tmp_path):
     save_model(build("convlstm_ae"), "convlstm_ae", tmp_path)
     text = (tmp_path / "config.yaml").read_text()
     (tmp_path / "config.yaml").write_text(text.replace("- 8\n- 8\nlstm", "- 16\n- 8\nlstm"))
-    with pytest.raises(VadError, match=r"weights\.safetensors: weights of another model"):
+    with pytest.raises(VadError, match=r"weights\.safetensors"):
         load_model(tmp_path)
 
 
-def test_a_damaged_weights_file_is_refused(tmp_path):
+def test_damaged_weights_are_refused(tmp_path):
     save_model(build("convlstm_ae"), "convlstm_ae", tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"not weights")
-    with pytest.raises(VadError, match="not a safetensors file"):
+    with pytest.raises(VadError, match=r"weights\.safetensors"):
         load_model(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "frames: 4", "system: convlstm_ae\nwidth: 3", "system: ["])
-def test_a_damaged_configuration_is_refused(tmp_path, text):
+def test_damaged_configuration_is_refused(tmp_path, text):
     save_model(build("convlstm_ae"), "convlstm_ae", tmp_path)
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(VadError, match=r"config\.yaml: not "):
+    with pytest.raises(VadError, match=r"config\.yaml"):
         load_model(tmp_path)
 
 
-def test_a_missing_model_names_the_stage_to_run(tmp_path):
-    with pytest.raises(VadError, match="run the train stage"):
+def test_missing_model_names_the_train_stage(tmp_path):
+    with pytest.raises(VadError, match=r"nothing.*run the train stage"):
         load_model(tmp_path / "nothing")
 
 
-def test_an_unknown_system_lists_the_known_ones():
-    with pytest.raises(VadError, match=r"model\.convlstm: no such system; there are: .*convlstm_ae, "):
+def test_unknown_model_lists_known_ones():
+    with pytest.raises(VadError, match=r"model\.convlstm: .*convlstm_ae, "):
         create_model("convlstm")
 
 
 @pytest.mark.parametrize("name", ["conv_ae", "conv3d_ae", "convlstm_ae", "gru_ae", "hog_hof_ae"])
-def test_steps_that_would_leave_frames_without_a_score_are_refused(name):
+def test_step_that_skips_frames_is_refused(name):
     frames = model_config(name, {}).frames
-    with pytest.raises(
-        ValidationError, match=rf"step {frames + 1}: windows of {frames} frames would leave frames without"
-    ):
+    with pytest.raises(ValidationError, match=rf"step {frames + 1}: .*\b{frames} frames"):
         model_config(name, {"step": frames + 1, "score": "mse"} if name == "convlstm_ae" else {"step": frames + 1})
 
 
 class TestConvLSTM:
-    """Chong & Tay 2017, figures derived by hand from the published layers."""
+    """Chong & Tay 2017; expected figures are derived by hand from the published layers."""
 
-    def test_parameters_are_those_of_the_published_layers(self):
+    def test_parameter_count_matches_publication(self):
         convolutions = (128 * 1 * 11 * 11 + 128) + (64 * 128 * 5 * 5 + 64)
         lstm = sum(4 * h * (c + h) * 9 + 4 * h for c, h in ((64, 64), (64, 32), (32, 64)))
         transposed = (64 * 128 * 5 * 5 + 128) + (128 * 1 * 11 * 11 + 1)
         model = create_model("convlstm_ae")
         assert sum(p.numel() for p in model.parameters()) == convolutions + lstm + transposed == 1_068_225
 
-    def test_shapes_are_those_of_the_published_layers(self):
+    def test_layer_shapes_match_publication(self):
         model = create_model("convlstm_ae", {"image_size": (256, 256)})
         x = torch.zeros(1, 10, 1, 256, 256)
         assert model.encoder(x[0]).shape == (10, 64, 32, 32)
         assert model.temporal(torch.zeros(1, 10, 64, 32, 32)).shape == (1, 10, 64, 32, 32)
         assert model.decoder(torch.zeros(10, 64, 32, 32)).shape == (10, 1, 256, 256)
 
-    def test_training_uses_the_four_published_strides(self):
+    def test_published_strides(self):
         assert create_model("convlstm_ae").phases()[-1].windows.strides == (1, 2, 3, 4)
 
-    def test_the_cell_is_that_of_its_equations(self):
-        """Shi et al. 2015, one step at a time, written out."""
+    def test_cell_matches_its_equations(self):
+        """Shi et al. 2015, computed step by step."""
         from vadcore.models.convlstm_ae import ConvLSTM
 
         torch.manual_seed(0)
@@ -237,7 +237,7 @@ class TestConvLSTM:
             h = o.sigmoid() * c.tanh()
             torch.testing.assert_close(layer(x)[:, t], h)
 
-    def test_the_sequence_cost_is_the_sum_of_the_frame_errors_of_the_window(self):
+    def test_sequence_cost_sums_frame_errors(self):
         model = build("convlstm_ae").eval()
         frames = torch.rand(2, 4, 1, 24, 32)
         with torch.no_grad():
@@ -247,7 +247,7 @@ class TestConvLSTM:
         torch.testing.assert_close(judged.measures["src"][:, 0], expected)
         assert judged.measures["src"][:, 1:].isnan().all()
 
-    def test_the_mean_image_of_the_training_frames_is_subtracted(self, footage):
+    def test_mean_image_is_subtracted(self, footage):
         model = build("convlstm_ae")
         mean_phase = model.phases()[0]
         batches = [batch_for(model, footage(model), mean_phase.windows, size) for size in (2, 2, 2)]
@@ -258,22 +258,22 @@ class TestConvLSTM:
         torch.testing.assert_close(model.mean_image.centre(frames), frames - mean)
         torch.testing.assert_close(model.mean_image.uncentre(model.mean_image.centre(frames)), frames)
 
-    def test_impossible_sizes_are_refused_with_sizes_that_would_do(self):
-        with pytest.raises(ValidationError, match=r"multiples of 8, such as \[96, 128\]"):
+    def test_impossible_sizes_are_refused(self):
+        with pytest.raises(ValidationError, match=r"multiples of 8.*\[96, 128\]"):
             model_config("convlstm_ae", {"image_size": (100, 128)})
 
 
 class TestBaselines:
-    def test_frame_difference_is_that_of_a_frame_and_the_one_before(self):
+    def test_frame_difference_mean_and_block_max(self):
         frames = torch.zeros(1, 2, 1, 32, 32)
         frames[0, 1, 0, :16, :16] = 0.5
         judged = create_model("frame_diff", {"block": 16}).judge(Batch(frames, torch.zeros(1), torch.zeros(1, 2)))
         assert judged.measures["mean"].item() == pytest.approx(0.125)  # a quarter of the pixels changed by a half
         assert judged.measures["block_max"].item() == pytest.approx(0.5)
         larger = create_model("frame_diff", {"block": 999}).judge(Batch(frames, torch.zeros(1), torch.zeros(1, 2)))
-        assert larger.measures["block_max"].item() == pytest.approx(0.125)  # one block, the whole picture
+        assert larger.measures["block_max"].item() == pytest.approx(0.125)  # a single block
 
-    def test_background_is_what_differs_from_the_mean_image_of_the_training_footage(self):
+    def test_background_difference_from_mean_image(self):
         model = create_model("background", {"image_size": (8, 8), "threshold": 30})
         scene = torch.full((2, 1, 1, 8, 8), 0.4)
         scene[0] += 0.1
@@ -285,7 +285,7 @@ class TestBaselines:
         assert judged.measures["area"].item() == pytest.approx(8 / 64)
         assert judged.measures["mse"].item() == pytest.approx(8 / 64 * 0.25 + 56 / 64 * (20 / 255) ** 2, rel=1e-4)
 
-    def test_flow_magnitude_is_the_percentile_of_the_averaged_speed(self):
+    def test_flow_magnitude_is_percentile_of_pooled_speed(self):
         flow = torch.zeros(1, 1, 2, 40, 40)
         flow[0, 0, 0, :4, :4], flow[0, 0, 1, :4, :4] = 3.0, 4.0  # one block of a hundred moves at 5 px/frame
         model = create_model("flow_magnitude", {"pool": 4, "percentile": 100})
@@ -293,8 +293,8 @@ class TestBaselines:
         assert judged.measures["magnitude"].item() == pytest.approx(5.0)
         assert judged.measures["mean"].item() == pytest.approx(0.05)
 
-    def test_the_row_scale_makes_near_and_far_alike(self):
-        """Speed that grows linearly down the picture, as perspective makes it, scores alike in every row."""
+    def test_row_scale_removes_perspective(self):
+        """Speed that grows linearly down the picture, as in perspective, gives the same score in every row."""
         model = create_model("flow_magnitude", {"pool": 1, "row_scale": True, "percentile": 100})
         flow = torch.zeros(1, 1, 2, 64, 8)
         flow[0, 0, 0] = torch.linspace(1, 4, 64)[:, None]
