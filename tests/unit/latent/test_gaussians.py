@@ -1,4 +1,4 @@
-"""Densities over latent points agree with torch.distributions, also far out, and their gradients are right."""
+"""Densities of Gaussians and mixtures: compared with torch.distributions, with gradient checks."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def two():
     return [normal(3, 4, 5, seed=seed) for seed in range(4)]
 
 
-def test_the_divergence_is_that_of_torch(two):
+def test_divergence_matches_torch(two):
     mean, log_sigma, other_mean, other_log_sigma = two
     expected = kl_divergence(Normal(mean, log_sigma.exp()), Normal(other_mean, other_log_sigma.exp())).sum(-1)
     torch.testing.assert_close(divergence(*two), expected, rtol=1e-5, atol=1e-5)
@@ -33,19 +33,19 @@ def test_the_divergence_is_that_of_torch(two):
     torch.testing.assert_close(divergence_from_standard(mean, log_sigma), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_divergence_of_a_gaussian_from_itself_is_zero(two):
+def test_divergence_from_itself_is_zero(two):
     assert divergence(two[0], two[1], two[0], two[1]).abs().max() < 1e-12
 
 
-def test_the_likelihood_is_that_of_torch(two):
+def test_likelihood_matches_torch(two):
     z, mean, log_sigma, _ = two
     expected = -Normal(mean, log_sigma.exp()).log_prob(z).sum(-1)
     torch.testing.assert_close(negative_log_likelihood(z, mean, log_sigma), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("far", [0.0, 1e3])
-def test_the_mixtures_likelihood_is_that_of_torch(far):
-    """Also where every single density underflows."""
+def test_mixture_likelihood_matches_torch(far):
+    """Also where the densities of all components underflow."""
     z, logits = normal(3, 5) + far, normal(3, 7, seed=1)
     means, log_sigmas = normal(3, 7, 5, seed=2), normal(3, 7, 5, seed=3)
     parts = Independent(Normal(means, log_sigmas.exp()), 1)
@@ -55,13 +55,13 @@ def test_the_mixtures_likelihood_is_that_of_torch(far):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_mixture_of_one_is_a_gaussian(two):
+def test_mixture_of_one_is_a_gaussian(two):
     z, mean, log_sigma, _ = two
     mixed = mixture_negative_log_likelihood(z, torch.zeros(3, 4, 1), mean.unsqueeze(-2), log_sigma.unsqueeze(-2))
     torch.testing.assert_close(mixed, negative_log_likelihood(z, mean, log_sigma))
 
 
-def test_gradients_are_those_of_small_differences(two):
+def test_gradients_match_finite_differences(two):
     given = [part[0].clone().requires_grad_() for part in two]
     assert torch.autograd.gradcheck(divergence, given)
     assert torch.autograd.gradcheck(divergence_from_standard, given[:2])
@@ -70,7 +70,7 @@ def test_gradients_are_those_of_small_differences(two):
     assert torch.autograd.gradcheck(mixture_negative_log_likelihood, [part.requires_grad_() for part in mixture])
 
 
-def test_the_gradient_of_a_far_mixture_stays_finite_and_points_to_the_nearest_component():
+def test_gradient_of_a_distant_mixture():
     means = torch.tensor([[0.0], [50.0]], requires_grad=True)
     z = torch.full((1,), 200.0)
     mixture_negative_log_likelihood(z, torch.zeros(2), means, torch.zeros(2, 1)).backward()
@@ -78,13 +78,13 @@ def test_the_gradient_of_a_far_mixture_stays_finite_and_points_to_the_nearest_co
     torch.testing.assert_close(means.grad, torch.tensor([[0.0], [-150.0]]))
 
 
-def test_log_sigmas_are_bounded_and_small_ones_untouched():
+def test_log_sigmas_are_bounded():
     assert bounded(torch.tensor([-1e6, 1e6])).tolist() == [-6.0, 6.0]
     torch.testing.assert_close(bounded(torch.tensor([0.1])), torch.tensor([0.1]), rtol=1e-3, atol=0)
 
 
-def test_draws_have_the_mean_and_spread_they_were_asked_for():
+def test_draws_have_the_given_mean_and_spread():
     torch.manual_seed(0)
-    drawn = draw(torch.full((200_000,), 3.0), torch.full((200_000,), -1.0))
-    assert float(drawn.mean()) == pytest.approx(3.0, abs=0.01)
-    assert float(drawn.std().log()) == pytest.approx(-1.0, abs=0.01)
+    drawn = draw(torch.full((50_000,), 3.0), torch.full((50_000,), -1.0))
+    assert float(drawn.mean()) == pytest.approx(3.0, abs=0.02)
+    assert float(drawn.std().log()) == pytest.approx(-1.0, abs=0.02)
