@@ -1,4 +1,4 @@
-"""Where real footage lies on this machine, for tests that can use it."""
+"""Paths of real data, for tests that use it where it exists."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.helpers.project import ROOT
 
 
 def data_dir(*parts: str) -> Path:
-    """The path of real data below ``$VAD_DATA_DIR`` (else ``../shared/data``); skips the test where it is absent."""
+    """A path below ``$VAD_DATA_DIR`` (default: ``../shared/data``); skips the test if it does not exist."""
     fallback = ROOT.parent / "shared" / "data"
     root = Path(os.environ.get("VAD_DATA_DIR", fallback))
     path = root.joinpath(*parts)

@@ -1,4 +1,4 @@
-"""Small footage for tests: a square walks over a textured background; in abnormal frames it runs."""
+"""Small footage: a square moves over a textured background, faster in abnormal frames."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from vadcore.store import ClipId, ClipStore, flow_to_fixed, intervals
 def pictures(
     frames: int, size: tuple[int, int] = (24, 32), channels: int = 1, seed: int = 0, speed: int = 1
 ) -> np.ndarray:
-    """uint8 ``[T, H, W, C]``."""
+    """A clip, uint8 ``[T, H, W, C]``."""
     rng = np.random.default_rng(seed)
     clip = np.repeat(rng.integers(60, 120, (1, *size, channels), dtype=np.uint8), frames, axis=0)
     for t in range(frames):
         room = size[1] - 6
-        x = room - abs((t * speed + seed) % (2 * room) - room)  # turns round at the edges
+        x = room - abs((t * speed + seed) % (2 * room) - room)  # reverses at the edges
         clip[t, 8:14, x : x + 6] = 220
     return clip
 
@@ -23,7 +23,7 @@ def pictures(
 def make_store(
     folder: Path, train: int = 3, test: int = 2, frames: int = 40, size=(24, 32), channels: int = 1, flow: bool = False
 ) -> ClipStore:
-    """A frames store (and a flow store beside it) with labelled test clips: frames 20 to 29 are abnormal."""
+    """A frames store, and with ``flow`` a flow store beside it; frames 20 to 29 of the test clips are abnormal."""
     store = ClipStore(folder / "frames.zarr", "frames", write=True)
     fields = ClipStore(folder / "flow.zarr", "flow", write=True) if flow else None
     for split, count in (("train", train), ("test", test)):

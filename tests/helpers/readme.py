@@ -1,4 +1,4 @@
-"""The README's examples, for tests that do what it says."""
+"""The examples of the README, for tests that run them."""
 
 import re
 
@@ -8,23 +8,23 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def section(title: str) -> str:
-    """What stands below a heading, up to the next one of its rank."""
+    """The text of a section, up to the next heading of the same level."""
     found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE)
     assert found, f"README.md has no section {title!r}"
     return found[1]
 
 
 def blocks(title: str, language: str) -> list[str]:
-    """The code blocks of a language in a section."""
+    """The code blocks in a language of a section."""
     return re.findall(rf"```{language}\n(.*?)```", section(title), re.DOTALL)
 
 
 def commands(title: str) -> list[str]:
-    """The commands of a section's shell blocks, without their comments."""
+    """The shell commands of a section, without comments."""
     lines = [line.split(" #")[0].strip() for block in blocks(title, "sh") for line in block.splitlines()]
     return [line for line in lines if line]
 
 
 def file_of(code: str) -> str:
-    """The path in the comment that an example begins with."""
+    """The path in the first line of an example, which is a comment."""
     return re.match(r"# (\S+\.py)\n", code)[1]

@@ -1,4 +1,4 @@
-"""Training windows that are moved about: which pixels end up where, and when."""
+"""Random shifts of training windows."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ SMALL = {"image_size": [16, 16], "frames": 2, "z": 4, "hidden": 4, "conv": [2, 2
 
 
 def windows(b=64, t=2, c=3, h=9, w=11):
-    """Every pixel's value tells its window, frame, channel, row and column."""
+    """Windows in which all values differ."""
     return torch.arange(b * t * c * h * w, dtype=torch.float64).view(b, t, c, h, w)
 
 
@@ -23,14 +23,14 @@ def mirrored(index, size):
 
 
 def shown(x, dy, dx):
-    """A window moved by hand, pixel by pixel."""
+    """A window shifted pixel by pixel."""
     h, w = x.shape[2:]
     rows = [mirrored(y + dy, h) for y in range(h)]
     columns = [mirrored(c + dx, w) for c in range(w)]
     return x[:, :, rows][:, :, :, columns]
 
 
-def test_each_window_is_moved_as_a_whole_by_up_to_so_many_pixels():
+def test_windows_shift_as_a_whole():
     x = windows()
     moved = shift_windows(x, MOST)
     everywhere = [(dy, dx) for dy in range(-MOST, MOST + 1) for dx in range(-MOST, MOST + 1)]
@@ -44,7 +44,7 @@ def test_each_window_is_moved_as_a_whole_by_up_to_so_many_pixels():
     assert len(set(found)) > 20  # 64 windows, 49 displacements: not all alike
 
 
-def test_the_same_generator_state_moves_alike():
+def test_shift_depends_on_the_generator_state():
     x = windows(8)
     torch.manual_seed(5)
     first = shift_windows(x, MOST)
@@ -52,13 +52,13 @@ def test_the_same_generator_state_moves_alike():
     assert torch.equal(first, shift_windows(x, MOST))
 
 
-def test_no_shift_changes_nothing_and_draws_nothing():
+def test_zero_shift_draws_nothing():
     x, state = windows(2), torch.get_rng_state()
     assert shift_windows(x, 0) is x
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_windows_are_moved_in_training_alone():
+def test_windows_shift_in_training_only():
     model = create_model("gru_ae", SMALL | {"shift": 4})
     frames = torch.rand(2, 2, 1, 16, 16)
     batch = Batch(frames, torch.zeros(2, dtype=torch.long), torch.zeros(2, 2, dtype=torch.long))
@@ -69,7 +69,7 @@ def test_windows_are_moved_in_training_alone():
     assert not torch.equal(model.as_seen(batch), frames * 2 - 1)
 
 
-def test_a_shift_as_large_as_the_picture_is_refused():
+def test_shift_as_large_as_the_picture_is_refused():
     assert model_config("gru_ae", SMALL | {"shift": 15}).shift == 15
-    with pytest.raises(ValidationError, match=r"shift 16: at most 15, within image_size \[16, 16\]"):
+    with pytest.raises(ValidationError, match=r"shift 16.*\b15\b"):
         model_config("gru_ae", SMALL | {"shift": 16})

@@ -29,7 +29,7 @@ def events_in(scores, threshold, *rule):
 # p-values
 
 
-def test_p_values_by_hand_with_ties():
+def test_p_values_with_ties():
     found = calibrate({"a": np.array([1, 2, 2]), "b": np.array([NAN, 3])}, 10.0, 60)
     # (1 + held-out >= s) / (4 + 1)
     np.testing.assert_allclose(
@@ -37,15 +37,15 @@ def test_p_values_by_hand_with_ties():
     )
 
 
-def test_p_values_keep_the_shape_and_fall_as_scores_rise():
+def test_p_values_keep_shape_and_fall_with_scores():
     found = calibrate({"a": noise(500, 1)}, 10.0, 60)
     fresh = np.sort(noise(120, 2))
     assert (np.diff(found.p_value(fresh)) <= 0).all()
     np.testing.assert_array_equal(found.p_value(fresh.reshape(4, 30)).ravel(), found.p_value(fresh))
 
 
-@pytest.mark.parametrize("decimals", [2, 4, 12])  # heavy ties, some, none
-def test_p_values_of_long_footage_are_exact_in_the_tail_and_never_understated(decimals):
+@pytest.mark.parametrize("decimals", [2, 4, 12])  # many ties, some, none
+def test_p_values_are_exact_in_the_tail(decimals):
     held_out, fresh = np.round(noise(60_000, 3), decimals), np.round(noise(5_000, 4), decimals)
     found = calibrate({"a": held_out}, 10.0, 60)
     exact = (1 + (held_out[None] >= fresh[::25, None]).sum(axis=1)) / (1 + len(held_out))
@@ -56,7 +56,7 @@ def test_p_values_of_long_footage_are_exact_in_the_tail_and_never_understated(de
     assert np.abs(over[exact < 2048 / 60_000]).max() < 1e-15
 
 
-def test_p_values_of_fresh_normal_frames_are_uniform():
+def test_p_values_of_fresh_frames_are_uniform():
     found = calibrate({"a": noise(200_000, 5, phi=0)}, 10.0, 60)
     p = found.p_value(noise(100_000, 6, phi=0))
     for level in (0.001, 0.01, 0.1, 0.5):
@@ -67,7 +67,7 @@ def test_p_values_of_fresh_normal_frames_are_uniform():
 # alarm levels
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.lists(st.one_of(st.just(NAN), st.integers(0, 6).map(float)), max_size=25).map(np.array),
@@ -78,7 +78,7 @@ def test_p_values_of_fresh_normal_frames_are_uniform():
     st.sampled_from([0.0, 0.1, 0.3, 1.0, 3.0, 9.0]),
     st.sampled_from([0.0, 0.2, 0.5, 2.0, 4.0]),
 )
-def test_alarm_levels_are_where_the_events_of_find_events_first_reach_a_number(clips, fps, merge, shortest):
+def test_alarm_levels_match_find_events(clips, fps, merge, shortest):
     scores = {str(number): of_clip for number, of_clip in enumerate(clips)}
     expected, most = [], 0
     for threshold in sorted({s for of_clip in clips for s in of_clip if s == s}, reverse=True):
@@ -91,9 +91,9 @@ def test_alarm_levels_are_where_the_events_of_find_events_first_reach_a_number(c
 # thresholds
 
 
-def test_the_threshold_is_the_smallest_that_keeps_the_rate():
-    # One hour at 1 fps; single-frame alarms of heights 1 to 9, far apart: T_m = 10 - m. For 3 an hour the threshold may
-    # not be reached by the fourth highest, 6, and needs no more.
+def test_threshold_is_the_smallest_that_keeps_the_rate():
+    # One hour at 1 fps with single-frame alarms of heights 1 to 9: for 3 an hour the threshold must be just above the
+    # fourth highest, 6.
     scores = np.zeros(3600)
     scores[100:1000:100] = np.arange(1, 10)
     found = calibrate({"a": scores}, 1.0, 3)
@@ -105,17 +105,17 @@ def test_the_threshold_is_the_smallest_that_keeps_the_rate():
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("rate", [2, 12, 60, 300])
-def test_the_held_out_footage_itself_keeps_every_asked_rate(seed, rate):
+def test_held_out_footage_keeps_the_rate(seed, rate):
     rule = (10.0, 1.0, 0.2)
     scores = {"a": noise(AN_HOUR, seed), "b": noise(AN_HOUR // 2, seed + 10)}
     threshold = calibrate(scores, 10.0, rate, 1.0, 0.2).threshold
     assert events_in(scores, threshold, *rule) <= rate * 1.5
-    # smallest: a hair lower, and it has more
+    # the smallest such threshold: the next lower one gives more
     assert events_in(scores, math.nextafter(threshold, -math.inf), *rule) > rate * 1.5
 
 
-def test_merging_far_below_does_not_make_a_low_threshold_look_quiet():
-    # at the lowest score the whole hour is one event, fewer than the 3 asked for; in between there are hundreds
+def test_merged_events_do_not_allow_a_low_threshold():
+    # at the lowest score the whole hour is one event, fewer than the 3 allowed; between there are hundreds
     scores = noise(AN_HOUR, 1)
     low = scores.min()
     assert len(find_events(scores, low, 10.0, 1.0)) == 1
@@ -123,21 +123,21 @@ def test_merging_far_below_does_not_make_a_low_threshold_look_quiet():
 
 
 @pytest.mark.parametrize("phi", [0.5, 0.9, 0.98])
-@pytest.mark.parametrize("rate", [6, 12, 60])
-def test_fresh_normal_footage_alarms_at_the_asked_rate(phi, rate):
+def test_fresh_footage_alarms_at_the_rate(phi):
     held_out = {"a": noise(10 * AN_HOUR, 1, phi), "b": noise(10 * AN_HOUR, 2, phi)}
-    threshold = calibrate(held_out, 10.0, rate, 1.0, 0.2).threshold
-    observed = len(find_events(noise(50 * AN_HOUR, 3, phi), threshold, 10.0, 1.0, 0.2)) / 50
-    assert rate / 1.5 <= observed <= rate * 1.5
+    found, fresh = calibrate(held_out, 10.0, 12, 1.0, 0.2), noise(50 * AN_HOUR, 3, phi)
+    for rate in (6, 12, 60):
+        observed = len(find_events(fresh, found.threshold_at(rate), 10.0, 1.0, 0.2)) / 50
+        assert rate / 1.5 <= observed <= rate * 1.5
 
 
-def test_the_rate_counts_time_not_frames_and_clips_may_differ_in_rate():
+def test_rate_counts_seconds_not_frames():
     slow, fast = noise(3_000, 1), noise(12_000, 2)
     found = calibrate({"a": slow, "b": fast}, {"a": 5.0, "b": 20.0}, 60)
     assert found.footage_hours == pytest.approx(2 * 600 / 3600)
 
 
-def test_unjudged_frames_are_no_footage():
+def test_nan_frames_are_not_counted_as_footage():
     scores = noise(3_600, 1)
     scores[:600] = NAN
     found = calibrate({"a": scores, "b": np.full(50, NAN)}, 1.0, 12)
@@ -147,17 +147,17 @@ def test_unjudged_frames_are_no_footage():
 
 @pytest.mark.parametrize("rate", [1, 12, 100])
 @pytest.mark.parametrize("seed", range(5))
-def test_three_hundred_frames_in_two_clips_are_enough(seed, rate):
+def test_three_hundred_frames_are_enough(seed, rate):
     scores = {"a": noise(150, seed), "b": noise(150, seed + 50)}
     found = calibrate(scores, 10.0, rate, 1.0, 0.2)
     assert found.extrapolated
     assert found.resolvable_rate == pytest.approx(120)  # 30 s of footage
-    # above all that was seen; but scores are standard normal, and 10 would be a threshold that nothing ever reaches
+    # above all scores seen, but reachable: scores are standard normal
     assert found.threshold < 10
     assert events_in(scores, found.threshold, 10.0, 1.0, 0.2) == 0
 
 
-def test_the_tail_is_that_of_exponential_peaks():
+def test_tail_of_exponential_peaks():
     # Peaks every 10 s, exponential with scale 2, one hour: 360 an hour reach 0, so r an hour reach 2 ln(360 / r).
     # The tail has 36 peaks, its scale a standard error of 1/6: a quarter is allowed.
     scores = np.zeros(3_600)
@@ -167,14 +167,14 @@ def test_the_tail_is_that_of_exponential_peaks():
     assert found.threshold == pytest.approx(2 * math.log(360 / 0.1), rel=0.25)
 
 
-def test_with_a_single_event_the_spread_of_the_scores_is_the_scale_of_the_tail():
+def test_tail_of_a_single_event():
     # both frames merge into one event of height 2; the standard deviation of 0 and 2 is 1. One event in 0.2 s reaches 2,
     # so a rate e times lower is reached 1 higher.
     found = calibrate({"a": np.array([0.0, 2.0])}, 10.0, 3600 / 0.2 / math.e, 1.0)
     assert found.threshold == pytest.approx(3, abs=1e-12)
 
 
-def test_a_heavy_tail_is_seen_when_there_are_peaks_enough():
+def test_heavy_tail_is_fitted_from_many_peaks():
     # Pareto peaks with shape 1/3, 10 000 of them: P(peak > x) = x^-3, so a rate of r reaches (10 000 / hours / r)^(1/3).
     scores = np.zeros(100_000)
     scores[5::10] = np.random.default_rng(1).pareto(3, 10_000) + 1
@@ -183,8 +183,8 @@ def test_a_heavy_tail_is_seen_when_there_are_peaks_enough():
     assert found.threshold == pytest.approx((10_000 / found.footage_hours / 0.005) ** (1 / 3), rel=0.5)
 
 
-def test_an_extrapolated_rate_is_kept_within_reason():
-    # 1 h of footage cannot show 0.2 an hour; 200 h of fresh footage can. An exponential tail errs towards silence.
+def test_extrapolated_rate_is_not_exceeded():
+    # 1 h of footage cannot show 0.2 an hour, 200 h of fresh footage can. An exponential tail gives too few alarms.
     observed = []
     for seed in range(4):
         threshold = calibrate({"a": noise(AN_HOUR, seed)}, 10.0, 0.2, 1.0, 0.2).threshold
@@ -192,14 +192,13 @@ def test_an_extrapolated_rate_is_kept_within_reason():
     assert np.mean(observed) <= 0.2 * 1.5
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40).map(np.array), min_size=1, max_size=3),
     st.lists(st.floats(1e-4, 1e5), min_size=2, max_size=6).map(sorted),
     st.sampled_from([0.0, 1.0]),
     st.sampled_from([0.0, 0.3]),
 )
-def test_the_higher_the_rate_the_lower_the_threshold(clips, rates, merge, shortest):
+def test_higher_rate_lowers_the_threshold(clips, rates, merge, shortest):
     found = calibrate(dict(enumerate(clips)), 10.0, rates[0], merge, shortest)
     thresholds = [found.threshold_at(rate) for rate in rates]
     assert all(map(math.isfinite, thresholds))
@@ -208,31 +207,31 @@ def test_the_higher_the_rate_the_lower_the_threshold(clips, rates, merge, shorte
 
 
 @pytest.mark.parametrize("rate", [0.01, 12, 1e6])
-def test_constant_scores_alarm_at_anything_higher_and_at_nothing_else(rate):
+def test_threshold_of_constant_scores(rate):
     found = calibrate({"a": np.full(100, 0.25), "b": np.full(100, 0.25)}, 10.0, rate, 1.0, 0.2)
     assert found.threshold == math.nextafter(0.25, math.inf)
     np.testing.assert_allclose(found.p_value(np.array([0.25, 0.3])), [1, 1 / 201])
 
 
-def test_footage_shorter_than_an_event_still_gives_a_threshold_above_its_scores():
+def test_footage_shorter_than_an_event():
     found = calibrate({"a": np.array([1.0, 3.0]), "b": np.array([2.0])}, 10.0, 12, 1.0, 1.0)
     assert found.extrapolated
     assert found.threshold > 3
 
 
 @pytest.mark.parametrize("scores", [{}, {"a": np.array([])}, {"a": np.array([NAN, NAN])}])
-def test_no_scores_at_all_is_an_error_with_a_remedy(scores):
-    with pytest.raises(VadError, match=r"held-out footage: none of its \d frames .* train.held_out"):
+def test_missing_scores_are_an_error(scores):
+    with pytest.raises(VadError, match=r"train\.held_out"):
         calibrate(scores, 10.0, 12)
 
 
-def test_an_infinite_score_is_an_error_that_names_clip_and_frame():
-    with pytest.raises(VadError, match="held-out clip a: frame 1 scores -inf"):
+def test_infinite_score_is_an_error():
+    with pytest.raises(VadError, match=r"clip a: frame 1 .*-inf"):
         calibrate({"a": np.array([0, -np.inf])}, 10.0, 12)
 
 
 @pytest.mark.parametrize("rate", [0, -1, NAN, math.inf])
-def test_a_rate_that_is_none_is_an_error(rate):
+def test_invalid_rate_is_an_error(rate):
     with pytest.raises(VadError, match="false_alarms_per_hour"):
         calibrate({"a": np.array([0.0, 1.0])}, 10.0, rate)
 
@@ -240,7 +239,7 @@ def test_a_rate_that_is_none_is_an_error(rate):
 # the file
 
 
-def test_a_calibration_survives_its_file_bit_by_bit():
+def test_json_round_trip():
     made = calibrate({"a": noise(20_000, 1), "b": noise(20_000, 2)}, 12.5, 7, 1.0, 0.2)
     read = Calibration.from_json(made.to_json())
     assert read == made
@@ -249,7 +248,7 @@ def test_a_calibration_survives_its_file_bit_by_bit():
     assert read.threshold_at(0.3) == made.threshold_at(0.3)
 
 
-def test_thinned_levels_of_long_footage_keep_the_rate_within_two_percent():
+def test_thinned_levels_keep_the_rate():
     scores = noise(10 * AN_HOUR, 1, phi=0.5)
     found = calibrate({"a": scores}, 10.0, 300, 0.5)
     assert len(found.levels) < 800
@@ -257,8 +256,8 @@ def test_thinned_levels_of_long_footage_keep_the_rate_within_two_percent():
     assert 0.98 * 3000 - 1 <= events <= 3000
 
 
-def test_a_file_that_is_no_calibration_is_an_error_that_names_it():
-    with pytest.raises(VadError, match=r"scores/x/calibration.json: threshold: Field required; run the score stage"):
+def test_invalid_file_names_path_and_stage():
+    with pytest.raises(VadError, match=r"scores/x/calibration\.json.*threshold.*score stage"):
         Calibration.from_json("{}", "scores/x/calibration.json")
-    with pytest.raises(VadError, match=r"calibration.json: JSON"):
+    with pytest.raises(VadError, match=r"calibration\.json"):
         Calibration.from_json("{")

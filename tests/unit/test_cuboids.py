@@ -1,4 +1,4 @@
-"""HOG and HOF of dense cuboids."""
+"""HOG and HOF descriptors of dense cuboids."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from vadcore.cuboids import HOF, HOG, describe, gradients, orientation_histogram
 
 DIAGONAL = np.sqrt(0.5)
 COMPASS = [(1, 0), (DIAGONAL, DIAGONAL), (0, 1), (-DIAGONAL, DIAGONAL), (-1, 0), (-DIAGONAL, -DIAGONAL), (0, -1)]
-COMPASS.append((DIAGONAL, -DIAGONAL))  # right, then on by 45 degrees; down is positive
+COMPASS.append((DIAGONAL, -DIAGONAL))  # from right in steps of 45 degrees; down is positive
 
 
 def field(x: float, y: float, size=(8, 8)) -> tuple[np.ndarray, np.ndarray]:
@@ -16,7 +16,7 @@ def field(x: float, y: float, size=(8, 8)) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slow_histograms(x, y, cell, rest):
-    """The definition, one pixel at a time."""
+    """The definition, pixel by pixel."""
     n, height, width = x.shape
     out = np.zeros((n, height // cell, width // cell, 8 + (rest is not None)))
     for t, r, c in np.ndindex(n, height, width):
@@ -33,40 +33,40 @@ def slow_histograms(x, y, cell, rest):
 
 
 @pytest.mark.parametrize("direction", range(8))
-def test_a_vector_counts_with_its_length_in_the_bin_of_its_direction(direction):
+def test_vector_counts_in_the_bin_of_its_direction(direction):
     x, y = COMPASS[direction]
     histogram = orientation_histograms(*field(3 * x, 3 * y), cell=4)
     expected = np.zeros((1, 2, 2, 8))
     expected[..., direction] = 3
-    np.testing.assert_allclose(histogram, expected, atol=2e-3)  # OpenCV's angles are good to 0.01 degrees
+    np.testing.assert_allclose(histogram, expected, atol=2e-3)  # the angles of OpenCV are accurate to 0.01 degrees
 
 
-def test_between_two_directions_the_length_is_shared():
+def test_length_is_shared_between_neighbouring_bins():
     """30 degrees are two thirds of the way from 0 to 45."""
     histogram = orientation_histograms(*field(np.cos(np.pi / 6), np.sin(np.pi / 6)), cell=8)
     np.testing.assert_allclose(histogram[0, 0, 0], [1 / 3, 2 / 3, 0, 0, 0, 0, 0, 0], atol=2e-3)
 
 
-def test_what_is_at_rest_counts_one_in_the_ninth_bin():
+def test_rest_counts_in_the_ninth_bin():
     histogram = orientation_histograms(*field(0.3, 0.0), cell=8, rest=0.4)
     np.testing.assert_allclose(histogram[0, 0, 0], [0] * 8 + [1])
 
 
 @pytest.mark.parametrize("rest", [None, 0.7])
-def test_histograms_are_those_of_the_definition(rest):
+def test_histograms_match_the_definition(rest):
     rng = np.random.default_rng(0)
     x, y = rng.normal(0, 1, (2, 3, 12, 16)).astype(np.float32)
     np.testing.assert_allclose(orientation_histograms(x, y, 4, rest), slow_histograms(x, y, 4, rest), atol=5e-4)
 
 
-def test_turning_a_field_by_a_right_angle_moves_it_two_bins_on():
+def test_rotation_by_90_degrees_shifts_two_bins():
     rng = np.random.default_rng(1)
     x, y = rng.normal(0, 1, (2, 1, 8, 8)).astype(np.float32)
     turned = orientation_histograms(-y, x, 8)
     np.testing.assert_allclose(turned, np.roll(orientation_histograms(x, y, 8), 2, axis=-1), atol=2e-3)
 
 
-def test_gradients_are_half_the_difference_of_the_neighbours():
+def test_gradients_are_central_differences():
     frame = np.random.default_rng(2).integers(0, 256, (1, 6, 7), np.uint8)
     x, y = gradients(frame)
     padded = cv2.copyMakeBorder(frame[0], 1, 1, 1, 1, cv2.BORDER_REFLECT_101).astype(float)
@@ -85,7 +85,7 @@ def moving_footage(shift: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return frames, flow
 
 
-def test_a_descriptor_has_the_published_length_and_both_parts_about_unit_length():
+def test_descriptor_has_published_length_and_unit_norms():
     descriptors, moving = describe(*moving_footage(), cell=8, rest=0.5)
     assert HOG + HOF == 96 + 108 == 204
     assert descriptors.shape == (7, 11, 204)
@@ -94,8 +94,8 @@ def test_a_descriptor_has_the_published_length_and_both_parts_about_unit_length(
     assert np.linalg.norm(descriptors[..., :HOG], axis=-1).max() <= 1 + 1e-5
 
 
-def test_the_parts_come_in_the_order_time_row_column_bin():
-    """Cell (time 1, row 0, column 1) alone moves upwards: bin 6 of its 9."""
+def test_descriptor_order_is_time_row_column_bin():
+    """Only cell (time 1, row 0, column 1) moves, upwards: bin 6 of 9."""
     flow = np.zeros((6, 2, 8, 8), np.float32)
     flow[2:4, 1, 0:4, 4:8] = -2
     descriptors, _ = describe(np.full((6, 8, 8), 50, np.uint8), flow, cell=4, rest=0.5)
@@ -106,14 +106,14 @@ def test_the_parts_come_in_the_order_time_row_column_bin():
     assert hof[1, 0, 1, 8] == 0
 
 
-def test_moving_is_the_share_of_pixels_that_move():
+def test_moving_is_the_share_of_moving_pixels():
     flow = np.zeros((3, 2, 8, 8), np.float32)
     flow[:, 0, :, :2] = 1  # a quarter of the width
     _, moving = describe(np.full((3, 8, 8), 50, np.uint8), flow, cell=4, rest=0.5)
     np.testing.assert_allclose(moving, [[0.25]])
 
 
-def test_more_light_and_contrast_change_no_hog_but_that_of_what_is_nearly_flat():
+def test_hog_ignores_light_and_contrast():
     frames, flow = moving_footage()
     brighter = (frames // 2 + 60).astype(np.uint8)
     (a, moving), (b, _) = describe(frames, flow, 8, 0.5), describe(brighter, flow, 8, 0.5)
@@ -122,7 +122,7 @@ def test_more_light_and_contrast_change_no_hog_but_that_of_what_is_nearly_flat()
     np.testing.assert_allclose(a[strong][:, :HOG], b[strong][:, :HOG], atol=0.02)  # half levels are rounded away
 
 
-def test_moving_everything_by_a_cell_moves_the_descriptors_by_a_place():
+def test_shift_by_a_cell_shifts_descriptors():
     a, b = (describe(*moving_footage(shift), cell=8, rest=0.5)[0] for shift in (0, 8))
     np.testing.assert_allclose(a[:, :-1], b[:, 1:], atol=1e-6)
 
@@ -135,10 +135,10 @@ def test_added_light_changes_no_descriptor():
 
 
 @pytest.mark.parametrize(("slope", "length"), [(1, np.sqrt(12) / 10), (2, 2 * np.sqrt(12) / 10), (4, 1)])
-def test_a_gradient_weaker_than_the_least_keeps_its_strength_below_unit_length(slope, length):
-    """A ramp of ``slope`` grey levels a pixel fills one bin of each of 12 cells; slope * sqrt(12) is divided by 10 at least.
+def test_weak_gradients_stay_below_unit_length(slope, length):
+    """A ramp of ``slope`` grey levels a pixel fills one bin of each of 12 cells; the norm is divided by at least 10.
 
-    The cuboid looked at lies off the left and right borders, where the mirrored picture has no gradient.
+    The cuboid is away from the left and right borders, where the mirrored picture has no gradient.
     """
     frames = np.broadcast_to(np.arange(24, dtype=np.uint8) * slope, (3, 8, 24)).copy()
     descriptors, _ = describe(frames, np.zeros((3, 2, 8, 24), np.float32), cell=4, rest=0.5)

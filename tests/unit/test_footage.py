@@ -1,4 +1,4 @@
-"""Every way of keeping footage serves the same windows."""
+"""Footage in memory and streamed: the same windows, sizes, channels and flow."""
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ def segments(store):
     return [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
 
 
-def test_a_window_holds_the_frames_it_names(tmp_path):
+def test_window_holds_the_named_frames(tmp_path):
     store = make_store(tmp_path)
     batch = Footage(store, segments(store), cache="ram").batch(PICKS, length=4)
     assert batch.frames.shape == (3, 4, 1, 24, 32)
@@ -40,7 +40,7 @@ def test_ram_and_stream_serve_the_same_windows(tmp_path, size, channels):
         assert torch.equal(a.numbers, b.numbers)
 
 
-def test_shrinking_averages_over_the_area_and_rgb_becomes_grey(tmp_path):
+def test_resizing_averages_and_rgb_becomes_grey(tmp_path):
     store = make_store(tmp_path, channels=3)
     batch = Footage(store, segments(store), (12, 16), channels=1).batch(PICKS[:1], length=1)
     grey = cv2.cvtColor(pictures(40, channels=3, seed=0)[3], cv2.COLOR_RGB2GRAY)
@@ -49,7 +49,7 @@ def test_shrinking_averages_over_the_area_and_rgb_becomes_grey(tmp_path):
 
 
 @pytest.mark.parametrize("cache", ["ram", "stream"])
-def test_flow_comes_with_its_frames_in_pixels_of_the_size_asked_for(tmp_path, cache):
+def test_flow_is_in_pixels_of_the_requested_size(tmp_path, cache):
     store = make_store(tmp_path, flow=True)
     flow = ClipStore(tmp_path / "flow.zarr", "flow")
     whole = Footage(store, segments(store), flow=flow, cache=cache).batch(PICKS[:1], length=3)
@@ -59,7 +59,7 @@ def test_flow_comes_with_its_frames_in_pixels_of_the_size_asked_for(tmp_path, ca
     assert torch.equal(half.flow[0, :, 0, 4:7], torch.full((2, 3, 16), 0.5))  # half the size: half the pixels
 
 
-def test_flow_that_is_too_long_at_another_size_stays_as_long_as_can_be(tmp_path):
+def test_too_long_flow_is_clipped(tmp_path):
     store = make_store(tmp_path, flow=True)
     flow = ClipStore(tmp_path / "flow.zarr", "flow", write=True)
     clip = store.clips("train")[0]
@@ -71,7 +71,7 @@ def test_flow_that_is_too_long_at_another_size_stays_as_long_as_can_be(tmp_path)
     assert float(large.flow.min()) > 511
 
 
-def test_segments_number_their_frames_as_the_clip_does(tmp_path):
+def test_segments_keep_the_frame_numbers_of_the_clip(tmp_path):
     store = make_store(tmp_path)
     tail = Footage(store, [Segment(store.clips("train")[0], 30, 40)], cache="ram")
     batch = tail.batch(np.array([[0, 2, 1]]), length=2)
@@ -79,7 +79,7 @@ def test_segments_number_their_frames_as_the_clip_does(tmp_path):
     np.testing.assert_array_equal((batch.frames[0, 0, 0] * 255).round().numpy(), pictures(40)[32, ..., 0])
 
 
-def test_grey_footage_is_not_passed_off_as_colour(tmp_path):
+def test_grey_footage_is_not_served_as_rgb(tmp_path):
     store = make_store(tmp_path)
     with pytest.raises(VadError, match=r"dataset\.\*\.color"):
         Footage(store, segments(store), channels=3)

@@ -1,4 +1,4 @@
-"""Frame metrics: by hand, against scikit-learn, and where they are undefined."""
+"""Frame metrics: compared with hand-computed values and scikit-learn, and undefined cases."""
 
 import json
 
@@ -15,7 +15,7 @@ NAN = np.nan
 
 
 def table(**clips):
-    """clip=(labels, scores) -> one row a frame."""
+    """clip=(labels, scores) -> one row for each frame."""
     parts = [
         pd.DataFrame({"clip": clip, "frame": range(len(scores)), "label": labels, "score": scores}, dtype=object)
         for clip, (labels, scores) in clips.items()
@@ -32,7 +32,7 @@ def random_table(seed, clips=3, frames=400, decimals=2):
     return table(**made)
 
 
-def test_a_case_by_hand():
+def test_hand_computed_case():
     # pairs (abnormal, normal): .35 > .1, .8 > .1, .8 > .4 are right, .35 < .4 is wrong: AUC 3/4.
     # Falling scores 1 0 1 0: precision at the abnormal ones 1/1 and 2/3, each half of the recall: AP 5/6.
     # ROC (0,0) (0,.5) (.5,.5) (.5,1) (1,1): as many false positives as misses at (.5, .5).
@@ -42,7 +42,7 @@ def test_a_case_by_hand():
     assert found["eer"] == pytest.approx(1 / 2, abs=1e-12)
 
 
-def test_the_equal_error_rate_is_interpolated_between_points_of_the_curve():
+def test_equal_error_rate_is_interpolated():
     # ROC (0,0) (0,.5) (.5,1) (1,1): on the middle piece tpr = fpr + .5, and fpr = 1 - tpr gives fpr = .25
     assert frame_metrics(table(a=([0, 0, 1, 1], [0, 1, 1, 2])))["eer"] == pytest.approx(0.25, abs=1e-12)
 
@@ -53,29 +53,29 @@ def test_perfect_inverted_and_constant_scores(scores, auc, eer):
     assert (found["auc_micro"], found["auc_micro_minmax"], found["eer"]) == (auc, auc, eer)
 
 
-def test_raw_min_max_and_macro_differ_as_they_should():
+def test_raw_min_max_and_macro_auc():
     # a: normal 0, abnormal 1; b: normal 2, abnormal 3. Raw: 3 of 4 pairs right (1 < 2 is wrong).
     # Stretched per clip both become 0, 1: all right. Macro: both clips are perfect.
     found = frame_metrics(table(a=([0, 1], [0, 1]), b=([0, 1], [2, 3])))
     assert (found["auc_micro"], found["auc_micro_minmax"], found["auc_macro"]) == (0.75, 1.0, 1.0)
 
 
-def test_macro_is_the_mean_over_clips_that_hold_both_classes():
+def test_macro_averages_clips_with_both_classes():
     # a: perfect, 1; b: inverted, 0; c and d hold one class and have no AUC
     found = frame_metrics(table(a=([0, 1], [0, 1]), b=([0, 1], [1, 0]), c=([1, 1], [5, 6]), d=([0, 0], [7, 8])))
     assert (found["auc_macro"], found["macro_clips"], found["clips"]) == (0.5, 2, 4)
 
 
-def test_a_clip_whose_judged_frames_hold_one_class_has_no_auc():
+def test_clip_with_one_judged_class_has_no_auc():
     assert frame_metrics(table(a=([0, 1, 1], [NAN, 1, 2]), b=([0, 1], [0, 1])))["macro_clips"] == 1
 
 
-def test_min_max_of_a_constant_clip_is_zero_and_uses_unlabelled_frames():
+def test_per_clip_min_max():
     stretched = per_clip_min_max(table(a=([0, 1, NAN], [2, 4, 6]), b=([0, 1, 1], [3, 3, NAN])))
     np.testing.assert_array_equal(stretched, [0, 0.5, 1, 0, 0, NAN])
 
 
-def test_frames_without_score_or_label_are_counted_and_left_out():
+def test_frames_without_score_or_label():
     whole = table(a=([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]))
     holes = table(a=([0, 0, 1, 1, 1, 0, NAN], [0.1, 0.4, 0.35, 0.8, NAN, NAN, 99.0]))
     found = frame_metrics(holes)
@@ -97,7 +97,7 @@ def test_frames_without_score_or_label_are_counted_and_left_out():
     ],
     ids=["all abnormal", "all normal", "unlabelled", "unscored", "one class judged"],
 )
-def test_what_is_undefined_is_none_and_goes_into_json(only):
+def test_undefined_metrics_are_none(only):
     found = frame_metrics(only)
     assert all(found[key] is None for key in ("auc_micro", "auc_micro_minmax", "auc_macro", "ap", "eer"))
     assert found["macro_clips"] == 0
@@ -106,13 +106,13 @@ def test_what_is_undefined_is_none_and_goes_into_json(only):
     assert roc_curve(only).empty
 
 
-def test_infinite_scores_are_the_highest_and_the_lowest():
+def test_infinite_scores():
     # a psnr of identical frames is infinite. Stretched, -inf and +inf take the clip's finite limits 0 and 1.
     found = frame_metrics(table(a=([0, 0, 1, 1], [-np.inf, 0, 1, np.inf])))
     assert (found["auc_micro"], found["auc_micro_minmax"], found["ap"], found["eer"]) == (1, 1, 1, 0)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("decimals", [0, 1, 8])  # many ties, some, none
 def test_agrees_with_scikit_learn(seed, decimals):
     made = random_table(seed, decimals=decimals)
@@ -128,14 +128,14 @@ def test_agrees_with_scikit_learn(seed, decimals):
         sk.roc_auc_score(used["label"], pd.concat(stretched)[used.index]), abs=1e-9
     )
     fpr, tpr, _ = sk.roc_curve(used["label"], used["score"], drop_intermediate=False)
-    # the crossing of the straight pieces, found piece by piece
+    # where the interpolated curve crosses fpr = 1 - tpr
     miss = 1 - tpr
     at = np.flatnonzero(fpr >= miss)[0]
     step = (miss[at - 1] - fpr[at - 1]) / ((fpr[at] - fpr[at - 1]) + (miss[at - 1] - miss[at]))
     assert found["eer"] == pytest.approx(fpr[at - 1] + step * (fpr[at] - fpr[at - 1]), abs=1e-9)
 
 
-def test_the_order_of_rows_and_a_rising_transform_change_nothing():
+def test_order_and_monotonic_transform_change_nothing():
     made = random_table(5)
     shuffled = made.sample(frac=1, random_state=0)
     assert frame_metrics(shuffled) == pytest.approx(frame_metrics(made), abs=1e-12)
@@ -144,7 +144,7 @@ def test_the_order_of_rows_and_a_rising_transform_change_nothing():
         assert frame_metrics(risen)[key] == pytest.approx(frame_metrics(made)[key], abs=1e-12)
 
 
-def test_the_roc_curve_of_a_long_table_is_thin_and_keeps_its_area():
+def test_long_roc_curve_is_thinned():
     made = random_table(1, clips=4, frames=10_000, decimals=12)
     curve = roc_curve(made)
     assert 400 < len(curve) <= CURVE_POINTS
@@ -155,7 +155,7 @@ def test_the_roc_curve_of_a_long_table_is_thin_and_keeps_its_area():
     assert sk.auc(curve["fpr"], curve["tpr"]) == pytest.approx(frame_metrics(made)["auc_micro"], abs=1e-4)
 
 
-def test_a_row_of_the_roc_curve_is_what_its_threshold_does():
+def test_roc_curve_rows_match_their_thresholds():
     made = random_table(2, frames=2000)
     normal, abnormal = (made[made["label"] == label]["score"].to_numpy() for label in (0, 1))
     for row in roc_curve(made).itertuples():
@@ -168,7 +168,7 @@ def scores(**clips):
     return pd.concat(parts, ignore_index=True)
 
 
-def test_labels_are_joined_by_frame_number_whatever_the_order_of_rows():
+def test_labels_are_joined_by_frame_number():
     labels = {"a": np.array([0, 1, 1], np.uint8), "b": None}
     joined = join_labels(scores(a=3, b=2, c=1).iloc[::-1], labels).sort_values(["clip", "frame"])
     np.testing.assert_array_equal(joined["label"], [0, 1, 1, NAN, NAN, NAN])
@@ -176,29 +176,29 @@ def test_labels_are_joined_by_frame_number_whatever_the_order_of_rows():
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_labels_shorter_or_longer_than_the_clip_are_an_error_that_names_both(count):
-    with pytest.raises(VadError, match=f"clip a: {count} labels for 3 frames"):
+def test_labels_of_wrong_length_are_refused(count):
+    with pytest.raises(VadError, match=rf"clip a: .*\b{count} labels.*\b3 frames"):
         join_labels(scores(a=3), {"a": np.zeros(count, np.uint8)})
 
 
-def test_labels_of_a_clip_without_scores_are_an_error():
-    with pytest.raises(VadError, match="clip b: has labels but no scores"):
+def test_labels_without_scores_are_refused():
+    with pytest.raises(VadError, match="clip b: "):
         join_labels(scores(a=3), {"a": None, "b": np.zeros(3, np.uint8)})
 
 
-def test_a_label_that_is_not_0_or_1_is_an_error():
-    with pytest.raises(VadError, match="clip a: label 255"):
+def test_label_other_than_0_or_1_is_refused():
+    with pytest.raises(VadError, match=r"clip a: .*255"):
         join_labels(scores(a=2), {"a": np.array([0, 255], np.uint8)})
 
 
-def test_a_frame_that_is_listed_twice_is_an_error():
+def test_duplicate_frame_is_refused():
     twice = scores(a=3).assign(frame=[0, 1, 1])
-    with pytest.raises(VadError, match="clip a: its scores are not for frames 0 to 2"):
+    with pytest.raises(VadError, match=r"clip a: .*frames 0 to 2"):
         join_labels(twice, {"a": np.zeros(3, np.uint8)})
 
 
-def test_ped2_has_eight_clips_with_both_classes():
-    # the data set's published facts: 1648 of 2010 test frames are abnormal, clips 8 to 11 wholly
+def test_real_ped2_labels():
+    # as published: 1648 of 2010 test frames are abnormal, and all of clips 8 to 11
     with np.load(data_dir("ped2", "pixel_masks.npz")) as masks:
         labels = {clip: masks[clip].any(axis=(1, 2)).astype(np.uint8) for clip in masks}
     found = frame_metrics(join_labels(scores(**{clip: len(of_clip) for clip, of_clip in labels.items()}), labels))

@@ -1,4 +1,4 @@
-"""Moments of the test footage: which frames, from which windows, and sheets that hold each picture in its place."""
+"""Moments of the test footage: selection of frames and windows, sheets of pictures."""
 
 import json
 
@@ -17,7 +17,7 @@ from vadcore.windows import Segment, Windows
 
 
 @given(st.dictionaries(st.text("ab", min_size=1, max_size=3), st.integers(1, 300), min_size=1), st.integers(0, 400))
-def test_moments_are_evenly_spread_and_no_more_than_asked_for(lengths, count):
+def test_moments_are_evenly_spread_and_limited(lengths, count):
     chosen = moments(lengths, count)
     assert set(chosen) == set(lengths)
     assert sum(map(len, chosen.values())) <= count
@@ -29,7 +29,7 @@ def test_moments_are_evenly_spread_and_no_more_than_asked_for(lengths, count):
 
 
 @given(st.integers(1, 60), st.integers(1, 12), st.data())
-def test_few_windows_judge_every_wanted_frame_that_any_can(length, window, data):
+def test_covering_judges_every_possible_frame(length, window, data):
     judged = tuple(sorted(data.draw(st.sets(st.integers(0, window - 1), min_size=1))))
     wanted = np.array(sorted(data.draw(st.sets(st.integers(0, length - 1)))), np.int64)
     starts = covering(length, window, judged, wanted)
@@ -40,13 +40,13 @@ def test_few_windows_judge_every_wanted_frame_that_any_can(length, window, data)
     assert len(starts) <= len(wanted)
 
 
-def test_windows_that_judge_all_their_frames_do_not_overlap_but_at_the_end():
+def test_covering_windows_overlap_only_at_the_end():
     assert covering(25, 10, tuple(range(10)), np.arange(25)).tolist() == [0, 10, 15]
     assert covering(10, 5, (4,), np.array([0, 4, 9])).tolist() == [0, 5]  # frame 0 is judged by none
 
 
 class Numbers(Model):
-    """Draws every frame it judges as a grey whose level is the frame's number, and where its window begins."""
+    """Draws each judged frame in the grey levels of its number and of the first number of its window."""
 
     score = "number"
 
@@ -72,7 +72,7 @@ def levels(picture):
     return tuple(np.rint(picture[0, 0] * 255).astype(int).tolist())
 
 
-def test_a_frame_is_shown_as_the_first_window_that_judges_it_makes_it(footage):
+def test_frame_is_shown_by_its_first_window(footage):
     found = shown_frames(Numbers(Windows(10, judged=tuple(range(10)))), footage, 0, np.array([2, 5, 12, 39]))
     assert {frame: levels(picture) for frame, picture in found.items()} == {
         2: (2, 2),
@@ -82,13 +82,13 @@ def test_a_frame_is_shown_as_the_first_window_that_judges_it_makes_it(footage):
     }
 
 
-def test_frames_that_no_window_judges_are_not_shown(footage):
+def test_unjudged_frames_are_not_shown(footage):
     found = shown_frames(Numbers(Windows(5, judged=(4,))), footage, 0, np.array([0, 3, 4, 20]))
     assert {frame: levels(picture) for frame, picture in found.items()} == {4: (4, 0), 20: (20, 16)}
 
 
 @pytest.mark.parametrize("draws", ["nothing", "others"])
-def test_a_system_that_draws_no_frames_shows_none(footage, draws):
+def test_model_without_pictures_shows_none(footage, draws):
     assert shown_frames(Numbers(Windows(2, judged=(0,)), draws), footage, 0, np.arange(40)) == {}
 
 
@@ -112,20 +112,20 @@ class TestSheets:
         h, w = sheet["height"], sheet["width"]
         return picture[row * h : (row + 1) * h, column * w : (column + 1) * w]
 
-    def test_every_small_picture_stands_where_the_index_says(self, known):
+    def test_pictures_are_where_the_index_says(self, known):
         folder, known = known
         assert known["frames"] == [3, 8, 13, 18, 23]
         for number, level in enumerate(self.LEVELS):
             for kind in ("frame", "shown"):
                 assert abs(float(self.small(folder, known["sheets"][kind], number).mean()) - level) < 6
 
-    def test_brighter_errors_are_brighter(self, known):
+    def test_larger_errors_are_brighter(self, known):
         folder, known = known
         means = [self.small(folder, known["sheets"]["error"], number).mean() for number in range(5)]
         assert means == sorted(means)
         assert means[0] < 10 < 150 < means[-1]
 
-    def test_what_is_small_keeps_its_size(self, known):
+    def test_small_pictures_keep_their_size(self, known):
         sheets = known[1]["sheets"]
         assert {kind: (sheet["width"], sheet["height"]) for kind, sheet in sheets.items()} == {
             "frame": (40, 30),
@@ -133,7 +133,7 @@ class TestSheets:
             "error": (8, 6),
         }
 
-    def test_what_is_large_is_reduced(self, tmp_path):
+    def test_large_pictures_are_reduced(self, tmp_path):
         moment = Moment(np.zeros((600, 800, 3), np.uint8), None, np.zeros((72, 96)), np.ones((600, 800), bool))
         sheets = write_sheets(tmp_path, "01", np.array([0]), [moment], (0.0, 1.0))["sheets"]
         assert (sheets["frame"]["width"], sheets["frame"]["height"]) == (240, 180)

@@ -1,4 +1,4 @@
-"""Localisation: by hand, against scikit-learn, and against a slow program that works pixel by pixel."""
+"""Localisation metrics: compared with hand-computed values, scikit-learn and a pixel-by-pixel implementation."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def measured(of_map, mask, levels=50):
 
 
 def finer(array, size):
-    """Every cell of ``[T, h, w]`` as a block, on a grid of ``size`` that both sides divide."""
+    """``[T, h, w]`` on a finer grid of ``size``: each cell becomes a block."""
     return array.repeat(size[0] // array.shape[1], axis=1).repeat(size[1] // array.shape[2], axis=2)
 
 
@@ -35,7 +35,7 @@ def finer(array, size):
     ("map_size", "mask_size"),
     [((6, 8), (6, 8)), ((6, 8), (24, 32)), ((4, 6), (6, 9)), ((7, 5), (16, 9)), ((12, 10), (6, 5)), ((9, 9), (6, 15))],
 )
-def test_pixel_auc_is_that_of_blocks_of_pixels(map_size, mask_size):
+def test_pixel_auc_counts_blocks_of_pixels(map_size, mask_size):
     rng = np.random.default_rng(0)
     masks = {clip: rng.random((5, *mask_size)) < 0.3 for clip in "ab"}
     maps = {clip: rng.normal(0, 3, (5, *map_size)).round(1).astype(np.float16) for clip in "ab"}
@@ -45,8 +45,8 @@ def test_pixel_auc_is_that_of_blocks_of_pixels(map_size, mask_size):
     assert localisation_metrics(maps, masks, 5)["pixel_auc"] == pytest.approx(roc_auc_score(label, score), abs=1e-9)
 
 
-def test_pixel_auc_orders_every_float16_exactly():
-    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)  # every float16 there is, both zeros and infinities
+def test_pixel_auc_orders_every_float16():
+    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)  # all float16 values, with both zeros and infinities
     of_map = values[~np.isnan(values)][:63488].reshape(1, 248, 256)
     mask = np.random.default_rng(1).random(of_map.shape) < 1 / (1 + np.exp(-of_map.astype(np.float32).clip(-20, 20)))
     # the infinities as numbers beyond the largest float16, 65504: scikit-learn refuses infinities
@@ -54,7 +54,7 @@ def test_pixel_auc_orders_every_float16_exactly():
     assert measured(of_map, mask, 2)["pixel_auc"] == pytest.approx(expected, abs=1e-9)
 
 
-def test_pixel_auc_of_float32_maps_is_off_by_half_the_pairs_that_became_ties_at_most():
+def test_pixel_auc_of_float32_maps_is_close():
     rng = np.random.default_rng(2)
     of_map = rng.lognormal(0, 1, (4, 64, 64)).astype(np.float32)
     mask = rng.random(of_map.shape) < of_map / (1 + of_map)
@@ -66,7 +66,7 @@ def test_pixel_auc_of_float32_maps_is_off_by_half_the_pairs_that_became_ties_at_
 # the 40 % criterion
 
 
-def test_a_frame_counts_at_the_threshold_that_two_fifths_of_its_anomaly_reach():
+def test_frame_counts_when_40_percent_are_detected():
     of_map, mask = blank(3), np.zeros((3, 10, 10), bool)
     mask[:2, 0, :5] = True
     of_map[0, 0, :5] = [9, 8, 3, 2, 1]  # 2 of 5 cells reach 8
@@ -80,7 +80,7 @@ def test_a_frame_counts_at_the_threshold_that_two_fifths_of_its_anomaly_reach():
 # regions
 
 
-def test_a_map_that_is_the_mask_finds_everything():
+def test_perfect_map_finds_everything():
     mask = np.zeros((4, 20, 20), np.uint8)
     mask[1:, 3:6, 3:6] = 1
     mask[2:, 12:15, 12:15] = 1
@@ -90,28 +90,28 @@ def test_a_map_that_is_the_mask_finds_everything():
 
 
 @pytest.mark.parametrize(("cells", "found"), [(10, 1.0), (11, 0.0)])
-def test_a_region_is_found_from_an_overlap_of_one_tenth(cells, found):
+def test_region_is_found_from_an_iou_of_one_tenth(cells, found):
     of_map, mask = blank(size=(16, 16)), np.zeros((1, 16, 16), bool)
     mask[0, 2, 2] = True
     of_map[0, 2, 2 : 2 + cells] = 1  # intersection 1, union ``cells``; the whole frame overlaps 1/256
     assert measured(of_map, mask)["rbdc"] == found
 
 
-def test_two_pieces_over_one_region_are_no_false_positives():
+def test_two_pieces_of_a_region_are_no_false_positives():
     of_map, mask = blank(), np.zeros((1, 10, 10), bool)
     mask[0, 1, :5] = True
     of_map[0, 1, [0, 1, 3, 4]] = 1  # two pieces of 2 cells: 2/5 each
     assert measured(of_map, mask)["rbdc"] == 1
 
 
-def test_what_does_not_reach_the_threshold_is_no_detected_region():
+def test_pixels_below_the_threshold_are_not_detected():
     of_map, mask = blank(2, (20, 20)), np.zeros((2, 20, 20), bool)
     mask[0, 1, :15] = True
     of_map[0, 3:] = 1  # all but 60 cells around the anomaly of 15, which are no detection though 15/60 would be enough
     assert measured(of_map, mask)["rbdc"] == 0
 
 
-def test_a_louder_false_region_costs_its_share_of_the_area():
+def test_stronger_false_region_lowers_rbdc():
     of_map, mask = blank(4, (12, 12)), np.zeros((4, 12, 12), bool)
     mask[0, 2:4, 2:4] = True
     of_map[0, 2:4, 2:4] = 1
@@ -122,7 +122,7 @@ def test_a_louder_false_region_costs_its_share_of_the_area():
 
 
 @pytest.mark.parametrize(("frames", "found"), [(10, 1.0), (11, 0.0)])
-def test_a_track_is_found_when_a_tenth_of_its_regions_are(frames, found):
+def test_track_is_found_from_a_tenth_of_its_regions(frames, found):
     of_map, mask = blank(frames), np.zeros((frames, 10, 10), bool)
     mask[:, 2, 2] = True
     of_map[3, 2, 2] = 1
@@ -131,7 +131,7 @@ def test_a_track_is_found_when_a_tenth_of_its_regions_are(frames, found):
     assert metrics["rbdc"] == pytest.approx(1 / frames, abs=1e-12)
 
 
-def test_regions_that_share_a_pixel_in_neighbouring_frames_are_one_track():
+def test_overlapping_regions_form_a_track():
     mask = np.zeros((6, 10, 20), bool)
     for frame in range(6):
         mask[frame, 2:5, frame : frame + 2] = True  # moves one pixel a frame, two wide
@@ -141,7 +141,7 @@ def test_regions_that_share_a_pixel_in_neighbouring_frames_are_one_track():
     assert len(set(tracks)) == 1 + 6
 
 
-def test_a_gap_ends_a_track_and_objects_that_touch_become_one():
+def test_gap_ends_a_track_and_touching_tracks_merge():
     gap = np.zeros((3, 8, 8), bool)
     gap[[0, 2], 4, 4] = True
     assert len({region.track for region in true_regions(gap, (8, 8))}) == 2
@@ -151,7 +151,7 @@ def test_a_gap_ends_a_track_and_objects_that_touch_become_one():
     assert len({region.track for region in true_regions(touch, (8, 8))}) == 1
 
 
-def test_tracks_are_the_connected_pieces_of_space_and_time():
+def test_tracks_are_connected_components():
     link = np.zeros((3, 3, 3))
     link[1], link[0, 1, 1], link[2, 1, 1] = EIGHT, 1, 1
     for seed in range(20):
@@ -160,7 +160,7 @@ def test_tracks_are_the_connected_pieces_of_space_and_time():
         assert len(tracks) == ndimage.label(mask, link)[1]
 
 
-def test_a_region_smaller_than_a_cell_counts_with_its_exact_area():
+def test_region_smaller_than_a_cell_keeps_its_area():
     mask = np.zeros((1, 40, 40), bool)
     mask[0, 10, 11:13] = True  # 2 pixels of 1/16 cell, one in each of two cells of a 10 x 10 map
     (region,) = true_regions(mask, (10, 10))
@@ -182,7 +182,7 @@ def test_a_region_smaller_than_a_cell_counts_with_its_exact_area():
         ([0, 0], [0.2, 0.6], 0.6),
     ],
 )
-def test_the_area_under_the_curve_by_hand(false_positives, rate, area):
+def test_curve_area(false_positives, rate, area):
     assert curve_area(np.array(false_positives, float), np.array(rate, float)) == pytest.approx(area, abs=1e-12)
 
 
@@ -221,7 +221,7 @@ def by_pixel(maps, masks):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_rbdc_and_tbdc_are_those_of_the_definition(seed):
+def test_rbdc_and_tbdc_match_the_definition(seed):
     rng = np.random.default_rng(seed)
     masks, maps = {}, {}
     for clip in "ab":
@@ -236,7 +236,7 @@ def test_rbdc_and_tbdc_are_those_of_the_definition(seed):
     np.testing.assert_allclose([found["rbdc"], found["tbdc"]], by_pixel(at_pixels, masks), rtol=0, atol=1e-9)
 
 
-def test_a_rising_transform_of_the_map_changes_nothing():
+def test_monotonic_transform_changes_nothing():
     rng = np.random.default_rng(3)
     mask = np.zeros((6, 30, 30), bool)
     mask[2:, 5:15, 5:15] = True
@@ -249,7 +249,7 @@ def test_a_rising_transform_of_the_map_changes_nothing():
 # what is left out
 
 
-def test_unjudged_frames_are_left_out_with_their_regions():
+def test_unjudged_frames_are_left_out():
     rng = np.random.default_rng(4)
     mask = np.zeros((6, 12, 12), bool)
     mask[1:5, 3:7, 3:7] = True
@@ -266,7 +266,7 @@ def test_clips_without_masks_are_left_out():
 
 
 @pytest.mark.parametrize("abnormal", [False, True])
-def test_what_is_undefined_is_none_and_goes_into_json(abnormal):
+def test_undefined_metrics_are_none(abnormal):
     found = measured(np.random.default_rng(6).random((2, 4, 4)), np.full((2, 4, 4), abnormal))
     assert found["pixel_auc"] is found["pixel_auc_40"] is None
     assert (found["rbdc"] is None) == (not abnormal)
@@ -277,14 +277,14 @@ def test_what_is_undefined_is_none_and_goes_into_json(abnormal):
     assert measured(np.full((2, 4, 4), np.nan), np.ones((2, 4, 4))) == empty
 
 
-def test_masks_that_do_not_fit_the_maps_are_an_error_that_names_both():
-    with pytest.raises(VadError, match="clip a: 3 masks for 2 maps"):
+def test_masks_that_do_not_fit_the_maps_are_refused():
+    with pytest.raises(VadError, match=r"clip a: .*3 masks.*2 maps"):
         measured(blank(2), np.zeros((3, 10, 10)))
-    with pytest.raises(VadError, match="clip a: has masks but no error maps"):
+    with pytest.raises(VadError, match=r"clip a: .*masks"):
         localisation_metrics({}, {"a": np.zeros((3, 10, 10))})
 
 
-def test_ped2s_masks_find_themselves():
+def test_real_ped2_masks_find_themselves():
     with np.load(data_dir("ped2", "pixel_masks.npz")) as masks:
         mask = masks["Test001"][50:90]
     found = measured(mask.astype(np.float16), mask)

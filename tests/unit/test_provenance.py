@@ -1,4 +1,4 @@
-"""Where a figure comes from."""
+"""The commit that results are recorded with."""
 
 import subprocess
 
@@ -25,23 +25,23 @@ def head() -> str:
     return subprocess.run(("git", "rev-parse", "HEAD"), capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_the_commit_of_a_clean_folder(repository):
+def test_commit_of_a_clean_folder(repository):
     assert commit() == head()
 
 
-def test_changed_code_is_said(repository):
+def test_changed_code_is_marked(repository):
     (repository / "vadcore/score.py").write_text("changed\n")
     assert commit() == head() + "+changes"
 
 
 @pytest.mark.parametrize("name", ["README.md", "params.yaml", "dvc.lock", "benchmarks/results/demo.json"])
-def test_what_a_run_or_its_keeping_writes_is_no_change(repository, name):
-    """Results of one run can be kept and the next one begun without a commit between them."""
+def test_changed_results_are_not_marked(repository, name):
+    """Results can be kept and the next run started without a commit between them."""
     (repository / name).write_text("changed\n")
     assert commit() == head()
 
 
-def test_outside_a_repository_there_is_none(tmp_path, monkeypatch):
+def test_no_commit_outside_a_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert commit() is None

@@ -1,4 +1,4 @@
-"""Picture quality: against the definitions, hand-computed values and scikit-image."""
+"""PSNR, SSIM and sharpness: compared with definitions, hand-computed values and scikit-image."""
 
 import math
 
@@ -12,7 +12,7 @@ from vadcore.quality import PictureQuality, gradient, psnr, ssim
 
 @pytest.fixture
 def pair():
-    """Smooth pictures with texture, and what a poor reconstruction makes of them: float32 [6, C, 48, 56]."""
+    """Textured pictures and poor reconstructions of them: float32 [6, C, 48, 56]."""
 
     def make(channels):
         random = torch.Generator().manual_seed(4)
@@ -20,7 +20,7 @@ def pair():
         frames = F.interpolate(coarse, scale_factor=8, mode="bilinear")
         frames = (0.8 * frames + 0.2 * torch.rand(frames.shape, generator=random)).clamp(0, 1)
         shown = F.avg_pool2d(frames, 5, stride=1, padding=2, count_include_pad=False)
-        strength = torch.tensor([0.0, 0.01, 0.05, 0.1, 0.3, 1.0]).view(6, 1, 1, 1)  # the first is only blurred
+        strength = torch.tensor([0.0, 0.01, 0.05, 0.1, 0.3, 1.0]).view(6, 1, 1, 1)  # the first has no noise
         return (shown + strength * torch.randn(shown.shape, generator=random)).clamp(0, 1), frames
 
     return make
@@ -33,12 +33,12 @@ def test_psnr_of_a_known_error():
     assert psnr(shown, frames).tolist() == pytest.approx([20, 40], abs=1e-4)
 
 
-def test_psnr_of_equal_pictures_is_100_db_and_spoils_no_mean():
+def test_psnr_of_equal_pictures_is_100_db():
     frames = torch.rand(3, 3, 8, 8)
     assert psnr(frames, frames).tolist() == [100.0] * 3
 
 
-def test_the_mean_psnr_is_that_of_the_decibels_of_single_frames():
+def test_mean_psnr_averages_decibels():
     quality = PictureQuality()
     frames = torch.rand(2, 1, 16, 16) * 0.5
     quality.add(frames[:1] + 0.1, frames[:1])
@@ -46,20 +46,20 @@ def test_the_mean_psnr_is_that_of_the_decibels_of_single_frames():
     assert quality.means()["psnr"] == pytest.approx((20 + 40) / 2, abs=1e-3)  # of the mean error it would be 23 dB
 
 
-def test_ssim_of_flat_pictures_compares_their_brightness():
+def test_ssim_of_flat_pictures_compares_brightness():
     a, b = 0.2, 0.5
     shown, frames = torch.full((1, 1, 16, 16), a), torch.full((1, 1, 16, 16), b)
     # no variance: the second factor is 1, the first (2ab + C1) / (a^2 + b^2 + C1) with C1 = 0.01^2
     assert ssim(shown, frames).item() == pytest.approx((2 * a * b + 1e-4) / (a**2 + b**2 + 1e-4), abs=1e-6)
 
 
-def test_ssim_is_one_for_equal_pictures_and_negative_for_inverted_texture():
+def test_ssim_of_equal_and_inverted_pictures():
     frames = 0.5 + 0.3 * torch.sin(torch.arange(32.0) * 1.5).expand(1, 1, 32, 32)
     assert ssim(frames, frames).item() == pytest.approx(1, abs=1e-6)
     assert ssim(1 - frames, frames).item() < -0.8
 
 
-def test_ssim_follows_the_definition_window_by_window(pair):
+def test_ssim_matches_the_definition(pair):
     shown, frames = (part[3:4, :, :14, :13].double() for part in pair(1))
     distance = torch.arange(-5, 6)
     weights = torch.exp(-(distance[:, None] ** 2 + distance**2) / (2 * 1.5**2)).double()
@@ -77,7 +77,7 @@ def test_ssim_follows_the_definition_window_by_window(pair):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_ssim_is_that_of_scikit_image(pair, channels):
+def test_ssim_matches_scikit_image(pair, channels):
     metrics = pytest.importorskip("skimage.metrics", reason="scikit-image is not installed")
     shown, frames = pair(channels)
     published = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
@@ -88,8 +88,8 @@ def test_ssim_is_that_of_scikit_image(pair, channels):
     assert ssim(shown, frames).numpy() == pytest.approx(np.array(expected), abs=1e-5)
 
 
-def test_ssim_keeps_its_digits_in_bright_flat_pictures(pair):
-    """Squares near 1 lose the digits that C2 = 9e-4 needs; in double precision nothing is lost."""
+def test_ssim_is_accurate_in_bright_flat_pictures(pair):
+    """In single precision squares near 1 lose the digits that C2 = 9e-4 needs."""
     shown, frames = (0.95 + 0.02 * part for part in pair(1))
     x, y = shown.double(), frames.double()
     exact = _ssim_by_convolution(x, y)
@@ -106,7 +106,7 @@ def _ssim_by_convolution(x, y):
     return (bright * (2 * cov + 0.03**2) / (var_x + var_y + 0.03**2)).mean((1, 2, 3))
 
 
-def test_ssim_of_pictures_smaller_than_its_window_uses_what_fits():
+def test_ssim_of_pictures_smaller_than_its_window():
     frames = torch.rand(2, 1, 8, 6, generator=torch.Generator().manual_seed(0))
     assert ssim(frames, frames).tolist() == pytest.approx([1, 1])
     assert (ssim(1 - frames, frames) < 0.9).all()
@@ -119,13 +119,13 @@ def test_ssim_does_not_depend_on_autocast(pair):
     assert torch.equal(inside, ssim(shown, frames))
 
 
-def test_the_gradient_of_a_ramp_is_its_slope():
+def test_gradient_of_a_ramp_is_its_slope():
     down, right = torch.meshgrid(torch.arange(8.0), torch.arange(10.0), indexing="ij")
     ramp = (0.03 * right + 0.04 * down)[None, None]
     assert gradient(ramp).item() == pytest.approx(0.05, abs=1e-6)  # a triangle of 3, 4 and 5
 
 
-def test_sharpness_is_the_share_of_the_gradient_that_is_left():
+def test_sharpness_is_the_ratio_of_gradients():
     frames = torch.rand(4, 1, 24, 32, generator=torch.Generator().manual_seed(1))
 
     def sharpness(shown):
@@ -139,13 +139,13 @@ def test_sharpness_is_the_share_of_the_gradient_that_is_left():
     assert sharpness(torch.full_like(frames, 0.5)) == 0
 
 
-def test_frames_without_any_gradient_have_no_sharpness():
+def test_frames_without_gradient_have_no_sharpness():
     quality = PictureQuality()
     quality.add(torch.rand(1, 1, 16, 16), torch.full((1, 1, 16, 16), 0.5))
     assert list(quality.means()) == ["psnr", "ssim"]
 
 
-def test_how_pictures_are_batched_does_not_change_the_means(pair):
+def test_means_do_not_depend_on_batching(pair):
     shown, frames = pair(1)
     whole, parts = PictureQuality(), PictureQuality()
     whole.add(shown, frames)
@@ -156,12 +156,12 @@ def test_how_pictures_are_batched_does_not_change_the_means(pair):
 
 
 def test_pictures_of_another_size_are_refused():
-    with pytest.raises(ValueError, match="not the same shape"):
+    with pytest.raises(ValueError, match="shape"):
         PictureQuality().add(torch.zeros(2, 1, 8, 8), torch.zeros(2, 3, 8, 8))
 
 
 @pytest.mark.gpu
-def test_a_gpu_gives_the_same_figures(pair):
+def test_gpu_gives_the_same_figures(pair):
     shown, frames = pair(3)
     for measure in (psnr, ssim, gradient):
         assert measure(shown.cuda(), frames.cuda()).cpu().numpy() == pytest.approx(

@@ -1,4 +1,4 @@
-"""Pictures: what a viewer must be able to rely on when reading them."""
+"""Pictures: heat maps, strips, animations, flow colours, PNG files."""
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ def luminance(rgb):
     return rgb.astype(float) @ (0.2126, 0.7152, 0.0722)
 
 
-def test_heat_grows_brighter_with_the_error():
+def test_heat_brightens_with_the_error():
     ramp = np.linspace(0, 1, 256, dtype=np.float32)[None]
     assert (np.diff(luminance(heat(ramp, 0, 1))[0]) > -1).all()
     assert luminance(heat(ramp, 0, 1))[0, -1] > 200
@@ -36,23 +36,23 @@ def test_heat_saturates_outside_its_scale():
     assert (picture[0, 2] != picture[0, 3]).any()
 
 
-def test_heat_paints_what_was_not_judged_black():
+def test_heat_paints_nan_black():
     assert heat(np.array([[np.nan, 1.0]]), 0, 1)[0, 0].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 1), (2, 1), (0, float("nan"))])
-def test_heat_refuses_a_scale_without_extent(low, high):
+def test_heat_refuses_an_empty_scale(low, high):
     with pytest.raises(ValueError, match="high > low"):
         heat(np.zeros((2, 2)), low, high)
 
 
-def test_beside_enlarges_by_the_smallest_whole_factor_that_reaches_240_pixels():
+def test_beside_enlarges_to_240_pixels():
     frame = np.zeros((64, 96), np.uint8)  # 64 * 4 = 256 >= 240 > 64 * 3
     assert beside(frame, np.zeros((64, 96)), 0, 1).shape == (256, 2 * 384 + 2, 3)
     assert beside(np.zeros((300, 200, 3), np.uint8), np.zeros((30, 20)), 0, 1).shape == (300, 2 * 200 + 2, 3)
 
 
-def test_beside_keeps_pixels_crisp():
+def test_beside_enlarges_without_interpolation():
     frame = np.array([[10, 200]], np.uint8).repeat(120, axis=0)
     left = beside(frame, np.zeros((1, 1)), 0, 1)[:, :4]  # factor 2
     assert (left[:, :2] == 10).all()
@@ -68,7 +68,7 @@ def test_beside_shows_heat_only_where_the_error_is():
     assert (luminance(right[:, 55:]) > 180).all()
 
 
-def test_beside_paints_what_was_not_judged_black():
+def test_beside_paints_nan_black():
     error = np.zeros((240, 100))
     error[:100] = np.nan
     right = beside(np.full((240, 100), 90, np.uint8), error, 0, 1)[:, 102:]
@@ -76,7 +76,7 @@ def test_beside_paints_what_was_not_judged_black():
     assert (right[100:] == 90).all()
 
 
-def test_beside_outlines_the_true_mask_in_both_pictures_and_leaves_its_inside_visible():
+def test_beside_outlines_the_mask_in_both_pictures():
     frame = np.full((240, 100, 3), 90, np.uint8)
     mask = np.zeros((240, 100), np.uint8)
     mask[50:100, 20:60] = 1
@@ -85,7 +85,7 @@ def test_beside_outlines_the_true_mask_in_both_pictures_and_leaves_its_inside_vi
         assert picture[50, left + 40].tolist() == [0, 255, 255]
         assert picture[75, left + 20].tolist() == [0, 255, 255]
         assert picture[75, left + 40].tolist() == [90, 90, 90]
-    assert (frame == 90).all()  # the caller's picture is not drawn on
+    assert (frame == 90).all()  # the input is not changed
 
 
 def test_beside_refuses_a_mask_of_another_size():
@@ -94,7 +94,7 @@ def test_beside_refuses_a_mask_of_another_size():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_strip_has_inputs_above_outputs_above_errors(channels):
+def test_strip_rows_are_inputs_outputs_errors(channels):
     inputs = np.zeros((4, channels, 10, 8), np.float32)
     outputs = np.full_like(inputs, 0.2)
     picture = strip(inputs, outputs)
@@ -106,20 +106,20 @@ def test_strip_has_inputs_above_outputs_above_errors(channels):
     assert (picture[:, 8:10] == 128).all()
 
 
-def test_strip_shows_every_second_frame_from_the_first_on():
+def test_strip_shows_every_second_frame():
     inputs = np.arange(5, dtype=np.float32).reshape(5, 1, 1, 1) / 255 * np.ones((5, 1, 6, 6), np.float32)
     picture = strip(inputs, inputs, every=2)
     assert [int(picture[0, column, 0]) for column in (0, 8, 16)] == [0, 2, 4]
     assert picture.shape[1] == 3 * 6 + 2 * 2
 
 
-def test_strips_of_two_check_points_share_one_error_scale():
+def test_strips_share_one_error_scale():
     inputs = np.zeros((1, 1, 8, 8), np.float32)
     early, late = (strip(inputs, inputs + error)[-1, 0] for error in (0.2, 0.02))
     assert luminance(early) > 5 * luminance(late)
 
 
-def test_strip_refuses_arrays_that_are_not_windows_of_one_size():
+def test_strip_refuses_windows_of_different_size():
     with pytest.raises(ValueError, match="same"):
         strip(np.zeros((4, 1, 8, 8)), np.zeros((3, 1, 8, 8)))
 
@@ -130,7 +130,7 @@ def numbered(frames, height=6, width=10, channels=1):
     return np.broadcast_to(levels, (frames, channels, height, width))
 
 
-def test_an_excerpt_has_a_few_frames_of_the_first_window_with_its_first_and_last():
+def test_excerpt_keeps_first_and_last_frame():
     whole = strip(numbered(10), numbered(10))
     few = excerpt(np.concatenate((whole, 255 - whole)), (6, 10), 4)
     assert few.shape == (whole.shape[0], 4 * 12 - 2, 3)
@@ -138,18 +138,18 @@ def test_an_excerpt_has_a_few_frames_of_the_first_window_with_its_first_and_last
     assert (few[:, 10] == 128).all()
 
 
-def test_an_excerpt_of_a_short_window_has_all_its_frames():
+def test_excerpt_of_a_short_window_has_all_frames():
     short = strip(numbered(3), numbered(3))
     assert (excerpt(short, (6, 10), 4) == short).all()
 
 
-def test_an_excerpt_of_a_picture_that_is_no_strip_is_the_picture():
+def test_excerpt_returns_other_pictures_unchanged():
     picture = np.zeros((22, 100, 3), np.uint8)
     assert excerpt(picture, (6, 10), 4) is picture  # 102 is no multiple of 12
     assert excerpt(picture[:20, :94], (6, 10), 4).shape == (20, 94, 3)  # 20 rows are not 22
 
 
-def test_an_animation_has_each_input_above_its_output_and_windows_beside_each_other():
+def test_animation_layout():
     inputs, outputs = numbered(5, 64, 96), 1 - numbered(5, 64, 96)
     film = animation([(inputs, outputs), (outputs, inputs)])
     assert len(film) == 5
@@ -161,22 +161,22 @@ def test_an_animation_has_each_input_above_its_output_and_windows_beside_each_ot
         assert (picture[128:130] == 128).all()
 
 
-def test_animated_pixels_stay_squares_when_enlarged():
+def test_animation_enlarges_without_interpolation():
     inputs = np.random.default_rng(0).random((2, 3, 32, 8), dtype=np.float32)
     (picture, _) = animation([(inputs, inputs)])
     assert picture.shape == (2 * 128 + 2, 32, 3)  # four times
     assert (picture[:128] == picture[:128:4, ::4].repeat(4, axis=0).repeat(4, axis=1)).all()
 
 
-def test_large_frames_are_reduced_in_an_animation():
+def test_animation_reduces_large_frames():
     assert animation([(numbered(2, 512, 640), numbered(2, 512, 640))])[0].shape == (2 * 256 + 2, 320, 3)
 
 
-def test_an_animation_loops_for_ever_at_eight_frames_a_second(tmp_path):
+def test_animation_loops_at_eight_frames_per_second(tmp_path):
     write_animation(tmp_path / "deep" / "film.webp", animation([(numbered(5, 64, 96), numbered(5, 64, 96))]))
     data = (tmp_path / "deep" / "film.webp").read_bytes()
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["film.webp"]
-    # the container's format: "VP8X" flags with bit 1 for animation; "ANIM": background colour, then loop count, 0 = for ever
+    # container: "VP8X" flags with bit 1 for animation; "ANIM": background colour, then loop count, 0 = infinite
     assert (data[:4], data[8:16]) == (b"RIFF", b"WEBPVP8X")
     assert data[20] & 0b10
     at = data.index(b"ANIM") + 8
@@ -192,7 +192,7 @@ def test_an_animation_loops_for_ever_at_eight_frames_a_second(tmp_path):
     assert durations == [125] * 5
 
 
-def test_an_animation_can_be_read_back():
+def test_animation_round_trip():
     film = animation([(numbered(4, 64, 96), numbered(4, 64, 96))])
     again = decode_animation(encode_animation(film))
     assert len(again) == 4
@@ -200,7 +200,7 @@ def test_an_animation_can_be_read_back():
         assert abs(ours.astype(int) - read).mean() < 3  # lossy
 
 
-def test_a_pause_in_an_animation_keeps_its_length():
+def test_repeated_frames_keep_their_duration():
     dark, bright = numbered(5, 64, 96)[:1], numbered(5, 64, 96)[4:]
     inputs = np.concatenate((dark, dark, dark, bright, bright))
     again = decode_animation(encode_animation(animation([(inputs, inputs)])))
@@ -208,7 +208,7 @@ def test_a_pause_in_an_animation_keeps_its_length():
 
 
 @pytest.mark.parametrize("data", [b"", b"no animation"])
-def test_what_is_no_animation_is_refused(data):
+def test_invalid_animation_is_refused(data):
     with pytest.raises(ValueError, match="not an animation"):
         decode_animation(data)
 
@@ -241,13 +241,13 @@ def test_flow_longer_than_the_scale_is_darkened():
     assert flow_to_rgb(flow, max=2)[0, 0].tolist() == [191, 0, 0]  # floor(0.75 * 255)
 
 
-def test_unknown_flow_is_black_and_does_not_move_the_scale():
+def test_nan_flow_is_black_and_ignored_by_the_scale():
     flow = np.zeros((2, 1, 3))
     flow[0, 0] = np.nan, np.inf, 1
     assert flow_to_rgb(flow)[0].tolist() == [[0, 0, 0], [0, 0, 0], [255, 0, 0]]
 
 
-def test_a_png_holds_the_very_pixels(tmp_path):
+def test_png_round_trip(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     write_png(tmp_path / "deep" / "picture.png", picture)
     stored = cv2.imread(str(tmp_path / "deep" / "picture.png"))
@@ -255,7 +255,7 @@ def test_a_png_holds_the_very_pixels(tmp_path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["picture.png"]
 
 
-def test_a_picture_of_the_wrong_type_leaves_no_file(tmp_path):
+def test_picture_of_wrong_type_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="uint8"):
         write_png(tmp_path / "picture.png", np.zeros((4, 4, 3)))
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Rollouts: which sequences, what is measured of them at which step, and the two baselines."""
+"""Rollouts: sequences, quality by step, baselines and pictures."""
 
 from types import SimpleNamespace
 
@@ -31,7 +31,7 @@ from vadcore.windows import Segment
 
 
 class Shifted:
-    """Predicts the frame before, a little darker each step; reconstructs exactly."""
+    """Predicts the previous frame, darker with each step; reconstructs exactly."""
 
     class Config(ModelConfig):
         frame_skip: int = 1
@@ -54,14 +54,14 @@ def footage(tmp_path):
 
 
 def square(at: float, size=(32, 48), side: int = 8) -> np.ndarray:
-    """A bright textured square, its left edge at ``at``, on a dark ground: ``[1, H, W]``."""
+    """A bright textured square with its left edge at ``at`` on a dark background: ``[1, H, W]``."""
     texture = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 2, (side, side)), (0, 0), 1)
     frame = np.zeros((1, *size), np.float32)
     frame[0, 12 : 12 + side, int(at) : int(at) + side] = texture
     return frame
 
 
-def test_sequences_are_spread_over_all_there_are_and_carry_what_was_asked(footage):
+def test_sequences_are_spread_over_all_clips(footage):
     model = Shifted()
     assert isinstance(model, RollsOut)
     done = roll_outs(model, footage, prime=5, steps=4, count=6)
@@ -77,18 +77,18 @@ def test_sequences_are_spread_over_all_there_are_and_carry_what_was_asked(footag
         np.testing.assert_allclose(rollout.prediction[5:], [true[4] * 0.9**step for step in (1, 2, 3, 4)], rtol=1e-5)
 
 
-def test_frames_lie_as_far_apart_as_the_model_learned(footage):
+def test_frame_skip_sets_the_frame_distance(footage):
     (rollout,) = roll_outs(Shifted(skip=3), footage, prime=4, steps=5, count=1)
     true = footage.batch(np.array([[0, rollout.start, 3]]), 9).frames[0].numpy()
     assert np.array_equal(rollout.truth, true)
 
 
-def test_clips_that_are_too_short_give_none(footage):
+def test_too_short_clips_give_no_sequences(footage):
     assert roll_outs(Shifted(), footage, prime=20, steps=11, count=4) == []
     assert roll_outs(Shifted(skip=4), footage, prime=4, steps=5, count=4) == []
 
 
-def test_every_step_has_the_mean_and_the_spread_over_sequences():
+def test_steps_have_mean_and_deviation_over_sequences():
     rng = np.random.default_rng(1)
     done = [Rollout("01", n, 3, *rng.uniform(0, 1, (3, 7, 1, 16, 24)).astype(np.float32)) for n in range(5)]
     mean = rng.uniform(0, 1, (1, 16, 24)).astype(np.float32)
@@ -110,12 +110,12 @@ def test_every_step_has_the_mean_and_the_spread_over_sequences():
             assert row["psnr_std"] == pytest.approx(float(expected.std(correction=0)), rel=1e-4)
 
 
-def test_the_mean_frame_is_that_of_all_footage(footage):
+def test_mean_frame_averages_all_footage(footage):
     clips = [footage.batch(np.array([[n, 0, 1]]), length).frames[0].numpy() for n, length in enumerate(footage.lengths)]
     np.testing.assert_allclose(mean_frame(footage), np.concatenate(clips).mean(0), atol=1e-6)
 
 
-def test_figures_and_pictures_of_rollouts_go_into_the_stages_run(footage, tmp_path):
+def test_rollouts_are_logged_to_the_run(footage, tmp_path):
     logged, files, said = {}, [], []
     run = SimpleNamespace(
         metrics=lambda values, step: logged.update({(name, step): value for name, value in values.items()}),
@@ -129,7 +129,9 @@ def test_figures_and_pictures_of_rollouts_go_into_the_stages_run(footage, tmp_pa
     assert len(logged) == 2 * len(table) == 2 * 5 * 3
     normal = Footage(footage.frames, [Segment(clip, 0, 30) for clip in footage.frames.clips("train")])
     expected = per_step(roll_outs(Shifted(), footage, 4, 3, 5), mean_frame(normal))
-    assert list(table["psnr"]) == pytest.approx(list(expected["psnr"]))  # the mean frame is that of training clips
+    assert list(table["psnr"]) == pytest.approx(
+        list(expected["psnr"])
+    )  # the mean frame is computed from training clips
     for row in table.to_dict("records"):
         for figure in ("psnr", "ssim"):
             assert logged[f"rollout/{figure} {row['what']}", row["step_ahead"]] == pytest.approx(row[figure])
@@ -138,20 +140,20 @@ def test_figures_and_pictures_of_rollouts_go_into_the_stages_run(footage, tmp_pa
 
 
 class TestConstantVelocity:
-    def test_what_moves_goes_on_and_leaves_the_ground_behind(self):
+    def test_motion_continues_and_uncovers_background(self):
         given = np.stack([square(4 + 2 * t) for t in range(5)])
         ahead = constant_velocity(given, 3)
         for step in (1, 2, 3):
             true, stands = square(12 + 2 * step), given[-1]
             assert np.abs(ahead[step - 1] - true).mean() < 0.3 * np.abs(stands - true).mean()
-            assert ahead[step - 1][0, 14:18, 12 : 10 + 2 * step].max(initial=0) < 0.2  # where it stood last
+            assert ahead[step - 1][0, 14:18, 12 : 10 + 2 * step].max(initial=0) < 0.2  # where it was last
 
-    def test_a_still_scene_stays(self):
+    def test_still_scene_stays(self):
         given = np.stack([square(10)] * 3)
         np.testing.assert_allclose(constant_velocity(given, 2), np.stack([square(10)] * 2), atol=0.02)
 
-    def test_what_leaves_the_picture_is_gone(self):
-        given = np.stack([square(4 + 2 * t) for t in range(13)])  # its right edge at 36 of 48
+    def test_motion_out_of_the_picture(self):
+        given = np.stack([square(4 + 2 * t) for t in range(13)])  # right edge at 36 of 48
         assert constant_velocity(given, 14)[-1].sum() < 0.05 * given[-1].sum()
 
     def test_colour_moves_with_its_pixels(self):
@@ -164,12 +166,12 @@ class TestConstantVelocity:
         assert ahead[2].max() == 0
 
 
-def test_a_strip_shows_the_last_given_frames_and_ever_wider_steps_to_the_end():
+def test_shown_steps_widen_towards_the_end():
     assert shown_steps(30, 60) == [28, 29, 30, 31, 32, 33, 34, 36, 39, 44, 49, 59]
     assert shown_steps(1, 4) == [0, 1, 2, 3]
 
 
-def test_the_bar_tells_given_frames_from_the_models_own():
+def test_bar_marks_given_and_predicted_frames():
     picture = np.zeros((10, 20, 3), np.uint8)
     given, own = marked(picture, own=False), marked(picture, own=True)
     assert given.shape == own.shape == (16, 20, 3)

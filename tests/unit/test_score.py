@@ -1,4 +1,6 @@
-"""A score belongs to a frame: every frame that a window can judge gets one, at its own number."""
+"""Scores: every judged frame gets one, at its own frame number."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from vadcore.windows import Segment, Windows
 
 
 class Numbers(Model):
-    """Says of every frame it judges which number that frame has."""
+    """Gives each judged frame its number as score."""
 
     score = "number"
 
@@ -30,9 +32,10 @@ class Numbers(Model):
         return Judged({"number": numbers, "even": half}, maps)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return make_store(tmp_path, flow=True)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Frames, with a flow store beside them."""
+    return make_store(tmp_path_factory.mktemp("data"), flow=True)
 
 
 def footage(store, start=0, stop=40):
@@ -50,7 +53,7 @@ def footage(store, start=0, stop=40):
         (Windows(3, judged=(1,)), [0, 39]),
     ],
 )
-def test_scores_stand_at_the_number_of_the_frame_they_judge(store, windows, unjudged):
+def test_scores_are_aligned_with_judged_frames(store, windows, unjudged):
     result = measure(Numbers(windows), footage(store), 0)
     expected = np.arange(40, dtype=float)
     expected[unjudged] = np.nan
@@ -58,7 +61,7 @@ def test_scores_stand_at_the_number_of_the_frame_they_judge(store, windows, unju
     np.testing.assert_array_equal(result.maps[:, 0, 0], expected)
 
 
-def test_a_window_that_says_nothing_of_a_frame_does_not_count(store):
+def test_frames_without_measure_stay_nan(store):
     result = measure(Numbers(Windows(4, judged=(0, 1, 2, 3))), footage(store), 0)
     np.testing.assert_array_equal(np.isnan(result.measures["even"]), np.arange(40) % 2 == 1)
     np.testing.assert_array_equal(result.measures["even"][::2], np.arange(0, 40, 2))
@@ -70,7 +73,7 @@ def test_footage_shorter_than_a_window_has_no_scores(store):
     assert len(result.measures["number"]) == len(result.maps) == 5
 
 
-def test_a_frame_in_several_windows_gets_their_mean(store):
+def test_frame_in_several_windows_gets_their_mean(store):
     torch.manual_seed(0)
     model = create_model("convlstm_ae", {"image_size": (24, 32), "frames": 3, "conv": (4, 4), "lstm": (4,)}).eval()
     whole = footage(store)
@@ -80,8 +83,8 @@ def test_a_frame_in_several_windows_gets_their_mean(store):
     assert result.measures["mse"][7] == pytest.approx(float((three[0][2] + three[1][1] + three[2][0]) / 3), rel=1e-5)
 
 
-def test_the_baselines_find_what_runs(store, tmp_path):
-    flow = ClipStore(tmp_path / "flow.zarr", "flow")
+def test_baselines_detect_running(store):
+    flow = ClipStore(Path(store.url).parent / "flow.zarr", "flow")
     segments = [Segment(clip, 0, 40) for clip in store.clips("test")]
     for name in ("frame_diff", "flow_magnitude"):
         model = create_model(name, {})
@@ -89,8 +92,8 @@ def test_the_baselines_find_what_runs(store, tmp_path):
         assert np.nanmin(scores[21:29]) > np.nanmax(scores[:19])
 
 
-def test_errors_that_are_not_finite_are_not_passed_off_as_frames_without_a_score(store):
+def test_non_finite_errors_are_refused(store):
     model = create_model("convlstm_ae", {"image_size": (24, 32), "frames": 3, "conv": (4, 4), "lstm": (4,)})
     torch.nn.init.constant_(model.decoder[0].weight, torch.nan)
-    with pytest.raises(VadError, match=r"errors are not finite on test/01, frames 0 to .*; its weights are damaged"):
+    with pytest.raises(VadError, match=r"test/01, frames 0 to .*weights"):
         measure(model, footage(store), 0)
