@@ -116,14 +116,14 @@ def test_mean_frame_averages_all_footage(footage):
 
 
 def test_rollouts_are_logged_to_the_run(footage, tmp_path):
-    logged, files, said = {}, [], []
+    logged, files, lines = {}, [], []
     run = SimpleNamespace(
         metrics=lambda values, step: logged.update({(name, step): value for name, value in values.items()}),
         artifact=lambda path, under: files.append((under, path.name)),
     )
     settings = SimpleNamespace(prime=4, steps=3, sequences=5, shown=2)
     params = SimpleNamespace(score=SimpleNamespace(rollouts=settings))
-    stage = SimpleNamespace(params=params, run=run, say=said.append)
+    stage = SimpleNamespace(params=params, run=run, say=lines.append)
     draw_rollouts(stage, tmp_path / "rollouts", Shifted(), footage, torch.float32)
     table = pd.read_csv(tmp_path / "rollouts/steps.csv")
     assert len(logged) == 2 * len(table) == 2 * 5 * 3

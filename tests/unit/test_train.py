@@ -59,14 +59,14 @@ def test_resume_after_kill_is_exact(split, tmp_path, killed_at, undisturbed):
 def test_finished_training_reports_again(split, tmp_path):
     """A repeated call, such as that of a new MLflow run, reports the curves and pictures again."""
     first, second = small(), small()
-    told: list[list] = [[], []]
+    reported: list[list] = [[], []]
     pictures: list[list] = [[], []]
     for number, model in enumerate((first, second)):
         result = run(
             model,
             split,
             tmp_path,
-            metrics=lambda phase, step, values, n=number: told[n].append((step, values)),
+            metrics=lambda phase, step, values, n=number: reported[n].append((step, values)),
             picture=pictures[number].append,
         )
     assert result.found_finished
@@ -76,7 +76,7 @@ def test_finished_training_reports_again(split, tmp_path):
     def curves(rows):
         return {(step, key): value for step, values in rows for key, value in values.items()}
 
-    assert curves(told[1]) == curves(told[0])
+    assert curves(reported[1]) == curves(reported[0])
     assert sorted(pictures[1]) == sorted(pictures[0])
 
 

@@ -41,10 +41,10 @@ def test_folder_copies_only_files_of_the_format(source, tmp_path):
 def test_second_call_copies_nothing(source, tmp_path):
     deliver(config(source), tmp_path / "raw", LAYOUT, silent)
     before = {path: path.stat().st_ino for path in (tmp_path / "raw").rglob("*")}
-    said = []
-    deliver(config(source), tmp_path / "raw", LAYOUT, said.append)
+    lines = []
+    deliver(config(source), tmp_path / "raw", LAYOUT, lines.append)
     assert {path: path.stat().st_ino for path in (tmp_path / "raw").rglob("*")} == before
-    assert said == []
+    assert lines == []
 
 
 def test_copy_resumes_after_kill(source, tmp_path, monkeypatch):
@@ -63,9 +63,9 @@ def test_copy_resumes_after_kill(source, tmp_path, monkeypatch):
     with pytest.raises(VadError, match="run the prepare stage"):
         check_delivered(raw)
     monkeypatch.setattr(delivery.shutil, "copyfile", copied)
-    said = []
-    deliver(config(source), raw, LAYOUT, said.append)
-    assert "2 of 3" in said[0]
+    lines = []
+    deliver(config(source), raw, LAYOUT, lines.append)
+    assert "2 of 3" in lines[0]
     assert tree(raw) == FILES
     check_delivered(raw)
 

@@ -72,17 +72,17 @@ def server(monkeypatch):
 
 
 def test_download_verifies_and_reports_progress(server, tmp_path):
-    said = []
-    path = fetch(server.published(), tmp_path, said.append)
+    lines = []
+    path = fetch(server.published(), tmp_path, lines.append)
     assert path == tmp_path / "set.tar.gz"
     assert path.read_bytes() == CONTENT
     assert [file.name for file in tmp_path.iterdir()] == ["set.tar.gz"]
     # 1.024 MB in blocks of 10 kB: one line for every tenth
-    assert [line[-4:].strip() for line in said if line.endswith("%")] == [
+    assert [line[-4:].strip() for line in lines if line.endswith("%")] == [
         f"{10 * i} %"[-4:].strip() for i in range(1, 11)
     ]
-    assert "set.tar.gz" in said[-1]
-    assert "sha256" in said[-1]
+    assert "set.tar.gz" in lines[-1]
+    assert "sha256" in lines[-1]
 
 
 def test_broken_download_resumes(server, tmp_path):
@@ -96,10 +96,10 @@ def test_next_call_requests_only_the_rest(server, tmp_path):
     with pytest.raises(VadError, match=r"set\.tar\.gz.*0\.4 MB"):
         fetch(server.published(), tmp_path)
     server.breaks, server.requests = [], []
-    said = []
-    assert fetch(server.published(), tmp_path, said.append).read_bytes() == CONTENT
+    lines = []
+    assert fetch(server.published(), tmp_path, lines.append).read_bytes() == CONTENT
     assert server.requests == ["bytes=400000-"]
-    assert "0.4 MB" in said[0]
+    assert "0.4 MB" in lines[0]
 
 
 def test_server_without_ranges_sends_all_again(server, tmp_path):
@@ -140,9 +140,9 @@ def test_wrong_checksum_removes_the_file(server, tmp_path):
 
 
 def test_missing_checksum_is_reported(server, tmp_path):
-    said = []
-    fetch(server.published(None), tmp_path, said.append)
-    assert "set.tar.gz: not verified" in said[-1]
+    lines = []
+    fetch(server.published(None), tmp_path, lines.append)
+    assert "set.tar.gz: not verified" in lines[-1]
 
 
 def test_dead_link_fails_at_once(server, tmp_path):

@@ -32,9 +32,9 @@ def config(folder, **fields) -> Frames:
     return Frames(format="frames", source=str(folder), **fields)
 
 
-def delivered(tmp_path, said=None, source=None, **fields):
+def delivered(tmp_path, lines=None, source=None, **fields):
     settings = config(source or tmp_path / "source", **fields)
-    prepare(settings, tmp_path / "raw", (said if said is not None else []).append)
+    prepare(settings, tmp_path / "raw", (lines if lines is not None else []).append)
     return clips(settings, tmp_path / "raw")
 
 
@@ -66,10 +66,10 @@ def test_clip_can_be_pickled(tmp_path):
 
 def test_missing_labels_are_reported(tmp_path):
     make(tmp_path / "source", labels=None, masks=False)
-    said = []
-    found = delivered(tmp_path, said)
+    lines = []
+    found = delivered(tmp_path, lines)
     assert all(clip.labels is None and clip.masks is None for clip in found)
-    assert any("unlabelled" in line for line in said)
+    assert any("unlabelled" in line for line in lines)
 
 
 def test_labels_for_too_few_clips_are_refused(tmp_path):

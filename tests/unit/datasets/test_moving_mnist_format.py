@@ -18,7 +18,7 @@ from vadcore.store import ClipId, ClipStore
 
 
 def messages(settings: MovingMnist, raw: Path) -> list[str]:
-    """Prepare the footage; returns what was said."""
+    """Prepare the footage; returns its progress messages."""
     lines = []
     prepare(settings, raw, lines.append)
     return lines

@@ -94,15 +94,15 @@ def test_shown_roses_point_along_the_motion():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"image_size": (250, 320)}, r"multiples of cell 16.*\[256, 320\]"),
         ({"image_size": (16, 320)}, r"at least 32.*\[32, 320\]"),
         ({"frames": 10}, r"frames 10: .*\b9\b"),
     ],
 )
-def test_impossible_sizes_are_refused(wrong, said):
-    with pytest.raises(ValidationError, match=said):
+def test_impossible_sizes_are_refused(wrong, message):
+    with pytest.raises(ValidationError, match=message):
         model_config("hog_hof_ae", wrong)
 
 
