@@ -75,7 +75,7 @@ def test_unusual_speed_is_reconstructed_worse():
     model = create_model("hog_hof_ae", SMALL)
     (phase,) = model.phases()
     update = _Updates(phase, processes=1)
-    for seed in range(100):
+    for seed in range(150):
         phase.step(footage(1, seed=seed % 10), update)
     with torch.no_grad():
         usual, fast = (model.judge(footage(speed, seed=99)).measures["max"].mean() for speed in (1, 3))
