@@ -13,7 +13,9 @@ PACKAGES := libgl1 libglib2.0-0 libxcb1
 SYSTEM_LIBRARIES = { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y $(PACKAGES); } || \
 	{ echo "opencv-python does not load; install its system libraries: sudo apt-get install $(PACKAGES)"; exit 1; }
 
-.PHONY: help setup demo repro profile test again lint format bench mlflow results serve worker deploy clean distclean
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+.PHONY: help setup demo repro profile test test-all again lint format bench mlflow results serve worker deploy clean distclean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,8 +51,11 @@ profile: setup ## take over a profile and run it: make profile NAME=ped2-cpu
 	cmp -s profiles/$(NAME).yaml params.yaml || cp profiles/$(NAME).yaml params.yaml
 	$(BIN)/dvc repro
 
-test: setup ## pass the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: setup ## run the unit and integration tests
+	$(PYTEST) tests/unit tests/integration
+
+test-all: setup ## run all tests, the end-to-end suite too
+	$(PYTEST) tests
 
 again: setup ## run the whole demo anew and compare it with the kept figures, to the last digit
 	VAD_WHOLE_DEMO=1 $(BIN)/python -m pytest -rs tests/e2e/test_demo.py
