@@ -1,15 +1,15 @@
-"""What scoring and training leave behind, made up from seeded generators, the report built of it, and what it draws."""
+"""Made-up results of scoring and training, the report built from them, and readers of what the report draws."""
 
 import json
 import re
+from functools import cache
 
-import cv2
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score, roc_curve
 
+from vadcore.metrics import frame_metrics, roc_curve
 from vadcore.moments import Moment, write_index, write_sheets
-from vadcore.render import animation, strip, write_animation, write_png
+from vadcore.render import animation, encode, encode_animation, strip, write_png
 from vadcore.report import build_report, charts
 
 DATASETS, MODELS = ["street", "ped2_small"], ["future_frame", "convlstm_ae", "frame_diff"]
@@ -29,9 +29,10 @@ PSNR_AHEAD = {"future_frame": 1.5, "convlstm_ae": 0.0, "gru_ae": 1.5, "conv3d_ae
 def write_system(
     root, dataset, model, clips=4, frames=120, labelled=True, names=None, seed=0, check_points=(), unlabelled=()
 ):
-    """Everything that scoring and training leave behind for one model, from a seeded generator.
+    """Write all that scoring and training write for one model, from a seeded generator.
 
-    unlabelled: numbers of frames that the labels of every clip leave out.
+    Frames 40 to 69 of every other clip are abnormal, from the first on. ``unlabelled``: numbers of frames without a label,
+    in every clip.
     """
     random = np.random.default_rng([seed, *map(ord, model)])
     trained = model != "frame_diff"
@@ -57,7 +58,7 @@ def write_system(
             events.append(
                 {"clip": name, **event, "p_value": 0.001, "start_seconds": start / 10, "end_seconds": end / 10}
             )
-    table = pd.concat(parts)
+    table = pd.concat(parts, ignore_index=True)
     table.to_parquet(scored / "frames.parquet")
     columns = [
         "clip",
@@ -71,10 +72,9 @@ def write_system(
     ]
     pd.DataFrame(events, columns=columns).to_csv(scored / "events.csv", index=False)
     judged = table.dropna(subset=["score", "label"] if labelled else "score")
-    auc = roc_auc_score(judged["label"], judged["score"]) if labelled else None
+    auc = frame_metrics(table)["auc_micro"] if labelled else None
     if labelled:
-        curve = roc_curve(judged["label"], judged["score"], drop_intermediate=False)
-        pd.DataFrame(dict(zip(("fpr", "tpr", "threshold"), curve, strict=True))).to_csv(scored / "roc.csv", index=False)
+        roc_curve(table).to_csv(scored / "roc.csv", index=False)
     row = {
         "dataset": dataset,
         "model": model,
@@ -114,8 +114,7 @@ def write_system(
     (scored / "metrics.json").write_text(json.dumps(row))
     worst = []
     for number, (_, frame) in enumerate(judged.nlargest(2, "score").iterrows()):
-        picture = random.integers(0, 255, (8, 16, 3), dtype=np.uint8).repeat(30, axis=0).repeat(30, axis=1)
-        cv2.imwrite(str(scored / "worst" / f"{number}.png"), picture)
+        (scored / "worst" / f"{number}.png").write_bytes(_worst_picture())
         label = frame["label"] if labelled else None
         entry = {"clip": frame["clip"], "frame": int(frame["frame"]), "score": frame["score"], "p_value": 0.001}
         worst.append({**entry, "label": label, "picture": f"{number}.png"})
@@ -136,11 +135,10 @@ def write_system(
             measured |= {"psnr": 23 + PSNR_AHEAD[model], "ssim": 0.8, "sharpness": 0.65}
             measured |= {"image_size": [32, 48], "color": "grey"}
         pd.DataFrame(history).to_csv(learned / "history.csv", index=False)
-        for at in check_points or range(100, 401, 50):
-            inputs = random.random((6, 1, 32, 48), dtype=np.float32)
+        for at in check_points or range(100, 401, 100):
             path = learned / "samples" / f"autoencoder-{at:06d}.png"
-            write_png(path, np.concatenate([strip(inputs, 1 - inputs)] * 2))
-            write_animation(path.with_suffix(".webp"), animation([(inputs, 1 - inputs)] * 2))
+            for file, data in zip((path, path.with_suffix(".webp")), _sample(), strict=True):
+                file.write_bytes(data)
     (learned / "metrics.json").write_text(json.dumps(measured))
     (learned / "config.yaml").write_text("image_size: [32, 48]\ncolor: grey\n")
     held_out = np.sort(random.normal(0.5, 0.3, 720))
@@ -164,14 +162,34 @@ def write_system(
     operating.to_csv(scored / "operating.csv", index=False)
     (scored / "moments").mkdir()
     shown = np.arange(5, frames, 10)
-    clip_names = names or [f"{clip + 1:02d}" for clip in range(clips)]
     pictures = [
-        Moment(np.full((24, 32), 2 * number, np.uint8), None if not trained else np.full((1, 12, 16), number / 255),
+        Moment(np.full((24, 32), 2 * number % 256, np.uint8), None if not trained else np.full((1, 12, 16), number / 255),
                np.full((6, 8), number / frames), None)
         for number in shown
     ]  # fmt: skip
-    known = {clip: write_sheets(scored / "moments", clip, shown, pictures, (0.0, 1.0)) for clip in clip_names}
-    write_index(scored / "moments", known)
+    sheets = write_sheets(scored / "moments", "clips", shown, pictures, (0.0, 1.0))  # the same for all clips
+    write_index(scored / "moments", dict.fromkeys(names or [f"{clip + 1:02d}" for clip in range(clips)], sheets))
+
+
+@cache
+def _worst_picture():
+    """A PNG of 240 x 480."""
+    picture = np.random.default_rng(0).integers(0, 255, (8, 16, 3), dtype=np.uint8)
+    return encode(picture.repeat(30, axis=0).repeat(30, axis=1), ".png")
+
+
+@cache
+def _sample():
+    """Two windows of six frames of 32 x 48: a PNG of them as strips and a WebP animation."""
+    inputs = np.random.default_rng(0).random((6, 1, 32, 48), dtype=np.float32)
+    strips = np.concatenate([strip(inputs, 1 - inputs)] * 2)
+    return encode(strips, ".png"), encode_animation(animation([(inputs, 1 - inputs)] * 2))
+
+
+@cache
+def _rollout_animation():
+    frames = np.random.default_rng(0).random((4, 1, 32, 48), dtype=np.float32)
+    return encode_animation(animation([(frames, frames, frames)]))
 
 
 AHEAD_BASELINES = {
@@ -199,9 +217,8 @@ def write_rollouts(scored, start, fall, steps=10):
     folder = scored / "rollouts"
     folder.mkdir(exist_ok=True)
     pd.DataFrame(rows).to_csv(folder / "steps.csv", index=False)
-    frames = np.random.default_rng(0).random((4, 1, 32, 48), dtype=np.float32)
     write_png(folder / "01-00003.png", np.zeros((96, 200, 3), np.uint8))
-    write_animation(folder / "rollouts.webp", animation([(frames, frames, frames)]))
+    (folder / "rollouts.webp").write_bytes(_rollout_animation())
 
 
 def write_systems(root):

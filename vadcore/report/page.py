@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from vadcore.report import charts, sections, words
@@ -35,11 +36,7 @@ def render_page(
     kept: Path | None = None,
 ) -> str:
     """The page as text. See :func:`vadcore.report.build_report`."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "script.js").read_text(encoding="utf-8")),
         title=title,
@@ -59,6 +56,16 @@ def render_page(
         published_note=NOTE,
         missing=NONE,  # `none` is a constant of the template language
     )
+
+
+@cache
+def _template() -> Template:
+    """The page's template, compiled once a process."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("report.html.j2")
 
 
 def _dataset(
