@@ -26,6 +26,7 @@ def prefect_server(tmp_path_factory):
     off += [f"PREFECT_SERVER_SERVICES_{name}_ENABLED" for name in IDLE_SERVICES]
     settings = {getattr(prefect.settings, name): False for name in off}
     settings[prefect.settings.PREFECT_HOME] = tmp_path_factory.mktemp("prefect")
+    settings[prefect.settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None  # its thread ends up to a second after the flow
     with prefect.settings.temporary_settings(settings), prefect_test_harness(int(LONG_ENOUGH)):
         yield
 
