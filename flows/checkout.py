@@ -21,6 +21,7 @@ from voluptuous import Invalid
 from vadcore.errors import VadError
 from vadcore.files import complete, write_json
 
+POLL_SECONDS = 1.0  # between looks at whether the run that is waited for has ended
 LAST_SECONDS = 90.0  # that a run without its worker may take to end: its stages are asked first, and killed after 20
 
 
@@ -71,7 +72,7 @@ class Checkout:
                 if not wait_seconds:
                     raise
                 say(f"waiting, {wait_seconds / 3600:g} hours at most: {self._who()}")
-                lock.acquire(timeout=wait_seconds, poll_interval=1)
+                lock.acquire(timeout=wait_seconds, poll_interval=POLL_SECONDS)
         except Timeout as error:
             raise Refused(f"refused: {self._who()}; wait for it, or cancel it") from error
         try:

@@ -1,0 +1,203 @@
+"""One pipeline run at a time in a checkout, what a killed run leaves there, and dvc.lock put back when broken."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from flows import checkout as checkout_module
+from flows.checkout import Checkout, Refused
+from tests.helpers.project import LONG_ENOUGH, ROOT
+from tests.helpers.waiting import pid_in, wait_until
+from vadcore.errors import VadError
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from flows.checkout import Checkout
+with Checkout(Path.cwd()).hold("mauve-fox", "id-1") as left:
+    checkout = Checkout(Path.cwd())
+    checkout.note_leases(["lease-1", "lease-2"], held=True)
+    checkout.note_leases(["lease-2"], held=False)
+    Path("begun").write_text("1")
+    time.sleep(600)
+"""
+WORKER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+RUN = """
+import logging, os, time
+from pathlib import Path
+from flows import orphan
+from flows.checkout import Checkout
+orphan.get_run_logger = logging.getLogger
+orphan.LOOK_SECONDS = 600
+class Work:
+    def stop(self):
+        Path("stopped").touch()
+worker = os.getppid()
+with Checkout(Path.cwd()).hold("mauve-fox", "id-1"), orphan.end_with_parent(Work()):
+    Path("begun").write_text(str(os.getpid()))
+    while os.getppid() == worker:
+        time.sleep(0.01)
+    raise SystemExit("the console is gone")
+Path("ended").touch()
+"""
+
+
+class TestHold:
+    @pytest.fixture
+    def holder(self, project):
+        """A run that holds the checkout, in a process of its own."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen([sys.executable, "-c", HOLDER], cwd=project, env=environment)
+        pid_in(project / "begun")
+        yield process
+        process.kill()
+        process.wait()
+
+    def test_second_run_is_refused_waits_and_takes_over(self, project, holder, monkeypatch):
+        with pytest.raises(Refused) as refused, Checkout(project).hold("second", "id-2"):
+            pass
+        assert all(text in str(refused.value) for text in ("mauve-fox", f"process {holder.pid} ", str(project)))
+        assert Checkout(project).cut_off() is None
+
+        monkeypatch.setattr(checkout_module, "POLL_SECONDS", 0.01)
+        said = []
+        with (
+            pytest.raises(Refused),
+            Checkout(project).hold("second", "id-2", wait_seconds=0.05, say=said.append),
+        ):
+            pass
+        assert "mauve-fox" in said[0]
+
+        def kill(text: str) -> None:
+            holder.kill()
+            holder.wait()
+
+        with Checkout(project).hold("second", "id-2", wait_seconds=LONG_ENOUGH, say=kill) as left:
+            assert left["flow_run"] == "id-1"
+
+    def test_what_a_killed_run_held(self, project, holder):
+        holder.kill()
+        holder.wait()
+        checkout = Checkout(project)
+        assert checkout.cut_off()["flow_run"] == "id-1"
+        with checkout.hold("second", "id-2") as left:
+            assert left["leases"] == ["lease-1"]
+        assert checkout.cut_off() is None  # the second one has ended well
+
+    def test_run_without_its_worker_is_left_as_killed(self, project):
+        """Its stages print to the worker's console: the first of them that does may end before the next look."""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT__FLOW_RUN_ID": "id-1"}
+        worker = subprocess.Popen([sys.executable, "-c", WORKER, RUN], cwd=project, env=environment)
+        number = pid_in(project / "begun")
+        worker.kill()
+        worker.wait()
+        wait_until(lambda: not psutil.pid_exists(number))
+        assert (project / "stopped").exists()
+        assert not (project / "ended").exists()
+        assert Checkout(project).cut_off()["flow_run"] == "id-1"
+
+    def test_folder_without_a_pipeline(self, tmp_path):
+        with pytest.raises(VadError, match=r"dvc\.yaml"):
+            Checkout(tmp_path)
+
+    def test_holder_that_has_just_let_go(self, project, monkeypatch):
+        monkeypatch.setattr(Path, "exists", lambda path: True)  # it was there a moment ago
+        checkout = Checkout(project)
+        assert checkout.left_behind() is None
+        checkout.note_leases(["lease-1"], held=True)
+        assert list((project / ".dvc/tmp").iterdir()) == []
+
+    def test_unpushed_stages_are_remembered(self, project):
+        checkout = Checkout(project)
+        checkout.note_unpushed({"a", "b"}, pushed=False)
+        checkout.note_unpushed({"a"}, pushed=True)
+        assert Checkout(project).unpushed == ["b"]
+
+
+STAGE = {"cmd": "true", "outs": [{"path": "x", "hash": "md5", "md5": "0" * 32, "size": 1}]}
+
+
+class TestLockFile:
+    """DVC writes dvc.lock in place: a process killed then leaves the first part of it."""
+
+    @pytest.fixture
+    def checkout(self, project) -> Checkout:
+        lock = {"schema": "2.0", "stages": {name: {**STAGE} for name in ("one", "two", "three")}}
+        (project / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+        checkout = Checkout(project)
+        checkout.keep_lock_file()
+        return checkout
+
+    def test_whole_file_stays(self, checkout):
+        assert checkout.mend_lock_file(killed=True) is None
+
+    def test_cut_anywhere(self, checkout):
+        path = checkout.root / "dvc.lock"
+        whole = path.read_bytes()
+        for length in range(len(whole)):
+            path.write_bytes(whole[:length])
+            assert "dvc.lock" in checkout.mend_lock_file(killed=True)
+            assert path.read_bytes() == whole
+
+    def test_cut_after_a_changed_stage(self, checkout):
+        """What was being written differs from the copy in the stage that had just run."""
+        path = checkout.root / "dvc.lock"
+        whole = path.read_bytes()
+        new = whole.replace(b"cmd: 'true'", b"cmd: 'false'", 1)
+        second, third = new.index(b"  two:"), new.index(b"  three:")
+        for length in range(second + 1, third):
+            path.write_bytes(new[:length])
+            assert checkout.mend_lock_file(killed=True), new[:length]
+            assert path.read_bytes() == whole
+
+    def test_file_brought_by_a_person_stays(self, checkout):
+        """Say, pulled from where a model was taken out and the report made anew: whole, with fewer stages."""
+        path = checkout.root / "dvc.lock"
+        lock = yaml.safe_load(path.read_text())
+        for gone, other in (("three", "two"), ("one", "two"), ("two", "three")):
+            stages = {name: {**stage} for name, stage in lock["stages"].items() if name != gone}
+            stages[other]["cmd"] = "false"
+            path.write_text(yaml.safe_dump({**lock, "stages": stages}, sort_keys=False))
+            theirs = path.read_bytes()
+            assert checkout.mend_lock_file(killed=True) is None
+            assert path.read_bytes() == theirs
+
+    def test_older_file_stays_when_nothing_was_killed(self, checkout):
+        """A person has checked out an older dvc.lock."""
+        path = checkout.root / "dvc.lock"
+        lock = yaml.safe_load(path.read_text())
+        del lock["stages"]["three"]
+        path.write_text(yaml.safe_dump(lock, sort_keys=False))
+        assert checkout.mend_lock_file(killed=False) is None
+        assert "three" not in path.read_text()
+
+    def test_broken_file_is_never_copied(self, checkout):
+        path = checkout.root / "dvc.lock"
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        checkout.keep_lock_file()
+        checkout.mend_lock_file(killed=True)
+        assert path.read_bytes() == whole
+
+    def test_broken_file_without_a_copy(self, checkout):
+        (checkout.root / ".dvc/tmp/vad-dvc.lock").unlink()
+        (checkout.root / "dvc.lock").write_text("schema: [")
+        with pytest.raises(VadError, match=r"git checkout dvc\.lock"):
+            checkout.mend_lock_file(killed=False)
+
+    def test_not_copied_while_dvc_writes(self, checkout, monkeypatch):
+        import dvc.lock
+
+        monkeypatch.setattr(dvc.lock, "DEFAULT_TIMEOUT", 0.05)  # that it waits for a lock
+        copy = checkout.root / ".dvc/tmp/vad-dvc.lock"
+        copy.unlink()
+        with dvc.lock.make_lock(str(checkout.root / ".dvc/tmp/lock")):
+            checkout.keep_lock_file()
+        assert not copy.exists()
+        checkout.keep_lock_file()
+        assert copy.exists()
