@@ -102,12 +102,13 @@ class Scorer:
             "threshold": calibration.threshold,
             "false_alarms_per_hour": calibration.false_alarms_per_hour,
         }
+        experiment, tags = self.params.tracking.experiment, {"vad.video": called}
         with (
-            stage_run("detect", recipe.dataset, recipe.name, asked, self.params.tracking.experiment) as run,
+            stage_run("detect", recipe.dataset, recipe.name, asked, experiment, tags=tags) as run,
             tqdm(desc=called, unit="frame", mininterval=1 if sys.stderr.isatty() else 10) as bar,
         ):
             title = f"{called} detect {recipe.dataset} {recipe.name}"
-            run.tags({"mlflow.runName": title, "vad.video": called})
+            run.tags({"mlflow.runName": title})
             found = detect(
                 self.detector,
                 video,

@@ -183,13 +183,15 @@ def stage_run(
     params: Mapping | None = None,
     experiment: str = "vad",
     uploader: Uploader | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[StageRun]:
     """The run of a stage, named ``<model> <stage> <dataset>`` (lists cut names, and it is by the model that the runs of a
     stage differ), child of its pipeline's run.
 
     When the block ends the run is FINISHED; an exception makes it FAILED, KeyboardInterrupt KILLED, and is raised on.
     Whether MLflow answers decides nothing but a printed line. uploader: the process that sends, where one was started
-    ahead.
+    ahead. tags: that the run has from
+    its creation on.
     """
     if not wanted():
         yield Unlogged()
@@ -200,7 +202,7 @@ def stage_run(
         "name": " ".join(word for word in (model, stage, dataset) if word),
         "experiment": experiment,
         "uri": without_secrets(wanted_uri()),
-        "tags": stage_tags(stage, dataset, model, pipeline["key"]),
+        "tags": stage_tags(stage, dataset, model, pipeline["key"]) | dict(tags or {}),
         "start": now_ms(),
         "pipeline": pipeline,
         "process": this_process(),
