@@ -30,6 +30,7 @@ from vadcore.errors import VadError
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120.0
 PROVEN_SECONDS = 20.0  # a worker that has run for so long is worth starting again
+LOOK_SECONDS = 0.5  # between looks at whether a service has ended
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "true",
@@ -75,13 +76,14 @@ class Services:
             if (code := process.poll()) is not None:
                 raise VadError(f"{name} has ended (exit code {code}); what it said is above. The others are stopped")
 
-    def watch(self, again: Mapping[str, Callable[[], None]]) -> None:
-        """Until one of them ends: then VadError. Those named in ``again`` are started again by it, if they had run."""
+    def watch(self, again: Mapping[str, Callable[[], None]], proven_seconds: float = PROVEN_SECONDS) -> None:
+        """Until one of them ends: then VadError. Those named in ``again`` are started again by it, if they had run for
+        ``proven_seconds``."""
         while True:
-            time.sleep(0.5)
+            time.sleep(LOOK_SECONDS)
             for name, start in again.items():
                 code = self._processes[name].poll()
-                if code is not None and time.monotonic() - self._started[name] > PROVEN_SECONDS:
+                if code is not None and time.monotonic() - self._started[name] > proven_seconds:
                     print(f"{name} has ended (exit code {code}); it is started again", flush=True)
                     start()
             self._check()
@@ -127,7 +129,15 @@ def worker_command() -> list[str]:
     return ["prefect", "worker", "start", "--pool", LIMIT, "--type", "process", "--name", socket.gethostname()]
 
 
-def everything(root: Path, host: str, prefect_port: int, mlflow_port: int, slots: int, with_worker: bool) -> None:
+def everything(
+    root: Path,
+    host: str,
+    prefect_port: int,
+    mlflow_port: int,
+    slots: int,
+    with_worker: bool,
+    proven_seconds: float = PROVEN_SECONDS,
+) -> None:
     """Servers on the address ``host`` of this machine, and a worker. Returns on Ctrl-C or SIGTERM; raises VadError when a
     part of it does not run."""
     from tasks.tracking.server import DATABASES, wanted_uri
@@ -174,7 +184,7 @@ def everything(root: Path, host: str, prefect_port: int, mlflow_port: int, slots
                 f"who reaches {host} can let this project's code run: keep it inside a network that you trust\n",
                 flush=True,
             )
-        services.watch(again)
+        services.watch(again, proven_seconds)
     finally:
         services.stop()
 
@@ -203,12 +213,19 @@ def main() -> int:
         default=1,
         help="of the limit, where it is created: heavy stages at a time, on all machines",
     )
+    parser.add_argument(
+        "--proven-seconds",
+        type=float,
+        default=PROVEN_SECONDS,
+        help="a worker that ends after so long is started again; before, all of it stops (%(default)g)",
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         if arguments.what in ("all", "server"):
             ports = arguments.prefect_port, arguments.mlflow_port
-            everything(Path.cwd(), arguments.host, *ports, arguments.slots, arguments.what == "all")
+            with_worker = arguments.what == "all"
+            everything(Path.cwd(), arguments.host, *ports, arguments.slots, with_worker, arguments.proven_seconds)
         elif arguments.what == "worker":
             worker(Path.cwd())
         else:

@@ -161,7 +161,7 @@ class FakeProcess:
         force, inputs = "--force" in words, dvc.inputs(address)
         if not force and dvc.locked.get(address) == inputs and address in dvc.here:
             yield f"Stage '{address}' didn't change, skipping"
-        elif not force and (address, inputs) in dvc.cache:
+        elif not force and (address, inputs) in dvc.cache and dvc.nodes[address].kind != "prepare":  # it is persisted
             yield f"Stage '{address}' is cached - skipping run, checking out outputs"
             dvc.made(address)
         else:

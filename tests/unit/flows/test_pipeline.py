@@ -234,7 +234,7 @@ class TestRemote:
         dvc.locked.clear()
         dvc.here.clear()
         dvc.cache.clear()
-        assert run().message.startswith("5 ran, 2 cached")
+        assert run().message.startswith("6 ran, 1 cached")
         assert "train@a-m-1" not in dvc.ran()
 
     def test_what_the_remote_lacks_is_made(self, run, limit, dvc):
@@ -266,3 +266,41 @@ class TestRemote:
         assert "0 of 7" in run(dry=True).message
         assert "report: pull" in run.said
         assert "prepare@a: nothing" in run.said
+
+
+class TestCommand:
+    """``python -m flows.pipeline``, over a flow that only keeps its parameters."""
+
+    @pytest.fixture
+    def main(self, monkeypatch, capsys):
+        """Runs the command; its exit code, what it printed, and the flow's parameters."""
+        from prefect.states import Completed
+
+        from flows import pipeline
+
+        def main(*words: str, flow=lambda: Completed(message="2 ran")):
+            given = {}
+            monkeypatch.setattr(sys, "argv", ["pipeline", *words])
+            monkeypatch.setattr(pipeline, "pipeline", lambda **parameters: given.update(parameters) or flow())
+            code = pipeline.main()
+            return code, "".join(capsys.readouterr()), given
+
+        return main
+
+    def test_options_become_parameters(self, main):
+        words = "--dataset a --dataset b --model m2 --target train --force --refresh --dry"
+        code, said, given = main(*words.split(), "--heavy-at-once", "2", "--wait-hours", "1.5")
+        assert (code, said) == (0, "Completed: 2 ran\n")
+        assert given == {
+            **{"datasets": ["a", "b"], "models": ["m2"], "targets": ["train"], "heavy_at_once": 2, "wait_hours": 1.5},
+            **{"force": True, "refresh": True, "dry": True, "return_state": True},
+        }
+
+    def test_exit_codes(self, main):
+        from prefect.states import Failed
+
+        def interrupted():
+            raise KeyboardInterrupt
+
+        assert main(flow=lambda: Failed(message="no stage m3"))[:2] == (1, "Failed: no stage m3\n")
+        assert main(flow=interrupted)[0] == 130

@@ -1,0 +1,107 @@
+"""After a killed pipeline run: its slots are free, Prefect knows of it, and it goes on."""
+
+import logging
+from uuid import uuid4
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.states import Cancelling, Completed, Running
+
+from flows import killed
+from flows.checkout import Checkout
+from vadcore.errors import VadError
+
+pytestmark = pytest.mark.xdist_group("prefect")
+
+
+@flow(name="nothing")
+def nothing() -> None:
+    """A flow whose runs are looked at here."""
+
+
+@pytest.fixture
+def client(prefect_server):
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def state_of(client, flow_run: str) -> str:
+    return client.read_flow_run(flow_run).state.name
+
+
+def kill(project, client, state=None, deployed=False) -> str:
+    """A flow run that was killed in the checkout; its id."""
+    run = client.create_flow_run(nothing, state=state or Running())
+    if deployed:
+        deployment = client.create_deployment(run.flow_id, f"d-{uuid4()}")
+        run = client.create_flow_run_from_deployment(deployment, state=state or Running())
+    holder = project / ".dvc/tmp/vad-pipeline.json"
+    with Checkout(project).hold(run.name, str(run.id)):
+        kept = holder.read_bytes()
+    holder.write_bytes(kept)  # a killed process does not remove it
+    return str(run.id)
+
+
+class TestPutBack:
+    def test_run_of_a_deployment_waits_for_a_worker(self, project, client, limit):
+        run = kill(project, client, deployed=True)
+        lease = client.increment_concurrency_slots_with_lease(["gpu"], 1, "concurrency", 300).json()["lease_id"]
+        note_lease(project, lease)
+        assert killed.put_back(Checkout(project)) == client.read_flow_run(run).name
+        assert state_of(client, run) == "AwaitingRetry"
+        assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
+
+    def test_cancelled_run_does_not_go_on(self, project, client):
+        run = kill(project, client, Cancelling(), deployed=True)
+        assert killed.put_back(Checkout(project)) is None
+        assert state_of(client, run) == "Cancelled"
+
+    def test_run_at_a_shell_is_left(self, project, client):
+        run = kill(project, client)
+        assert killed.put_back(Checkout(project)) is None
+        assert state_of(client, run) == "Running"
+
+    def test_nothing_was_killed(self, project, client):
+        assert killed.put_back(Checkout(project)) is None
+
+    def test_run_of_another_server(self, project, client):
+        run = kill(project, client)
+        holder = project / ".dvc/tmp/vad-pipeline.json"
+        holder.write_text(holder.read_text().replace(run, str(uuid4())))
+        assert killed.put_back(Checkout(project)) is None
+        killed.close(str(uuid4()))
+
+
+class TestTidyUp:
+    def test_next_run_closes_the_killed_one(self, project, client, limit, caplog):
+        run = kill(project, client)
+        lease = client.increment_concurrency_slots_with_lease(["gpu"], 1, "concurrency", 300).json()["lease_id"]
+        note_lease(project, lease)
+        log = logging.getLogger("test")
+        caplog.set_level("INFO", "test")
+        with Checkout(project).hold("second", "id-2") as left:
+            killed.tidy_up(Checkout(project), left, "id-2", log)
+        assert state_of(client, run) == "Crashed"
+        assert client.read_flow_run(run).name in caplog.text
+        assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
+
+    def test_same_run_taken_up_again_stays_open(self, project, client):
+        run = kill(project, client)
+        with Checkout(project).hold("same", run) as left:
+            killed.tidy_up(Checkout(project), left, run, logging.getLogger("test"))
+        assert state_of(client, run) == "Running"
+
+    def test_ended_run_keeps_its_state(self, project, client):
+        run = kill(project, client, Completed())
+        killed.close(run)
+        assert state_of(client, run) == "Completed"
+
+    def test_broken_lock_file_is_put_back(self, project, prefect_server, caplog):
+        (project / "dvc.lock").write_text("schema: [")
+        with pytest.raises(VadError, match=r"git checkout dvc\.lock"):
+            killed.tidy_up(Checkout(project), None, "id-2", logging.getLogger("test"))
+
+
+def note_lease(project, lease: str) -> None:
+    Checkout(project).note_leases([lease], held=True)

@@ -1,0 +1,105 @@
+"""Slots of the concurrency limit: handed on between stages, given back, and noted for the case of a kill."""
+
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from flows import slots as slots_module
+from flows.checkout import Checkout
+from flows.slots import Slots
+from tests.helpers.waiting import wait_until
+from vadcore.errors import VadError
+
+
+class Limit:
+    """Takes the place of Prefect's ``concurrency``. taken: how often a slot was asked for; error: raised instead."""
+
+    def __init__(self, size: int):
+        self.free, self.taken, self.error = threading.Semaphore(size), 0, None
+
+    @contextmanager
+    def __call__(self, name, occupy, **_):
+        assert (name, occupy) == ("gpu", 1)
+        if self.error:
+            raise self.error
+        self.taken += 1
+        with self.free:
+            slots_module.ConcurrencyContext.get().cleanup_lease_ids.append(f"lease-{self.taken}")
+            yield
+            slots_module.ConcurrencyContext.get().cleanup_lease_ids.clear()
+
+
+@pytest.fixture
+def limit(monkeypatch) -> Limit:
+    limit = Limit(1)
+    monkeypatch.setattr(slots_module, "concurrency", limit)
+    return limit
+
+
+@pytest.fixture
+def stopping() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def slots(project, stopping):
+    """The slots of a run that holds the checkout."""
+    checkout = Checkout(project)
+    with checkout.hold("mauve-fox", "id-1"):
+        slots = Slots(checkout, stopping)
+        yield slots
+        slots.release_all()
+
+
+def leases(project) -> list[str]:
+    return Checkout(project).left_behind()["leases"]
+
+
+def test_short_stages_share_a_slot(slots, limit, project):
+    for _ in range(3):
+        with slots.one() as held:
+            assert held
+            assert leases(project) == ["lease-1"]
+    assert limit.taken == 1
+    slots.release_idle()
+    assert leases(project) == []
+    with slots.one():
+        assert limit.taken == 2
+
+
+def test_slot_goes_back_after_a_long_stage(slots, limit, project, monkeypatch):
+    monkeypatch.setattr(slots_module, "KEEP_SECONDS", 0.0)
+    with slots.one():
+        pass
+    assert leases(project) == []
+    with slots.one():
+        assert limit.taken == 2
+
+
+def test_two_stages_at_once_need_two_slots(slots, project, monkeypatch):
+    monkeypatch.setattr(slots_module, "concurrency", Limit(2))
+    with slots.one(), slots.one():
+        assert leases(project) == ["lease-1", "lease-2"]
+    slots.release_all()
+    assert leases(project) == []
+
+
+def test_stopped_while_it_waits(slots, limit, stopping):
+    limit.free.acquire()  # another run has the only slot
+    threading.Timer(0.05, stopping.set).start()
+    with slots.one() as held:
+        assert not held
+    limit.free.release()
+
+
+def test_stop_gives_back_a_slot_in_use(slots, project, limit):
+    with slots.one():
+        slots.release_all()
+        wait_until(lambda: leases(project) == [])
+
+
+def test_error_of_the_server(slots, limit):
+    limit.error = RuntimeError("no such limit")
+    with pytest.raises(VadError, match=r"gpu.*no such limit"), slots.one():
+        pass
