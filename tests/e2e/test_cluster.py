@@ -3,13 +3,13 @@
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
 from distributed import Client
 
+from tests.helpers.processes import scheduler_address, wait_for
 from tests.helpers.project import LONG_ENOUGH, Project
 from vadcore.store import ClipStore
 
@@ -39,11 +39,7 @@ def scheduler(project, tmp_path_factory):
             for line in words
         ]
     try:
-        end = time.monotonic() + LONG_ENOUGH
-        while not file.exists():
-            assert time.monotonic() < end, (folder / "log").read_text()
-            time.sleep(0.1)
-        with Client(scheduler_file=str(file), timeout=LONG_ENOUGH) as client:
+        with Client(wait_for(lambda: scheduler_address(file)), timeout=LONG_ENOUGH) as client:
             client.wait_for_workers(2, timeout=LONG_ENOUGH)
             project.write({**project.params, "machine": {"scheduler": client.scheduler.address}})
             yield client

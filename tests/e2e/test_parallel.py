@@ -1,6 +1,5 @@
 """Per-clip work on real processes and on a dask cluster: what happens when some of them die."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 from tasks import parallel
 from tasks.parallel import per_clip
-from tests.helpers.processes import running, wait_for
+from tests.helpers.processes import running, scheduler_address, wait_for
 from tests.helpers.project import LONG_ENOUGH, ROOT
 from tests.helpers.worker_calls import FOREVER, die, fail_beside_sleeper, refuse_odd, threads
 from vadcore.config import Machine
@@ -75,9 +74,9 @@ class Cluster:
         self.folder, self.processes = folder, []
         self.file = folder / "scheduler.json"
         self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
-        wait_for(lambda: self.file.exists() or self.scheduler.poll() is not None)
-        assert self.file.exists(), (folder / "log").read_text()
-        self.address = json.loads(self.file.read_text())["address"]
+        wait_for(lambda: scheduler_address(self.file) or self.scheduler.poll() is not None)
+        assert self.scheduler.poll() is None, (folder / "log").read_text()
+        self.address = scheduler_address(self.file)
 
     def _start(self, *words: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "dask", *words, "--no-dashboard", "--scheduler-file", self.file]

@@ -1,5 +1,6 @@
 """Waiting for processes, for tests."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,3 +26,11 @@ def running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def scheduler_address(file: Path) -> str | None:
+    """The address in the file that a dask scheduler writes when it has started; None before the file is whole."""
+    try:
+        return json.loads(file.read_text())["address"]
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
