@@ -22,7 +22,7 @@ from flows.serve import PROVEN_SECONDS
 from tests.helpers.flow_project import FlowProject, Rest, free_port
 from tests.helpers.project import LONG_ENOUGH, PARAMS, ROOT
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.xdist_group("serve")  # one served Prefect; later tests go on from earlier ones
 
 
 class Served(Rest):
