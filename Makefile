@@ -55,7 +55,8 @@ test: setup ## run the unit and integration tests
 	$(PYTEST) tests/unit tests/integration
 
 test-all: setup ## run all tests, the end-to-end suite too
-	$(PYTEST) tests
+	$(PYTEST) tests/unit tests/integration
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
 
 again: setup ## run the whole demo anew and compare it with the kept figures, to the last digit
 	VAD_WHOLE_DEMO=1 $(BIN)/python -m pytest -rs tests/e2e/test_demo.py
