@@ -15,7 +15,8 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -55,10 +56,23 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(report: Path, rounds: int) -> list[dict]:
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A Chromium of its own, without a cache. Raises :class:`VadError` where none is installed."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        raise VadError("no Chromium on the PATH; install it (Debian: sudo apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def measure(report: Path, rounds: int, launch: Callable[[], AbstractContextManager[Browser]] = chromium) -> list[dict]:
     """One row a thing that the reader does: median and slowest seconds, beside what the report holds.
 
-    Raises :class:`VadError` where there is no report, none that shows clips, or no Chromium.
+    launch: starts the browser of a round. Raises :class:`VadError` where there is no report, none that shows clips, or no
+    Chromium.
     """
     beside = report.with_name("metrics.json")
     if not report.exists() or not beside.exists():
@@ -71,9 +85,6 @@ def measure(report: Path, rounds: int) -> list[dict]:
         ((run, rows),) = by_run(json.loads(beside.read_text(encoding="utf-8")))
     except ValueError as error:
         raise VadError(f"{beside}: cannot be read ({error}); remove it and run dvc repro") from error
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        raise VadError("no Chromium on the PATH; Debian has it: apt-get install chromium")
     facts = {
         "profile": run["profile"],
         "report_commit": run["commit"],
@@ -83,12 +94,10 @@ def measure(report: Path, rounds: int) -> list[dict]:
         "megabytes": round(report.stat().st_size / 1e6, 1),
     }
     taken = []
-    with sync_playwright() as playwright:
-        for _ in range(rounds):
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    for _ in range(rounds):
+        with launch() as browser:
             taken.append(one_round(browser, report))
             version = browser.version
-            browser.close()
     return [
         facts
         | {"chromium": version, "action": action, "rounds": rounds}

@@ -1,0 +1,21 @@
+"""A pytest plugin: finds Chromium, and tells at the end of a run how many tests were not run without it."""
+
+import shutil
+
+MISSING = "Chromium is not installed"
+INSTALL = "sudo apt-get install chromium"  # Debian, Ubuntu
+
+
+def find_chromium() -> str | None:
+    """The path of a Chromium or Chrome; None where there is none."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(MISSING in str(report.longrepr) for report in skipped)
+    if count:
+        plural = "s" if count > 1 else ""
+        terminalreporter.write_line(
+            f"{count} browser test{plural} not run: {MISSING.lower()} (Debian: {INSTALL})", yellow=True
+        )

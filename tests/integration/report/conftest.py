@@ -1,0 +1,109 @@
+"""One Chromium and one page of each kind for all tests of the report in the browser.
+
+The scope is this package, not the session: Playwright keeps an event loop running in the thread that tests run in, so it
+has to end before tests that start a loop of their own.
+"""
+
+import json
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.helpers.report_data import RUN, build, write_rollouts, write_system
+from tests.helpers.report_page import LONG_ENOUGH
+
+DATASET = "ped2_street"  # begins with the name of a published data set, whose kept results the page shows
+MODELS = ["future_frame", "convlstm_ae", "frame_diff"]
+CROWD = [f"latent_lstm-cae_vae-loss{number}-diffs" for number in range(13)]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent == item.config.rootpath / "tests/integration/report":
+            item.add_marker(pytest.mark.xdist_group("browser"))
+
+
+@pytest.fixture(scope="package")
+def chromium():
+    from tests.helpers.browser import MISSING, find_chromium  # a plugin: pytest has to be the first to import it
+
+    path = find_chromium()
+    if path is None:
+        pytest.skip(MISSING)
+    expect.set_options(timeout=1000 * LONG_ENOUGH)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=1000 * LONG_ENOUGH)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def desk(chromium):
+    """The page of a desktop screen that all tests share."""
+    page = chromium.new_page()
+    page.set_default_timeout(1000 * LONG_ENOUGH)
+    page.complaints = []
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def visit(desk):
+    """A function that opens a report anew on a desktop screen."""
+
+    def visit(file) -> Page:
+        desk.mouse.move(0, 0)
+        desk.set_viewport_size({"width": 1280, "height": 720})
+        desk.goto(file.as_uri())
+        return desk
+
+    yield visit
+    desk.emulate_media(media="null", color_scheme="null", reduced_motion="null")
+    assert desk.complaints == []
+
+
+@pytest.fixture(scope="package")
+def report(chromium, tmp_path_factory):
+    """``index.html`` with most of what a report can show, of three systems on four clips."""
+    root = tmp_path_factory.mktemp("report")
+    for position, model in enumerate(MODELS):
+        write_system(root, DATASET, model, check_points=(100, 200))
+        scored = root / "scores" / DATASET / model
+        operating = pd.read_csv(scored / "operating.csv")
+        operating["extrapolated"] = [True, model == "frame_diff", False]
+        operating.to_csv(scored / "operating.csv", index=False)
+        row = json.loads((scored / "metrics.json").read_text())
+        row |= {"eer": (0.2, 0.1, 0.3)[position], "ap": (0.7, 0.6, 0.8)[position]}
+        (scored / "metrics.json").write_text(json.dumps(row))
+    write_rollouts(root / "scores" / DATASET / "future_frame", 20.0, 1.5)
+    (root / "kept").mkdir()
+    shared = {"dataset": "ped2", "label_set": "intervals (.mat)", "train_seconds": 100.0}
+    figures = (("conv_ae", 1, 0.7), ("gru_ae-1", 1, 0.95), ("gru_ae-2", 2, 0.75), ("hog_hof_ae", 1, None))
+    rows = [shared | {"model": model, "seed": seed, "auc_micro": auc} for model, seed, auc in figures]
+    (root / "kept/ped2-cpu.json").write_text(json.dumps({"run": RUN, "rows": rows}))
+    build(root, [DATASET], MODELS, kept=root / "kept")
+    return root / "reports" / "index.html"
+
+
+@pytest.fixture
+def page(visit, report) -> Page:
+    return visit(report)
+
+
+@pytest.fixture
+def clip(page):
+    """The card of the first clip, whose frames 40 to 69 are abnormal."""
+    return page.locator("#d1c1")
+
+
+@pytest.fixture(scope="package")
+def crowded_report(chromium, tmp_path_factory):
+    """``index.html`` of as many systems as a table of the field has."""
+    root = tmp_path_factory.mktemp("crowded")
+    for model in CROWD:
+        write_system(root, "street", model)
+    build(root, ["street"], CROWD)
+    return root / "reports" / "index.html"
