@@ -2,6 +2,8 @@
 
 import shutil
 
+import pytest
+
 MISSING = "Chromium is not installed"
 INSTALL = "sudo apt-get install chromium"  # Debian, Ubuntu
 
@@ -11,7 +13,9 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter):
+    result = yield  # all else is printed before
     skipped = terminalreporter.stats.get("skipped", [])
     count = sum(MISSING in str(report.longrepr) for report in skipped)
     if count:
@@ -19,3 +23,4 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(
             f"{count} browser test{plural} not run: {MISSING.lower()} (Debian: {INSTALL})", yellow=True
         )
+    return result

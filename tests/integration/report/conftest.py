@@ -19,21 +19,24 @@ CROWD = [f"latent_lstm-cae_vae-loss{number}-diffs" for number in range(13)]
 
 
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.parent == item.config.rootpath / "tests/integration/report":
-            item.add_marker(pytest.mark.xdist_group("browser"))
+    from tests.helpers.browser import MISSING, find_chromium  # a plugin: pytest has to be the first to import it
+
+    browser_tests = [item for item in items if "chromium" in getattr(item, "fixturenames", ())]
+    for item in browser_tests:
+        item.add_marker(pytest.mark.xdist_group("browser"))
+        if find_chromium() is None:
+            item.add_marker(pytest.mark.skip(reason=MISSING))
 
 
 @pytest.fixture(scope="package")
 def chromium():
-    from tests.helpers.browser import MISSING, find_chromium  # a plugin: pytest has to be the first to import it
+    from tests.helpers.browser import find_chromium
 
-    path = find_chromium()
-    if path is None:
-        pytest.skip(MISSING)
     expect.set_options(timeout=1000 * LONG_ENOUGH)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=1000 * LONG_ENOUGH)
+        browser = playwright.chromium.launch(
+            executable_path=find_chromium(), args=["--no-sandbox"], timeout=1000 * LONG_ENOUGH
+        )
         yield browser
         browser.close()
 
