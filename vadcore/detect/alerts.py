@@ -61,12 +61,22 @@ def queue_left(out: Path) -> None:
 
 def any_left(out: Path) -> bool:
     """Whether there are alerts among the results in ``out`` that nobody has sent."""
-    return bool(_ready(out)) or any(True for _ in (Path(out) / SPOOL / "pending").glob("*/*.json"))
+    return bool(_ready(out) or _pending(Path(out) / SPOOL))
 
 
 def _ready(out: Path) -> list[Path]:
     """Alerts laid ready in results that are complete: what is still being made has a name with a dot in front."""
     return sorted(path for path in Path(out).glob(f"*/{READY}") if not path.parent.name.startswith("."))
+
+
+def _pending(spool: Path) -> list[Path]:
+    """The alerts in a spool. Another process may send them, and remove their folders, meanwhile."""
+    found: list[Path] = []
+    with suppress(FileNotFoundError):
+        for folder in sorted((spool / "pending").iterdir()):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                found += sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    return found
 
 
 class Clock:
@@ -137,12 +147,12 @@ class Sender:
             self.close(0.0 if any(exception) else 10.0)
 
     def _entries(self) -> list[Path]:
-        return sorted((self.spool / "pending").glob("*/*.json"))
+        return _pending(self.spool)
 
     def _work(self) -> None:
         with self._lock:
             while not _locked(self._lock):
-                if self._over(bool(self._entries())):
+                if self._over():
                     return
                 self._rest(1.0)
             due: dict[Path, tuple[float, float]] = {}  # when to try again, and how long to wait after that
@@ -151,9 +161,9 @@ class Sender:
                     self._round(due)
                 except Exception as error:  # a full disk, say: nothing is lost, and there is another round
                     self._tell(f"{self.spool}: {error}")
-                left = self._entries()
-                if self._over(bool(left)):
+                if self._over():
                     return
+                left = self._entries()
                 soonest = min((due[path][0] if path in due else 0.0 for path in left), default=float("inf"))
                 self._rest(min(1.0, max(0.01, soonest - self._clock.now())))
 
@@ -172,11 +182,16 @@ class Sender:
                 del due[path]
             else:
                 due[path] = self._clock.now() + wait, following
-            if self._over(True):
+            if self._late():
                 return
 
-    def _over(self, left: bool) -> bool:
-        return self._until is not None and (not left or self._clock.now() >= self._until)
+    def _over(self) -> bool:
+        """Whether the thread has to end: it is asked to, and all is sent or its time is up. In this order: what was queued
+        before :meth:`close` is seen."""
+        return self._until is not None and (self._late() or not self._entries())
+
+    def _late(self) -> bool:
+        return self._until is not None and self._clock.now() >= self._until
 
     def _rest(self, seconds: float) -> None:
         if self._until is not None:

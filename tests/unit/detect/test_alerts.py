@@ -1,6 +1,7 @@
 """The spool of alerts and the sender that works it off."""
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -250,6 +251,50 @@ def test_damaged_alert_stops_no_other(tmp_path, patch_call):
     send_all(tmp_path, say=lambda text: None)
     assert calls.numbers == [2]
     assert len(list((tmp_path / SPOOL / "failed").glob("*/00001.json"))) == 1
+
+
+def test_spool_is_read_while_another_process_empties_it(tmp_path, patch_call, clock, monkeypatch):
+    patch_call()
+    for key in ("one", "two"):
+        queue(results_with_alerts(tmp_path, key))
+    iterdir = Path.iterdir
+
+    def late(folder):
+        if folder.name.startswith("one."):
+            shutil.rmtree(folder, ignore_errors=True)
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", late)
+    assert any_left(tmp_path)
+    assert [path.parent.name.split(".")[0] for path in alerts._pending(tmp_path / SPOOL)] == ["two", "two"]
+    send_all(tmp_path, clock=clock)
+
+
+def test_alert_queued_just_before_close_is_sent(tmp_path, patch_call, monkeypatch):
+    """Also when the sender has looked into the spool before and decides only then whether to end."""
+    calls = patch_call()
+    looked, closed = threading.Event(), threading.Event()
+    looks, look = [], alerts._pending
+
+    def slow(spool):
+        found = look(spool)
+        if threading.current_thread().name == "alerts":
+            looks.append(found)
+            if len(looks) == 2:
+                looked.set()
+                closed.wait()
+        return found
+
+    monkeypatch.setattr(alerts, "_pending", slow)
+    sender = Sender(tmp_path, "hook", timeout=LONG_ENOUGH)
+    looked.wait()
+    queue(results_with_alerts(tmp_path, events=1))
+    closer = threading.Thread(target=sender.close, args=(LONG_ENOUGH,))
+    closer.start()
+    wait_for(lambda: sender._until is not None)
+    closed.set()
+    closer.join()
+    assert calls.numbers == [1]
 
 
 def test_second_sender_takes_over_when_first_ends(tmp_path, patch_call, clock):
