@@ -18,6 +18,7 @@ MODELS = ["future_frame", "convlstm_ae", "frame_diff"]
 CROWD = [f"latent_lstm-cae_vae-loss{number}-diffs" for number in range(13)]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     from tests.helpers.browser import MISSING, find_chromium  # a plugin: pytest has to be the first to import it
 
