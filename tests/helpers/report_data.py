@@ -200,23 +200,27 @@ AHEAD_BASELINES = {
 }
 
 
-def write_rollouts(scored, start, fall, steps=10):
-    """Predictions ahead whose PSNR begins at ``start`` and falls by ``fall`` a step, four times."""
-    metrics = json.loads((scored / "metrics.json").read_text()) | {
-        "variant": scored.name.replace("latent_lstm-", "vcae, ")
-    }
-    (scored / "metrics.json").write_text(json.dumps(metrics))
+def rollout_table(start, fall, steps=10):
+    """Rows of steps.csv: baselines, and predictions whose PSNR starts at ``start`` and falls four times by ``fall``."""
     own = [start - fall * min(step, 4) for step in range(steps)]
     every = {"prediction": own, **{what: [value] * steps for what, value in AHEAD_BASELINES.items()}}
-    rows = [
+    return [
         {"what": what, "step_ahead": step + 1, "psnr": value, "psnr_std": 1.5, "ssim": value / 30, "ssim_std": 0.1}
         | {"sequences": 12}
         for what, values in every.items()
         for step, value in enumerate(values)
     ]
+
+
+def write_rollouts(scored, start, fall):
+    """Write the predictions of :func:`rollout_table`, with pictures, beside the scores of a system."""
+    metrics = json.loads((scored / "metrics.json").read_text()) | {
+        "variant": scored.name.replace("latent_lstm-", "vcae, ")
+    }
+    (scored / "metrics.json").write_text(json.dumps(metrics))
     folder = scored / "rollouts"
     folder.mkdir(exist_ok=True)
-    pd.DataFrame(rows).to_csv(folder / "steps.csv", index=False)
+    pd.DataFrame(rollout_table(start, fall)).to_csv(folder / "steps.csv", index=False)
     write_png(folder / "01-00003.png", np.zeros((96, 200, 3), np.uint8))
     (folder / "rollouts.webp").write_bytes(_rollout_animation())
 

@@ -1,20 +1,22 @@
-"""The report's curves, axes and figures, as they are drawn and written."""
+"""Curves, axes, figures and colours of the report's charts."""
 
 import re
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.helpers.report_data import axis, build, curve_points, write_system
+from tests.helpers.report_data import RUN, axis, curve_points, write_system
 from vadcore.report import charts, sections
 from vadcore.report.alarms import alarms, decades, plain
 from vadcore.report.columns import write
 from vadcore.report.load import load_system
+from vadcore.report.page import render_page
 
 
-def test_thinning_keeps_every_peak_of_its_bucket():
+def test_thinning_keeps_peaks():
     y = np.random.default_rng(0).standard_normal(10_000)
     y[[1234, 7777]] = 50, -50
     kept = charts.thin(np.arange(10_000), y, buckets=100)
@@ -25,17 +27,17 @@ def test_thinning_keeps_every_peak_of_its_bucket():
         assert {start + part.argmax(), start + part.argmin()} <= set(kept.tolist())
 
 
-def test_a_path_breaks_where_there_is_no_score_and_shows_a_lonely_frame():
+def test_path_breaks_at_missing_scores():
     # low 0, high 10: y = 1000 - 100 * score
     d = charts.path(np.arange(7), np.array([1, 2, np.nan, 5, np.nan, 0, 10.0]), 0, 10)
     assert d == "M0 900l1-100M3 500l0 0M5 1000l1-1000"
 
 
-def test_a_level_stretch_is_drawn_by_its_ends():
+def test_level_stretch_is_drawn_by_its_ends():
     assert charts.path(np.arange(6), np.array([5, 5, 5, 5, 10, 10.0]), 0, 10) == "M0 500l3 0 1-500 1 0"
 
 
-def test_the_area_of_a_histogram_stands_on_the_base_line():
+def test_histogram_area_starts_at_the_base_line():
     svg, top = charts.steps([("h0", np.array([1.0, 4.0]))], None)
     assert top == 4
     assert re.search(' d="(.*?)"', svg)[1] == "M0 1000l0-250 500 0 0-750 500 0 0 1000"
@@ -50,22 +52,22 @@ def test_the_area_of_a_histogram_stands_on_the_base_line():
         ([np.nan, 1, 1], [(1, 2)]),
     ],
 )
-def test_intervals_are_runs_of_abnormal_frames_with_both_ends(labels, runs):
+def test_intervals_include_both_ends(labels, runs):
     assert charts.intervals(np.arange(3), np.array(labels)) == runs
 
 
-def test_a_missing_frame_ends_an_interval():
+def test_missing_frame_ends_an_interval():
     assert charts.intervals(np.array([3, 4, 6]), np.ones(3)) == [(3, 4), (6, 6)]
 
 
-def test_the_operating_point_is_where_scores_reach_the_threshold():
+def test_operating_point_at_the_threshold():
     curve = pd.DataFrame({"fpr": [0, 0, 0.5, 1], "tpr": [0, 0.5, 0.75, 1], "threshold": [np.inf, 3, 2, 1]})
     assert charts.operating_point(curve, 2) == (0.5, 0.75)
     assert charts.operating_point(curve, 2.5) == (0, 0.5)
     assert charts.operating_point(curve, None) is None
 
 
-def test_score_axis_holds_all_scores_and_the_threshold():
+def test_score_axis_includes_the_threshold():
     low, high = charts.score_range(np.array([1.0, np.nan, 3.0]), 5.0)
     assert (low, high) == pytest.approx((1 - 0.16, 5 + 0.16))  # 4 % of 4 at both ends
     assert charts.score_range(np.array([2.0, 2.0]), None) == (1.5, 2.5)
@@ -88,11 +90,11 @@ def test_score_axis_holds_all_scores_and_the_threshold():
         (45_371_666, "count", "45.4 M"),
     ],
 )
-def test_figures_are_written_as_a_person_reads_them(value, kind, text):
+def test_column_values_as_text(value, kind, text):
     assert write(value, kind) == text
 
 
-def test_what_is_extrapolated_is_a_curve_of_its_own_up_to_the_first_point_that_is_not():
+def test_extrapolated_part_is_a_separate_path():
     curve = charts.RateCurve(
         "s0",
         np.array([0.0, 250, 500, 1000]),
@@ -119,18 +121,18 @@ def test_what_is_extrapolated_is_a_curve_of_its_own_up_to_the_first_point_that_i
         (float("nan"), "none"),
     ],
 )
-def test_figures_of_alarms_have_no_exponent_and_say_where_there_is_none(value, text):
+def test_alarm_figures_have_no_exponent(value, text):
     assert plain(value) == text
 
 
-def test_decades_begin_with_a_whole_one_and_end_with_the_highest_value():
+def test_decades_start_at_a_whole_power():
     assert decades(np.array([0, 1, 7000, np.nan])) == (0, pytest.approx(np.log10(7000)))
     assert decades(np.array([0.3, 100])) == (-1, 2)
     assert decades(np.array([10.0])) == (1, 2)
 
 
-class TestCalibration:
-    """The rate that was measured over the rate that was asked for."""
+class TestRateCharts:
+    """Measured rates over the rate asked for."""
 
     ASKED = (1.0, 12.0, 100.0, 7000.0)
 
@@ -144,7 +146,7 @@ class TestCalibration:
         system = load_system(folder / "scores", folder / "models", "street", "frame_diff")
         return alarms([system], ["s0"])["charts"]
 
-    def test_a_rate_of_0_has_a_row_of_its_own_below_equal_decades(self, tmp_path):
+    def test_zero_rate_has_its_own_row(self, tmp_path):
         chart = self.charts(tmp_path, [0, 0, 31.5, 400])[0]
         low, high = axis(chart["svg"])
         guessed, known = curve_points(chart["svg"], "extra s0"), curve_points(chart["svg"], "s0")
@@ -164,19 +166,19 @@ class TestCalibration:
         assert rows == pytest.approx(np.full(3, rows[0]), abs=0.02)
         assert chart["shape"] == pytest.approx(-rows[0] / columns[0], abs=0.001)  # as wide as they are high
 
-    def test_the_diagonal_is_where_both_rates_are_equal(self, tmp_path):
+    def test_diagonal_is_where_rates_are_equal(self, tmp_path):
         chart = self.charts(tmp_path, [0, 0, 31.5, 400])[0]
         start, end = re.search(r'class="chance" d="M0 (\d+)L1000 (\d+)"', chart["svg"]).groups()
         ticks = {text: at for at, text in chart["upwards"]}
         highest = ticks["1"] + np.log10(7000) * (ticks["10"] - ticks["1"])
         assert (int(start) / 10, int(end) / 10) == pytest.approx((ticks["1"], highest), abs=0.1)
 
-    def test_without_any_false_alarm_all_is_0(self, tmp_path):
+    def test_no_false_alarm_reads_zero(self, tmp_path):
         chart = self.charts(tmp_path, [0, 0, 0, 0])[0]
         assert 'data-read="0|0|0|0"' in chart["svg"]
         assert len({y for _, y in curve_points(chart["svg"], "s0")}) == 1
 
-    def test_percent_is_written_from_0_to_100_and_what_is_undefined_is_none(self, tmp_path):
+    def test_percent_axes_and_undefined_values(self, tmp_path):
         charts_drawn = self.charts(tmp_path, [0, 0, 31.5, 400])
         for chart in charts_drawn[1:3]:
             assert [text for _, text in chart["upwards"]] == ["0", "50", "100"]
@@ -184,13 +186,13 @@ class TestCalibration:
         assert [text for _, text in charts_drawn[3]["upwards"]] == ["0", "1", "2"]
         assert 'data-read="none|0|2.5|0.2"' in charts_drawn[3]["svg"]
 
-    def test_what_is_not_extrapolated_is_not_marked(self, tmp_path):
+    def test_no_mark_without_extrapolation(self, tmp_path):
         for chart in self.charts(tmp_path, [0, 0, 31.5, 400], [False] * 4):
             assert not chart["extrapolated"]
             assert "extra" not in re.sub("data-extrapolated", "", chart["svg"])
 
 
-def test_the_losses_that_are_drawn_are_losses(tmp_path):
+def test_loss_chart_leaves_out_other_columns(tmp_path):
     write_system(tmp_path, "street", "future_frame")
     file = tmp_path / "models" / "street" / "future_frame" / "history.csv"
     file.write_text(  # the columns that training writes
@@ -212,15 +214,15 @@ def test_the_losses_that_are_drawn_are_losses(tmp_path):
 def css(tmp_path_factory):
     """The style sheet of a page of 32 systems."""
     root = tmp_path_factory.mktemp("many")
-    names = [f"gru_ae-{number:02d}" for number in range(32)]
-    for name in names:
-        write_system(root, "street", name, clips=1, frames=80)
-    page = build(root, ["street"], names)
+    write_system(root, "street", "frame_diff", clips=1, frames=80)
+    system = load_system(root / "scores", root / "models", "street", "frame_diff")
+    systems = [replace(system, model=f"gru_ae-{number:02d}") for number in range(32)]
+    page = render_page({"street": systems}, RUN, {}, {}, (), "Many systems")
     return page[page.index("<style>") : page.index("</style>")]
 
 
 class TestStyles:
-    """Of how many systems the curves can be told apart."""
+    """Colours and dashes of up to 32 systems."""
 
     def palettes(self, css):
         """The colours of the light and of the dark scheme, by name."""
@@ -236,25 +238,25 @@ class TestStyles:
             for rule in re.findall(r"^\.s\d+\{(.*)\}$", css, re.MULTILINE)
         ]
 
-    def test_the_first_sixteen_have_colours_of_their_own(self, css):
+    def test_first_16_colours_differ(self, css):
         first = [colour for colour, _ in self.styles(css)[:16]]
         for palette in self.palettes(css):
             assert len({palette[colour] for colour in first}) == 16
 
-    def test_no_two_of_the_first_thirty_two_are_equal(self, css):
+    def test_first_32_styles_differ(self, css):
         styles = self.styles(css)
         assert len(styles) == len(set(styles)) == 32
         dashes = {dash for _, rest in styles for dash in rest if dash.startswith("--dash")}
         assert dashes == {"--dash:11 3 2 3"}
         assert "stroke-dasharray:var(--dash,none)" in css
 
-    def test_every_colour_stands_out_from_the_page(self, css):
+    def test_colours_have_contrast(self, css):
         for palette in self.palettes(css):
             for colour, _ in self.styles(css)[:16]:
                 assert contrast(palette[colour], palette["bg"]) >= 4.5  # names of systems are written in it
                 assert contrast(palette[colour], palette["panel"]) >= 3
 
-    def test_colours_differ_more_than_in_a_shade(self, css):
+    def test_colours_differ_by_more_than_a_shade(self, css):
         for palette in self.palettes(css):
             colours = [palette[colour] for colour, _ in self.styles(css)[:16]]
             for one, other in combinations(colours, 2):

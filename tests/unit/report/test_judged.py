@@ -1,4 +1,4 @@
-"""What a report says of each alarm by the labels, and what no alarm noticed."""
+"""Verdicts on alarms by the labels, and missed events."""
 
 from types import SimpleNamespace
 
@@ -29,13 +29,13 @@ def words(labels, *frames):
     return [verdict(judged, number) for number, _ in enumerate(frames)]
 
 
-def test_an_alarm_is_true_false_or_where_there_are_no_labels():
+def test_verdict_is_true_false_or_unlabelled():
     labels = [0] * 30 + [1] * 10 + [0] * 10 + [NAN] * 10
     said = words(labels, (2, 5), (25, 35), (45, 48), (50, 55))
     assert said == ["false alarm", "true alarm", "false alarm", "no labels there"]
 
 
-def test_an_alarm_that_was_on_long_before_is_false_and_its_event_missed():
+def test_alarm_from_long_before_is_false():
     frames, events = clip([0] * 30 + [1] * 10), alarms((2, 39))
     judged = judge(frames, events)
     assert verdict(judged, 0) == "false alarm"
@@ -43,20 +43,20 @@ def test_an_alarm_that_was_on_long_before_is_false_and_its_event_missed():
     assert (run["model"], run["start"], run["when"]) == ("m", 30, "3.0–4.0 s")
 
 
-def test_nothing_is_said_of_a_clip_without_labels():
+def test_no_verdict_without_labels():
     judged = judge(clip([NAN] * 10), alarms((2, 5)))
     assert judged is None
     assert verdict(judged, 0) is None
     assert missed([judged], [SimpleNamespace(model="m")], ["s0"], 10.0) is None
 
 
-def test_events_that_nobody_judged_are_not_missed():
+def test_unscored_events_are_not_missed():
     labels, scores = [0, 1, 1, 0, 1, 1], [0, NAN, NAN, 0, 0, NAN]
     found = missed([judge(clip(labels, scores), alarms())], [SimpleNamespace(model="m")], ["s0"], 10.0)
     assert [run["start"] for run in found["runs"]] == [4]
 
 
-def test_missed_events_of_all_systems_stand_in_the_order_in_which_they_begin():
+def test_missed_events_are_in_order_of_start():
     judged = [judge(clip([1, 0, 0, 1]), alarms(*found)) for found in ([(0, 0)], [(3, 3)], [])]
     group = [SimpleNamespace(model=name) for name in "abc"]
     found = missed(judged, group, ["s0", "s1", "s2"], 10.0)
@@ -64,7 +64,7 @@ def test_missed_events_of_all_systems_stand_in_the_order_in_which_they_begin():
     assert found["all"] == 4
 
 
-def test_the_words_add_up_to_the_figures_of_the_table():
+def test_verdicts_add_up_to_the_metrics():
     random = np.random.default_rng(0)
     for _ in range(50):
         labels = np.repeat(random.choice([0.0, 1.0, NAN], 40, p=[0.6, 0.3, 0.1]), 8)

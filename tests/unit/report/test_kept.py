@@ -1,4 +1,4 @@
-"""What earlier runs left in benchmarks/results, on the page of a published data set."""
+"""The report's table of results kept in benchmarks/results."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def lines(text):
     return [[" ".join(re.sub(r"<[^>]*>", " ", cell).split()) for cell in row] for row in rows]
 
 
-def test_seeds_are_one_line_with_mean_and_spread_and_sort_by_the_mean(root):
+def test_seeds_share_a_line_with_mean_and_spread(root):
     more = {"model": "gru_ae-2", "seed": 2, "auc_micro": 0.77, "train_seconds": 360.0}
     keep(root, [ROW, ROW | more, ROW | {"model": "conv_ae", "auc_micro": None}])
     shown = section(root)
@@ -58,12 +58,12 @@ def test_seeds_are_one_line_with_mean_and_spread_and_sort_by_the_mean(root):
     assert "seeds 1, 2; labels: intervals (.mat);" in shown
 
 
-def test_a_mean_and_its_deviation_have_one_unit(root):
+def test_mean_and_deviation_share_a_unit(root):
     keep(root, [ROW | {"train_seconds": 400.0}, ROW | {"model": "gru_ae-2", "seed": 2, "train_seconds": 350.0}])
     assert lines(section(root))[1][-1] == "6.2 min ± 0.6 min"
 
 
-def test_events_of_an_older_rule_are_not_shown(root):
+def test_events_of_an_older_rule_are_left_out(root):
     events = {"detection_rate": 0.75, "false_alarms_per_hour": 198.9, "score_fps": 12.4, "parameters": 1_068_225}
     keep(root, [ROW | events | {"normal_alarmed": 0.4}, ROW | events | {"model": "conv_ae"}])
     heads, *rows = lines(section(root))
@@ -80,21 +80,21 @@ def test_events_of_an_older_rule_are_not_shown(root):
     assert rows[1][at:] == ["–", "–", "–", "12", "2.0 min", "1.1 M"]
 
 
-def test_it_says_how_each_run_was_made(root):
+def test_origin_of_each_run(root):
     second = {"run": 1, **ROW, "model": "gru_ae-2", "seed": 2, "train_seconds": 9000.0}
     keep(root, [{"run": 0, **ROW}, second], runs=[RUN, OTHER])
     shown = section(root)
     first, other = re.findall(r"<li>(.*?)</li>", shown)
-    assert first.startswith(
-        "<b>ped2-cpu</b> (gru_ae): <code>dvc repro</code> on Some CPU, 2 cores; python 3.11.2, torch"
-    )
-    assert first.endswith("; seed 1; labels: intervals (.mat); commit 0123456789; 2026-01-02")
-    assert "(gru_ae-2): <code>make profile NAME=more</code> on Another CPU" in other
-    assert "commit fedcba9876 with changes" in other
-    assert lines(shown)[1][-1] == "2.0 min"  # two machines do not share how long it took
+    for said in ("ped2-cpu", "(gru_ae)", "<code>dvc repro</code>", "Some CPU, 2 cores", "python 3.11.2", "seed 1"):
+        assert said in first
+    for said in ("intervals (.mat)", "commit 0123456789", "2026-01-02"):
+        assert said in first
+    for said in ("(gru_ae-2)", "<code>make profile NAME=more</code>", "Another CPU", "commit fedcba9876 with changes"):
+        assert said in other
+    assert lines(shown)[1][-1] == "2.0 min"  # times of different machines are not averaged
 
 
-def test_only_results_of_the_same_data_set_are_shown(root):
+def test_results_of_other_data_sets_are_left_out(root):
     for name, dataset in (("demo", "street"), ("avenue", "avenue"), ("ablation", "ped2"), ("small", "ped2_small")):
         keep(root, [ROW | {"dataset": dataset}], name)
     keep(root, [{"dataset": "ped2", "model": "gru_ae", "seed": 1, "iteration": 100, "psnr": 23.5}], "quality")
@@ -103,7 +103,7 @@ def test_only_results_of_the_same_data_set_are_shown(root):
     assert section(root, "street") is None
 
 
-def test_without_kept_results_there_is_no_such_section(root):
+def test_no_section_without_kept_results(root):
     assert section(root) is None
     (root / "kept").rmdir()
     assert section(root) is None
@@ -112,34 +112,29 @@ def test_without_kept_results_there_is_no_such_section(root):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "Expecting property name"),
-        ("[]", "says of no run that made it"),
-        (json.dumps({"run": {}, "rows": []}), "does not say the command of a run"),
-        (json.dumps({"run": RUN}), "has no list of runs and of rows"),
-        (json.dumps({"runs": [RUN], "rows": [ROW]}), "has a row that is of none of its runs"),
-        (
-            json.dumps({"run": RUN, "rows": [{"dataset": "ped2", "model": "x", "auc_micro": 0.5}]}),
-            "the seed of x on ped2",
-        ),
+        ("{", "line 1"),
+        ("[]", "run"),
+        (json.dumps({"run": {}, "rows": []}), "command"),
+        (json.dumps({"run": RUN}), "rows"),
+        (json.dumps({"runs": [RUN], "rows": [ROW]}), "row"),
+        (json.dumps({"run": RUN, "rows": [{"dataset": "ped2", "model": "x", "auc_micro": 0.5}]}), "seed of x on ped2"),
     ],
 )
-def test_a_broken_file_is_named_with_what_to_do(root, text, reason):
+def test_broken_file_names_its_remedy(root, text, reason):
     path = root / "kept/ped2-cpu.json"
     path.write_text(text)
-    with pytest.raises(
-        VadError, match=rf"ped2-cpu\.json: .*{reason}.*; restore it \(git checkout -- .*\), or remove it"
-    ):
+    with pytest.raises(VadError, match=rf"ped2-cpu\.json: .*{reason}.*git checkout -- "):
         section(root)
     assert section(root, "street") is None  # which shows none
 
 
 def test_two_label_sets_are_refused(root):
     keep(root, [ROW, ROW | {"model": "conv_ae", "label_set": "masks"}])
-    with pytest.raises(VadError, match=r"ped2-cpu\.json: the figures on ped2 are of two label sets.*\(\.mat\).*masks"):
+    with pytest.raises(VadError, match=r"ped2-cpu\.json: .*ped2.*\(\.mat\).*masks"):
         section(root)
 
 
-def test_where_files_have_two_label_sets_each_line_says_which_it_was_judged_by(root):
+def test_lines_name_differing_label_sets(root):
     keep(root, [ROW])
     assert [row[0] for row in lines(section(root))] == ["System", "gru_ae ped2-cpu"]
     keep(root, [ROW | {"label_set": "masks"}], name="ped2-masks")
@@ -150,8 +145,8 @@ def test_where_files_have_two_label_sets_each_line_says_which_it_was_judged_by(r
     ]
 
 
-def test_the_report_is_made_anew_by_what_it_may_show_and_not_by_the_demo():
-    """DVC looks at the folder of kept results without what .dvcignore names."""
+def test_report_depends_on_shown_results_only():
+    """The report stage depends on kept results of published data sets; .dvcignore names the others."""
     assert str(paths.KEPT) in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["report"]["deps"]
     ignored = [line[1:] for line in (ROOT / ".dvcignore").read_text().splitlines() if line.startswith(f"/{paths.KEPT}")]
     for file in (ROOT / paths.KEPT).glob("*.json"):

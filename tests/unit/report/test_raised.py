@@ -1,4 +1,4 @@
-"""The alarms that a report lists: how many systems agree on each, and which come first."""
+"""Lists of alarms: agreement of systems, order and cuts."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ COLUMNS = ["clip", "start_frame", "end_frame", "peak_frame", "peak_score", "p_va
 
 
 def system(model, *alarms):
-    """One that raised ``alarms``: (clip, first frame, last frame, frame of the peak, p), at ten frames a second."""
+    """A system with ``alarms``: (clip, first frame, last frame, frame of the peak, p), at ten frames a second."""
     rows = [(clip, first, last, peak, 1.5, p, first / 10, last / 10) for clip, first, last, peak, p in alarms]
     return SimpleNamespace(model=model, events=pd.DataFrame(rows, columns=COLUMNS))
 
@@ -29,7 +29,7 @@ def clips_of(*group, clips=("a",)):
     ]
 
 
-def test_systems_agree_that_are_in_alarm_at_its_peak():
+def test_agreement_counts_systems_in_alarm_at_the_peak():
     group = (
         system("long", ("a", 0, 99, 50, 0.1)),
         system("early", ("a", 10, 19, 12, 0.1), ("a", 40, 49, 45, 0.1)),
@@ -41,12 +41,12 @@ def test_systems_agree_that_are_in_alarm_at_its_peak():
 
 
 @pytest.mark.parametrize(("peak", "agree"), [(9, 1), (10, 2), (19, 2), (20, 1)])
-def test_the_first_and_the_last_frame_of_an_alarm_belong_to_it(peak, agree):
+def test_alarm_includes_first_and_last_frame(peak, agree):
     alarms = clips_of(system("a", ("a", 0, 30, peak, 0.1)), system("b", ("a", 10, 19, 15, 0.1)))[0]["alarms"]
     assert alarms[0]["agree"] == agree
 
 
-def test_alarms_of_a_clip_stand_in_the_order_in_which_they_begin():
+def test_alarms_of_a_clip_are_in_order_of_start():
     first, second = system("x", ("a", 20, 29, 20, 0.1)), system("y", ("a", 10, 12, 11, 0.1), ("a", 20, 25, 21, 0.1))
     assert [(alarm["model"], alarm["peak"]) for alarm in clips_of(first, second)[0]["alarms"]] == [
         ("y", 11),
@@ -55,7 +55,7 @@ def test_alarms_of_a_clip_stand_in_the_order_in_which_they_begin():
     ]
 
 
-def test_of_all_clips_the_rarest_come_first_and_of_equals_those_that_most_agree_on():
+def test_rarest_first_then_most_agreement():
     one = system(
         "x", ("a", 0, 9, 5, 0.02), ("b", 0, 9, 5, 0.01), ("b", 20, 29, 25, 0.02), ("b", 40, 49, 45, float("nan"))
     )
@@ -72,7 +72,7 @@ def test_of_all_clips_the_rarest_come_first_and_of_equals_those_that_most_agree_
     assert (raised["most"]["peak"], raised["most"]["agree"]) == (25, 2)
 
 
-def test_a_long_list_of_a_clip_keeps_its_rarest_alarms_in_the_order_in_which_they_begin():
+def test_long_list_keeps_the_rarest():
     common = [("a", 10 * n, 10 * n + 3, 10 * n, 0.5) for n in range(MOST_EVENTS + 50)]
     rare = [("a", 5000, 5003, 5001, 0.001), ("a", 5010, 5013, 5011, 0.002)]  # later than all that are common
     (clip,) = clips_of(system("x", *common, *rare))
@@ -80,7 +80,7 @@ def test_a_long_list_of_a_clip_keeps_its_rarest_alarms_in_the_order_in_which_the
     assert shown == [*range(0, 10 * (MOST_EVENTS - 2), 10), 5001, 5011]
 
 
-def test_the_rarest_are_chosen_of_all_alarms_not_of_those_that_a_clip_lists():
+def test_rarest_are_chosen_from_all_alarms():
     common = [("a", 10 * n, 10 * n + 3, 10 * n, 0.5) for n in range(MOST_EVENTS + 50)]
     late, other = ("a", 5000, 5003, 5001, 0.001), ("a", 5000, 5009, 5005, 0.9)
     raised = foremost(clips_of(system("x", *common, late), system("y", other)))
@@ -89,5 +89,5 @@ def test_the_rarest_are_chosen_of_all_alarms_not_of_those_that_a_clip_lists():
     assert (len(raised["alarms"]), raised["all"], raised["cut"]) == (FOREMOST, MOST_EVENTS + 52, MOST_EVENTS)
 
 
-def test_without_alarms_there_is_no_list():
+def test_no_list_without_alarms():
     assert foremost(clips_of(system("x"), system("y"))) is None

@@ -1,4 +1,4 @@
-"""The scores that a timeline reads out, as the page carries them."""
+"""Scores of timelines, packed for the page."""
 
 import base64
 
@@ -16,12 +16,12 @@ def unpacked(text):
     return np.frombuffer(base64.b64decode(text), "<f4")
 
 
-def test_every_frame_has_its_score_and_a_missing_one_none():
+def test_missing_frames_have_no_score():
     read = unpacked(pack(np.array([3, 4, 6]), np.array([0.5, np.nan, 2.25]), None, 1))
     np.testing.assert_array_equal(read, [0.5, np.nan, np.nan, 2.25])
 
 
-def test_of_several_frames_the_highest_score_is_read():
+def test_highest_score_of_several_frames():
     read = unpacked(pack(np.arange(10, 17), np.array([1, 5, np.nan, np.nan, np.nan, 2, 3.0]), None, 3))
     np.testing.assert_array_equal(read, [5, 2, 3])
     assert np.isnan(unpacked(pack(np.arange(4), np.array([1, 2, np.nan, np.nan]), None, 2))[1])
@@ -36,7 +36,7 @@ def test_no_score_is_rounded_across_the_threshold(scores, threshold, every):
         assert [bool((block >= level).any()) for block in blocks] == (read >= level).tolist()
 
 
-def test_a_score_just_below_a_threshold_that_rounding_would_lift_to_it_stays_below():
+def test_score_just_below_the_threshold_stays_below():
     threshold = 0.1 + 1e-12
     assert np.float32(0.1) == np.float32(threshold)
     for score, over in ((0.1, False), (threshold, True)):
@@ -45,5 +45,5 @@ def test_a_score_just_below_a_threshold_that_rounding_would_lift_to_it_stays_bel
 
 
 @pytest.mark.parametrize(("scores", "frames"), [(1, 1), (1000, 1), (1001, 2), (2001, 3)])
-def test_as_few_frames_share_a_score_as_the_page_can_carry(scores, frames):
+def test_frames_per_score_by_page_size(scores, frames):
     assert frames_a_reading(scores, most=1000) == frames
