@@ -27,11 +27,13 @@ from vadcore.errors import VadError
 from vadcore.report.kept import by_run
 
 SCREEN = {"width": 1366, "height": 768}
+LONG_ENOUGH = 120_000  # milliseconds to wait for an action on a busy machine
 
 
 def one_round(browser: Browser, report: Path) -> dict[str, float]:
     """Seconds by what the reader does."""
     page = browser.new_page(viewport=SCREEN)
+    page.set_default_timeout(LONG_ENOUGH)
     took = {"open": _seconds(lambda: page.goto(report.resolve().as_uri()))}
 
     clips = page.locator("article.clip")

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.helpers.report_page import caption, eventually, grey_level, plot, point_at, press, shown_frame
+from tests.helpers.report_page import LONG_ENOUGH, caption, eventually, grey_level, plot, point_at, press, shown_frame
 from tests.integration.report.conftest import MODELS
 
 
@@ -65,6 +65,7 @@ def test_keys_move_along_a_timeline(clip):
 
 def test_touch_reading_stays_until_next_touch(chromium, report):
     with chromium.new_context(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844}) as context:
+        context.set_default_timeout(1000 * LONG_ENOUGH)
         page = context.new_page()
         page.goto(report.as_uri())
         first, second = page.locator("#d1c1"), page.locator("#d1c2")
