@@ -13,7 +13,7 @@ PACKAGES := libgl1 libglib2.0-0 libxcb1
 SYSTEM_LIBRARIES = { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y $(PACKAGES); } || \
 	{ echo "opencv-python does not load; install its system libraries: sudo apt-get install $(PACKAGES)"; exit 1; }
 
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadgroup
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help setup demo repro profile test test-all again lint format bench mlflow results serve worker deploy clean distclean
 
@@ -55,8 +55,7 @@ test: setup ## run the unit and integration tests
 	$(PYTEST) tests/unit tests/integration
 
 test-all: setup ## run all tests, the end-to-end suite too
-	$(PYTEST) tests/unit tests/integration
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/e2e
+	$(PYTEST)
 
 again: setup ## run the whole demo anew and compare it with the kept figures, to the last digit
 	VAD_WHOLE_DEMO=1 $(BIN)/python -m pytest -rs tests/e2e/test_demo.py

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.helpers.alerts import pending, results_with_alerts
 from tests.helpers.hook import Hook
-from tests.helpers.processes import wait_for
 from tests.helpers.project import LONG_ENOUGH, ROOT
+from tests.helpers.waiting import wait_until
 from vadcore.detect.alerts import queue
 
 SEND = f"""
@@ -37,7 +37,7 @@ def test_killed_sender_loses_no_alert(tmp_path):
     with Hook(*[500] * 12) as hook:
         queue(results_with_alerts(tmp_path, events=4))
         process = start_sender(tmp_path, hook.url)
-        wait_for(lambda: hook.calls >= 6)
+        wait_until(lambda: hook.calls >= 6)
         process.kill()
         process.communicate()
         assert len(pending(tmp_path)) + len({alert["id"] for alert in hook.got}) >= 4

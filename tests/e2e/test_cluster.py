@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from distributed import Client
 
-from tests.helpers.processes import scheduler_address, wait_for
+from tests.helpers.processes import scheduler_address
 from tests.helpers.project import LONG_ENOUGH, Project
+from tests.helpers.waiting import wait_until
 from vadcore.store import ClipStore
 
 pytestmark = pytest.mark.xdist_group("cluster")
@@ -39,7 +40,7 @@ def scheduler(project, tmp_path_factory):
             for line in words
         ]
     try:
-        with Client(wait_for(lambda: scheduler_address(file)), timeout=LONG_ENOUGH) as client:
+        with Client(wait_until(lambda: scheduler_address(file)), timeout=LONG_ENOUGH) as client:
             client.wait_for_workers(2, timeout=LONG_ENOUGH)
             project.write({**project.params, "machine": {"scheduler": client.scheduler.address}})
             yield client

@@ -1,6 +1,7 @@
-"""The demo again, with the same seed on the same machine, against the figures that are kept of it. It takes 5 to 18 minutes
-on two cores, depending on the machine, and a processor's name does not tell how it rounds; so only when asked for, where
-the kept figures were made:
+"""The demo again, with the same seed on the same machine, against the figures that are kept of it.
+
+It takes 5 to 18 minutes on two cores, and other processors round otherwise, so it runs only when asked for, where the kept
+figures were made:
 
     make again
 """
@@ -14,10 +15,9 @@ import yaml
 from tests.helpers.project import ROOT, Project
 from vadcore.provenance import hardware, versions
 
-pytestmark = [
-    pytest.mark.pipeline,
-    pytest.mark.skipif(os.environ.get("VAD_WHOLE_DEMO") != "1", reason="`make again` asks for its 5 to 18 minutes"),
-]
+pytestmark = pytest.mark.skipif(
+    os.environ.get("VAD_WHOLE_DEMO") != "1", reason="takes 5 to 18 minutes; run it with: make again"
+)
 AN_HOUR = 3600.0  # for the whole demo, however slow the machine: 18 minutes have been seen
 MEASURED = {"score_fps", "train_seconds"}  # how fast it was, which no seed decides; all else of a row is compared
 
@@ -27,7 +27,8 @@ def seeded(rows: list[dict]) -> dict[str, dict]:
     return {row["model"]: {key: value for key, value in row.items() if key not in MEASURED} for row in rows}
 
 
-def test_every_figure_comes_out_again_to_the_last_digit(tmp_path):
+def test_demo_repeats_every_kept_figure(tmp_path):
+    """To the last digit."""
     kept = json.loads((ROOT / "benchmarks/results/demo.json").read_text())
     here = {"hardware": hardware(), "versions": versions()}
     if other := [

@@ -9,9 +9,9 @@ import sys
 import time
 
 from tasks import scorer
-from tests.helpers.processes import wait_for
 from tests.helpers.project import LONG_ENOUGH, PARAMS, Project
 from tests.helpers.videos import Place, events_of
+from tests.helpers.waiting import wait_until
 from vadcore.detect.inbox import DONE, FAILED
 
 SYSTEM = ("--dataset", "yard", "--model", "frame_diff")
@@ -44,7 +44,7 @@ def test_inbox_is_scored_once_despite_a_kill(tmp_path, monkeypatch):
     words = ("--inbox", str(inbox), "--out", str(out), *SYSTEM, "--alert", ALERT)
     process = project.start(sys.executable, "-m", "tasks.detect", *words)
     begun = chance.choice((out / ".cam-0.partial", out / "cam-0"))
-    wait_for(lambda: begun.exists() or process.poll() is not None)
+    wait_until(lambda: begun.exists() or process.poll() is not None)
     time.sleep(chance.uniform(0, 0.8))
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)

@@ -12,8 +12,9 @@ import pytest
 
 from tasks import parallel
 from tasks.parallel import per_clip
-from tests.helpers.processes import running, scheduler_address, wait_for
+from tests.helpers.processes import running, scheduler_address
 from tests.helpers.project import LONG_ENOUGH, ROOT
+from tests.helpers.waiting import wait_until
 from tests.helpers.worker_calls import FOREVER, die, fail_beside_sleeper, refuse_odd, threads
 from vadcore.config import Machine
 from vadcore.errors import VadError
@@ -39,7 +40,7 @@ def test_unexpected_error_ends_the_other_workers(tmp_path):
     with pytest.raises(ZeroDivisionError, match="at zero"):
         list(per_clip(fail_beside_sleeper, calls, Machine(workers=2), "test"))
     assert time.monotonic() - started < FOREVER
-    wait_for(lambda: not running(pid_in(tmp_path / "1")))
+    wait_until(lambda: not running(pid_in(tmp_path / "1")))
 
 
 def test_killed_worker_is_reported_with_remedy():
@@ -58,13 +59,13 @@ def test_workers_end_with_their_parent(tmp_path, how):
     words = [sys.executable, "-m", "tests.helpers.worker_calls", tmp_path]
     parent = subprocess.Popen(words, env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.DEVNULL)
     files = [tmp_path / str(number) for number in range(2)]
-    wait_for(lambda: parent.poll() is not None or all(file.exists() for file in files))
+    wait_until(lambda: parent.poll() is not None or all(file.exists() for file in files))
     assert parent.poll() is None
     workers = [pid_in(file) for file in files]
     assert all(running(pid) for pid in workers)
     parent.send_signal(how)
     assert parent.wait(LONG_ENOUGH) != 0
-    wait_for(lambda: not any(running(pid) for pid in workers))
+    wait_until(lambda: not any(running(pid) for pid in workers))
 
 
 class Cluster:
@@ -74,7 +75,7 @@ class Cluster:
         self.folder, self.processes = folder, []
         self.file = folder / "scheduler.json"
         self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
-        wait_for(lambda: scheduler_address(self.file) or self.scheduler.poll() is not None)
+        wait_until(lambda: scheduler_address(self.file) or self.scheduler.poll() is not None)
         assert self.scheduler.poll() is None, (folder / "log").read_text()
         self.address = scheduler_address(self.file)
 
@@ -107,7 +108,7 @@ def test_dask_cluster_from_first_to_last_worker(cluster, monkeypatch, capsys):
     said = []
 
     def start_worker_when_missed():
-        wait_for(lambda: said.append(capsys.readouterr().out) or "waiting" in "".join(said))
+        wait_until(lambda: said.append(capsys.readouterr().out) or "waiting" in "".join(said))
         cluster.start_worker()
 
     helper = threading.Thread(target=start_worker_when_missed)

@@ -1,99 +1,30 @@
-"""Projects for the tests of flows, and a Prefect server of their own. Not a test file."""
+"""Projects for tests of the flows as real processes, and a Prefect server for them."""
 
+import copy
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from flows.serve import QUIET
 from tests.helpers.project import LONG_ENOUGH, PARAMS, ROOT, Project
+from tests.helpers.toy import DVC_YAML, TOY, WORK
+from tests.helpers.waiting import wait_until
 
-DVC_YAML = """
-stages:
-  prepare:
-    matrix:
-      dataset: ${datasets}
-    cmd: python work.py raw/${item.dataset} raw ${item.dataset}
-    params:
-      - raw.${item.dataset}
-    outs:
-      - raw/${item.dataset}:
-          persist: true
-  train:
-    matrix: &both
-      dataset: ${datasets}
-      model: ${models}
-    cmd: python work.py models/${item.dataset}/${item.model} model ${item.model}
-    deps:
-      - raw/${item.dataset}
-    params:
-      - model.${item.model}
-    outs:
-      - models/${item.dataset}/${item.model}
-  report:
-    cmd: python work.py report report
-    deps:
-      - models
-    params:
-      - report
-    outs:
-      - report
-"""
-# what a stage does: `sleep <seconds>`, `wait <file>`, `meet <out>` (until the stage that makes it has begun), `fail`,
-# `crash [<times>]`, `say <text>`; then it writes its out
-WORK = """
-import os, sys, time
-from pathlib import Path
-import yaml
-out, params = Path(sys.argv[1]), yaml.safe_load(Path("params.yaml").read_text())
-for key in sys.argv[2:]:
-    params = params[key]
-verb, *words = params.split()
-print(f"{verb} for {out}: nice {os.nice(0)}, {os.environ.get('VAD_PIPELINE')}", flush=True)
-with open("begun.txt", "a") as file:
-    print(out, os.getpid(), time.time(), file=file)
-if verb == "sleep":
-    for second in range(int(10 * float(words[0]))):
-        time.sleep(0.1)
-elif verb == "wait":
-    while not os.path.exists(words[0]):
-        time.sleep(0.05)
-elif verb == "meet":
-    end = time.monotonic() + 600
-    while not any(line.startswith(f"{words[0]} ") for line in open("begun.txt")):
-        if time.monotonic() > end:
-            sys.exit(f"error: {words[0]} has not begun beside {out}; one of the two waits for the other")
-        time.sleep(0.05)
-elif verb == "fail":
-    sys.exit("error: params.yaml: no good; write something better")
-elif verb == "crash":
-    before = len([line for line in open("begun.txt") if line.startswith(f"{out} ")])
-    if not words or before <= int(words[0]):
-        raise RuntimeError("something unforeseen")
-out.parent.mkdir(parents=True, exist_ok=True)
-out.write_text(" ".join([str(out), verb, *words]))
-with open("ended.txt", "a") as file:
-    print(out, time.time(), file=file)
-"""
-TOY = {
-    "datasets": ["a", "b"],
-    "models": ["m-1", "m2"],
-    "raw": {"a": "say a", "b": "say b"},
-    "model": {"m-1": "say one", "m2": "say two"},
-    "report": "say done",
-}
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}  # types of the states in which flow runs end
 
 
 class FlowProject(Project):
-    """A checkout with flows/ and prefect.yaml, its own git and DVC; with ``toy`` params the stages are a line of Python."""
+    """A checkout with flows/ and prefect.yaml, its own git and DVC; with ``toy`` the stages are those of toy.py."""
 
-    def __init__(self, folder: Path, params: dict = PARAMS, toy: bool = False, api: str | None = None):
-        super().__init__(folder, params, tracked=not toy)
+    def __init__(self, folder: Path, params: dict | None = None, toy: bool = False, api: str | None = None):
+        super().__init__(folder, params or (TOY if toy else PARAMS), tracked=not toy)
         shutil.copytree(ROOT / "flows", folder / "flows", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "prefect.yaml", folder)
         shutil.copy(ROOT / ".gitignore", folder)
@@ -101,7 +32,7 @@ class FlowProject(Project):
             (folder / "dvc.yaml").write_text(DVC_YAML)
             (folder / "work.py").write_text(WORK)
             with (folder / ".gitignore").open("a") as file:
-                file.write("/begun.txt\n/ended.txt\n")
+                file.write("/begun.txt\n/go*.txt\n")
         mine = {**QUIET, "DVC_NO_ANALYTICS": "1", "PREFECT_HOME": str(folder / ".prefect")}
         self.environment = {
             key: value for key, value in self.environment.items() if not key.startswith("PREFECT")
@@ -111,23 +42,44 @@ class FlowProject(Project):
         self.run("git", "init", "-q")
         self.run("dvc", "init", "-q")
 
+    def at(self, folder: Path) -> "FlowProject":
+        """This project as it lies in another folder: a copy or a clone."""
+        other = copy.copy(self)
+        other.folder = folder
+        mine = {"PYTHONPATH": str(folder), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        other.environment = {**self.environment, **mine}
+        return other
+
+    def duplicate(self, folder: Path) -> "FlowProject":
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return self.at(folder)
+
+    def clone(self, folder: Path) -> "FlowProject":
+        self.run("git", "clone", "-q", str(self.folder), str(folder))
+        return self.at(folder)
+
     def flow(self, *words: str, code: int = 0) -> str:
         """``python -m flows.pipeline ...``."""
         return self.run(sys.executable, "-m", "flows.pipeline", *words, code=code)
+
+    def begun(self) -> list[str]:
+        """The outs of the toy stages that have begun, in order."""
+        file = self.folder / "begun.txt"
+        return [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
+
+    def pid_of(self, out: str) -> int:
+        """The process of the toy stage that makes ``out``, once it has begun."""
+        wait_until(lambda: out in self.begun())
+        lines = (self.folder / "begun.txt").read_text().splitlines()
+        return int(next(line for line in reversed(lines) if line.startswith(f"{out} ")).split()[1])
 
     def commit(self) -> None:
         self.run("git", "add", "-A")
         self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "all")
 
 
-def wait_until(condition, seconds: float = LONG_ENOUGH) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
 def free_port() -> int:
+    """A port that was free a moment ago; who starts a server on it tries another where it no longer is."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -139,42 +91,90 @@ class Rest:
     api: str
 
     def ask(self, method: str, path: str, **body) -> list | dict:
-        end = time.monotonic() + LONG_ENOUGH
-        while (
-            answer := httpx.request(method, f"{self.api}/{path}", json=body or None, timeout=LONG_ENOUGH)
-        ).status_code == 503:
-            assert time.monotonic() < end, answer.text
-            time.sleep(0.5)
+        def answered():
+            answer = httpx.request(method, f"{self.api}/{path}", json=body or None, timeout=LONG_ENOUGH)
+            return None if answer.status_code == 503 else answer
+
+        answer = wait_until(answered, pause=0.5)
         answer.raise_for_status()
         return answer.json() if answer.content else {}
 
     def post(self, path: str, **body) -> list | dict:
         return self.ask("POST", path, **body)
 
+    def flow_run(self, run: str) -> dict:
+        return self.ask("GET", f"flow_runs/{run}")
+
+    def last_flow_run(self) -> dict:
+        return self.post("flow_runs/filter", sort="START_TIME_DESC", limit=1)[0]
+
+    def wait_for_tasks(self, run: str, count: int) -> dict[str, str]:
+        """Task run -> name of its state, when ``count`` of them have ended: the server hears of them a moment later. One
+        that never began (NotReady) counts, too."""
+        found = {}
+
+        def ended() -> bool:
+            found.clear()
+            for one in self.post("task_runs/filter", flow_runs={"id": {"any_": [run]}}, limit=100):
+                found[one["name"]] = (one.get("state") or {}).get("name", "Pending")
+            return len(found) == count and not {"Running", "Pending"} & set(found.values())
+
+        wait_until(ended, lambda: found, pause=0.2)
+        return found
+
+    def used_slots(self) -> int:
+        return self.ask("GET", "v2/concurrency_limits/gpu")["active_slots"]
+
+    def artifacts(self, run: str) -> dict[str, str]:
+        """Key -> data, of a flow run."""
+        found = self.post("artifacts/filter", artifacts={"flow_run_id": {"any_": [run]}})
+        return {one["key"]: one["data"] for one in found}
+
 
 class Server(Rest):
-    """A Prefect server on a free port of loopback, with its database in ``folder``."""
+    """A Prefect server on a free port of loopback, with its database in ``folder`` and the limit ``gpu`` of one slot."""
 
     def __init__(self, folder: Path):
+        self.folder = folder
+        on_free_port(self._start)
+        self.post("v2/concurrency_limits/", name="gpu", limit=1)
+
+    def _start(self) -> bool:
         port = free_port()
         self.api = f"http://127.0.0.1:{port}/api"
-        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
-        self.environment |= {**QUIET, "PREFECT_HOME": str(folder), "PREFECT_API_URL": self.api}
-        words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        with (folder / "server.log").open("w") as log:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
+        environment |= {**QUIET, "PREFECT_HOME": str(self.folder), "PREFECT_API_URL": self.api}
+        words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+        with (self.folder / "server.log").open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *words], env=self.environment, stdout=log, stderr=log, start_new_session=True
+                [sys.executable, "-m", *words], env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        end = time.monotonic() + LONG_ENOUGH
-        while time.monotonic() < end:
-            assert self.process.poll() is None, (folder / "server.log").read_text()
-            try:
-                if httpx.get(f"{self.api}/health", timeout=2).is_success:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.2)
-        raise AssertionError((folder / "server.log").read_text())
+        return wait_until(self._answers_or_ended, self.said, pause=0.2) == "answers"
+
+    def _answers_or_ended(self) -> str | None:
+        if self.process.poll() is not None:
+            if "in use" in self.said():
+                return "in use"
+            raise AssertionError(self.said())
+        try:
+            return "answers" if httpx.get(f"{self.api}/health", timeout=10).is_success else None
+        except httpx.TransportError:
+            return None
+
+    def said(self) -> str:
+        return (self.folder / "server.log").read_text()
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(30)
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def on_free_port(start: Callable[[], bool]) -> None:
+    """Call ``start``, which takes free ports, until it says that nobody else had taken them meanwhile."""
+    end = time.monotonic() + LONG_ENOUGH
+    while not start():
+        assert time.monotonic() < end, "no free port"

@@ -1,23 +1,7 @@
-"""Waiting for processes, for tests."""
+"""State of other processes, for tests."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-from tests.helpers.project import LONG_ENOUGH
-
-Found = TypeVar("Found")
-
-
-def wait_for(condition: Callable[[], Found], seconds: float = LONG_ENOUGH) -> Found:
-    """Call ``condition`` until it returns something true, and return that."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-    return found
 
 
 def running(pid: int) -> bool:

@@ -12,9 +12,9 @@ import yaml
 
 from tasks import detect as command
 from tasks import scorer
-from tests.helpers.processes import wait_for
 from tests.helpers.project import LONG_ENOUGH, PARAMS, Project
 from tests.helpers.videos import Place, events_of
+from tests.helpers.waiting import wait_until
 from vadcore.config import load_params
 from vadcore.detect.alerts import READY
 from vadcore.detect.detector import load_detector
@@ -113,7 +113,7 @@ def test_alert_command_is_called_once_per_event(project, scored):
 def test_each_video_has_an_mlflow_run(project, scored):
     from mlflow import MlflowClient
 
-    wait_for(lambda: not list((project.folder / "tracking/outbox").iterdir()))  # all is sent
+    wait_until(lambda: not list((project.folder / "tracking/outbox").iterdir()))  # all is sent
     client = MlflowClient(project.environment["MLFLOW_TRACKING_URI"])
     (experiment,) = (found for found in client.search_experiments() if found.name == "vad")
     found = client.search_runs([experiment.experiment_id], "tags.`vad.stage` = 'detect'")

@@ -26,6 +26,7 @@ from tasks.tracking.send import Sender
 from tasks.tracking.server import why, without_secrets
 from tasks.tracking.whence import whence
 from tests.helpers.project import LONG_ENOUGH, ROOT
+from tests.helpers.waiting import wait_until
 
 URI = "sqlite:///mlflow.db"
 pytestmark = pytest.mark.xdist_group("tracking")  # one worker: the project below is costly to make
@@ -89,15 +90,6 @@ def tracking(folder: Path, *words: str, **environment: str) -> tuple[int, str]:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-
-
-def wait_for(condition, seconds: float = LONG_ENOUGH):
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("waited in vain")
 
 
 def uploaders(folder: Path) -> list[psutil.Process]:
@@ -317,7 +309,7 @@ def test_a_killed_stage_is_sent_as_killed_by_the_process_that_followed_it(projec
     process.stdout.readline()
     kill(process.pid)
     process.communicate()
-    wait_for(lambda: not any(spool.about["name"].startswith("slain") for spool in outbox(project)))
+    wait_until(lambda: not any(spool.about["name"].startswith("slain") for spool in outbox(project)))
     run = run_of(client, "slain")
     assert (run.info.status, run.data.metrics["x"]) == ("KILLED", 2.5)
     assert client.get_run(run.data.tags["mlflow.parentRunId"]).info.status == "KILLED"
@@ -331,8 +323,8 @@ def may_be_sent(spool: Spool) -> bool:
 def test_what_a_killed_machine_left_is_sent_later_as_killed(project, client, said, monkeypatch, capsys):
     body = "import time; time.sleep(60)"
     process = start(project, "-c", stage("wiped", body))
-    spool = wait_for(lambda: [found for found in outbox(project) if found.about["name"] == "wiped street"])[0]
-    begun = wait_for(lambda: spool.state.get("run_id"))
+    spool = wait_until(lambda: [found for found in outbox(project) if found.about["name"] == "wiped street"])[0]
+    begun = wait_until(lambda: spool.state.get("run_id"))
     monkeypatch.chdir(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert send() == 0
@@ -341,7 +333,7 @@ def test_what_a_killed_machine_left_is_sent_later_as_killed(project, client, sai
         kill(uploader.pid)
     kill(process.pid)
     process.communicate()
-    wait_for(lambda: may_be_sent(spool))  # the last of its threads may outlive it by a moment, and the lock with it
+    wait_until(lambda: may_be_sent(spool))  # the last of its threads may outlive it by a moment, and the lock with it
     with (spool.folder / "events.jsonl").open("a") as log:
         log.write('{"metrics": {"half a li')  # what a process dies in the middle of
     assert send() == 0
@@ -381,7 +373,7 @@ def test_a_server_that_is_down_loses_nothing(project, tmp_path, monkeypatch, cap
         tmp_path / "server", *words, "--workers", "1", DO_NOT_TRACK="1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
     )
     try:
-        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
         assert send() == 0
         assert capsys.readouterr().out == f"{spool.key}: sent to {uri}\n"
         served = MlflowClient(uri)

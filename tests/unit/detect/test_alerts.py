@@ -10,8 +10,8 @@ import pytest
 
 from tests.helpers.alerts import pending, results_with_alerts
 from tests.helpers.hook import Hook
-from tests.helpers.processes import wait_for
 from tests.helpers.project import LONG_ENOUGH
+from tests.helpers.waiting import wait_until
 from vadcore.detect import alerts
 from vadcore.detect.alerts import READY, SPOOL, Clock, Sender, any_left, queue, queue_left
 
@@ -108,7 +108,7 @@ def test_exception_in_with_block_stops_sending(tmp_path, patch_call, clock):
     queue(results_with_alerts(tmp_path))
     with pytest.raises(ZeroDivisionError), Sender(tmp_path, "hook", say=lambda text: None, clock=clock) as sender:
         raise ZeroDivisionError
-    wait_for(lambda: not sender._thread.is_alive())
+    wait_until(lambda: not sender._thread.is_alive())
     assert len(pending(tmp_path)) == 2
 
 
@@ -152,7 +152,7 @@ def test_repeated_fault_is_reported_once(tmp_path, patch_call, clock):
     said = []
     queue(results_with_alerts(tmp_path, events=1))
     sender = Sender(tmp_path, "hook", give_up=1e12, say=said.append, clock=clock)
-    wait_for(lambda: len(calls.numbers) > 4)
+    wait_until(lambda: len(calls.numbers) > 4)
     assert sender.close(0) == 1
     (path,) = pending(tmp_path)
     (line,) = said
@@ -169,7 +169,7 @@ def test_unexpected_error_in_one_call_stops_no_other(tmp_path, patch_call, clock
     said = []
     queue(results_with_alerts(tmp_path, events=3))
     sender = Sender(tmp_path, "hook", give_up=1e12, say=said.append, clock=clock)
-    wait_for(lambda: len(pending(tmp_path)) == 1)
+    wait_until(lambda: len(pending(tmp_path)) == 1)
     assert sender.close(0) == 1
     assert [path.stem for path in pending(tmp_path)] == ["00001"]
     assert "RuntimeError: nobody foresaw this" in said[0]
@@ -179,7 +179,7 @@ def test_failing_alert_delays_no_other(tmp_path, patch_call, clock):
     patch_call(lambda number: "busy" if number == 1 else None)
     queue(results_with_alerts(tmp_path, events=5))
     sender = Sender(tmp_path, "hook", give_up=1e12, say=lambda text: None, clock=clock)
-    wait_for(lambda: len(pending(tmp_path)) == 1)
+    wait_until(lambda: len(pending(tmp_path)) == 1)
     assert [path.stem for path in pending(tmp_path)] == ["00001"]
     assert sender.close(0) == 1
 
@@ -218,7 +218,7 @@ def test_hanging_url_does_not_block_the_caller(tmp_path):
         sender = Sender(tmp_path, hook.url, timeout=LONG_ENOUGH)
         queue(results_with_alerts(tmp_path, "yard"))
         sender.wake()
-        wait_for(lambda: hook.calls == 1)  # and the call goes on until the hook is released
+        wait_until(lambda: hook.calls == 1)  # and the call goes on until the hook is released
         hook.release()
         assert sender.close(LONG_ENOUGH) == 0
 
@@ -227,7 +227,7 @@ def test_close_leaves_alerts_of_a_hanging_url(tmp_path):
     with Hook(held=True) as hook:
         queue(results_with_alerts(tmp_path, events=3))
         sender = Sender(tmp_path, hook.url, timeout=0.1, say=lambda text: None)
-        wait_for(lambda: hook.calls)
+        wait_until(lambda: hook.calls)
         assert sender.close(0) == 3
 
 
@@ -291,7 +291,7 @@ def test_alert_queued_just_before_close_is_sent(tmp_path, patch_call, monkeypatc
     queue(results_with_alerts(tmp_path, events=1))
     closer = threading.Thread(target=sender.close, args=(LONG_ENOUGH,))
     closer.start()
-    wait_for(lambda: sender._until is not None)
+    wait_until(lambda: sender._until is not None)
     closed.set()
     closer.join()
     assert calls.numbers == [1]
@@ -302,9 +302,9 @@ def test_second_sender_takes_over_when_first_ends(tmp_path, patch_call, clock):
     calls = patch_call(lambda number: hold.wait() and None)
     queue(results_with_alerts(tmp_path, "one", events=1))
     first = Sender(tmp_path, "hook", timeout=LONG_ENOUGH)
-    wait_for(lambda: calls.numbers)
+    wait_until(lambda: calls.numbers)
     second = Sender(tmp_path, "hook", timeout=LONG_ENOUGH, clock=clock)
-    wait_for(lambda: clock.now() > 10)  # it waits for the lock
+    wait_until(lambda: clock.now() > 10)  # it waits for the lock
     assert calls.numbers == [1]
     hold.set()
     assert first.close(LONG_ENOUGH) == 0

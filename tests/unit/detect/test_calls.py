@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.hook import Hook
-from tests.helpers.processes import running, wait_for
+from tests.helpers.processes import running
 from tests.helpers.project import LONG_ENOUGH
+from tests.helpers.waiting import wait_until
 from vadcore.detect.calls import call, target_of
 from vadcore.errors import VadError
 
@@ -52,7 +53,7 @@ def test_command_may_leave_a_process_behind(tmp_path, start):
 def test_hanging_command_is_killed_with_its_children(tmp_path):
     said, child = time_out('sleep 3600 & echo $! > "$0"; wait', tmp_path / "pid")
     assert said.startswith("sh took more than ")
-    wait_for(lambda: not running(child))
+    wait_until(lambda: not running(child))
 
 
 def test_hanging_command_is_left_when_a_child_escapes(tmp_path):

@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
 from flows import checkout as checkout_module
 from flows.checkout import Checkout, Refused
+from tests.helpers.processes import running
 from tests.helpers.project import LONG_ENOUGH, ROOT
 from tests.helpers.waiting import pid_in, wait_until
 from vadcore.errors import VadError
@@ -96,7 +96,7 @@ class TestHold:
         number = pid_in(project / "begun")
         worker.kill()
         worker.wait()
-        wait_until(lambda: not psutil.pid_exists(number))
+        wait_until(lambda: not running(number))
         assert (project / "stopped").exists()
         assert not (project / "ended").exists()
         assert Checkout(project).cut_off()["flow_run"] == "id-1"

@@ -14,6 +14,7 @@ import pytest
 from flows import guard
 from flows import process as process_module
 from flows.process import Process, thinned
+from tests.helpers.processes import running
 from tests.helpers.project import LONG_ENOUGH, ROOT
 from tests.helpers.waiting import pid_in, wait_until
 
@@ -87,7 +88,7 @@ class TestGuard:
         number = pid_in(child / "begun")
         starter.send_signal(signal.SIGKILL)
         starter.wait()
-        wait_until(lambda: not psutil.pid_exists(number))
+        wait_until(lambda: not running(number))
         assert (child / "interrupted").exists()
 
     def test_child_that_ignores_ctrl_c_is_killed(self, child):
@@ -98,7 +99,7 @@ class TestGuard:
         number = pid_in(child / "begun")
         starter.stdin.close()
         assert starter.wait(LONG_ENOUGH) == 128 + signal.SIGKILL
-        wait_until(lambda: not psutil.pid_exists(number))
+        wait_until(lambda: not running(number))
 
     def test_below_does_not_interrupt_the_command(self, tmp_path):
         """`dvc repro` writes dvc.lock in place: it may finish that, and starts nothing more that lasts."""
