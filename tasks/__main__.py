@@ -6,8 +6,10 @@ The process that sends to MLflow starts before the stage imports what it works w
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 from contextlib import nullcontext
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from tasks import processes
@@ -45,6 +47,7 @@ PROGRAMS = {
 
 
 def main() -> None:
+    gc.disable()  # while modules are imported, see _import
     parser = argparse.ArgumentParser(prog="python -m tasks", description="Run one stage of dvc.yaml.")
     commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for name, program in PROGRAMS.items():
@@ -80,7 +83,8 @@ def _params(arguments: dict[str, str]) -> Params:
 
 def _only_work(name: str, arguments: dict[str, str]) -> None:
     """In a process that trains beside the first one, which logs and writes."""
-    importlib.import_module(f"tasks.{name}").work(Stage(_params(arguments), Unlogged(), **arguments, quiet=True))
+    params = _params(arguments)
+    _import(name).work(Stage(params, Unlogged(), **arguments, quiet=True))
 
 
 def _work(name: str, params: Params, arguments: dict[str, str], uploader: Uploader | None) -> None:
@@ -91,9 +95,19 @@ def _work(name: str, params: Params, arguments: dict[str, str], uploader: Upload
         **{kind: getattr(params, kind)[value].model_dump() for kind, value in arguments.items()},
     }
     named = {"model" if kind == "flownet" else kind: value for kind, value in arguments.items()}
-    work = importlib.import_module(f"tasks.{name}").work
+    work = _import(name).work
     with stage_run(name, **named, params=logged, experiment=params.tracking.experiment, uploader=uploader) as run:
         work(Stage(params, run, **arguments))
+
+
+def _import(name: str) -> ModuleType:
+    """The stage's module. What has been imported stays until the process ends, and there is much of it: the garbage
+    collector, off until now, leaves it out from here on, which saves up to half a second at the start and end of a stage."""
+    module = importlib.import_module(f"tasks.{name}")
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+    return module
 
 
 def _check(params: Params, **names: str) -> None:

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import BaseModel, ConfigDict, ValidationError
-from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from vadcore.errors import VadError
 from vadcore.events import SECONDS_AN_HOUR, Fps, event_frames, fps_of, runs
@@ -179,18 +179,17 @@ def alarm_levels(
             run = np.asarray(of_clip[first : last + 1], np.float64)
             window = min(gap + 1, len(run))
             edge = np.full(window, -np.inf)
-            highest = maximum_filter1d(np.concatenate((edge, run, edge)), window, mode="constant", cval=-np.inf)
-            # highest[i] spans padded frames i - window // 2 ... i - window // 2 + window - 1
-            before = highest[window // 2 :][: len(run)]  # of frames p - window ... p - 1
-            after = highest[window // 2 + window + 1 :][: len(run)]  # of frames p + 1 ... p + window
+            highest = sliding_window_view(np.concatenate((edge, run, edge)), window).max(axis=1)
+            before = highest[: len(run)]  # of frames p - window ... p - 1
+            after = highest[window + 1 :][: len(run)]  # of frames p + 1 ... p + window
             until = run
             if shortest > len(run):
                 continue
             if shortest > 1:
                 span = shortest - 1
                 after = np.append(after, np.full(span, -np.inf))
-                lowest = minimum_filter1d(after, span, mode="constant", cval=-np.inf)
-                until = np.minimum(run, lowest[span // 2 :][: len(run)])  # windows after p ... p + span - 1
+                lowest = sliding_window_view(after, span).min(axis=1)
+                until = np.minimum(run, lowest[: len(run)])  # windows after p ... p + span - 1
             starts = until > before
             born.append(until[starts])
             gone.append(before[starts])

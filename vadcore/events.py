@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import gaussian_filter1d
 
 Fps = float | Mapping[str, float]  # one rate for all clips, or one a clip
 SECONDS_AN_HOUR = 3600.0
@@ -177,6 +176,8 @@ def smooth(scores: np.ndarray, sigma_frames: float) -> np.ndarray:
     scores = np.array(scores, np.float64)
     if sigma_frames == 0:
         return scores
+    from scipy.ndimage import gaussian_filter1d  # takes a tenth of a second to import
+
     judged = ~np.isnan(scores)
     total = gaussian_filter1d(np.where(judged, scores, 0.0), sigma_frames, mode="constant")
     weight = gaussian_filter1d(judged.astype(np.float64), sigma_frames, mode="constant")

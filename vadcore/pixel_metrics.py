@@ -200,28 +200,37 @@ def _sweep(
         for frame, values in enumerate(of_clip):
             if np.isnan(values).any():
                 continue
-            values = values.astype(np.float32)
+            reached_at = np.searchsorted(-thresholds, -values.astype(np.float32)).astype(np.uint16)  # [h, w], levels
+            levels = np.unique(reached_at[reached_at < len(thresholds)])  # at which other cells are reached than before
             here = of_frame.get(frame, [])
-            for level in range(np.searchsorted(-thresholds, -values.max()), len(thresholds)):
-                reached = (values >= thresholds[level]).astype(np.uint8)
-                count, labels = cv2.connectedComponents(reached, connectivity=8)
-                if not here:
-                    false[level] += count - 1
-                    continue
-                labels = labels.ravel()
-                areas = np.bincount(labels, minlength=count)
-                matched = np.zeros(count, bool)
-                matched[0] = True  # label 0 is what did not reach the threshold
-                for number in here:
-                    region = regions[number]
-                    shared = np.bincount(labels[region.cells], region.share, minlength=count)
-                    overlaps = shared / (areas + region.share.sum() - shared) >= OVERLAP - ROUNDING
-                    overlaps[0] = False
-                    found[level, first + number] = overlaps.any()
-                    matched |= overlaps
-                false[level] += np.count_nonzero(~matched)
+            hits, false_here = _detected(reached_at, levels, [regions[number] for number in here])
+            repeats = np.diff(levels, append=len(thresholds))
+            false[levels[0] :] += np.repeat(false_here, repeats)
+            found[levels[0] :, [first + number for number in here]] = np.repeat(hits, repeats, axis=0)
         first += len(regions)
     return false, found
+
+
+def _detected(reached_at: np.ndarray, levels: np.ndarray, regions: list[Region]) -> tuple[np.ndarray, np.ndarray]:
+    """Of one frame, whose cells are reached at the levels ``reached_at`` ``[h, w]``: (which of its true ``regions`` are
+    found at each of the ``levels``: bool ``[levels, regions]``, false positive regions ``[levels]``)."""
+    height, width = reached_at.shape
+    stack = np.zeros((len(levels), height + 1, width), bool)  # an empty row keeps the levels apart
+    np.less_equal(reached_at, levels[:, None, None], out=stack[:, :height])
+    count, labels = cv2.connectedComponents(stack.reshape(-1, width).view(np.uint8), connectivity=8)
+    labels = labels.reshape(len(levels), -1)
+    last = labels.max(axis=1)  # regions are numbered from 1, downwards, so level by level; 0 is what was not reached
+    hits, matched = np.zeros((len(levels), len(regions)), bool), np.zeros(count, bool)
+    if regions:
+        areas = np.bincount(labels.ravel(), minlength=count)
+    for number, region in enumerate(regions):
+        at = labels[:, region.cells]  # [levels, cells]
+        shared = np.bincount(at.ravel(), np.broadcast_to(region.share, at.shape).ravel(), minlength=count)
+        overlaps = shared / (areas + region.share.sum() - shared) >= OVERLAP - ROUNDING
+        overlaps[0] = False
+        hits[:, number] = overlaps[at].any(axis=1)
+        matched |= overlaps
+    return hits, np.diff(last - np.cumsum(matched)[last], prepend=0)
 
 
 def _number_tracks(truth: dict[str, list[Region]]) -> np.ndarray:
