@@ -20,6 +20,7 @@ DECIDES_NOTHING = frozenset(
         "vadcore.files",
         "vadcore.models",
         "vadcore.provenance",
+        "vadcore.turns",
     }
 )
 

@@ -13,6 +13,7 @@ from vadcore.error_maps import map_size, shrink
 from vadcore.errors import VadError
 from vadcore.footage import Footage
 from vadcore.models.base import Model
+from vadcore.turns import take_turns
 from vadcore.windows import scoring_windows
 
 FRAMES_AT_ONCE = {"cpu": 80, "cuda": 640}  # frames in a batch of windows
@@ -45,7 +46,8 @@ def measure(model: Model, footage: Footage, number: int, dtype: torch.dtype = to
     plan = [np.stack([np.full_like(group, number), group, np.ones_like(group)], axis=1) for group in groups]
     model.eval()
     with torch.inference_mode():
-        for group, batch in zip(groups, footage.batches(plan, windows.length), strict=True):
+        batches = take_turns(footage.batches(plan, windows.length), footage.device.type)
+        for group, batch in zip(groups, batches, strict=True):
             with autocast(footage.device, dtype):
                 judged = model.judge(batch)
             frames = group[:, None] + judged_at  # [B, J], numbers inside the segment

@@ -28,6 +28,7 @@ from vadcore.footage import Footage
 from vadcore.models.base import Model, Phase
 from vadcore.quality import PictureQuality
 from vadcore.render import animation, strip, write_animation, write_png
+from vadcore.turns import take_turns
 from vadcore.windows import Sampler, Windows, training_windows
 
 PICTURED = 3  # of the held-out windows are shown at every check point
@@ -263,7 +264,7 @@ class _Run:
             disable=not self.process.is_main_process,
         )
         with bar:
-            for batch in source.batches(plan, phase.windows.length):
+            for batch in take_turns(source.batches(plan, phase.windows.length), self.footage.device.type):
                 with autocast(self.footage.device, settings.dtype):
                     losses = phase.step(batch, update)
                 for key, value in losses.items():

@@ -13,6 +13,7 @@ from vadcore.files import digest_of, sha256_files
 from vadcore.flow.estimators import NETWORKS, Estimator, create_estimator, identity
 from vadcore.pictures import resize_picture
 from vadcore.store import ClipId, ClipStore, flow_to_fixed
+from vadcore.turns import take_turns
 
 __all__ = ["Estimator", "create_estimator", "store_flow"]
 
@@ -68,7 +69,7 @@ def store_flow(
             writer.append(flow_to_fixed(fields))
 
         if device == "cpu" and estimator in NETWORKS:  # its threads fill the cores; others beside them make them wait
-            for start in starts:
+            for start in take_turns(starts, device):
                 pictures = read(start)
                 write(estimate(pictures[:-1], pictures[1:]))
         else:
