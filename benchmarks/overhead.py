@@ -97,7 +97,8 @@ def _work_seconds(folder: Path, stages: int) -> list[float]:
 
 
 def imports() -> list[dict]:
-    """Seconds until a fresh interpreter has imported a stage's module; median of five."""
+    """Seconds until a fresh interpreter has imported a stage's module, without garbage collection as in ``python -m tasks``;
+    median of five."""
     rows = []
     for stage in STAGES:
         seconds = []
@@ -126,7 +127,7 @@ def nothing_to_do(folder: Path, known: dict[str, str]) -> dict:
 def trainings(folder: Path, known: dict[str, str], rounds: int = 3) -> list[dict]:
     """One training alone, without and with turns, and two at once, side by side; medians of ``rounds``."""
     other = folder.with_name("other")
-    shutil.copytree(folder, other, symlinks=True)
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("tracking", ".git", ".dvc"))
     bare, alone, two = [], [], []
     for _ in range(rounds):
         bare.append(_train([folder], known, ["-c", WITHOUT_TURNS, TRAINED]))

@@ -12,6 +12,7 @@ change brightness, they are not motion: the flow of a pixel in a moving shadow i
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from .. import Clip
 from ..config import Street
 from ..reading import read_video
 from .anomalies import KINDS
-from .footage import LEAST_VISIBLE, film, planned_events, site_of
+from .footage import LEAST_VISIBLE, Footage, film, planned_events, site_of
 from .render import FLOW_UNIT
 from .storage import clip_names, digest, is_complete, read_truth, remove_others, truth_path, video_path, write_clip
 
@@ -71,11 +72,20 @@ def prepare(config: Street, raw: Path, say: Callable[[str], None] = print) -> No
     if not missing:
         return
     site = site_of(config)
-    for split, name, index in missing:
-        footage = film(config, site, split, index)
+
+    def write(split: str, name: str, index: int, footage: Footage) -> None:
         write_clip(raw, split, name, footage, config.frames_per_second, digest(config, split))
         events = ", ".join(planned_events(config, split, index)) or "normal"
         say(f"street: {split}/{name}, {len(footage.frames)} frames, {len(footage.kinds)} objects, {events}")
+
+    with ThreadPoolExecutor(1) as pool:
+        written = None
+        for split, name, index in missing:
+            footage = film(config, site, split, index)
+            if written:
+                written.result()
+            written = pool.submit(write, split, name, index, footage)  # while the next one is generated
+        written.result()
 
 
 def clips(config: Street, raw: Path) -> list[Clip]:
