@@ -25,6 +25,7 @@ SHORTAGES = (
     errno.ENOMEM,
     errno.EMFILE,
     errno.ENFILE,
+    errno.EPIPE,  # whoever reads what the process prints has ended
 )
 
 
@@ -100,7 +101,7 @@ class Blame:
 
 
 def is_shortage(error: BaseException | None) -> bool:
-    """Whether the machine has run out of something, for this error or one that caused it."""
+    """Whether ``error``, or one that caused it, comes from the machine: it has run out of something, or a pipe is closed."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in SHORTAGES:
             return True

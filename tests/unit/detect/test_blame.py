@@ -126,15 +126,16 @@ def test_faulty_videos_in_a_row_delay_others_by_one_run(tmp_path):
     assert sorted(path.stem for path in (folder / FAILED).glob("*.mp4")) == odd
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_full_disk_ends_the_run_at_once(tmp_path, wrapped):
+def test_error_of_the_machine_ends_the_run_at_once(tmp_path, wrapped, number):
     folder, out = fill(tmp_path / "inbox", "a.mp4", "b.mp4"), tmp_path / "out"
     tried = []
 
     def full(claim):
         tried.append(claim.key)
         try:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(number, os.strerror(number))
         except OSError as error:
             if wrapped:
                 raise VadError("cannot write") from error
