@@ -1,6 +1,6 @@
 """The demo again, with the same seed on the same machine, against the figures that are kept of it.
 
-It takes 5 to 18 minutes on two cores, and other processors round otherwise, so it runs only when asked for, where the kept
+It takes 4 to 10 minutes on two cores, and other processors round otherwise, so it runs only when asked for, where the kept
 figures were made:
 
     make again
@@ -16,9 +16,9 @@ from tests.helpers.project import ROOT, Project
 from vadcore.provenance import hardware, versions
 
 pytestmark = pytest.mark.skipif(
-    os.environ.get("VAD_WHOLE_DEMO") != "1", reason="takes 5 to 18 minutes; run it with: make again"
+    os.environ.get("VAD_WHOLE_DEMO") != "1", reason="takes 4 to 10 minutes; run it with: make again"
 )
-AN_HOUR = 3600.0  # for the whole demo, however slow the machine: 18 minutes have been seen
+AN_HOUR = 3600.0  # for the whole demo, however slow the machine
 MEASURED = {"score_fps", "train_seconds"}  # how fast it was, which no seed decides; all else of a row is compared
 
 
