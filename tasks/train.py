@@ -23,7 +23,6 @@ from vadcore.store import ClipStore
 from vadcore.train import TrainSettings, Watcher, train
 from vadcore.windows import hold_out
 
-
 # torch's optimizers import torch._dynamo when they are first used, which takes 0.8 s and serves torch.compile alone
 for _method in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
     setattr(torch.optim.Optimizer, _method, inspect.unwrap(getattr(torch.optim.Optimizer, _method)))
