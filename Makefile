@@ -72,6 +72,7 @@ format: $(VENV)/installed ## put the code into the project's style
 bench: setup ## measure the speed ratios, side by side
 	$(BIN)/python -m benchmarks.ratios
 	$(BIN)/python -m benchmarks.flow_ratios
+	$(BIN)/python -m benchmarks.overhead
 
 results: $(VENV)/installed ## keep this run's results in benchmarks/results, README and report [INTO=profile COMMAND=text]
 	$(BIN)/python -m benchmarks.publish $(if $(INTO),--into "$(INTO)") $(if $(COMMAND),--command "$(COMMAND)")

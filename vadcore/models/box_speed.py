@@ -1,0 +1,212 @@
+"""Baseline without training: how fast boxes of the size of a moving object move, over some frames."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from vadcore.models import register_model
+from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+from vadcore.windows import Windows
+
+BATCHES, BATCH_SIZE = 64, 16  # frame pairs that the size of objects is measured in
+ROWS = 16  # bands of the picture's height, each with its own sizes
+SIZES = (
+    64  # bins of object heights and widths, spaced evenly in the logarithm from 1 / 100 to 1 of the picture's height
+)
+SMALLEST = 0.01
+ALONE = 0.7  # an object at most so wide for its height is one person; wider ones are mostly groups
+LEAST_OBJECTS = 20  # in a band, before its size counts
+LEAST_SHARE = 0.01  # of all rows in which a box moves, in a band, before its speed counts
+HIGH = 0.9  # the share of the windows of normal footage whose fastest box in a row is slower than speed 1
+SPEEDS = 120  # bins of speeds, spaced evenly in the logarithm from 1e-6 to 1 picture heights a frame
+SLOWEST, STILL = 1e-6, 0.001  # what is slower than STILL, in picture heights a frame, never counts as moving
+
+
+class BoxSpeedConfig(ModelConfig):
+    needs_flow: ClassVar[bool] = True
+
+    pool: PositiveInt = 2  # the flow is averaged over blocks of so many pixels first
+    frames: PositiveInt = Field(default=9, ge=3)  # length of a box in time; the frame in its middle is judged
+    moving: PositiveFloat = 20.0  # times the lower quartile of all speeds (noise), from which a pixel moves
+    perspective: bool = True  # box sizes and usual speeds by row; false: the same for all rows
+    score: Literal["speed", "mean"] = "speed"
+
+
+@register_model("box_speed", BoxSpeedConfig)
+class BoxSpeed(Model):
+    """The highest mean speed of a box that follows the flow and has the size of the scene's moving objects.
+
+    The size comes from normal training footage: connected pixels that move are an object, and a line over the rows is
+    fitted to the median height (and width) of the objects in each band of rows. A speed of 1 is a high one in that row of
+    normal footage. High speed alone is anomalous: what is slow is normal.
+    """
+
+    def __init__(self, config: BoxSpeedConfig):
+        super().__init__(config)
+        self.score = config.score
+        middle = config.frames // 2
+        self.windows = Windows(length=config.frames, judged=(middle,), flow=True)
+        # objects by band of rows that their centre is in, and by bin of size
+        self.register_buffer("heights", torch.zeros(2, ROWS, SIZES, dtype=torch.float64))  # of all, of narrow ones
+        self.register_buffer("widths", torch.zeros(2, ROWS, SIZES, dtype=torch.float64))
+        self.register_buffer("speeds", torch.zeros(SPEEDS, dtype=torch.float64))  # of all pixels
+        self.register_buffer("moving", torch.zeros(ROWS, SPEEDS, dtype=torch.float64))  # of the fastest boxes
+
+    def phases(self) -> list[Phase]:
+        windows = Windows(2, flow=True)
+        return [
+            Phase("noise", BATCHES, windows, BATCH_SIZE, self._gather_speeds, sampling="clips"),
+            Phase("object_sizes", BATCHES, windows, BATCH_SIZE, self._gather_sizes, sampling="clips"),
+            Phase("box_speeds", BATCHES, self.windows, BATCH_SIZE, self._gather_boxes, sampling="clips"),
+        ]
+
+    def _gather_speeds(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        speed = self._pooled(batch.flow[:, 0]).norm(dim=1)
+        self.speeds += torch.bincount(_place(speed.flatten(), SLOWEST, SPEEDS), minlength=SPEEDS)
+        return {
+            "loss": speed.mean()
+        }  # nothing is minimised: the mean speed, picture heights a frame, is there to watch
+
+    def _gather_sizes(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        speed = self._pooled(batch.flow[:, 0]).norm(dim=1)  # [B, h, w]
+        moving = speed > self.threshold
+        boxes = torch.tensor([box for of_frame in moving.byte().cpu().numpy() for box in _objects(of_frame)])
+        if len(boxes):
+            centre, height, width = boxes.to(speed.device).T / speed.shape[1]  # in picture heights
+            for kept, size in ((self.heights, height), (self.widths, width)):
+                place = (centre * ROWS).long() * SIZES + _place(size, SMALLEST, SIZES)
+                for number, chosen in enumerate((place, place[width <= ALONE * height])):
+                    kept[number] += torch.bincount(chosen, minlength=ROWS * SIZES).view(ROWS, SIZES)
+        return {"loss": torch.tensor(len(boxes) / len(speed))}  # objects a frame, to watch
+
+    def _gather_boxes(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        fastest = self._boxes(batch).amax(2)  # [B, h]
+        rows = fastest.shape[1]
+        band = torch.arange(rows, device=fastest.device) * ROWS // rows
+        place = band * SPEEDS + _place(fastest, SLOWEST, SPEEDS)  # [B, h]
+        moving = place[fastest > self.threshold]
+        self.moving += torch.bincount(moving, minlength=ROWS * SPEEDS).view(ROWS, SPEEDS)
+        return {"loss": fastest.mean()}  # picture heights a frame, to watch
+
+    @property
+    def threshold(self) -> float:
+        """The speed, in picture heights a frame, from which a pixel belongs to a moving object."""
+        return max(STILL, self.config.moving * _quantile(self.speeds, 0.25, SLOWEST))
+
+    def _pooled(self, flow: Tensor) -> Tensor:
+        """Flow ``[N, 2, H, W]`` in pixels, averaged over blocks: ``[N, 2, h, w]`` in picture heights."""
+        return F.avg_pool2d(flow, self.config.pool, ceil_mode=True) / flow.shape[2]
+
+    def box_sizes(self, rows: int) -> Tensor:
+        """Height and width of a box whose centre is in each of ``rows`` rows, ``[2, rows]`` in picture heights."""
+        heights, widths = self.heights.cpu(), self.widths.cpu()
+        narrow = int((heights[1].sum(1) >= LEAST_OBJECTS).any())
+        sizes = [self._by_row(sizes[narrow], LEAST_OBJECTS, 0.5, SMALLEST, rows) for sizes in (heights, widths)]
+        return torch.stack(sizes)
+
+    def usual_speeds(self, rows: int) -> Tensor:
+        """A high speed of boxes in normal footage, by row: ``[rows]`` in picture heights a frame."""
+        moving = self.moving.cpu()
+        return self._by_row(moving, LEAST_SHARE * float(moving.sum()), HIGH, SLOWEST, rows)
+
+    def _by_row(self, histogram: Tensor, least: float, share: float, lowest: float, rows: int) -> Tensor:
+        """A line over the rows through the quantile ``share`` of each band of ``histogram`` ``[ROWS, bins]`` that has at
+        least ``least`` entries; constant beyond these bands."""
+        known = histogram.sum(1) >= max(least, 1)
+        if not known.any():  # nothing moved: a tenth of the picture
+            return torch.full((rows,), 0.1, dtype=torch.float64)
+        whole = _quantile(histogram.sum(0), share, lowest)
+        if not self.config.perspective or known.sum() < 3:
+            return torch.full((rows,), whole, dtype=torch.float64)
+        found = torch.tensor([_quantile(band, share, lowest) for band in histogram[known]], dtype=torch.float64)
+        bands = (torch.arange(ROWS, dtype=torch.float64)[known] + 0.5) / ROWS
+        weights = histogram[known].sum(1) / histogram[known].sum()
+        mean = (weights * bands).sum()
+        slope = (weights * (bands - mean) * found).sum() / (weights * (bands - mean) ** 2).sum()
+        centres = ((torch.arange(rows, dtype=torch.float64) + 0.5) / rows).clamp(bands[0], bands[-1])
+        return ((weights * found).sum() + slope * (centres - mean)).clamp(whole / 3, whole * 3)
+
+    def judge(self, batch: Batch) -> Judged:
+        boxes = self._boxes(batch)
+        boxes = boxes / self.usual_speeds(boxes.shape[1]).to(boxes)[:, None]
+        measures = {"speed": boxes.amax((1, 2)), "mean": boxes.mean((1, 2))}
+        return Judged({name: values[:, None] for name, values in measures.items()}, maps=boxes[:, None])
+
+    def _boxes(self, batch: Batch) -> Tensor:
+        """Mean speed of the box around each place, ``[B, h, w]`` in picture heights a frame."""
+        b, t = batch.flow.shape[:2]
+        flow = self._pooled(batch.flow.flatten(0, 1))
+        speed = self._along(flow.view(b, t, *flow.shape[1:]))  # [B, h, w]
+        rows = speed.shape[1]
+        return box_means(speed, self.box_sizes(rows).to(speed.device) * rows)
+
+    def _along(self, flow: Tensor) -> Tensor:
+        """Mean speed over the window of what is at each place in the judged frame, ``[B, h, w]``: earlier speeds are
+        carried along the flow, later ones back."""
+        middle = self.windows.judged[0]
+        speed = flow.norm(dim=2)  # [B, T-1, h, w]
+        past = torch.zeros_like(speed[:, 0])
+        for t in range(middle):
+            past = _moved(
+                past + speed[:, t], flow[:, t + 1], -1
+            )  # motion into a place is taken from the next field there
+        future = torch.zeros_like(past)
+        for t in reversed(range(middle, flow.shape[1])):
+            future = _moved(future, flow[:, t], 1) + speed[:, t]
+        return (past + future) / flow.shape[1]
+
+
+def _moved(values: Tensor, flow: Tensor, sign: int) -> Tensor:
+    """``values`` ``[B, h, w]`` read at each place plus ``sign`` times the flow there (``[B, 2, h, w]``, picture heights)."""
+    h, w = values.shape[1:]
+    rows, columns = torch.meshgrid(
+        torch.arange(h, device=values.device), torch.arange(w, device=values.device), indexing="ij"
+    )
+    x = (columns + sign * flow[:, 0] * h + 0.5) * 2 / w - 1
+    y = (rows + sign * flow[:, 1] * h + 0.5) * 2 / h - 1
+    grid = torch.stack([x, y], dim=-1)
+    return F.grid_sample(values[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+
+
+def _objects(moving: np.ndarray) -> list[tuple[float, int, int]]:
+    """Centre row, height and width of each connected piece of ``moving`` ``[h, w]`` that lies inside the picture."""
+    height, width = moving.shape
+    _, _, boxes, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
+    return [
+        (top + tall / 2, tall, wide)
+        for left, top, wide, tall, _ in boxes[1:].tolist()
+        if left > 0 and top > 0 and left + wide < width and top + tall < height and tall >= 2 * SMALLEST * height
+    ]
+
+
+def box_means(values: Tensor, sizes: Tensor) -> Tensor:
+    """Mean of ``values`` ``[B, h, w]`` over the box around each place; ``sizes`` ``[2, h]``: its height and width by row, in
+    places. At the border only the part inside the picture counts."""
+    _, h, w = values.shape
+    total = F.pad(values.double().cumsum(1).cumsum(2), (1, 0, 1, 0))  # [B, h+1, w+1]
+    half = ((sizes - 1) / 2).clamp(min=0).round().long()
+    rows, columns = torch.arange(h, device=values.device), torch.arange(w, device=values.device)
+    top, bottom = (rows - half[0]).clamp(min=0), (rows + half[0] + 1).clamp(max=h)  # [h]
+    left = (columns - half[1][:, None]).clamp(min=0)  # [h, w]
+    right = (columns + half[1][:, None] + 1).clamp(max=w)
+    band = total[:, bottom] - total[:, top]  # [B, h, w+1]
+    sums = band.gather(2, right.expand(len(values), -1, -1)) - band.gather(2, left.expand(len(values), -1, -1))
+    return (sums / ((bottom - top)[:, None] * (right - left))).float()
+
+
+def _place(values: Tensor, lowest: float, bins: int) -> Tensor:
+    """Bin of each value; bins are spaced evenly in the logarithm from ``lowest`` to 1."""
+    return ((1 - values.clamp(lowest, 1).log() / np.log(lowest)) * bins).long().clamp(max=bins - 1)
+
+
+def _quantile(histogram: Tensor, share: float, lowest: float) -> float:
+    """The value below which a ``share`` of the entries is."""
+    place = torch.searchsorted(histogram.cumsum(0), share * histogram.sum())
+    return float(lowest ** (1 - (float(place) + 0.5) / len(histogram)))
