@@ -25,37 +25,38 @@ def new_project(folder: Path, tracked: bool) -> Project:
     return project
 
 
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    """After the commands of "Your own footage"."""
+    project = new_project(tmp_path_factory.mktemp("own"), tracked=True)
+    shutil.copytree(ROOT / "profiles", project.folder / "profiles")
+    footage = project.folder / "footage"
+    for number in range(4):
+        make_video(footage / f"train/{number}.avi", 60, seed=number, runs=None)
+    make_video(footage / "test/monday.avi", seed=9)
+    copying, repro = commands("Your own footage")
+    project.run("bash", "-c", copying)
+    shorten(project.folder / "params.yaml", footage)
+    assert repro == "make repro"
+    shutil.copy(ROOT / "Makefile", project.folder)
+    (project.folder / ".venv").symlink_to(sys.prefix)  # the environment that is there: only setting up is left out
+    project.run("make", "--assume-old", ".venv/installed", "repro")
+    return project
+
+
+def shorten(file: Path, footage: Path) -> None:
+    """Name the footage in the profile, and change what takes time: small pictures, few iterations."""
+    text = file.read_text()
+    assert text.count("/path/to/folder") == 1
+    text = text.replace("/path/to/folder", str(footage))
+    text = re.sub(r"iterations: \d+", "iterations: 8", text)
+    text = text.replace("[240, 320]", "[64, 64]").replace("image_size: [64, 96]", "image_size: [32, 32]")
+    file.write_text(text.replace("settle_seconds: 10", "settle_seconds: 0.1"))
+
+
 @pytest.mark.xdist_group("readme")
 class TestOwnFootage:
     """From a folder of videos, without labels, to a report, events and an inbox that is watched."""
-
-    @pytest.fixture(scope="class")
-    def project(self, tmp_path_factory) -> Project:
-        """After the commands of "Your own footage"."""
-        project = new_project(tmp_path_factory.mktemp("own"), tracked=True)
-        shutil.copytree(ROOT / "profiles", project.folder / "profiles")
-        footage = project.folder / "footage"
-        for number in range(4):
-            make_video(footage / f"train/{number}.avi", 60, seed=number, runs=None)
-        make_video(footage / "test/monday.avi", seed=9)
-        copying, repro = commands("Your own footage")
-        project.run("bash", "-c", copying)
-        self.shorten(project.folder / "params.yaml", footage)
-        assert repro == "make repro"
-        shutil.copy(ROOT / "Makefile", project.folder)
-        (project.folder / ".venv").symlink_to(sys.prefix)  # the environment that is there: only setting up is left out
-        project.run("make", "--assume-old", ".venv/installed", "repro")
-        return project
-
-    @staticmethod
-    def shorten(file: Path, footage: Path) -> None:
-        """Name the footage in the profile, and change what takes time: small pictures, few iterations."""
-        text = file.read_text()
-        assert text.count("/path/to/folder") == 1
-        text = text.replace("/path/to/folder", str(footage))
-        text = re.sub(r"iterations: \d+", "iterations: 8", text)
-        text = text.replace("[240, 320]", "[64, 64]").replace("image_size: [64, 96]", "image_size: [32, 32]")
-        file.write_text(text.replace("settle_seconds: 10", "settle_seconds: 0.1"))
 
     def test_report_says_there_are_no_labels(self, project):
         page = (project.folder / "reports/index.html").read_text()
