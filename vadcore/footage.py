@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -18,7 +20,8 @@ from vadcore.pictures import resize_flow, resize_picture, to_color
 from vadcore.store import FLOW_UNIT, ClipId, ClipStore, clip_to_fixed
 from vadcore.windows import Segment
 
-PREFETCH = 4  # batches read ahead when streaming
+PREFETCH = 4  # batches made ahead by threads, as when streaming
+Made = TypeVar("Made")
 
 
 class Footage:
@@ -106,11 +109,11 @@ class Footage:
             if self.flow and n > 1:
                 self._fields[offset : offset + n - 1] = torch.from_numpy(self._read_flow(segment, 0, n - 1))
 
-    def _raw(self, picks: np.ndarray, length: int) -> tuple[Tensor, Tensor | None]:
+    def raw(self, picks: np.ndarray, length: int) -> tuple[Tensor, Tensor | None]:
         """uint8 ``[B, T, C, H, W]`` and int16 ``[B, T-1, 2, H, W]`` or None, wherever they are kept."""
         if self.cache == "stream":
             pictures, fields = [], []
-            for clip, start, stride in picks:
+            for clip, start, stride in picks[:, :3]:
                 segment = self.segments[clip]
                 pictures.append(self._read_frames(segment, start, start + (length - 1) * stride + 1, stride))
                 if self.flow:
@@ -124,8 +127,8 @@ class Footage:
         return pictures, self._fields[index[:, :-1]] if self.flow else None
 
     def batch(self, picks: np.ndarray, length: int) -> Batch:
-        """The windows ``picks`` ``[B, 3]`` (segment, start, stride), ``length`` frames each."""
-        pictures, fields = self._raw(picks, length)
+        """The windows ``picks`` ``[B, 3 or 4]`` (segment, start, stride, unused), ``length`` frames each."""
+        pictures, fields = self.raw(picks, length)
         return self._on_device(picks, length, pictures, fields)
 
     def _on_device(self, picks: np.ndarray, length: int, pictures: Tensor, fields: Tensor | None) -> Batch:
@@ -141,12 +144,18 @@ class Footage:
             for picks in plan:
                 yield self.batch(picks, length)
             return
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            ahead: deque = deque()
-            for picks in plan:
-                ahead.append((picks, pool.submit(self._raw, picks, length)))
-                if len(ahead) > PREFETCH:
-                    ready, read = ahead.popleft()
-                    yield self._on_device(ready, length, *read.result())
-            for ready, read in ahead:
-                yield self._on_device(ready, length, *read.result())
+        for picks, read in made_ahead(plan, lambda picks: self.raw(picks, length)):
+            yield self._on_device(picks, length, *read)
+
+
+def made_ahead(plan: Iterable[np.ndarray], make: Callable[[np.ndarray], Made]) -> Iterator[tuple[np.ndarray, Made]]:
+    """Each entry of ``plan`` with what ``make`` gives for it, in order; threads make :data:`PREFETCH` entries ahead."""
+    with ThreadPoolExecutor(max_workers=min(PREFETCH, os.cpu_count() or 1)) as pool:
+        ahead: deque = deque()
+        for picks in plan:
+            ahead.append((picks, pool.submit(make, picks)))
+            if len(ahead) > PREFETCH:
+                ready, made = ahead.popleft()
+                yield ready, made.result()
+        for ready, made in ahead:
+            yield ready, made.result()

@@ -350,6 +350,11 @@ class _Run:
     def look(self, phase: Phase) -> dict[str, float]:
         """PSNR, SSIM and sharpness of what the model shows, over the same evenly spread held-out windows every time, and
         pictures of the first and the last of them; nothing of a model that shows nothing."""
+        if phase.picture is not None:
+            picks = spread(self.selecting.lengths, phase.windows, PICTURED)
+            (batch,) = self.selecting.batches([picks], phase.windows.length)
+            self.write(phase, phase.picture(batch))
+            return {}
         judge = phase.judge or self.model.judge
         windows = phase.windows if phase.judge else self.model.windows
         picks = spread(self.held_out.lengths, windows, self.settings.held_out_windows)
@@ -373,23 +378,30 @@ class _Run:
     def draw(self, phase: Phase, windows: list[tuple[np.ndarray, np.ndarray]]) -> None:
         """Input above output of the same held-out windows: a strip a check point and, of several frames, an animation.
         Where a window shows one frame, the windows stand beside one another."""
-        path = self.checkpoint.folder / "samples" / f"{phase.name}-{self.iteration:06d}.png"
         moving = len(windows[0][0]) > 1
         rows = windows if moving else [tuple(np.concatenate(part) for part in zip(*windows, strict=True))]
-        write_png(path, np.concatenate([strip(inputs, outputs) for inputs, outputs in rows]))
-        self.watcher.picture(path)
+        path = self.write(phase, np.concatenate([strip(inputs, outputs) for inputs, outputs in rows]))
         if moving:
             path = path.with_suffix(".webp")
             write_animation(path, animation(windows))
             self.watcher.picture(path)
 
+    def write(self, phase: Phase, picture: np.ndarray) -> Path:
+        """Write and report a picture of this check point, uint8 RGB ``[H, W, 3]``; its path."""
+        path = self.checkpoint.folder / "samples" / f"{phase.name}-{self.iteration:06d}.png"
+        write_png(path, picture)
+        self.watcher.picture(path)
+        return path
+
 
 def spread(lengths: list[int], windows: Windows, count: int) -> np.ndarray:
-    """At most ``count`` windows of neighbouring frames ``[n, 3]``, evenly spread over all there are in held-out footage."""
+    """At most ``count`` windows of neighbouring frames, evenly spread over all there are in held-out footage: ``[n, 4]`` of
+    (segment, start, stride, number from 0)."""
     if max(lengths) < windows.length:
         raise VadError(
             f"train.held_out: no held-out clip is as long as one window of {windows.length} frames (the longest has "
             f"{max(lengths)}); hold out more, give longer clips, or set a shorter window"
         )
     every = training_windows(lengths, replace(windows, strides=(1,)))
-    return every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
+    chosen = every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
+    return np.column_stack([chosen, np.arange(len(chosen))])

@@ -84,14 +84,18 @@ class Sampler:
         return np.random.default_rng([self.seed, 0, number]).permutation(self.in_pass)
 
     def batch(self, iteration: int) -> np.ndarray:
-        """int64 ``[batch_size, 3]`` of (clip, start, stride) for this iteration (0-based)."""
+        """int64 ``[batch_size, 4]`` of (clip, start, stride, number of the window in the training) for this iteration
+        (0-based)."""
         positions = np.arange(iteration * self.batch_size, (iteration + 1) * self.batch_size)
         picks = [self._order(int(position // self.in_pass))[position % self.in_pass] for position in positions]
         if self.sampling == "windows":
-            return self.all[picks]
-        rows = [self.by_clip[pick] for pick in picks]
-        rng = np.random.default_rng([self.seed, 1, iteration])
-        return np.stack([of_clip[rng.integers(len(of_clip))] for of_clip in rows])
+            chosen = self.all[picks]
+        else:
+            rng = np.random.default_rng([self.seed, 1, iteration])
+            chosen = np.stack(
+                [of_clip[rng.integers(len(of_clip))] for of_clip in (self.by_clip[pick] for pick in picks)]
+            )
+        return np.column_stack([chosen, positions])
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,7 @@ class Phase:
 
     ``source(footage, dtype)`` makes what the windows are read from instead of the footage, at the phase's start (footage
     that has been encoded once, say). ``judge`` makes the phase's pictures, of its own windows; None: the system's.
+    ``picture(batch)`` draws windows of the phase's source instead, uint8 RGB ``[H, W, 3]``.
     """
 
     name: str
@@ -164,6 +165,7 @@ class Phase:
     sampling: Literal["windows", "clips"] = "windows"
     source: Callable[[Footage, torch.dtype], WindowSource] | None = None
     judge: Callable[[Batch], Judged] | None = None
+    picture: Callable[[Any], np.ndarray] | None = None
 
 
 class Model(nn.Module, ABC):

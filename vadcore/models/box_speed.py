@@ -17,9 +17,7 @@ from vadcore.windows import Windows
 
 BATCHES, BATCH_SIZE = 64, 16  # frame pairs that the size of objects is measured in
 ROWS = 16  # bands of the picture's height, each with its own sizes
-SIZES = (
-    64  # bins of object heights and widths, spaced evenly in the logarithm from 1 / 100 to 1 of the picture's height
-)
+SIZES = 64  # bins of object heights and widths, spaced evenly in the logarithm from SMALLEST to 1 picture heights
 SMALLEST = 0.01
 ALONE = 0.7  # an object at most so wide for its height is one person; wider ones are mostly groups
 LEAST_OBJECTS = 20  # in a band, before its size counts
@@ -70,9 +68,7 @@ class BoxSpeed(Model):
     def _gather_speeds(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         speed = self._pooled(batch.flow[:, 0]).norm(dim=1)
         self.speeds += torch.bincount(_place(speed.flatten(), SLOWEST, SPEEDS), minlength=SPEEDS)
-        return {
-            "loss": speed.mean()
-        }  # nothing is minimised: the mean speed, picture heights a frame, is there to watch
+        return {"loss": speed.mean()}  # nothing is minimised: picture heights a frame, to watch
 
     def _gather_sizes(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         speed = self._pooled(batch.flow[:, 0]).norm(dim=1)  # [B, h, w]
@@ -154,9 +150,7 @@ class BoxSpeed(Model):
         speed = flow.norm(dim=2)  # [B, T-1, h, w]
         past = torch.zeros_like(speed[:, 0])
         for t in range(middle):
-            past = _moved(
-                past + speed[:, t], flow[:, t + 1], -1
-            )  # motion into a place is taken from the next field there
+            past = _moved(past + speed[:, t], flow[:, t + 1], -1)  # back along the motion out of the place
         future = torch.zeros_like(past)
         for t in reversed(range(middle, flow.shape[1])):
             future = _moved(future, flow[:, t], 1) + speed[:, t]

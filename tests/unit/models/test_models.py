@@ -39,6 +39,7 @@ SMALL = {
         "learning_rate": 2e-2,
     }
     | {"front_end": {"name": "vcae", "conv": 4, "dense": 24, "z": 6}},
+    "pseudo_anomaly": {"frames": 4, "crop": (24, 32), "conv": (8, 8, 8), "object_height": 8, "learning_rate": 5e-3},
     "gru_ae": {"image_size": (16, 32), "conv": (8, 8, 8, 16, 16), "z": 16, "hidden": 16, "learning_rate": 5e-3},
 }
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -64,8 +65,8 @@ def build(name: str):
 
 def batch_for(model, footage: Footage, windows, size: int = 3) -> Batch:
     starts = np.arange(size) * 2
-    picks = np.stack([starts % len(footage.lengths), starts, np.ones_like(starts)], axis=1)
-    return footage.batch(picks, windows.length)
+    picks = np.stack([starts % len(footage.lengths), starts, np.ones_like(starts), starts], axis=1)
+    return next(footage.batches([picks], windows.length))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from tests.helpers.training import ALWAYS, SETTINGS, Killed, run, same
+from tests.unit.pseudo.conftest import TALL, Clips, street
+from vadcore.footage import Footage
+from vadcore.models import create_model, model_config
+from vadcore.models.base import Batch
+from vadcore.score import measure
+from vadcore.store import ClipId, ClipStore
+from vadcore.windows import Segment
+
+SMALL = {"crop": (48, 64), "object_height": TALL, "conv": (16, 32, 32), "batch_size": 8, "learning_rate": 3e-3}
+
+
+def build(**changes):
+    torch.manual_seed(0)
+    return create_model("pseudo_anomaly", {**SMALL, **changes})
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    """Training and held-out footage of walking boxes."""
+    store = ClipStore(tmp_path_factory.mktemp("footage") / "frames.zarr", "frames", write=True)
+    segments = []
+    for number in range(3):
+        clip = ClipId("train", f"{number:02d}")
+        lanes = ((8 + 6 * number, 5.0), (50, 25.0 - 5 * number))
+        with store.writer(clip) as writer:
+            frames = street(number, objects=lanes, speed=0.8)
+            writer.append(frames)
+            writer.update({"fps": 10.0, "source_sha256": str(number), "extraction": "", "truth": ""})
+        segments.append(Segment(clip, 0, len(frames)))
+    return Footage(store, segments[:2]), Footage(store, segments[2:])
+
+
+def test_pictures_are_resized_to_the_height_of_objects(split):
+    model = build(object_height=TALL / 2)
+    model._pasted(split[0], torch.float32)
+    assert 0.4 < float(model.scale) < 0.6
+    height, width = model(torch.rand(2, 8, 1, 80, 120)).shape[1:]
+    assert abs(height - 10) <= 1
+    assert abs(width - 15) <= 1
+
+
+def test_map_is_a_quarter_of_the_picture():
+    assert build()(torch.rand(2, 8, 1, 80, 120)).shape == (2, 20, 30)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_brighter_light_changes_nothing(channels):
+    model = build(color="rgb" if channels == 3 else "grey").eval()
+    frames = torch.rand(1, 8, channels, 40, 60) / 2
+    torch.testing.assert_close(model(frames), model(frames + 0.3), atol=1e-4, rtol=1e-4)
+
+
+def test_every_second_frame_is_seen():
+    model = build(every=2).eval()
+    assert model.windows.length == 15
+    assert model.windows.judged == (8,)
+    frames = torch.rand(1, 15, 1, 40, 60)
+    other = frames.clone()
+    other[:, 1::2] = 0
+    judged = [model.judge(Batch(x, torch.zeros(1), torch.zeros(1, 15))).measures["top"] for x in (frames, other)]
+    assert torch.equal(*judged)
+
+
+def test_score_is_the_mean_of_the_highest_places():
+    model = build(top=3).eval()
+    frames = torch.rand(2, 8, 1, 40, 60)
+    judged = model.judge(Batch(frames, torch.zeros(2), torch.zeros(2, 8)))
+    places = judged.maps.flatten(2).sort(descending=True).values
+    torch.testing.assert_close(judged.measures["top"], places[..., :3].mean(-1))
+    torch.testing.assert_close(judged.measures["max"], places[..., 0])
+
+
+def test_trained_network_finds_a_fast_object_and_outlines_it(split, tmp_path):
+    model = build(iterations=150)
+    settings = SETTINGS.__class__(seed=1, check_every=150, held_out_windows=8)
+    run(model, split, tmp_path, settings)
+    frames = np.concatenate(
+        [street(3, objects=((30, 5.0),), speed=0.8)[:30], street(3, objects=((30, 10.0),), speed=4)[:25]]
+    )
+    store = ClipStore(tmp_path / "test.zarr", "frames", write=True)
+    with store.writer(ClipId("test", "a")) as writer:
+        writer.append(frames)
+        writer.update({"fps": 10.0, "source_sha256": "", "extraction": "", "truth": ""})
+    judged = measure(model, Footage(store, [Segment(ClipId("test", "a"), 0, len(frames))]), 0)
+    normal, fast = judged.measures["top"][4:26], judged.measures["top"][34:50]
+    assert np.median(fast) > normal.max()
+    row, column = np.unravel_index(np.argmax(judged.maps[40]), judged.maps[40].shape)
+    scale = 80 / judged.maps.shape[1]
+    assert 30 <= row * scale <= 50
+    assert abs(column * scale - (10 + 10 * 4 + 4)) < 10
+
+
+def test_resume_after_kill_is_exact(split, tmp_path):
+    model = build(iterations=6)
+    run(model, split, tmp_path / "a")
+
+    def kill(phase, iteration, values):
+        if iteration == 3:
+            raise Killed
+
+    settings = SETTINGS.__class__(**{**vars(SETTINGS), "save_seconds": ALWAYS})
+    with pytest.raises(Killed):
+        run(build(iterations=6), split, tmp_path / "b", settings, metrics=kill)
+    resumed = build(iterations=6)
+    result = run(resumed, split, tmp_path / "b", settings)
+    assert result.resumed_from == 2
+    assert same(resumed, model)
+
+
+def test_check_points_show_pasted_windows(split, tmp_path):
+    drawn = []
+    run(build(iterations=4), split, tmp_path, picture=drawn.append)
+    assert [path.name for path in drawn] == ["segmentation-000004.png"]
+
+
+def test_alterations_need_a_weight():
+    with pytest.raises(ValidationError, match="all weights are 0"):
+        model_config("pseudo_anomaly", {"alterations": {"fast": 0}})
+    with pytest.raises(ValidationError):
+        model_config("pseudo_anomaly", {"alterations": {"loud": 1}})
+
+
+def test_clips_without_motion_can_be_trained_on(tmp_path):
+    still = Clips(street(0, objects=()))
+    model = build()
+    source = model._pasted(still, torch.float32)
+    frames, target, moving = source.make(np.array([0, 0, 1, 0]))
+    assert np.isfinite(frames).all()
+    assert target.shape == moving.shape

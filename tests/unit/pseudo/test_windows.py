@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from vadcore.pseudo.alterations import ALTERATIONS
+from vadcore.pseudo.cutouts import Cutout
+from vadcore.pseudo.windows import PastedWindows, Pasting, perspective
+
+ALL = dict.fromkeys(ALTERATIONS, 1.0)
+
+
+def pasted(footage, cutouts, most=2, weights=ALL) -> PastedWindows:
+    return PastedWindows(footage, cutouts, Pasting((48, 64), (12, 16), 8, 4, 1, most, weights), seed=1)
+
+
+@pytest.fixture(scope="module")
+def windows(footage, cutouts):
+    return pasted(footage, cutouts)
+
+
+def pick(number: int) -> np.ndarray:
+    return np.array([0, 10, 1, number])
+
+
+def test_window_depends_on_its_pick_alone(windows):
+    first, again, other = (windows.make(pick(n)) for n in (0, 0, 1))
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_batches_hold_the_windows_of_the_plan_in_order(windows):
+    plan = [np.stack([pick(n), pick(n + 1)]) for n in range(0, 12, 2)]
+    for picks, batch in zip(plan, windows.batches(plan, 8), strict=True):
+        for number, at in enumerate(picks):
+            frames, target, moving = windows.make(at)
+            np.testing.assert_array_equal(batch.frames[number], frames)
+            np.testing.assert_array_equal(batch.target[number], target)
+            np.testing.assert_array_equal(batch.moving[number], moving)
+
+
+def test_windows_have_the_shapes_and_ranges_of_a_batch(windows):
+    frames, target, moving = windows.make(pick(3))
+    assert frames.shape == (8, 1, 48, 64)
+    assert frames.dtype == np.float32
+    assert 0 <= frames.min() < frames.max() <= 1
+    assert target.shape == moving.shape == (12, 16)
+
+
+def test_altered_objects_are_targets_and_count_as_moving(windows):
+    made = [windows.make(pick(n)) for n in range(30)]
+    shares = [target.max() > 0.5 for _, target, _ in made]
+    assert 0.3 < np.mean(shares) < 0.95  # up to two of them in a window
+    assert all((moving >= target - 0.01).all() for _, target, moving in made)
+
+
+def test_nothing_is_pasted_where_none_is_asked_for(footage, cutouts):
+    windows = pasted(footage, cutouts, most=0)
+    assert all(windows.make(pick(n))[1].max() == 0 for n in range(10))
+
+
+def test_only_alterations_with_a_weight_are_drawn(footage, cutouts):
+    windows = pasted(footage, cutouts, weights={**dict.fromkeys(ALTERATIONS, 0.0), "glide": 1.0, "tall": 3.0})
+    assert windows._kinds == ["glide", "tall"]
+    np.testing.assert_allclose(windows._shares, (0.25, 0.75))
+
+
+def of_height(row: float, height: int) -> Cutout:
+    return Cutout(
+        np.zeros((8, 4, 4, 1), np.uint8), np.zeros((8, 4, 4), np.uint8), np.full((8, 2), row, np.float32), height, 0.1
+    )
+
+
+def test_perspective_is_the_height_by_row():
+    line = perspective([of_height(row, round(10 + row / 2)) for row in range(100)])
+    assert abs(line(20) - 20) < 1
+    assert abs(line(80) - 50) < 1
+
+
+def test_perspective_of_few_objects_is_their_median():
+    line = perspective([of_height(10, 20), of_height(50, 30), of_height(90, 30)])
+    assert line(0) == line(99) == 30

@@ -1,0 +1,168 @@
+"""A network that learns to segment pseudo-anomalies: altered objects pasted into normal footage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from torch import Tensor, nn
+
+from vadcore.datasets.config import Size
+from vadcore.models import register_model
+from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+from vadcore.pseudo.alterations import ALTERATIONS, Alteration
+from vadcore.pseudo.cutouts import cut_out
+from vadcore.pseudo.windows import PastedBatch, PastedWindows, Pasting
+from vadcore.render import heat, outlined
+from vadcore.windows import Windows
+
+if TYPE_CHECKING:
+    from vadcore.footage import Footage
+
+CONTRAST = 40 / 255  # what a difference from the window's mean is divided by
+MOVING_WEIGHT = 20.0  # of the loss of places where something moves; elsewhere 1
+SCALES = (0.25, 2.0)  # that pictures are resized by
+
+
+class PseudoAnomalyConfig(ModelConfig):
+    scoring_keys: ClassVar[tuple[str, ...]] = ("score", "top")
+
+    frames: PositiveInt = Field(default=8, ge=3)  # of a window; made for 8 to 10 frames a second
+    every: PositiveInt = 1  # the network sees every n-th frame: 3 for footage of 25 to 30 frames a second
+    object_height: PositiveFloat = 32.0  # pictures are resized so that the median moving object is so many pixels high
+    crop: Size = (144, 176)  # of training windows, in resized pixels
+    most: PositiveInt = 2  # objects pasted into a window as they were, and as many altered ones
+    alterations: dict[Alteration, NonNegativeFloat] = Field(default=dict.fromkeys(ALTERATIONS, 1.0))  # how often each
+    conv: Annotated[tuple[PositiveInt, ...], Field(min_length=3, max_length=3)] = (32, 64, 128)
+    batch_size: PositiveInt = 16
+    iterations: PositiveInt = 2_000
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 1e-4
+    top: PositiveInt = 20  # places of the anomaly map whose mean is the score
+    score: Literal["top", "max"] = "top"
+
+    @field_validator("alterations")
+    @classmethod
+    def _some(cls, alterations: dict[Alteration, float]):
+        if not any(alterations.values()):
+            raise ValueError(f"all weights are 0; give at least one of {', '.join(ALTERATIONS)} a positive weight")
+        return alterations
+
+
+@register_model("pseudo_anomaly", PseudoAnomalyConfig)
+class PseudoAnomaly(Model):
+    """Learns from normal footage into which moving objects are pasted, some as they were, some altered.
+
+    2D convolutions over a stack of grey or colour frames give a logit for each place of a map of a quarter of the picture's
+    size. The network sees the differences from the window's mean, and that mean. A frame's score is the mean of its ``top``
+    highest logits.
+    """
+
+    def __init__(self, config: PseudoAnomalyConfig):
+        super().__init__(config)
+        self.score = config.score
+        self.middle = config.frames // 2
+        length = (config.frames - 1) * config.every + 1
+        self.windows = Windows(length, judged=(self.middle * config.every,))
+        self.register_buffer("scale", torch.zeros(()))  # that pictures are resized by; 0: not yet known
+        a, b, c = config.conv
+        self.network = nn.Sequential(
+            *_block((config.frames + 1) * config.channels, a, stride=2),
+            *_block(a, b, stride=2),
+            *_block(b, c),
+            *_block(c, c, dilation=2),
+            nn.Conv2d(c, 1, 1),
+        )
+        nn.init.constant_(self.network[-1].bias, -3.0)  # most places are normal
+
+    def phases(self) -> list[Phase]:
+        config = self.config
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        return [
+            Phase(
+                "segmentation",
+                config.iterations,
+                self.windows,
+                config.batch_size,
+                self._step,
+                optimizers={"optimizer": optimizer},
+                schedulers={"optimizer": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations)},
+                held_out=self.loss,
+                source=self._pasted,
+                picture=self._picture,
+            )
+        ]
+
+    def _pasted(self, footage: Footage, dtype: torch.dtype) -> PastedWindows:
+        config = self.config
+        cutouts = cut_out(footage, config.frames, config.every)
+        if not float(self.scale):
+            heights = torch.tensor([float(cutout.height) for cutout in cutouts])
+            self.scale.copy_((config.object_height / heights.median()).clamp(*SCALES))
+        crop = tuple(
+            min(full, round(side / float(self.scale))) for full, side in zip(footage.size, config.crop, strict=True)
+        )
+        maps = tuple(-(-side // 4) for side in self._resized(crop))
+        pasting = Pasting(crop, maps, config.frames, self.middle, config.every, config.most, config.alterations)
+        return PastedWindows(footage, cutouts, pasting, torch.initial_seed())
+
+    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size that the network sees pictures of ``size`` at."""
+        scale = float(self.scale) or 1.0
+        return tuple(max(8, round(side * scale)) for side in size)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Logits ``[B, h, w]`` of frames ``[B, T, C, H, W]`` in 0..1."""
+        size = self._resized(frames.shape[3:])
+        x = frames.flatten(0, 1)
+        if size != tuple(frames.shape[3:]):
+            x = F.interpolate(x, size, mode="bilinear", antialias=True)
+        x = x.unflatten(0, frames.shape[:2])  # [B, T, C, h, w]
+        mean = x.mean(1)
+        moving = ((x - mean[:, None]) / CONTRAST).flatten(1, 2)
+        x = torch.cat([moving, (mean - mean.mean((1, 2, 3), keepdim=True)) * 2], dim=1)
+        return self.network(x.contiguous(memory_format=torch.channels_last))[:, 0].float()
+
+    def loss(self, batch: PastedBatch) -> Tensor:
+        """Binary cross-entropy; places where something moves weigh :data:`MOVING_WEIGHT` times as much."""
+        weight = 1 + (MOVING_WEIGHT - 1) * batch.moving
+        losses = F.binary_cross_entropy_with_logits(self(batch.frames), batch.target, reduction="none")
+        return (losses * weight).sum() / weight.sum()
+
+    def _step(self, batch: PastedBatch, update: Update) -> dict[str, Tensor]:
+        loss = self.loss(batch)
+        update("optimizer", loss)
+        return {"loss": loss.detach()}
+
+    def _picture(self, batch: PastedBatch) -> np.ndarray:
+        """Judged frames of pasted windows, altered objects outlined, beside the probability that the network gives them."""
+        frames = (batch.frames[:, self.middle] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # [B, H, W, C]
+        probability = self(batch.frames).sigmoid().cpu().numpy()
+        size = frames.shape[2:0:-1]
+        rows = []
+        for frame, target, found in zip(frames, batch.target.cpu().numpy(), probability, strict=True):
+            mask = (cv2.resize(target, size) > 0.5).astype(np.uint8)
+            rgb = np.broadcast_to(frame, (*frame.shape[:2], 3))
+            rows.append(np.hstack([outlined(rgb, mask, 1), heat(cv2.resize(found, size), 0, 1)]))
+        return np.vstack(rows)
+
+    def judge(self, batch: Batch) -> Judged:
+        logits = self(batch.frames[:, :: self.config.every])
+        places = logits.flatten(1)
+        highest = places.topk(min(self.config.top, places.shape[1])).values
+        measures = {"top": highest.mean(1), "max": highest[:, 0]}
+        return Judged({name: values[:, None] for name, values in measures.items()}, maps=logits[:, None])
+
+
+def _block(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation, bias=False),
+        nn.GroupNorm(8, outputs),
+        nn.SiLU(inplace=True),
+    ]

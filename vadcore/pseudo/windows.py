@@ -1,0 +1,143 @@
+"""Training windows with pseudo-anomalies in them: normal footage, objects pasted as they were, and altered objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from vadcore.pseudo.alterations import Alteration, altered, as_it_was, draw
+from vadcore.pseudo.cutouts import Cutout, read_frames
+
+if TYPE_CHECKING:
+    from vadcore.footage import Footage
+
+MOVING = 8.0  # grey levels from the window's mean at which a pixel begins to count as moving
+SLIP = 0.08  # standard deviation of the row that an object is pasted at around its own, in picture heights
+DARKER, LIGHTER = 0.08, 8.0  # standard deviations of the gain, and of the offset in grey levels, of a window's light
+FIELD = 0.06  # of the range: standard deviation of a smooth light field over the picture
+RAMP, NOISE = 3.0, 1.5  # grey levels: standard deviations of its change over a window, and of the pixels' noise
+
+
+@dataclass
+class PastedBatch:
+    """frames: float ``[B, T, C, H, W]`` in 0..1. target: float ``[B, h, w]``, share of each place that altered objects cover
+    in the judged frame. moving: float ``[B, h, w]`` in 0..1, where something moves or was pasted."""
+
+    frames: Tensor
+    target: Tensor
+    moving: Tensor
+
+
+@dataclass(frozen=True)
+class Pasting:
+    """What is pasted.
+
+    crop: height and width of the windows, in pixels of the footage. map_size: of target and moving. length: frames of a
+    window. judged: the position of the judged one. every: the distance between two of them in the footage. most: objects
+    of either kind in a window. weights: how often each alteration is drawn.
+    """
+
+    crop: tuple[int, int]
+    map_size: tuple[int, int]
+    length: int
+    judged: int
+    every: int
+    most: int
+    weights: dict[Alteration, float]
+
+
+class PastedWindows:
+    """Windows of ``footage`` with pasted objects; stands in place of the footage in training.
+
+    A window depends on its pick (segment, start, unused, number) and ``seed`` alone: a resumed training goes on with the
+    same windows.
+    """
+
+    def __init__(self, footage: Footage, cutouts: list[Cutout], pasting: Pasting, seed: int):
+        self.footage, self.cutouts, self.pasting = footage, cutouts, pasting
+        self.seed, self.lengths, self.device = seed, footage.lengths, footage.device
+        self.usual_speed = float(np.quantile([cutout.speed for cutout in cutouts], 0.9))
+        self._line = perspective(cutouts)
+        self._kinds = [kind for kind, weight in pasting.weights.items() if weight > 0]
+        weights = np.array([pasting.weights[kind] for kind in self._kinds])
+        self._shares = weights / weights.sum()
+
+    def batches(self, plan: Iterable[np.ndarray], length: int) -> Iterator[PastedBatch]:
+        """A batch for every entry of ``plan``, made ahead by threads."""
+        from vadcore.footage import made_ahead
+
+        for _, parts in made_ahead(plan, self._batch):
+            yield PastedBatch(*(torch.from_numpy(part).to(self.device, non_blocking=True) for part in parts))
+
+    def _batch(self, picks: np.ndarray) -> list[np.ndarray]:
+        return [np.stack(part) for part in zip(*map(self.make, picks), strict=True)]
+
+    def make(self, pick: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """float32 frames ``[T, C, h, w]`` in 0..1, target and moving at the map size, of the window ``pick``."""
+        pasting, (number, start, _, drawn) = self.pasting, pick.tolist()
+        rng = np.random.default_rng([self.seed, 4, drawn])
+        whole = read_frames(self.footage, number, start, pasting.length, pasting.every)
+        top, left = (
+            int(rng.integers(full - part + 1)) for full, part in zip(whole.shape[1:3], pasting.crop, strict=True)
+        )
+        height, width = pasting.crop
+        window = whole[:, top : top + height, left : left + width].astype(np.float32)
+        moving = np.clip((np.abs(window - window.mean(0)).max((0, 3)) - MOVING) / 10, 0, 1)
+        target = np.zeros_like(moving)
+        abnormal = np.repeat([False, True], rng.integers(pasting.most + 1, size=2))
+        for wrong in rng.permutation(abnormal):
+            alpha = self._paste(window, bool(wrong), top, whole.shape[1], rng)
+            moving, target = np.maximum(moving, alpha), target * (1 - alpha)
+            if wrong:
+                target = np.maximum(target, alpha)
+        _relight(window, rng)
+        size = pasting.map_size[::-1]
+        maps = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (target, moving))
+        return (np.ascontiguousarray(window.transpose(0, 3, 1, 2)), *maps)
+
+    def _paste(self, window: np.ndarray, wrong: bool, top: int, rows: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw a random object, altered if ``wrong``; its soft mask in the judged frame."""
+        pasting = self.pasting
+        cutout = self.cutouts[int(rng.integers(len(self.cutouts)))]
+        own = cutout.path[len(cutout) // 2, 0]
+        row = np.clip(own + rng.normal(0, SLIP * rows), top + 4, top + window.shape[1] - 4)
+        scale = float(np.clip(self._line(row) / self._line(own), 0.5, 2)) * rng.uniform(0.92, 1.08)
+        paste = as_it_was(cutout, pasting.length, pasting.judged, scale, rng)
+        if wrong:
+            count = min(1 + int(rng.random() < 0.4), len(self._kinds))
+            kinds = [self._kinds[n] for n in rng.choice(len(self._kinds), count, replace=False, p=self._shares)]
+            paste = altered(paste, kinds, pasting.judged, self.usual_speed, self.cutouts, rng)
+        return draw(window, paste, (row - top, rng.uniform(0, window.shape[2])), pasting.judged)
+
+
+def perspective(cutouts: list[Cutout]):
+    """The usual height of objects, in pixels, as a function of the row: a line through the medians of bands of rows."""
+    rows = np.array([cutout.path[len(cutout) // 2, 0] for cutout in cutouts])
+    heights = np.array([cutout.height for cutout in cutouts], float)
+    median = float(np.median(heights))
+    bands = [band for band in np.array_split(np.argsort(rows, kind="stable"), 8) if len(band) >= 10]
+    if len(bands) < 3:
+        return lambda row: median
+    slope, offset = np.polyfit([np.median(rows[b]) for b in bands], [np.median(heights[b]) for b in bands], 1)
+    return lambda row: float(np.clip(slope * row + offset, median / 3, median * 3))
+
+
+def _relight(window: np.ndarray, rng: np.random.Generator) -> None:
+    """Vary the light of ``window`` ``[T, h, w, C]`` in 0..255 as it varies from day to day and within a second, add noise,
+    and bring it to 0..1; in place."""
+    length, height, width, _ = window.shape
+    if rng.random() < 0.7:
+        field = cv2.resize(rng.standard_normal((3, 4)).astype(np.float32), (width, height))
+        field *= 255 * FIELD * rng.random()
+        ramp = np.linspace(-1, 1, length)[:, None, None] * RAMP * rng.standard_normal() * (field / 255 / FIELD + 1)
+        window *= 1 + DARKER * rng.standard_normal()
+        window += (LIGHTER * rng.standard_normal() + field + ramp).astype(np.float32)[..., None]
+    window += NOISE * rng.standard_normal(window.shape, dtype=np.float32)
+    np.clip(window, 0, 255, out=window)
+    window /= 255
