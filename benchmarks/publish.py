@@ -11,6 +11,8 @@
 It is kept with the results, and stays there when the same results are kept once more: of the same run, whose report may have
 been written anew since.
 
+What training and scoring cost is kept with them, from the cost.json of each system.
+
 A file holds one run of a profile: keeping another run of it drops the rows of the one before, also those of systems that it
 has no more, and rows of the same systems that other profiles put beside it. The command says which are not kept any more.
 
@@ -22,7 +24,6 @@ kept of that one: `dvc repro report` brings it there, which `make results` runs 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from itertools import compress
@@ -30,12 +31,15 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.result import joined
+from tasks import paths
+from vadcore.cost import TABLED, read_costs
 from vadcore.errors import VadError
 from vadcore.files import write_json, write_text
 from vadcore.report.columns import duration
-from vadcore.report.kept import NEEDED, by_run, counted_by_the_present_rule, label_set, origin, read_kept, seeds
+from vadcore.report.kept import NEEDED, counted_by_the_present_rule, label_set, origin, read_kept, seeds
 from vadcore.report.published import followed, known_data_set
 from vadcore.report.repetitions import repetitions, spread
+from vadcore.report.run import read_made
 
 RESULTS = Path("benchmarks/results")
 README = Path("README.md")
@@ -114,7 +118,6 @@ COLUMNS = (  # heading, key, how it is written; without a key: what writes it of
 )
 TEXTS = ("system", "losses", "published")  # headings of what is no number
 
-SPEEDS = ("score_fps", "train_seconds")  # which two machines do not share
 STEPS = (1, 2, 3, 5, 10, 30)  # ahead, that the README shows
 QUALITY = {"PSNR": ("psnr", "{:.1f} dB"), "SSIM": ("ssim", "{:.3f}"), "sharpness": ("sharpness", "{:.2f}")}
 
@@ -161,15 +164,12 @@ def _check_params(profile: str) -> None:
 
 
 def _made(report: Path) -> tuple[dict, list[dict]]:
-    """The run of ``report`` and its rows, of which there is at least one that has figures."""
+    """The run of ``report`` and its rows, of which there is at least one that has figures; with what they cost."""
     if not report.exists():
         raise VadError(f"{report}: not there; run dvc repro first")
-    try:
-        ((run, rows),) = by_run(json.loads(report.read_text(encoding="utf-8")))
-        if not all({"dataset", "model"} <= row.keys() for row in rows):
-            raise ValueError("has a row of no data set or no model")
-    except (OSError, ValueError) as error:
-        raise VadError(f"{report}: cannot be read ({error}); remove it and run dvc repro") from error
+    run, rows = read_made(report)
+    if not all({"dataset", "model"} <= row.keys() for row in rows):
+        raise VadError(f"{report}: has a row of no data set or no model; run dvc repro --force --single-item report")
     if not rows:
         raise VadError(f"{report}: holds no rows; list a system that has such figures under models")
     if all("auc_micro" in row and row["auc_micro"] is None for row in rows):
@@ -177,7 +177,13 @@ def _made(report: Path) -> tuple[dict, list[dict]]:
             f"{report}: no row has an AUC, because no test clip is abnormal; keep the figures of its check points or of its "
             "predictions instead: python -m benchmarks.publish --quality, or --rollouts"
         )
-    return run, rows
+    return run, [row | _cost(row) if "auc_micro" in row else row for row in rows]
+
+
+def _cost(row: dict) -> dict:
+    """What the tables show of the cost of a system, where it is known."""
+    cost = read_costs(paths.SCORES, paths.MODELS, row["dataset"], row["model"])
+    return {key: cost[key] for key in TABLED if key in cost}
 
 
 def beside(kept: list[tuple[dict, list[dict]]], made: tuple[dict, list[dict]], first: bool) -> list:
@@ -289,7 +295,7 @@ def _rollout_table(rows: list[dict]) -> str:
 
 
 def _table(runs: list[list[dict]]) -> str:
-    """A line a system; where it was run with several seeds, mean and standard deviation, of speeds those of one run.
+    """A line a system; where it was run with several seeds, mean and standard deviation, of costs those of one run.
 
     Columns that no line fills are left out.
     """
@@ -303,7 +309,7 @@ def _table(runs: list[list[dict]]) -> str:
         of_one = [row for row in group if row["of"] == group[0]["of"]]
         lines.append(
             [
-                spread([row.get(key) for row in (of_one if key in SPEEDS else group)], form.format)
+                spread([row.get(key) for row in (of_one if key in TABLED else group)], form.format)
                 if key
                 else form(group)
                 for _, key, form in COLUMNS

@@ -11,7 +11,6 @@ is listed (where there is one), *hide* a system. The slowest of all rounds is ke
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import time
@@ -24,7 +23,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.result import write_result
 from vadcore.errors import VadError
-from vadcore.report.kept import by_run
+from vadcore.report.run import read_made
 
 SCREEN = {"width": 1366, "height": 768}
 LONG_ENOUGH = 120_000  # milliseconds to wait for an action on a busy machine
@@ -83,10 +82,7 @@ def measure(report: Path, rounds: int, launch: Callable[[], AbstractContextManag
     clips = text.count('<article class="clip')
     if not clips:
         raise VadError(f"{report}: shows no clips, so there is nothing to point at; run dvc repro first")
-    try:
-        ((run, rows),) = by_run(json.loads(beside.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise VadError(f"{beside}: cannot be read ({error}); remove it and run dvc repro") from error
+    run, rows = read_made(beside)
     facts = {
         "profile": run["profile"],
         "report_commit": run["commit"],

@@ -12,6 +12,7 @@ from tasks import paths
 from tasks.tracking.digests import out_digest
 from tasks.tracking.run import tag_name
 from tasks.tracking.server import connect, wanted_uri, why, without_secrets
+from vadcore.cost import TABLED, read_costs
 
 LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `make mlflow` shows a database that no server stands in front of
 
@@ -25,7 +26,7 @@ def leave(key: str, flow_run_url: str | None, root: Path, reported: bool, log) -
     """MLflow run of the pipeline whose stages have logged under ``VAD_PIPELINE=key``, and its results and report. Those
     that lie here are another run's, and not shown, where this one has not ``reported``."""
     report = root / paths.REPORTS / "index.html"
-    table = _results(root / paths.REPORTS / "results.csv") if reported else []
+    table = _results(root) if reported else []
     if table:
         create_table_artifact(table, key="results", description=f"{root / paths.REPORTS}/results.csv")
     uri = wanted_uri()
@@ -72,12 +73,17 @@ def _report_page(client, base: str, report: Path) -> str | None:
     return f"{base}/#/experiments/{found[0].info.experiment_id}/runs/{found[0].info.run_id}/artifacts/{report.name}"
 
 
-def _results(path: Path) -> list[dict[str, str]]:
-    """The rows of the table, without the columns that are empty in all of them; numbers to four digits."""
+def _results(root: Path) -> list[dict[str, str]]:
+    """The rows of the table, with what they cost and without the columns that are empty in all of them; numbers to four
+    digits."""
+    path = root / paths.REPORTS / "results.csv"
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    for row in rows:
+        cost = read_costs(root / paths.SCORES, root / paths.MODELS, row["dataset"], row["model"])
+        row |= {key: str(cost.get(key, "")) for key in TABLED}
     shown = [name for name in (rows[0] if rows else {}) if any(row[name] for row in rows)]
     return [{name: _short(row[name]) for name in shown} for row in rows]
 

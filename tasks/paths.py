@@ -48,7 +48,7 @@ def scores(dataset: str, name: str) -> Path:
 
 
 def flownet(name: str) -> Path:
-    """A FlowNet trained here: weights.safetensors, history.csv, metrics.json, samples/."""
+    """A FlowNet trained here: weights.safetensors, history.csv, metrics.json, cost.json, samples/."""
     return WEIGHTS / name
 
 

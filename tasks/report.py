@@ -18,7 +18,7 @@ def work(stage: Stage) -> None:
         except FileNotFoundError as error:
             raise VadError(f"{paths.facts(dataset)}: not there; run: dvc repro extract@{dataset}") from error
     used = {"dataset": set(params.datasets), "model": set(params.all_models)}
-    settings = params.model_dump(mode="json")
+    settings = params.model_dump(mode="json", exclude={"machine"})  # which changes no result
     for section, names in used.items():  # what is not listed did not take part
         settings[section] = {name: value for name, value in settings[section].items() if name in names}
     build_report(
@@ -36,9 +36,8 @@ def work(stage: Stage) -> None:
         flow_pictures={name: paths.flow_pictures(name) for name in params.datasets} if params.flow_models else {},
         kept=paths.KEPT,
     )
-    for name in ("index.html", "metrics.json", "results.csv", "quality.json", "rollouts.json"):
+    for name in ("index.html", "metrics.json", "results.csv", "quality.json", "rollouts.json", "strips"):
         stage.run.artifact(paths.REPORTS / name)
         stage.run.made(paths.REPORTS / name)
-    stage.run.artifact(paths.REPORTS / "strips")
-    stage.run.made(paths.REPORTS / "strips")
+    stage.run.artifact(paths.REPORTS / "run.js")
     stage.say(f"{paths.REPORTS / 'index.html'}: open it in a browser")

@@ -22,6 +22,7 @@ from vadcore.calibrate import Calibration, calibrate
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.code import code_digest
 from vadcore.config import Params
+from vadcore.cost import read_cost, write_cost
 from vadcore.detect.recipe import SYSTEM, describe, pack
 from vadcore.device import choose_device, choose_precision
 from vadcore.errors import VadError
@@ -102,15 +103,17 @@ def work(stage: Stage) -> None:
         "score_measure": model.score,
         "smoothing_frames": params.score.smoothing,
         **result_row(table, calibration, params.calibrate, maps, truth),
-        "score_fps": round(sum(map(len, clips)) / seconds, 1),
-        **{key: trained[key] for key in ("trained", "train_seconds", "parameters", "iterations", "precision")},
+        **{key: trained[key] for key in ("trained", "parameters", "iterations", "precision")},
     }
+    cost = {"score_fps": round(sum(map(len, clips)) / seconds, 1)}
     _write(out, row, table, events, operating, calibration, maps)
+    write_cost(out, cost)
     footage = Footage.for_model(model, frames, clips, flow, device=device)
     draw_rollouts(stage, out / "rollouts", model, footage, dtype)
     scale = heat_scale(maps)
     draw_worst(out / "worst", _worst(table, calibration, params), maps, scale, frames, masks)
     draw_moments(out / "moments", model, footage, dtype, params.score.moments, maps, scale, frames, masks)
+    row |= cost | {"train_seconds": read_cost(folder).get("train_seconds")}
     _log(stage, out, row)
     _register(stage, folder, out, frames, flow, row)
 

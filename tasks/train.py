@@ -13,6 +13,7 @@ from tasks import paths, processes
 from tasks.stage import Stage
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.code import code_digest
+from vadcore.cost import write_cost
 from vadcore.device import choose_device, choose_precision, peak_memory_mb
 from vadcore.errors import VadError
 from vadcore.files import complete, digest_of, sha256_files, write_json
@@ -120,13 +121,17 @@ def work(stage: Stage) -> None:
         **(result.quality if result else {}),
         "image_size": list(held_out.size),
         "color": config.color,
-        "train_seconds": round(result.seconds, 1) if result else 0.0,  # all of it: check points and saving too
-        "windows_per_second": round(result.windows / result.step_seconds, 1) if result and result.windows else None,
         "precision": str(dtype if model.trained else torch.float32).removeprefix("torch."),
         "device": _device_name(device),
+    }
+    cost = {
+        "train_seconds": round(result.seconds, 1) if result else 0.0,  # all of it: check points and saving too
+        "windows_per_second": round(result.windows / result.step_seconds, 1) if result and result.windows else None,
         "peak_memory_mb": round(result.peak_memory_mb if result else peak_memory_mb(device)),
     }
     write_json(out / "metrics.json", metrics)
+    write_cost(out, cost)
+    metrics |= cost
     # kept_psnr and so on: psnr itself is a curve over iterations, to which the run as a whole would add a point at 0
     numbers = {f"kept_{k}" if k in PICTURE_FIGURES else k: v for k, v in metrics.items()}
     stage.run.metrics({k: v for k, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool)})

@@ -9,6 +9,7 @@ from tasks import paths
 from tasks.stage import Stage
 from vadcore.checkpoint import CheckpointFolder
 from vadcore.code import code_digest
+from vadcore.cost import write_cost
 from vadcore.device import choose_device, choose_precision
 from vadcore.files import complete, digest_of, write_json
 from vadcore.flow.learn import learn_flow
@@ -50,10 +51,12 @@ def work(stage: Stage) -> None:
         "iterations": result.iterations,
         "best_iteration": result.best_iteration,
         "held_out_epe": result.held_out_loss,  # pixels, mean over held-out generated pairs
-        "train_seconds": round(result.seconds, 1),
         "precision": str(dtype).removeprefix("torch."),
     }
+    cost = {"train_seconds": round(result.seconds, 1)}
     write_json(out / "metrics.json", metrics)
+    write_cost(out, cost)
+    metrics |= cost
     stage.run.metrics({key: value for key, value in metrics.items() if isinstance(value, int | float)})
     stage.say(f"{out}: " + ", ".join(f"{key} {value}" for key, value in metrics.items()))
     stage.run.artifact(out / "metrics.json")

@@ -9,12 +9,13 @@ from pathlib import Path
 from vadcore.files import sha256_files
 
 PACKAGE = Path(__file__).parent
-# what decides no result: how params are read, errors worded, provenance told; and dispatchers whose parts are named
+# what decides no result: how params are read, errors worded, provenance and cost kept; and dispatchers whose parts are named
 DECIDES_NOTHING = frozenset(
     {
         "vadcore",
         "vadcore.code",
         "vadcore.config",
+        "vadcore.cost",
         "vadcore.datasets.config",
         "vadcore.errors",
         "vadcore.files",

@@ -1,6 +1,5 @@
 """Stages killed with `kill -9` at random moments: the same command goes on, to the result of an undisturbed run."""
 
-import json
 import random
 import re
 import shutil
@@ -8,7 +7,6 @@ import signal
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from tests.helpers.project import ROOT, Project, contents
@@ -58,15 +56,12 @@ def test_train_resumes_after_kill(pipeline_project, tmp_path):
     output = project.stage("train", "street", "convlstm_ae")
     assert re.search("(resuming from|delete) checkpoints/street/convlstm_ae", output)  # or it was killed at its end
     ours, theirs = (one.folder / "models/street/convlstm_ae" for one in (project, pipeline_project))
-    assert but_metrics(ours) == but_metrics(theirs)
-    ours, theirs = (json.loads((made / "metrics.json").read_text()) for made in (ours, theirs))
-    for key in ("iterations", "best_iteration", "held_out_loss", "parameters", "seed"):
-        assert ours[key] == theirs[key]
+    assert but_cost(ours) == but_cost(theirs)
 
 
-def but_metrics(folder: Path) -> dict[str, str]:
-    """The contents without metrics.json, which tells how long it took."""
-    return {name: digest for name, digest in contents(folder).items() if name != "metrics.json"}
+def but_cost(folder: Path) -> dict[str, str]:
+    """The contents without cost.json, which holds how long it took."""
+    return {name: digest for name, digest in contents(folder).items() if name != "cost.json"}
 
 
 def test_score_resumes_after_kill(pipeline_project, tmp_path):
@@ -74,7 +69,4 @@ def test_score_resumes_after_kill(pipeline_project, tmp_path):
     kill_twice(project, "score-", range(1, 120), "score", "street", "convlstm_ae", outs="scores")
     project.stage("score", "street", "convlstm_ae")
     ours, theirs = (one.folder / "scores/street/convlstm_ae" for one in (project, pipeline_project))
-    pd.testing.assert_frame_equal(pd.read_parquet(ours / "frames.parquet"), pd.read_parquet(theirs / "frames.parquet"))
-    for name in ("events.csv", "calibration.json", "roc.csv", "operating.csv"):
-        assert (ours / name).read_text() == (theirs / name).read_text()
-    assert contents(ours / "worst") == contents(theirs / "worst")
+    assert but_cost(ours) == but_cost(theirs)

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from vadcore.cost import read_cost, write_cost
 from vadcore.metrics import frame_metrics, roc_curve
 from vadcore.moments import Moment, write_index, write_sheets
 from vadcore.render import animation, encode, encode_animation, strip, write_png
@@ -21,6 +22,7 @@ RUN = {
     "versions": {"python": "3.11.2", "torch": "2.13.0"},
     "date": "2026-01-02T03:04:05+00:00",
 }
+SAME = {key: value for key, value in RUN.items() if key not in ("commit", "date")}  # what results say of their run
 TRUTH = (40, 69)  # first and last abnormal frame of each even clip
 THRESHOLD = 1.25
 PSNR_AHEAD = {"future_frame": 1.5, "convlstm_ae": 0.0, "gru_ae": 1.5, "conv3d_ae": 0.0}  # dB
@@ -106,12 +108,12 @@ def write_system(
         "frames_scored": len(judged),
         "frames_unscored": 4 * clips,
         "frames_abnormal": int(table["label"].sum()) if labelled else None,
-        "score_fps": 107.4,
         "score_measure": "psnr",
         "smoothing_frames": 3.0,
         "trained": trained,
     }
     (scored / "metrics.json").write_text(json.dumps(row))
+    write_cost(scored, {"score_fps": 107.4})
     worst = []
     for number, (_, frame) in enumerate(judged.nlargest(2, "score").iterrows()):
         (scored / "worst" / f"{number}.png").write_bytes(_worst_picture())
@@ -120,7 +122,8 @@ def write_system(
         worst.append({**entry, "label": label, "picture": f"{number}.png"})
     (scored / "worst" / "worst.json").write_text(json.dumps(worst))
 
-    measured = {"train_seconds": 95.0 if trained else 0.0, "parameters": 1_234_567 if trained else 0}
+    measured = {"parameters": 1_234_567 if trained else 0}
+    cost = {"train_seconds": 95.0 if trained else 0.0, "windows_per_second": 61.25 if trained else None}
     if trained:
         measured |= {"iterations": 400, "best_iteration": 300, "held_out_loss": 0.0123, "device": "cpu"}
         iteration = np.arange(10, 401, 10)
@@ -140,6 +143,7 @@ def write_system(
             for file, data in zip((path, path.with_suffix(".webp")), _sample(), strict=True):
                 file.write_bytes(data)
     (learned / "metrics.json").write_text(json.dumps(measured))
+    write_cost(learned, cost | {"peak_memory_mb": 1234})
     (learned / "config.yaml").write_text("image_size: [32, 48]\ncolor: grey\n")
     held_out = np.sort(random.normal(0.5, 0.3, 720))
     calibration = {"scores": held_out.tolist(), "above": list(range(719, -1, -1))}
@@ -200,6 +204,13 @@ AHEAD_BASELINES = {
 }
 
 
+def change_row(scored, **figures):
+    """Change figures of a system's scores; its cost stays known."""
+    cost, file = read_cost(scored), scored / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | figures))
+    write_cost(scored, cost)
+
+
 def rollout_table(start, fall, steps=10):
     """Rows of steps.csv: baselines, and predictions whose PSNR starts at ``start`` and falls four times by ``fall``."""
     own = [start - fall * min(step, 4) for step in range(steps)]
@@ -214,10 +225,7 @@ def rollout_table(start, fall, steps=10):
 
 def write_rollouts(scored, start, fall):
     """Write the predictions of :func:`rollout_table`, with pictures, beside the scores of a system."""
-    metrics = json.loads((scored / "metrics.json").read_text()) | {
-        "variant": scored.name.replace("latent_lstm-", "vcae, ")
-    }
-    (scored / "metrics.json").write_text(json.dumps(metrics))
+    change_row(scored, variant=scored.name.replace("latent_lstm-", "vcae, "))
     folder = scored / "rollouts"
     folder.mkdir(exist_ok=True)
     pd.DataFrame(rollout_table(start, fall)).to_csv(folder / "steps.csv", index=False)

@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.helpers.project import PARAMS, Project
+from vadcore.cost import read_cost
 from vadcore.files import sha256_files
 from vadcore.flow.flownet import load_flownet
 from vadcore.store import ClipStore
@@ -39,6 +40,8 @@ def test_flownet_folder_has_weights_and_history(project):
     folder = project.folder / "weights/tiny"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert (metrics["iterations"], metrics["seed"]) == (6, PARAMS["seed"])
+    assert "train_seconds" not in metrics
+    assert read_cost(folder)["train_seconds"] > 0
     history = pd.read_csv(folder / "history.csv")
     assert history["iteration"].max() == 6
     held_out = history["held_out"].dropna()
@@ -63,6 +66,7 @@ def test_flownet_training_is_an_mlflow_run(project):
     assert run.info.run_name == "tiny train_flownet"
     assert run.data.params["flownet.width"] == "0.05"
     assert [point.step for point in client.get_metric_history(run.info.run_id, "held_out")] == [3, 6]
+    assert run.data.metrics["train_seconds"] > 0
 
 
 def test_flownet_without_section_is_named(project):

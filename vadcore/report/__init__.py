@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, and the same figures as JSON and CSV."""
+"""The report: one HTML file, the same figures as JSON and CSV, and run.js with what differs each time they are made."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from vadcore.errors import VadError
-from vadcore.files import complete, write_json, write_text
+from vadcore.files import complete, digest_of, write_json, write_text
 from vadcore.report.check_points import quality_rows
 from vadcore.report.load import load_system, plain, same_footage
 from vadcore.report.page import render_page
 from vadcore.report.published import PUBLISHED, Published
 from vadcore.report.rollouts import rollout_rows
+from vadcore.report.run import DIFFERS, FILE, run_cells, write_run
 from vadcore.report.strips import write_strips
 
 __all__ = ["build_report"]
@@ -37,7 +38,8 @@ def build_report(
     """Write ``index.html``, ``metrics.json``, ``results.csv``, ``quality.json`` and ``rollouts.json`` into
     ``out``, each whole or not at all, and its strips of pictures into ``out/strips``.
 
-    The same inputs give the same bytes.
+    The same results give the same bytes. What differs between runs that give them (date, commit, costs) goes into
+    ``run.js``, from where the page shows it; without that file the page shows a dash.
 
     Parameters
     ----------
@@ -73,14 +75,26 @@ def build_report(
         same_footage(group)
     rows = [system.row for group in systems.values() for system in group]
 
+    facts = plain({key: value for key, value in run.items() if key not in DIFFERS})
+    results = {"run": facts, "rows": rows}
     # Everything is rendered before anything is written: a failure leaves the last report as it was.
     page = render_page(
-        systems, plain(run), params, dataset_facts, published, title, check_points, dict(flow_pictures or {}), kept
+        systems,
+        facts,
+        digest_of(results),
+        params,
+        dataset_facts,
+        published,
+        title,
+        check_points,
+        dict(flow_pictures or {}),
+        kept,
     )
     out = Path(out)
-    write_json(out / "metrics.json", {"run": plain(run), "rows": rows})
-    write_json(out / "quality.json", {"run": plain(run), "rows": quality_rows(systems)})
-    write_json(out / "rollouts.json", {"run": plain(run), "rows": plain(rollout_rows(systems))})
+    write_run(out / FILE, results, run, run_cells(run, systems))
+    write_json(out / "metrics.json", results)
+    write_json(out / "quality.json", {"run": facts, "rows": quality_rows(systems)})
+    write_json(out / "rollouts.json", {"run": facts, "rows": plain(rollout_rows(systems))})
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with complete(out / "results.csv") as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, columns, lineterminator="\n")

@@ -10,7 +10,8 @@ NONE = "–"  # a figure that does not exist
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of a row of metrics.json; ``better`` says which end is marked as the best of the table."""
+    """One figure of a row of metrics.json, or of a system's cost; ``better`` says which end is marked as the best of the
+    table."""
 
     key: str
     group: str
@@ -172,6 +173,17 @@ def write(value: float | None, kind: str) -> str:
     if kind == "time":
         return duration(value)
     return count(value)
+
+
+def best_text(values: list[float | None], column: Column) -> str | None:
+    """How the best of a table's ``values`` is written; None where none is marked.
+
+    Told apart by what is printed: two equal figures are both the best, and where all are equal none is.
+    """
+    there = [value for value in values if value is not None]
+    if not column.better or len({write(value, column.kind) for value in there}) < 2:
+        return None
+    return write((max if column.better == "high" else min)(there), column.kind)
 
 
 def duration(seconds: float) -> str:

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
+from vadcore.cost import TABLED
 from vadcore.report.columns import ALARM, COLUMNS, NONE, Column, duration, write
 from vadcore.report.kept import counted_by_the_present_rule, label_set, origin, read_kept, seeds
 from vadcore.report.published import followed, known_data_set
 from vadcore.report.repetitions import repetitions, spread
 
-OF_A_MACHINE = ("score_fps", "train_seconds")  # which two machines do not share
 SHOWN = (
     *("auc_micro", "auc_micro_minmax", "auc_macro", "ap", "eer", "pixel_auc", "rbdc", "tbdc"),
-    *("detection_rate", "false_alarms_per_hour", "normal_alarmed", *OF_A_MACHINE, "parameters"),
+    *("detection_rate", "false_alarms_per_hour", "normal_alarmed", *TABLED, "parameters"),
 )
 
 
@@ -98,8 +98,8 @@ def _writer(column: Column, values: list[float]) -> Callable[[float], str]:
 
 
 def _values(group: list[dict], column: Column) -> list[float | None]:
-    """The figures of a system, one a seed; of what depends on the machine, those of one run."""
-    if column.key in OF_A_MACHINE:
+    """The figures of a system, one a seed; of costs, those of one run: machines differ."""
+    if column.key in TABLED:
         group = [row for row in group if row["of"] == group[0]["of"]]
     of_events = column.group == ALARM
     return [row.get(column.key) if counted_by_the_present_rule(row) or not of_events else None for row in group]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from vadcore.cost import read_costs
 from vadcore.errors import VadError
 
 FRAME_COLUMNS = ("clip", "frame", "label", "fps", "score", "p_value")
@@ -30,6 +31,7 @@ class System:
         ...
     worst: its highest-scored frames, ``picture`` as a path.
     settings: the system's configuration, as it was trained.
+    cost: what training and scoring it cost here; empty where unknown.
     training: what the training stage measured; ``history`` its losses over iterations, ``samples`` its strips in
         the order of phases and iterations (an animation may lie beside each); None and empty for systems that learn
         nothing.
@@ -43,6 +45,7 @@ class System:
     dataset: str
     model: str
     row: dict
+    cost: dict
     frames: pd.DataFrame
     roc: pd.DataFrame | None
     events: pd.DataFrame
@@ -78,10 +81,8 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
     )
     training = _read_json(trained / "metrics.json", train_stage)
     row = _read_json(scored / "metrics.json", score_stage)
-    # Cost is measured by the training stage; the score stage may repeat it.
-    row = row | {
-        key: training[key] for key in ("train_seconds", "parameters") if row.get(key) is None and key in training
-    }
+    if row.get("parameters") is None and "parameters" in training:  # the score stage may repeat them
+        row["parameters"] = training["parameters"]
 
     frames = _read(pd.read_parquet, scored / "frames.parquet", score_stage)
     lacking = [column for column in FRAME_COLUMNS if column not in frames]
@@ -97,6 +98,7 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
         dataset=dataset,
         model=model,
         row=row,
+        cost=read_costs(Path(scores), Path(models), dataset, model),
         frames=frames,
         roc=_read(pd.read_csv, scored / "roc.csv", score_stage).dropna() if (scored / "roc.csv").exists() else None,
         events=_read(pd.read_csv, scored / "events.csv", score_stage, dtype={"clip": str}),

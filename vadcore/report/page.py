@@ -9,16 +9,18 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from vadcore.cost import TABLED
 from vadcore.report import charts, sections, words
 from vadcore.report.alarms import alarms
 from vadcore.report.check_points import MEASURES, check_points
-from vadcore.report.columns import COLUMNS, NONE, Column, duration, write
+from vadcore.report.columns import COLUMNS, NONE, Column, best_text, duration, write
 from vadcore.report.facts import phrases
 from vadcore.report.kept_table import kept_table
 from vadcore.report.load import System
 from vadcore.report.published import NOTE, Published, known_data_set
 from vadcore.report.raised import foremost
 from vadcore.report.rollouts import rollouts
+from vadcore.report.run import cell_name, place
 from vadcore.report.side_by_side import side_by_side
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -27,6 +29,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 def render_page(
     systems: dict[str, list[System]],
     run: dict,
+    digest: str,
     params: dict | str,
     dataset_facts: dict[str, dict],
     published: tuple[Published, ...],
@@ -35,12 +38,14 @@ def render_page(
     flow_pictures: dict[str, Path] | None = None,
     kept: Path | None = None,
 ) -> str:
-    """The page as text. See :func:`vadcore.report.build_report`."""
+    """The page as text. See :func:`vadcore.report.build_report`. digest: of the results; run.js of others is not shown."""
     return _template().render(
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "script.js").read_text(encoding="utf-8")),
         title=title,
         run=run,
+        digest=digest,
+        place=place,
         params=params if isinstance(params, str) else yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
         terms=[
             *(column for column in COLUMNS if any(_has(group, column) for group in systems.values())),
@@ -128,7 +133,7 @@ def _dataset(
 def _has(group: list[System], column: Column) -> bool:
     if column.unlabelled and group[0].labelled:
         return False
-    return any(system.row.get(column.key) is not None for system in group)
+    return column.key in TABLED or any(system.row.get(column.key) is not None for system in group)
 
 
 def _groups(columns: list[Column]) -> list[tuple[str, int]]:
@@ -138,12 +143,7 @@ def _groups(columns: list[Column]) -> list[tuple[str, int]]:
 
 
 def _rows(group: list[System], columns: list[Column], published: list[Published], known: str | None) -> list[dict]:
-    best = {}
-    for column in columns:
-        values = [system.row[column.key] for system in group if system.row.get(column.key) is not None]
-        # Told apart by what is printed: two equal figures are both the best, and where all are equal none is.
-        if column.better and len({write(value, column.kind) for value in values}) > 1:
-            best[column.key] = write((max if column.better == "high" else min)(values), column.kind)
+    best = {column.key: best_text([system.row.get(column.key) for system in group], column) for column in columns}
     made = [words.made(system.row) for system in group]
     rows = []
     for index, system in enumerate(group):
@@ -155,7 +155,8 @@ def _rows(group: list[System], columns: list[Column], published: list[Published]
                 {
                     "text": text,
                     "value": value,
-                    "best": text == best.get(column.key),
+                    "best": text == best[column.key],
+                    "run": cell_name(system, column.key) if column.key in TABLED else None,
                     "notes": _cell_notes(system, column, published, known),
                 }
             )

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from vadcore.report import charts
 from vadcore.report.check_points import MEASURES, check_points
-from vadcore.report.columns import count, duration, significant
+from vadcore.report.columns import count, significant
 from vadcore.report.films import film, picture
 from vadcore.report.histograms import histogram
 from vadcore.report.judged import judge, missed
@@ -18,6 +18,7 @@ from vadcore.report.load import System, load_flow_pictures
 from vadcore.report.moments import viewer
 from vadcore.report.raised import alarms_of, listed
 from vadcore.report.readings import frames_a_reading
+from vadcore.report.run import cell_name, place
 from vadcore.report.strips import first_and_last
 from vadcore.report.words import calibrated, truth, unlabelled
 
@@ -104,9 +105,10 @@ def flow(folder: Path) -> dict | None:
 
 def training(system: System) -> dict:
     """What training measured, its losses and its check points; and the calibration."""
-    measured = system.training
+    measured, trained = system.training, system.row.get("trained", True)
+    cost = {key: place(cell_name(system, key)) for key in ("train_seconds", "windows_per_second", "peak_memory_mb")}
     facts = [
-        ("training time", duration(measured["train_seconds"]) if measured.get("train_seconds") else None),
+        ("training time", cost["train_seconds"] if trained else None),
         ("iterations", f"{measured['iterations']:,}" if measured.get("iterations") else None),
         ("weights kept from iteration", f"{measured['best_iteration']:,}" if measured.get("best_iteration") else None),
         (
@@ -119,8 +121,8 @@ def training(system: System) -> dict:
             if measured.get(measure.key) is not None
         ),
         ("parameters", count(measured["parameters"]) if measured.get("parameters") else None),
-        ("speed", f"{measured['windows_per_second']:.1f} windows/s" if measured.get("windows_per_second") else None),
-        ("peak memory", f"{measured['peak_memory_mb']:,.0f} MB" if measured.get("peak_memory_mb") else None),
+        ("speed", cost["windows_per_second"] if trained else None),
+        ("peak memory", cost["peak_memory_mb"]),
         ("precision", measured.get("precision")),
         ("device", measured.get("device")),
     ]
@@ -128,7 +130,7 @@ def training(system: System) -> dict:
     moving = film(system.samples[-1].with_suffix(".webp")) if system.samples and check_points(system) is None else None
     return {
         "model": system.model,
-        "trained": system.row.get("trained", True),
+        "trained": trained,
         "facts": [(name, value) for name, value in facts if value is not None],
         "losses": _losses(system),
         "samples": [{"name": _named(path), **picture(path)} for path in first_and_last(system.samples)],

@@ -6,8 +6,10 @@ import pytest
 
 from benchmarks import report_speed
 from benchmarks.report_speed import measure, one_round
-from tests.helpers.report_data import build, write_system
+from tests.helpers.report_data import RUN, SAME, build, write_system
 from vadcore.errors import VadError
+from vadcore.files import write_json
+from vadcore.report.run import write_run
 
 
 def test_measure_has_a_row_for_each_action(chromium, report):
@@ -31,9 +33,10 @@ def test_round_without_labels(chromium, tmp_path, quiet, actions):
 
 def test_median_and_slowest_of_rounds(tmp_path, monkeypatch):
     (tmp_path / "index.html").write_text('<article class="clip">')
-    run = '{"command": "c", "profile": "p", "commit": "0", "hardware": "h", "versions": {}, "date": "d"}'
-    row = '{"dataset": "street", "model": "frame_diff", "seed": 1, "auc_micro": 0.5, "label_set": null}'
-    (tmp_path / "metrics.json").write_text(f'{{"run": {run}, "rows": [{row}]}}')
+    row = {"dataset": "street", "model": "frame_diff", "seed": 1, "auc_micro": 0.5, "label_set": None}
+    results = {"run": SAME, "rows": [row]}
+    write_json(tmp_path / "metrics.json", results)
+    write_run(tmp_path / "run.js", results, RUN, {})
     rounds = iter([{"open": 3.0}, {"open": 1.0}, {"open": 5.5}])
     monkeypatch.setattr(report_speed, "one_round", lambda browser, report: next(rounds))
 
@@ -41,6 +44,7 @@ def test_median_and_slowest_of_rounds(tmp_path, monkeypatch):
         version = "1.2"
 
     (measured,) = measure(tmp_path / "index.html", rounds=3, launch=lambda: nullcontext(Browser()))
+    assert measured["report_commit"] == RUN["commit"]
     assert (measured["rounds"], measured["seconds"], measured["slowest_seconds"]) == (3, 3.0, 5.5)
 
 

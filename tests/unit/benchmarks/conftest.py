@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from benchmarks import publish
+from vadcore.report.run import DIFFERS, write_run
 
 RUN = {
     "command": "dvc repro",
@@ -28,10 +29,18 @@ def project(tmp_path, monkeypatch):
     for name in ("params.yaml", "profiles/pair.yaml"):
         (tmp_path / name).write_text("profile: pair\n")
     (tmp_path / "README.md").write_text("Before.\n<!-- results -->\nold\n<!-- /results -->\nAfter.\n")
-    (tmp_path / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": [RESULT]}))
-    (tmp_path / "reports/quality.json").write_text(json.dumps({"run": RUN, "rows": [POINT]}))
+    made(tmp_path, [RESULT])
+    made(tmp_path, [POINT], kind="quality")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def made(project, rows, run=RUN, kind="metrics"):
+    """Write ``rows`` as those of a report; metrics come with run.js."""
+    results = {"run": {key: value for key, value in run.items() if key not in DIFFERS}, "rows": rows}
+    (project / f"reports/{kind}.json").write_text(json.dumps(results))
+    if kind == "metrics":
+        write_run(project / "reports/run.js", results, run, {})
 
 
 def run(monkeypatch, *words):
@@ -41,5 +50,5 @@ def run(monkeypatch, *words):
 
 def publish_rows(project, monkeypatch, rows):
     """Keep ``rows`` as the results of the run."""
-    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": rows}))
+    made(project, rows)
     run(monkeypatch)

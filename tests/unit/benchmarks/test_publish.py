@@ -7,7 +7,9 @@ import subprocess
 import pytest
 
 from tests.helpers.project import ROOT
-from tests.unit.benchmarks.conftest import POINT, RESULT, RUN, publish_rows, run
+from tests.unit.benchmarks.conftest import POINT, RESULT, RUN, made, publish_rows, run
+from vadcore.cost import write_cost
+from vadcore.files import write_json
 
 
 def test_results_are_kept_and_shown_in_readme(project, monkeypatch):
@@ -18,6 +20,28 @@ def test_results_are_kept_and_shown_in_readme(project, monkeypatch):
     assert readme.startswith("Before.\n<!-- results -->\n**street** (profile `pair`), labels: generated\n")
     assert readme.endswith("<!-- /results -->\nAfter.\n")
     assert "| `gru_ae` | 87.7% |" in readme
+
+
+def test_costs_are_kept_with_results(project, monkeypatch):
+    for name, cost in (("models", {"train_seconds": 12.34, "peak_memory_mb": 500}), ("scores", {"score_fps": 99.0})):
+        write_json(project / name / "street/gru_ae/metrics.json", {})
+        write_cost(project / name / "street/gru_ae", cost)
+    run(monkeypatch)
+    (row,) = json.loads((project / "benchmarks/results/pair.json").read_text())["rows"]
+    assert row == RESULT | {"score_fps": 99.0, "train_seconds": 12.34}
+    assert "| 87.7% | 99 | 12 s |" in (project / "README.md").read_text()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_results_without_their_run_js_are_refused(project, monkeypatch, gone):
+    script = (project / "reports/run.js").read_text()
+    if gone:
+        (project / "reports/run.js").unlink()
+    else:
+        made(project, [RESULT | {"auc_micro": 0.9}])
+        (project / "reports/run.js").write_text(script)
+    with pytest.raises(SystemExit, match=r"metrics\.json: .*run\.js.*; run dvc repro --force --single-item report"):
+        run(monkeypatch)
 
 
 def test_quality_has_a_line_per_iteration(project, monkeypatch):
@@ -31,13 +55,13 @@ def test_quality_has_a_line_per_iteration(project, monkeypatch):
 
 
 def test_results_without_auc_are_refused(project, monkeypatch):
-    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": [RESULT | {"auc_micro": None}]}))
+    made(project, [RESULT | {"auc_micro": None}])
     with pytest.raises(SystemExit, match=r"metrics\.json: .*AUC.*publish --quality"):
         run(monkeypatch)
 
 
 def test_run_without_check_points_is_refused(project, monkeypatch):
-    (project / "reports/quality.json").write_text(json.dumps({"run": RUN, "rows": []}))
+    made(project, [], kind="quality")
     with pytest.raises(SystemExit, match=r"error: reports/quality\.json: .*\bmodels\b"):
         run(monkeypatch, "--quality")
     assert not (project / "benchmarks/results/pair.json").exists()
@@ -57,13 +81,13 @@ def test_changed_params_are_refused(project, monkeypatch):
 
 def test_results_kept_into_another_profile(project, monkeypatch):
     first = [RESULT | {"auc_micro": 0.8, "train_seconds": 100.0}, RESULT | {"model": "conv_ae", "auc_micro": 0.5}]
-    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": first}))
+    made(project, first)
     run(monkeypatch)
     other = RUN | {"profile": "seeds", "hardware": "Another CPU", "commit": "fedcba9876543210"}
     more = [RESULT | {"model": "gru_ae-2", "seed": 2, "auc_micro": 0.9, "train_seconds": 900.0}]
     for name in ("params.yaml", "profiles/seeds.yaml"):
         (project / name).write_text("profile: seeds\n")
-    (project / "reports/metrics.json").write_text(json.dumps({"run": other, "rows": more}))
+    made(project, more, other)
     run(monkeypatch, "--into", "pair")
     kept = json.loads((project / "benchmarks/results/pair.json").read_text())
     commands = ["make profile NAME=pair", "make profile NAME=seeds"]
@@ -78,7 +102,7 @@ def test_results_kept_into_another_profile(project, monkeypatch):
     run(monkeypatch, "--into", "pair")  # once more: in place of the first time's
     assert json.loads((project / "benchmarks/results/pair.json").read_text()) == kept
     (project / "params.yaml").write_text("profile: pair\n")
-    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": first[:1]}))
+    made(project, first[:1])
     run(monkeypatch)  # the profile itself anew: what the other gave stays
     rows = json.loads((project / "benchmarks/results/pair.json").read_text())["rows"]
     assert [row["model"] for row in rows] == ["gru_ae", "gru_ae-2"]
@@ -103,10 +127,10 @@ def test_command_is_kept_with_the_run(project, monkeypatch):
     run(monkeypatch)  # the same run once more
     assert kept_runs(project) == [RUN | {"command": command}]
     later = RUN | {"date": "2026-01-03T03:04:05+00:00"}
-    (project / "reports/metrics.json").write_text(json.dumps({"run": later, "rows": [RESULT]}))
+    made(project, [RESULT], later)
     run(monkeypatch)  # the report of the same results, written anew
     assert kept_runs(project) == [RUN | {"command": command}]
-    (project / "reports/metrics.json").write_text(json.dumps({"run": later, "rows": [RESULT | {"auc_micro": 0.9}]}))
+    made(project, [RESULT | {"auc_micro": 0.9}], later)
     run(monkeypatch)  # another run, of which nothing is said
     assert kept_runs(project) == [later | {"command": "make profile NAME=pair"}]
 
@@ -115,14 +139,13 @@ def test_each_run_keeps_its_command(project, monkeypatch):
     run(monkeypatch, "--command", "first")
     for name in ("params.yaml", "profiles/seeds.yaml"):
         (project / name).write_text("profile: seeds\n")
-    other = {"run": RUN | {"profile": "seeds"}, "rows": [RESULT | {"model": "gru_ae-2"}]}
-    (project / "reports/metrics.json").write_text(json.dumps(other))
+    made(project, [RESULT | {"model": "gru_ae-2"}], RUN | {"profile": "seeds"})
     run(monkeypatch, "--into", "pair", "--command", "second")
     assert [found["command"] for found in kept_runs(project)] == ["first", "second"]
     run(monkeypatch, "--into", "pair")
     assert [found["command"] for found in kept_runs(project)] == ["first", "second"]
     (project / "params.yaml").write_text("profile: pair\n")
-    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": [RESULT]}))
+    made(project, [RESULT])
     run(monkeypatch, "--command", "first anew")
     assert [found["command"] for found in kept_runs(project)] == ["first anew", "second"]
     readme = (project / "README.md").read_text()

@@ -3,7 +3,7 @@
 import json
 import re
 
-from tests.unit.benchmarks.conftest import POINT, RESULT, RUN, publish_rows, run
+from tests.unit.benchmarks.conftest import POINT, RESULT, RUN, made, publish_rows, run
 
 EVENTS = {"events_true": 7, "detected": 5, "false_alarms": 1, "normal_hours": 1 / 60, "normal_alarmed": 0.125}
 
@@ -97,7 +97,7 @@ def test_published_figure_is_beside_ours(project, monkeypatch):
         RESULT | {"dataset": "ped2", "model": model, "auc_micro_minmax": 0.9}
         for model in ("frame_diff", "conv_ae-wide", "future_frame")
     ]
-    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": rows}))
+    made(project, rows)
     run(monkeypatch)
     readme = (project / "README.md").read_text()
     assert "| system | micro raw | micro per-clip min-max | published |\n|---|---:|---:|---|\n" in readme
@@ -111,7 +111,7 @@ def test_seeds_share_a_line_with_mean_and_spread(project, monkeypatch):
         RESULT | {"model": f"future_frame-flow-{seed}", "seed": seed, "losses": "intensity + flow", "auc_micro": auc}
         for seed, auc in ((1, 0.7), (2, 0.8), (3, 0.9))
     ]
-    (project / "reports/metrics.json").write_text(json.dumps({"run": RUN, "rows": [RESULT, *rows]}))
+    made(project, [RESULT, *rows])
     run(monkeypatch)
     readme = (project / "README.md").read_text()
     assert "| system | losses | seeds | micro raw |" in readme
@@ -146,7 +146,7 @@ def test_rollouts_have_a_column_per_step(project, monkeypatch):
         for what, level in (("prediction", own), ("repeat last frame", 15), ("reconstruction", own + 2))
         for step in range(1, 5)
     ]
-    (project / "reports/rollouts.json").write_text(json.dumps({"run": RUN, "rows": rows}))
+    made(project, rows, kind="rollouts")
     run(monkeypatch, "--rollouts")
     assert json.loads((project / "benchmarks/results/pair.json").read_text())["rows"] == rows
     readme = (project / "README.md").read_text()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows import artifacts
+from vadcore.cost import write_cost
 
 KEY = "mauve-fox/id-1"
 PAGE = "http://prefect/runs/flow-run/id-1"
@@ -55,7 +56,10 @@ def left(monkeypatch) -> dict:
 @pytest.fixture
 def root(tmp_path):
     (tmp_path / "reports").mkdir()
-    (tmp_path / "reports/results.csv").write_text("model,auc,eer,epochs\nm2,0.51239,,12\n")
+    (tmp_path / "reports/results.csv").write_text("dataset,model,auc,eer,epochs\na,m2,0.51239,,12\n")
+    (tmp_path / "scores/a/m2").mkdir(parents=True)
+    (tmp_path / "scores/a/m2/metrics.json").write_text("{}")
+    write_cost(tmp_path / "scores/a/m2", {"score_fps": 107.46})
     (tmp_path / "reports/index.html").write_text("report")
     return tmp_path
 
@@ -67,7 +71,8 @@ def leave(root, reported=True, page=PAGE):
 def test_results_report_and_links_both_ways(mlflow, left, root):
     leave(root)
     assert left == {
-        "results": [{"model": "m2", "auc": "0.5124", "epochs": "12"}],  # no column that is empty in all rows
+        # no column that is empty in all rows
+        "results": [{"dataset": "a", "model": "m2", "auc": "0.5124", "epochs": "12", "score_fps": "107.5"}],
         "mlflow-run": "http://mlflow:5000/#/experiments/1/runs/whole",
         "report": "http://mlflow:5000/#/experiments/1/runs/reporter/artifacts/index.html",
     }

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.helpers.report_data import RUN, axis, curve_points, write_system
+from tests.helpers.report_data import SAME, axis, curve_points, write_system
 from vadcore.report import charts, sections
 from vadcore.report.alarms import alarms, decades, plain
 from vadcore.report.columns import write
@@ -217,7 +217,7 @@ def css(tmp_path_factory):
     write_system(root, "street", "frame_diff", clips=1, frames=80)
     system = load_system(root / "scores", root / "models", "street", "frame_diff")
     systems = [replace(system, model=f"gru_ae-{number:02d}") for number in range(32)]
-    page = render_page({"street": systems}, RUN, {}, {}, (), "Many systems")
+    page = render_page({"street": systems}, SAME, "", {}, {}, (), "Many systems")
     return page[page.index("<style>") : page.index("</style>")]
 
 

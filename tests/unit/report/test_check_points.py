@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.helpers.report_data import DATASETS, MODELS, RUN, axis, build, curve_points, write_system
+from tests.helpers.report_data import DATASETS, MODELS, SAME, axis, build, curve_points, write_system
 from vadcore.errors import VadError
 from vadcore.render import animation, decode_animation, write_animation
 
@@ -170,7 +170,7 @@ def test_no_section_without_check_points(tmp_path):
     page = build(tmp_path, ["street"])
     assert "side by side" not in page
     assert "<dt>PSNR</dt>" not in page
-    assert json.loads((tmp_path / "reports" / "quality.json").read_text()) == {"run": RUN, "rows": []}
+    assert json.loads((tmp_path / "reports" / "quality.json").read_text()) == {"run": SAME, "rows": []}
 
 
 def test_animation_without_figures_is_in_training(tmp_path):
@@ -207,7 +207,7 @@ def test_last_phase_with_check_points_is_shown(tmp_path):
 def test_quality_json_has_every_check_point(results, page):
     stored = json.loads((results / "reports" / "quality.json").read_text())
     assert (results / "reports" / "quality.json").read_text().endswith("}\n")
-    assert stored["run"] == RUN
+    assert stored["run"] == SAME
     assert [(row["dataset"], row["model"], row["iteration"]) for row in stored["rows"]] == [
         (dataset, model, at) for dataset in DATASETS for model in MODELS[:2] for at in (100, 200, 300, 400)
     ]

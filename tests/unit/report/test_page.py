@@ -9,7 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.helpers.report_data import DATASETS, MODELS, RUN, axis, build, curve_points, write_system
+from tests.helpers.project import contents
+from tests.helpers.report_data import (
+    DATASETS,
+    MODELS,
+    RUN,
+    SAME,
+    axis,
+    build,
+    curve_points,
+    write_system,
+    write_systems,
+)
+from vadcore.cost import write_cost
 from vadcore.errors import VadError
 from vadcore.render import write_png
 
@@ -77,12 +89,11 @@ def table_row(page, model):
     return [re.sub(r"<small.*", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", line)]
 
 
-def test_page_loads_nothing(page):
+def test_page_loads_only_what_differs(page):
     said = re.sub(r'="data:[^"]*"|data-scores="[^"]*"', "", page).replace("// ", "")
     assert not re.findall(r"(?:https?:)?//[a-z]", said)
     sources = re.findall(r'(?:src|href|srcset|poster|action)="([^"]*)"', page)
-    assert sources
-    assert all(source.startswith(("#", "data:image/webp;base64,")) for source in sources)
+    assert {source for source in sources if not source.startswith(("#", "data:image/webp;base64,"))} == {"run.js"}
     own = page.replace('url("${URL.createObjectURL(', "")  # a picture that the page itself holds
     assert not re.search(r"@import|url\(|<link|<iframe|<object", own)
     assert "default-src 'none'" in page  # the browser refuses what slips through
@@ -94,7 +105,7 @@ def test_results_row_of_every_system(results, page):
         cells = table_row(page, model)
         assert cells[:3] == [f"{100 * row[key]:.1f}" for key in ("auc_micro", "auc_micro_minmax", "auc_macro")]
         assert cells[3:8] == ["81.2", "15.7", "50.0", "0.70", "31.5"]
-    assert table_row(page, "future_frame")[8:] == ["2.1", "107", "1.6 min", "1.2 M"]
+    assert table_row(page, "future_frame")[8:] == ["2.1", "–", "–", "1.2 M"]
 
 
 def test_no_column_without_figures(page):
@@ -121,15 +132,55 @@ def test_page_names_how_figures_were_made(page):
         "asked 12‡",
         "‡ ",
         "2 clips",
-        *(str(value) for value in RUN.values() if isinstance(value, str)),
+        *(str(value) for value in SAME.values() if isinstance(value, str)),
         "torch 2.13.0",
     ):
         assert said in text, said
 
 
-def test_unknown_commit_is_a_dash(results):
-    page = build(results, out="unknown", run=RUN | {"commit": None})
-    assert "<dt>commit</dt><dd>–</dd>" in page
+def run_js(folder):
+    """What the page is told of a run."""
+    return json.loads((folder / "run.js").read_text().removeprefix("window.vadRun = ").removesuffix(";\n"))
+
+
+def test_run_js_fills_every_place(results, page):
+    run = run_js(results / "reports")
+    assert f'<body data-results="{run["of"]}">' in page
+    assert (run["date"], run["commit"]) == (RUN["date"], RUN["commit"])
+    untrained = {f"{dataset}/frame_diff/windows_per_second" for dataset in DATASETS}
+    assert set(re.findall(r'data-run="([^"]*)"', page)) == set(run["cells"]) - untrained
+    assert re.findall(r'data-run="[^"]*"[^>]*>(?!–<)', page) == []
+    assert run["cells"]["date"] == {"text": RUN["date"]}
+    assert run["cells"]["short commit"] == {"text": RUN["commit"][:12]}
+    assert run["cells"]["street/future_frame/train_seconds"] == {"text": "1.6 min", "value": 95.0, "best": False}
+    assert run["cells"]["street/future_frame/windows_per_second"] == {"text": "61.2 windows/s"}
+    assert run["cells"]["street/frame_diff/peak_memory_mb"] == {"text": "1,234 MB"}
+
+
+def test_commit_with_changes_and_none(results):
+    build(results, out="changed", run=RUN | {"commit": RUN["commit"] + "+changes"})
+    assert run_js(results / "changed")["cells"]["short commit"] == {"text": f"{RUN['commit'][:12]}+changes"}
+    build(results, out="unknown", run=RUN | {"commit": None})
+    assert not {"commit", "short commit"} & run_js(results / "unknown")["cells"].keys()
+
+
+def test_fastest_is_best(tmp_path):
+    for model, speed in (("future_frame", 99.6), ("convlstm_ae", 100.4), ("frame_diff", 12.0)):
+        write_system(tmp_path, "street", model)
+        write_cost(tmp_path / "scores/street" / model, {"score_fps": speed})
+    build(tmp_path, ["street"])
+    cells = run_js(tmp_path / "reports")["cells"]
+    assert [cells[f"street/{model}/score_fps"]["best"] for model in MODELS] == [True, True, False]  # as printed
+
+
+def test_cost_of_other_results_is_not_shown(tmp_path):
+    write_system(tmp_path, "street", "frame_diff")
+    scored = tmp_path / "scores/street/frame_diff"
+    (scored / "metrics.json").write_text(json.dumps(json.loads((scored / "metrics.json").read_text()) | {"ap": 0.5}))
+    build(tmp_path, ["street"], ["frame_diff"])
+    cells = run_js(tmp_path / "reports")["cells"]
+    assert "street/frame_diff/score_fps" not in cells
+    assert "street/frame_diff/train_seconds" in cells
 
 
 def test_rows_name_differing_settings(tmp_path):
@@ -154,10 +205,10 @@ def test_only_listed_systems_in_order(results):
 def test_metrics_json_has_run_and_rows(results, page):
     stored = json.loads((results / "reports" / "metrics.json").read_text())
     assert list(stored) == ["run", "rows"]
-    assert stored["run"] == RUN
+    assert stored["run"] == SAME
     assert [(row["dataset"], row["model"]) for row in stored["rows"]] == [(d, m) for d in DATASETS for m in MODELS]
     row = json.loads((results / "scores" / "street" / "future_frame" / "metrics.json").read_text())
-    assert stored["rows"][0] == row | {"train_seconds": 95.0, "parameters": 1_234_567}  # cost: from the training stage
+    assert stored["rows"][0] == row | {"parameters": 1_234_567}  # from the training stage
     assert 0 <= stored["rows"][0]["auc_micro"] <= 1
 
 
@@ -215,9 +266,7 @@ def test_report_of_unlabelled_footage(unlabelled, unlabelled_page):
     assert table_row(page, "future_frame") == [
         str(len(events)),
         f"{len(events) * hour:.0f}",
-        "107",
-        "1.6 min",
-        "1.2 M",
+        *("–", "–", "1.2 M"),
     ]
     lead = re.search(r'<p class="lead">(.*?)</p>', page)[1]
     counts, clips = [len(one) for one in raised.values()], pd.concat(raised)["clip"].nunique()
@@ -238,13 +287,22 @@ def test_names_are_escaped(tmp_path):
     assert 'a"onload' not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 2
     assert page.count("<script>") == 1
+    assert "</script>" not in (tmp_path / "reports/run.js").read_text()
 
 
-def test_same_inputs_give_same_bytes(results, page):
-    build(results, out="again")
-    names = ["index.html", "metrics.json", "quality.json", "results.csv", "rollouts.json", "strips"]
-    assert sorted(path.name for path in (results / "again").iterdir()) == names
-    files = sorted(path.relative_to(results / "again") for path in (results / "again").rglob("*.*"))
-    assert len(files) > len(names)
-    for file in files:
-        assert (results / "again" / file).read_bytes() == (results / "reports" / file).read_bytes()
+def test_same_results_give_same_bytes(results, page, tmp_path):
+    """On another day, from another commit, at another cost, or at an unknown one."""
+    build(write_systems(tmp_path), run=RUN | {"date": "2027-02-03T04:05:06+00:00", "commit": None})
+    again, first = contents(tmp_path / "reports"), contents(results / "reports")
+    names = {"index.html", "metrics.json", "quality.json", "results.csv", "rollouts.json", "run.js"}
+    assert {file for file in again if not file.startswith("strips/")} == names
+    assert len(again) > len(names)
+    assert again.pop("run.js") != first.pop("run.js")
+    assert again == first
+    for cost in tmp_path.glob("*/*/*/cost.json"):
+        cost.unlink()
+    build(tmp_path)
+    assert set(run_js(tmp_path / "reports")["cells"]) == {"date", "commit", "short commit"}
+    without = contents(tmp_path / "reports")
+    del without["run.js"]
+    assert without == first

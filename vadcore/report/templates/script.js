@@ -2,6 +2,16 @@
 // The page reads without this script; it adds sortable tables, the reading of values under a crosshair, and the pictures of
 // the moment that one reads.
 
+// ---- date, commit and costs: from run.js beside the page, where that belongs to these results
+const run = window.vadRun?.of === document.body.dataset.results ? window.vadRun.cells : {};
+for (const place of document.querySelectorAll("[data-run]")) {
+  const cell = run[place.dataset.run];
+  if (!cell) continue;
+  place.textContent = cell.text;
+  if (cell.value !== undefined) place.dataset.v = cell.value;
+  place.classList.toggle("best", cell.best === true);
+}
+
 // ---- tables: a heading becomes a button that sorts, the best first, then the other way round, then as it was; figures that
 // do not exist stay at the end
 for (const table of document.querySelectorAll("table.sortable")) {
