@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -18,8 +19,9 @@ from vadcore.errors import VadError
 from vadcore.models.base import Batch, Model
 from vadcore.pictures import resize_flow, resize_picture, to_color
 from vadcore.store import FLOW_UNIT, ClipId, ClipStore, clip_to_fixed
-from vadcore.windows import Segment
+from vadcore.windows import BACKGROUND_SAMPLES, Segment, background_frames, median_picture
 
+BACKGROUNDS = 256  # that are kept
 PREFETCH = 4  # batches made ahead by threads, as when streaming
 Made = TypeVar("Made")
 
@@ -28,7 +30,8 @@ class Footage:
     """Segments of a store at one size and colour, kept on the device, in RAM, or streamed from Zarr.
 
     cache: ``device`` and ``ram`` hold everything as uint8 frames (and int16 flow); ``stream`` reads each window when it
-    is asked for; ``auto`` takes the first of them that fits into half of the free memory.
+    is asked for; ``auto`` takes the first of them that fits into half of the free memory. background: as in
+    :class:`~vadcore.windows.Windows`.
     """
 
     def __init__(
@@ -40,9 +43,11 @@ class Footage:
         flow: ClipStore | None = None,
         device: torch.device | str = "cpu",
         cache: str = "auto",
+        background: int = 0,
     ):
         self.frames, self.flow, self.segments = frames, flow, segments
-        self.channels, self.device = channels, torch.device(device)
+        self.channels, self.device, self.reach = channels, torch.device(device), background
+        self._background = lru_cache(maxsize=BACKGROUNDS)(self._median)
         self._arrays: dict[tuple[str, ClipId], zarr.Array] = {}
         shapes = {self._array(frames, segment.clip).shape[1:] for segment in segments}
         if len(shapes) > 1 and size is None:
@@ -60,8 +65,9 @@ class Footage:
     @classmethod
     def for_model(cls, model: Model, frames: ClipStore, segments: list[Segment], flow: ClipStore | None, **where):
         """Footage as ``model`` wants it."""
-        config = model.config
-        return cls(frames, segments, config.image_size, config.channels, flow if config.needs_flow else None, **where)
+        config, flow = model.config, flow if model.config.needs_flow else None
+        where["background"] = model.windows.background
+        return cls(frames, segments, config.image_size, config.channels, flow, **where)
 
     @property
     def nbytes(self) -> int:
@@ -126,6 +132,15 @@ class Footage:
         pictures = self._pictures[index]
         return pictures, self._fields[index[:, :-1]] if self.flow else None
 
+    def background(self, number: int, start: int) -> np.ndarray:
+        """uint8 ``[C, H, W]``: the background of a window of segment ``number`` that begins at frame ``start``."""
+        return self._background(number, *background_frames(start, self.lengths[number], self.reach)[[0, -1]].tolist())
+
+    def _median(self, number: int, first: int, last: int) -> np.ndarray:
+        every = max(1, self.reach // BACKGROUND_SAMPLES)
+        picks = np.array([[number, frame, 1] for frame in range(first, last + 1, every)])
+        return median_picture(self.raw(picks, 1)[0][:, 0].cpu().numpy())
+
     def batch(self, picks: np.ndarray, length: int) -> Batch:
         """The windows ``picks`` ``[B, 3 or 4]`` (segment, start, stride, unused), ``length`` frames each."""
         pictures, fields = self.raw(picks, length)
@@ -136,7 +151,11 @@ class Footage:
         flow = None if fields is None else fields.to(self.device, non_blocking=True).float().div_(FLOW_UNIT)
         starts = np.array([self.segments[clip].start for clip in picks[:, 0]]) + picks[:, 1]
         numbers = starts[:, None] + picks[:, 2:3] * np.arange(length)
-        return Batch(frames, torch.from_numpy(picks[:, 0].copy()), torch.from_numpy(numbers), flow)
+        background = None
+        if self.reach:
+            pictures = np.stack([self.background(number, start) for number, start in picks[:, :2].tolist()])
+            background = torch.from_numpy(pictures).to(self.device).float().div_(255)
+        return Batch(frames, torch.from_numpy(picks[:, 0].copy()), torch.from_numpy(numbers), flow, background)
 
     def batches(self, plan: Iterable[np.ndarray], length: int) -> Iterator[Batch]:
         """A batch for every entry of ``plan``, read ahead when the footage is streamed."""

@@ -18,7 +18,8 @@ class Windows:
 
     length: frames in a window. strides: distances between them that training uses (scoring always uses 1).
     judged: positions in the window that scoring judges. step: distance between the starts of scoring windows.
-    flow: whether the stored optical flow of the window is wanted too; then the only stride is 1.
+    flow: whether the stored optical flow of the window is wanted too; then the only stride is 1. background: whether the
+    still scene is wanted too, and of how many frames (see :func:`background_frames`); 0: no.
     """
 
     length: int
@@ -26,6 +27,7 @@ class Windows:
     judged: tuple[int, ...] = (0,)
     step: int = 1
     flow: bool = False
+    background: int = 0
 
     def __post_init__(self):
         if self.flow and self.strides != (1,):
@@ -36,6 +38,29 @@ class Windows:
     def span(self, stride: int) -> int:
         """Frames from the first to the last of a window, both included."""
         return (self.length - 1) * stride + 1
+
+
+BACKGROUND_SAMPLES = 30  # frames that a background is the median of
+
+
+def background_frames(start: int, length: int, reach: int) -> np.ndarray:
+    """Numbers of the frames whose median is the background of a window that begins at frame ``start``, int64 ``[n]``.
+
+    They are spread over ``reach`` frames: the first of the clip, and later those before the window, so that a stream has to
+    be read ahead only at its beginning. Windows that begin in the same third of ``reach`` share a background.
+
+    length: of the clip; of a stream, of what has been read so far, at least ``reach``.
+    """
+    third, every = max(1, reach // 3), max(1, reach // BACKGROUND_SAMPLES)
+    stop = min(length, max(reach, start // third * third))
+    first = max(0, stop - reach)
+    return np.arange(-(-first // every) * every, stop, every)
+
+
+def median_picture(pictures: np.ndarray) -> np.ndarray:
+    """The (lower) median of ``[n, ...]``, of the same type."""
+    middle = (len(pictures) - 1) // 2
+    return np.partition(pictures, middle, axis=0)[middle]
 
 
 def training_windows(lengths: list[int], windows: Windows) -> np.ndarray:

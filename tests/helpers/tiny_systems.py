@@ -12,7 +12,7 @@ TINY = {
         "hidden": 8,
         "front_end": {"name": "vcae", "conv": 2, "dense": 8},
     },
-    "pseudo_anomaly": {"frames": 4, "every": 2, "conv": (8, 8, 8)},
+    "pseudo_anomaly": {"frames": 4, "every": 2, "background": 6, "conv": (8, 8, 8)},
     "flow_magnitude": {},
     "box_speed": {"frames": 5},
     "hog_hof_ae": {"image_size": (48, 64), "cell": 8, "frames": 6, "step": 2, "layers": (16, 4)},

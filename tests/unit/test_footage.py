@@ -90,3 +90,14 @@ def test_footage_too_large_for_memory_is_streamed(tmp_path, monkeypatch):
     assert Footage(store, segments(store)).cache == "ram"
     monkeypatch.setattr("vadcore.footage.psutil.virtual_memory", lambda: type("M", (), {"available": 1000})())
     assert Footage(store, segments(store)).cache == "stream"
+
+
+@pytest.mark.parametrize("cache", ["ram", "stream"])
+def test_background_is_the_median_of_the_frames_around(tmp_path, cache):
+    store = make_store(tmp_path, train=1, test=0, frames=40)
+    (clip,) = store.clips("train")
+    footage = Footage(store, [Segment(clip, 5, 40)], cache=cache, background=12)
+    batch = footage.batch(np.array([[0, 0, 1], [0, 20, 1]]), 3)
+    frames = store.read(clip)[5:].transpose(0, 3, 1, 2)
+    for background, around in zip(batch.background, (frames[:12], frames[8:20]), strict=True):
+        np.testing.assert_array_equal((background * 255).numpy().round(), np.sort(around, axis=0)[5])

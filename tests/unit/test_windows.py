@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from vadcore.errors import VadError
 from vadcore.store import ClipId
-from vadcore.windows import Sampler, Windows, hold_out, scoring_windows, training_windows
+from vadcore.windows import (
+    Sampler,
+    Windows,
+    background_frames,
+    hold_out,
+    median_picture,
+    scoring_windows,
+    training_windows,
+)
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=6)
 
@@ -106,3 +114,23 @@ def test_missing_training_footage_is_an_error():
 def test_single_short_clip_is_refused():
     with pytest.raises(VadError, match=r"train/only.*\b3 frames"):
         hold_out({ClipId("train", "only"): 3}, 0.15, seed=0)
+
+
+def test_background_is_of_the_first_frames_or_of_those_before():
+    np.testing.assert_array_equal(background_frames(0, 90, 30), np.arange(30))
+    np.testing.assert_array_equal(background_frames(29, 90, 30), np.arange(30))
+    np.testing.assert_array_equal(background_frames(47, 90, 30), np.arange(10, 40))
+    np.testing.assert_array_equal(background_frames(0, 20, 30), np.arange(20))  # a short clip
+
+
+def test_background_has_at_most_thirty_frames():
+    for start in range(0, 1000, 37):
+        numbers = background_frames(start, 1000, 300)
+        assert len(numbers) == 30
+        assert set(numbers % 10) == {0}
+
+
+def test_median_picture_is_the_lower_median():
+    pictures = np.random.default_rng(0).integers(256, size=(4, 5, 6)).astype(np.uint8)
+    np.testing.assert_array_equal(median_picture(pictures), np.sort(pictures, axis=0)[1])
+    assert median_picture(pictures).dtype == np.uint8

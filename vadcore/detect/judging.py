@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vadcore.detect.detector import Detector
 from vadcore.device import autocast
@@ -18,6 +19,7 @@ from vadcore.errors import VadError
 from vadcore.models.base import Batch, Judged
 from vadcore.score import FRAMES_AT_ONCE
 from vadcore.store import FLOW_UNIT
+from vadcore.windows import BACKGROUND_SAMPLES, background_frames, median_picture
 
 START = 1024  # frames that there is room for at first
 
@@ -57,6 +59,7 @@ class Judge:
         self.sums: dict[str, Sums] = {}
         self._frames: list[np.ndarray] = []  # from frame `_first` on, uint8 [C, H, W]
         self._fields: list[np.ndarray] = []  # from each of them to the next, int16 [2, H, W]
+        self._samples: dict[int, np.ndarray] = {}  # frames by number, of which backgrounds are made
         self._first = 0
         self._start = 0  # of the next window
         self._maps: np.ndarray | None = None  # sums of the frames from `_handed_on` on, and how often each was judged
@@ -69,9 +72,14 @@ class Judge:
         self._frames.append(frame)
         if field is not None:
             self._fields.append(field)
+        reach = self.windows.background
+        if reach and self.length % max(1, reach // BACKGROUND_SAMPLES) == 0:
+            self._samples[self.length] = frame
         self.length += 1
-        last = self._start + (self.group - 1) * self.windows.step
-        if self.length == last + self.windows.length:
+        while self.length >= reach:
+            last = self._start + (self.group - 1) * self.windows.step
+            if self.length < last + self.windows.length:
+                break
             self._run(np.arange(self._start, last + 1, self.windows.step))
 
     def finish(self) -> dict[str, np.ndarray]:
@@ -82,8 +90,8 @@ class Judge:
             before = rest[-1] if len(rest) else self._start - self.windows.step
             if before != last:  # one window more, so that no tail is left out
                 rest = np.append(rest, last)
-            if len(rest):
-                self._run(rest)
+            for first in range(0, len(rest), self.group):
+                self._run(rest[first : first + self.group])
         self._hand_on(self.length)
         measures = {name: sums.means(self.length) for name, sums in self.sums.items()}
         return measures or {self.detector.model.score: np.full(self.length, np.nan, np.float32)}
@@ -112,7 +120,16 @@ class Judge:
         if self.windows.flow:
             fields = np.stack(self._fields[low - self._first : high - 1 - self._first])
             flow = torch.from_numpy(fields)[index[:, :-1]].to(device).float().div_(FLOW_UNIT)
-        return Batch(frames, torch.zeros(len(at), dtype=torch.long), torch.from_numpy(at), flow)
+        background = self._backgrounds(at[:, 0]) if self.windows.background else None
+        return Batch(frames, torch.zeros(len(at), dtype=torch.long), torch.from_numpy(at), flow, background)
+
+    def _backgrounds(self, starts: np.ndarray) -> Tensor:
+        """Of the windows that begin at the frames ``starts`` ``[B]``, float ``[B, C, H, W]``."""
+        numbers = [tuple(background_frames(start, self.length, self.windows.background)) for start in starts.tolist()]
+        made = {key: median_picture(np.stack([self._samples[n] for n in key])) for key in dict.fromkeys(numbers)}
+        self._samples = {number: frame for number, frame in self._samples.items() if number >= numbers[-1][0]}
+        pictures = torch.from_numpy(np.stack([made[key] for key in numbers]))
+        return pictures.to(self.detector.device).float().div_(255)
 
     def _collect(self, judged: Judged, frames: np.ndarray, size: tuple[int, int]) -> None:
         """frames: ``[B, J]``, the number of each judged frame."""

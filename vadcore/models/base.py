@@ -97,12 +97,14 @@ class Batch:
 
     frames: float ``[B, T, C, H, W]`` in 0..1. flow: float ``[B, T-1, 2, H, W]``, motion from each frame to the next in
     pixels of ``frames``, or None. clip: long ``[B]``, which clip of the footage. numbers: long ``[B, T]``, frame numbers.
+    background: float ``[B, C, H, W]`` in 0..1, the still scene around each window, or None.
     """
 
     frames: Tensor
     clip: Tensor
     numbers: Tensor
     flow: Tensor | None = None
+    background: Tensor | None = None
 
 
 @dataclass

@@ -23,9 +23,10 @@ from vadcore.windows import Windows
 if TYPE_CHECKING:
     from vadcore.footage import Footage
 
-CONTRAST = 40 / 255  # what a difference from the window's mean is divided by
+CONTRAST = 40 / 255  # what the difference from the background is divided by
 MOVING_WEIGHT = 20.0  # of the loss of places where something moves; elsewhere 1
 SCALES = (0.25, 2.0)  # that pictures are resized by
+NEARLY = (0.8, 1.25)  # what is between needs no resizing
 
 
 class PseudoAnomalyConfig(ModelConfig):
@@ -33,6 +34,7 @@ class PseudoAnomalyConfig(ModelConfig):
 
     frames: PositiveInt = Field(default=8, ge=3)  # of a window; made for 8 to 10 frames a second
     every: PositiveInt = 1  # the network sees every n-th frame: 3 for footage of 25 to 30 frames a second
+    background: PositiveInt = 300  # frames, of those that it sees, whose median is the still scene
     object_height: PositiveFloat = 32.0  # pictures are resized so that the median moving object is so many pixels high
     crop: Size = (144, 176)  # of training windows, in resized pixels
     most: PositiveInt = 2  # objects pasted into a window as they were, and as many altered ones
@@ -58,8 +60,8 @@ class PseudoAnomaly(Model):
     """Learns from normal footage into which moving objects are pasted, some as they were, some altered.
 
     2D convolutions over a stack of grey or colour frames give a logit for each place of a map of a quarter of the picture's
-    size. The network sees the differences from the window's mean, and that mean. A frame's score is the mean of its ``top``
-    highest logits.
+    size. The network sees the differences from the background, and the row of each place, as sizes and speeds depend on it.
+    A frame's score is the mean of its ``top`` highest logits.
     """
 
     def __init__(self, config: PseudoAnomalyConfig):
@@ -67,11 +69,13 @@ class PseudoAnomaly(Model):
         self.score = config.score
         self.middle = config.frames // 2
         length = (config.frames - 1) * config.every + 1
-        self.windows = Windows(length, judged=(self.middle * config.every,))
+        self.windows = Windows(
+            length, judged=(self.middle * config.every,), background=config.background * config.every
+        )
         self.register_buffer("scale", torch.zeros(()))  # that pictures are resized by; 0: not yet known
         a, b, c = config.conv
         self.network = nn.Sequential(
-            *_block((config.frames + 1) * config.channels, a, stride=2),
+            *_block(config.frames * config.channels + 1, a, stride=2),
             *_block(a, b, stride=2),
             *_block(b, c),
             *_block(c, c, dilation=2),
@@ -104,7 +108,8 @@ class PseudoAnomaly(Model):
         cutouts = cut_out(footage, config.frames, config.every)
         if not float(self.scale):
             heights = torch.tensor([float(cutout.height) for cutout in cutouts])
-            self.scale.copy_((config.object_height / heights.median()).clamp(*SCALES))
+            scale = float((config.object_height / heights.median()).clamp(*SCALES))
+            self.scale.fill_(1.0 if NEARLY[0] <= scale <= NEARLY[1] else scale)
         crop = tuple(
             min(full, round(side / float(self.scale))) for full, side in zip(footage.size, config.crop, strict=True)
         )
@@ -117,22 +122,33 @@ class PseudoAnomaly(Model):
         scale = float(self.scale) or 1.0
         return tuple(max(8, round(side * scale)) for side in size)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Logits ``[B, h, w]`` of frames ``[B, T, C, H, W]`` in 0..1."""
-        size = self._resized(frames.shape[3:])
-        x = frames.flatten(0, 1)
-        if size != tuple(frames.shape[3:]):
-            x = F.interpolate(x, size, mode="bilinear", antialias=True)
-        x = x.unflatten(0, frames.shape[:2])  # [B, T, C, h, w]
-        mean = x.mean(1)
-        moving = ((x - mean[:, None]) / CONTRAST).flatten(1, 2)
-        x = torch.cat([moving, (mean - mean.mean((1, 2, 3), keepdim=True)) * 2], dim=1)
+    def forward(self, frames: Tensor, background: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Logits ``[B, h, w]`` of frames ``[B, T, C, H, W]`` and their background ``[B, C, H, W]``, in 0..1.
+
+        rows: where the windows begin and end in the picture, ``[B, 2]`` in picture heights; None: they are whole pictures.
+        """
+        x = self._seen(frames, background, rows)
         return self.network(x.contiguous(memory_format=torch.channels_last))[:, 0].float()
+
+    def _seen(self, frames: Tensor, background: Tensor, rows: Tensor | None = None) -> Tensor:
+        """What the network sees, ``[B, T * C + 1, H, W]``: differences from the background, and the row from -1 to 1."""
+        x = (frames - background[:, None]).flatten(1, 2) / CONTRAST  # [B, T * C, H, W]
+        size = self._resized(x.shape[2:])
+        if size != tuple(x.shape[2:]):
+            x = F.interpolate(x, size, mode="bilinear", antialias=True)
+        if rows is None:
+            rows = torch.tensor([[0.0, 1.0]], device=x.device).expand(len(x), 2)
+        way = torch.linspace(0, 1, size[0], device=x.device)
+        row = rows[:, :1] + (rows[:, 1:] - rows[:, :1]) * way  # [B, H]
+        x = torch.cat([x, (2 * row - 1)[:, None, :, None].expand(-1, -1, -1, size[1])], dim=1)
+        return x
 
     def loss(self, batch: PastedBatch) -> Tensor:
         """Binary cross-entropy; places where something moves weigh :data:`MOVING_WEIGHT` times as much."""
         weight = 1 + (MOVING_WEIGHT - 1) * batch.moving
-        losses = F.binary_cross_entropy_with_logits(self(batch.frames), batch.target, reduction="none")
+        losses = F.binary_cross_entropy_with_logits(
+            self(batch.frames, batch.background, batch.rows), batch.target, reduction="none"
+        )
         return (losses * weight).sum() / weight.sum()
 
     def _step(self, batch: PastedBatch, update: Update) -> dict[str, Tensor]:
@@ -143,7 +159,7 @@ class PseudoAnomaly(Model):
     def _picture(self, batch: PastedBatch) -> np.ndarray:
         """Judged frames of pasted windows, altered objects outlined, beside the probability that the network gives them."""
         frames = (batch.frames[:, self.middle] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # [B, H, W, C]
-        probability = self(batch.frames).sigmoid().cpu().numpy()
+        probability = self(batch.frames, batch.background, batch.rows).sigmoid().cpu().numpy()
         size = frames.shape[2:0:-1]
         rows = []
         for frame, target, found in zip(frames, batch.target.cpu().numpy(), probability, strict=True):
@@ -153,7 +169,7 @@ class PseudoAnomaly(Model):
         return np.vstack(rows)
 
     def judge(self, batch: Batch) -> Judged:
-        logits = self(batch.frames[:, :: self.config.every])
+        logits = self(batch.frames[:, :: self.config.every], batch.background)
         places = logits.flatten(1)
         highest = places.topk(min(self.config.top, places.shape[1])).values
         measures = {"top": highest.mean(1), "max": highest[:, 0]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import cv2
@@ -17,7 +16,6 @@ LENGTH = 24  # frames that an object is followed at most
 HOP = 8  # frames between the starts of stretches of footage that objects are looked for in
 STRETCHES = 300  # of all footage, evenly spread
 MOST = 1_500  # objects that are kept, at random
-BACKGROUND_FRAMES, BACKGROUND_REACH = 31, 300  # frames the background is the median of; how far they lie, each way
 FAINT, CLEAR = 8.0, 18.0  # grey levels from the background at which the soft mask is 0 and 1
 LARGEST = (0.8, 0.5)  # height and width of an object, of the picture's
 PATCHES = 64  # pieces of the footage, where nothing moves
@@ -56,12 +54,11 @@ def cut_out(footage: Footage, shortest: int, every: int = 1) -> list[Cutout]:
         np.unique(np.linspace(0, len(starts) - 1, min(STRETCHES, len(starts))).round().astype(int)) if starts else []
     )
     found: list[Cutout] = []
-    still = lru_cache(maxsize=1)(partial(background, footage))
     for place in chosen:
         number, start = starts[place]
         count = min(LENGTH, (footage.lengths[number] - start - 1) // every + 1)
         stretch = read_frames(footage, number, start, count, every)
-        found += cut_of_stretch(stretch, still(number, start // BACKGROUND_REACH * BACKGROUND_REACH), shortest)
+        found += cut_of_stretch(stretch, still_scene(footage, number, start), shortest)
     if not found:
         return [_patch(footage, shortest, rng) for _ in range(PATCHES)]
     return [found[n] for n in sorted(rng.permutation(len(found))[:MOST])]
@@ -89,13 +86,9 @@ def read_frames(footage: Footage, number: int, start: int, count: int, stride: i
     return np.ascontiguousarray(pictures[0].numpy().transpose(0, 2, 3, 1))
 
 
-def background(footage: Footage, number: int, frame: int) -> np.ndarray:
-    """uint8 ``[H, W, C]``: the median of frames of segment ``number`` around ``frame``."""
-    first = max(0, min(frame - BACKGROUND_REACH, footage.lengths[number] - 2 * BACKGROUND_REACH))
-    reach = min(2 * BACKGROUND_REACH, footage.lengths[number] - first)
-    count = min(BACKGROUND_FRAMES, reach)
-    stride = max(1, (reach - 1) // max(1, count - 1))
-    return np.median(read_frames(footage, number, first, count, stride), axis=0).astype(np.uint8)
+def still_scene(footage: Footage, number: int, start: int) -> np.ndarray:
+    """uint8 ``[H, W, C]``: the background of a window of segment ``number`` that begins at frame ``start``."""
+    return np.ascontiguousarray(footage.background(number, start).transpose(1, 2, 0))
 
 
 def soft_masks(frames: np.ndarray, still: np.ndarray) -> np.ndarray:

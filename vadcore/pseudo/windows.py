@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from vadcore.pseudo.alterations import Alteration, altered, as_it_was, draw
-from vadcore.pseudo.cutouts import Cutout, read_frames
+from vadcore.pseudo.cutouts import Cutout, read_frames, soft_masks, still_scene
 
 if TYPE_CHECKING:
     from vadcore.footage import Footage
 
-MOVING = 8.0  # grey levels from the window's mean at which a pixel begins to count as moving
 SLIP = 0.08  # standard deviation of the row that an object is pasted at around its own, in picture heights
 DARKER, LIGHTER = 0.08, 8.0  # standard deviations of the gain, and of the offset in grey levels, of a window's light
 FIELD = 0.06  # of the range: standard deviation of a smooth light field over the picture
@@ -26,10 +25,16 @@ RAMP, NOISE = 3.0, 1.5  # grey levels: standard deviations of its change over a 
 
 @dataclass
 class PastedBatch:
-    """frames: float ``[B, T, C, H, W]`` in 0..1. target: float ``[B, h, w]``, share of each place that altered objects cover
-    in the judged frame. moving: float ``[B, h, w]`` in 0..1, where something moves or was pasted."""
+    """Windows on the model's device.
+
+    frames: float ``[B, T, C, H, W]`` in 0..1. background: float ``[B, C, H, W]``, the still scene. rows: float ``[B, 2]``,
+    where the windows begin and end in the picture, in picture heights. target: float ``[B, h, w]``, share of each place
+    that altered objects cover in the judged frame. moving: float ``[B, h, w]`` in 0..1, where something moves or was pasted.
+    """
 
     frames: Tensor
+    background: Tensor
+    rows: Tensor
     target: Tensor
     moving: Tensor
 
@@ -78,28 +83,32 @@ class PastedWindows:
     def _batch(self, picks: np.ndarray) -> list[np.ndarray]:
         return [np.stack(part) for part in zip(*map(self.make, picks), strict=True)]
 
-    def make(self, pick: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """float32 frames ``[T, C, h, w]`` in 0..1, target and moving at the map size, of the window ``pick``."""
+    def make(self, pick: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The window ``pick``, as in :class:`PastedBatch` but for the first dimension."""
         pasting, (number, start, _, drawn) = self.pasting, pick.tolist()
         rng = np.random.default_rng([self.seed, 4, drawn])
         whole = read_frames(self.footage, number, start, pasting.length, pasting.every)
-        top, left = (
-            int(rng.integers(full - part + 1)) for full, part in zip(whole.shape[1:3], pasting.crop, strict=True)
-        )
-        height, width = pasting.crop
-        window = whole[:, top : top + height, left : left + width].astype(np.float32)
-        moving = np.clip((np.abs(window - window.mean(0)).max((0, 3)) - MOVING) / 10, 0, 1)
+        still = still_scene(self.footage, number, start)
+        corner = [int(rng.integers(full - part + 1)) for full, part in zip(still.shape, pasting.crop, strict=False)]
+        view = tuple(slice(first, first + side) for first, side in zip(corner, pasting.crop, strict=True))
+        window, still = whole[:, *view].astype(np.float32), still[view]
+        moving = soft_masks(whole[pasting.judged : pasting.judged + 1, *view], still)[0]
         target = np.zeros_like(moving)
         abnormal = np.repeat([False, True], rng.integers(pasting.most + 1, size=2))
         for wrong in rng.permutation(abnormal):
-            alpha = self._paste(window, bool(wrong), top, whole.shape[1], rng)
+            alpha = self._paste(window, bool(wrong), corner[0], whole.shape[1], rng)
             moving, target = np.maximum(moving, alpha), target * (1 - alpha)
             if wrong:
                 target = np.maximum(target, alpha)
         _relight(window, rng)
         size = pasting.map_size[::-1]
-        maps = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (target, moving))
-        return (np.ascontiguousarray(window.transpose(0, 3, 1, 2)), *maps)
+        rows = np.array([view[0].start, view[0].stop], np.float32) / whole.shape[1]
+        return (
+            np.ascontiguousarray(window.transpose(0, 3, 1, 2)),
+            np.ascontiguousarray(still.transpose(2, 0, 1)).astype(np.float32) / 255,
+            rows,
+            *(cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (target, moving)),
+        )
 
     def _paste(self, window: np.ndarray, wrong: bool, top: int, rows: int, rng: np.random.Generator) -> np.ndarray:
         """Draw a random object, altered if ``wrong``; its soft mask in the judged frame."""

@@ -24,6 +24,9 @@ class Clips:
         ]
         return self._torch.from_numpy(np.stack(frames)).permute(0, 1, 4, 2, 3), None
 
+    def background(self, number, start):
+        return np.median(self.clips[number], axis=0).astype(np.uint8).transpose(2, 0, 1)
+
 
 def street(seed: int = 0, objects=((30, 10.0),), speed: float = SPEED, channels: int = 1) -> np.ndarray:
     """Dark boxes that move to the right in front of a textured background; ``objects``: row and column of their corners."""

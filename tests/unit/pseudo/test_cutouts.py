@@ -2,12 +2,7 @@ import numpy as np
 import pytest
 
 from tests.unit.pseudo.conftest import SPEED, TALL, WIDE, Clips, street
-from vadcore.pseudo.cutouts import LENGTH, background, cut_of_stretch, cut_out, soft_masks
-
-
-def test_background_is_the_scene_without_moving_objects(footage):
-    difference = np.abs(background(footage, 0, 0).astype(int) - street(0, objects=()).astype(int)[0])
-    assert difference.max() == 0
+from vadcore.pseudo.cutouts import LENGTH, cut_of_stretch, cut_out, soft_masks
 
 
 def test_soft_masks_cover_the_object():
