@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from vadcore.datasets.config import Size
@@ -37,7 +37,8 @@ class PseudoAnomalyConfig(ModelConfig):
     background: PositiveInt = 300  # frames, of those that it sees, whose median is the still scene
     object_height: PositiveFloat = 32.0  # pictures are resized so that the median moving object is so many pixels high
     crop: Size = (144, 176)  # of training windows, in resized pixels
-    most: PositiveInt = 2  # objects pasted into a window as they were, and as many altered ones
+    unaltered: NonNegativeInt = 2  # objects at most that are pasted into a window as they were
+    altered: PositiveInt = 2  # objects at most that are altered and pasted into a window
     alterations: dict[Alteration, NonNegativeFloat] = Field(default=dict.fromkeys(ALTERATIONS, 1.0))  # how often each
     conv: Annotated[tuple[PositiveInt, ...], Field(min_length=3, max_length=3)] = (32, 64, 128)
     batch_size: PositiveInt = 16
@@ -114,7 +115,9 @@ class PseudoAnomaly(Model):
             min(full, round(side / float(self.scale))) for full, side in zip(footage.size, config.crop, strict=True)
         )
         maps = tuple(-(-side // 4) for side in self._resized(crop))
-        pasting = Pasting(crop, maps, config.frames, self.middle, config.every, config.most, config.alterations)
+        pasting = Pasting(
+            crop, maps, config.frames, self.middle, config.every, config.unaltered, config.altered, config.alterations
+        )
         return PastedWindows(footage, cutouts, pasting, torch.initial_seed())
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -49,8 +49,8 @@ def altered(
 ) -> Paste:
     """``paste`` with every alteration of ``kinds`` applied.
 
-    usual_speed: a high speed of normal objects, in object heights a frame; fast objects become faster than it. others:
-    objects that lend their texture.
+    usual_speed: a high speed of normal objects in the row of this one, pixels a frame of the footage; fast objects become
+    faster than it. others: objects that lend their texture.
     """
     for kind in kinds:
         paste = _APPLY[kind](paste, judged, usual_speed, others, rng)
@@ -85,7 +85,7 @@ def _glide(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], 
         way = np.array([0.4 * np.sin(angle), np.cos(angle)])
     way = way / np.linalg.norm(way)
     speed = max(cutout.speed * rng.uniform(1.7, 4), usual_speed * rng.uniform(1.3, 3))
-    path = (np.arange(length) - judged)[:, None] * way * speed * cutout.height * scale
+    path = (np.arange(length) - judged)[:, None] * way * speed * scale
     numbers = np.full(length, paste.numbers[judged]) if rng.random() < 0.5 else paste.numbers
     return replace(paste, numbers=numbers, path=path)
 
@@ -140,7 +140,7 @@ def _foreign(paste: Paste, judged: int, usual_speed: float, others: list[Cutout]
     blob = Cutout(paste.cutout.pictures[:1], alpha, paste.cutout.path[:1], paste.cutout.height, paste.cutout.speed)
     angle = rng.uniform(0, 2 * np.pi)
     scale = float(np.sqrt(abs(np.linalg.det(paste.shape))))
-    step = rng.uniform(0.5, 3) * usual_speed * blob.height * scale * np.array([0.4 * np.sin(angle), np.cos(angle)])
+    step = rng.uniform(0, 3) * usual_speed * scale * np.array([0.4 * np.sin(angle), np.cos(angle)])
     length = len(paste.numbers)
     return replace(paste, cutout=blob, numbers=np.zeros(length, int), path=(np.arange(length) - judged)[:, None] * step)
 

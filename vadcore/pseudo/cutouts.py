@@ -28,7 +28,7 @@ class Cutout:
     """A moving object over ``T`` frames.
 
     pictures: uint8 ``[T, h, w, C]``. alpha: uint8 ``[T, h, w]``, the soft mask. path: float32 ``[T, 2]``, row and column
-    of the patch's centre. height: of the object itself, pixels. speed: its mean speed in object heights a frame.
+    of the patch's centre. height: of the object itself, pixels. speed: its mean speed, pixels a frame.
     """
 
     pictures: np.ndarray
@@ -39,6 +39,11 @@ class Cutout:
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    @property
+    def row(self) -> float:
+        """That its centre is in, in the middle of its path."""
+        return float(self.path[len(self.path) // 2, 0])
 
 
 def cut_out(footage: Footage, shortest: int, every: int = 1) -> list[Cutout]:
@@ -77,7 +82,7 @@ def _patch(footage: Footage, length: int, rng: np.random.Generator) -> Cutout:
     path = np.array([row + tall / 2, column + wide / 2]) + np.arange(length)[:, None] * np.array([0, speed * tall])
     piece = picture[row : row + tall, column : column + wide]
     pictures, alphas = (np.broadcast_to(part, (length, *part.shape)) for part in (piece, alpha))
-    return Cutout(pictures, alphas, path.astype(np.float32), tall, abs(speed))
+    return Cutout(pictures, alphas, path.astype(np.float32), tall, abs(speed) * tall)
 
 
 def read_frames(footage: Footage, number: int, start: int, count: int, stride: int = 1) -> np.ndarray:
@@ -158,7 +163,7 @@ def _follow(frames: np.ndarray, masks: np.ndarray, pieces: list[tuple[np.ndarray
     if not path:
         return Cutout(frames[:0], frames[:0, ..., 0], np.zeros((0, 2), np.float32), tall, 0.0)
     way = np.array(path, np.float32)
-    speed = float(np.linalg.norm(way[-1] - way[0])) / max(1, len(way) - 1) / tall
+    speed = float(np.linalg.norm(way[-1] - way[0])) / max(1, len(way) - 1)
     return Cutout(np.stack(pictures), np.stack(alphas), way, tall, speed)
 
 

@@ -17,6 +17,7 @@ from vadcore.pseudo.cutouts import Cutout, read_frames, soft_masks, still_scene
 if TYPE_CHECKING:
     from vadcore.footage import Footage
 
+LEAST = 0.5  # height of an object, of the usual one in its row: smaller ones are parts of objects
 SLIP = 0.08  # standard deviation of the row that an object is pasted at around its own, in picture heights
 DARKER, LIGHTER = 0.08, 8.0  # standard deviations of the gain, and of the offset in grey levels, of a window's light
 FIELD = 0.06  # of the range: standard deviation of a smooth light field over the picture
@@ -44,8 +45,8 @@ class Pasting:
     """What is pasted.
 
     crop: height and width of the windows, in pixels of the footage. map_size: of target and moving. length: frames of a
-    window. judged: the position of the judged one. every: the distance between two of them in the footage. most: objects
-    of either kind in a window. weights: how often each alteration is drawn.
+    window. judged: the position of the judged one. every: the distance between two of them in the footage. unaltered, altered:
+    objects of either kind in a window, at most. weights: how often each alteration is drawn.
     """
 
     crop: tuple[int, int]
@@ -53,7 +54,8 @@ class Pasting:
     length: int
     judged: int
     every: int
-    most: int
+    unaltered: int
+    altered: int
     weights: dict[Alteration, float]
 
 
@@ -61,14 +63,15 @@ class PastedWindows:
     """Windows of ``footage`` with pasted objects; stands in place of the footage in training.
 
     A window depends on its pick (segment, start, unused, number) and ``seed`` alone: a resumed training goes on with the
-    same windows.
+    same windows. usual_speed: a high speed of objects, in usual heights of their row a frame.
     """
 
     def __init__(self, footage: Footage, cutouts: list[Cutout], pasting: Pasting, seed: int):
-        self.footage, self.cutouts, self.pasting = footage, cutouts, pasting
+        self.footage, self.pasting = footage, pasting
         self.seed, self.lengths, self.device = seed, footage.lengths, footage.device
-        self.usual_speed = float(np.quantile([cutout.speed for cutout in cutouts], 0.9))
         self._line = perspective(cutouts)
+        self.cutouts = [cutout for cutout in cutouts if cutout.height >= LEAST * self._line(cutout.row)]
+        self.usual_speed = float(np.quantile([cutout.speed / self._line(cutout.row) for cutout in self.cutouts], 0.9))
         self._kinds = [kind for kind, weight in pasting.weights.items() if weight > 0]
         weights = np.array([pasting.weights[kind] for kind in self._kinds])
         self._shares = weights / weights.sum()
@@ -94,7 +97,7 @@ class PastedWindows:
         window, still = whole[:, *view].astype(np.float32), still[view]
         moving = soft_masks(whole[pasting.judged : pasting.judged + 1, *view], still)[0]
         target = np.zeros_like(moving)
-        abnormal = np.repeat([False, True], rng.integers(pasting.most + 1, size=2))
+        abnormal = np.repeat([False, True], rng.integers([pasting.unaltered + 1, pasting.altered + 1]))
         for wrong in rng.permutation(abnormal):
             alpha = self._paste(window, bool(wrong), corner[0], whole.shape[1], rng)
             moving, target = np.maximum(moving, alpha), target * (1 - alpha)
@@ -114,20 +117,20 @@ class PastedWindows:
         """Draw a random object, altered if ``wrong``; its soft mask in the judged frame."""
         pasting = self.pasting
         cutout = self.cutouts[int(rng.integers(len(self.cutouts)))]
-        own = cutout.path[len(cutout) // 2, 0]
+        own = cutout.row
         row = np.clip(own + rng.normal(0, SLIP * rows), top + 4, top + window.shape[1] - 4)
         scale = float(np.clip(self._line(row) / self._line(own), 0.5, 2)) * rng.uniform(0.92, 1.08)
         paste = as_it_was(cutout, pasting.length, pasting.judged, scale, rng)
         if wrong:
             count = min(1 + int(rng.random() < 0.4), len(self._kinds))
             kinds = [self._kinds[n] for n in rng.choice(len(self._kinds), count, replace=False, p=self._shares)]
-            paste = altered(paste, kinds, pasting.judged, self.usual_speed, self.cutouts, rng)
+            paste = altered(paste, kinds, pasting.judged, self.usual_speed * self._line(own), self.cutouts, rng)
         return draw(window, paste, (row - top, rng.uniform(0, window.shape[2])), pasting.judged)
 
 
 def perspective(cutouts: list[Cutout]):
     """The usual height of objects, in pixels, as a function of the row: a line through the medians of bands of rows."""
-    rows = np.array([cutout.path[len(cutout) // 2, 0] for cutout in cutouts])
+    rows = np.array([cutout.row for cutout in cutouts])
     heights = np.array([cutout.height for cutout in cutouts], float)
     median = float(np.median(heights))
     bands = [band for band in np.array_split(np.argsort(rows, kind="stable"), 8) if len(band) >= 10]

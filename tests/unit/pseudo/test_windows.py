@@ -10,8 +10,8 @@ from vadcore.pseudo.windows import PastedWindows, Pasting, perspective
 ALL = dict.fromkeys(ALTERATIONS, 1.0)
 
 
-def pasted(footage, cutouts, most=2, weights=ALL) -> PastedWindows:
-    return PastedWindows(footage, cutouts, Pasting((48, 64), (12, 16), 8, 4, 1, most, weights), seed=1)
+def pasted(footage, cutouts, unaltered=2, altered=2, weights=ALL) -> PastedWindows:
+    return PastedWindows(footage, cutouts, Pasting((48, 64), (12, 16), 8, 4, 1, unaltered, altered, weights), seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +55,12 @@ def test_altered_objects_are_targets_and_count_as_moving(windows):
     assert all((moving >= target - 0.01).all() for target, moving in made)
 
 
-def test_nothing_is_pasted_where_none_is_asked_for(footage, cutouts):
-    windows = pasted(footage, cutouts, most=0)
-    assert all(windows.make(pick(n))[3].max() == 0 for n in range(10))
+def test_unaltered_objects_are_no_targets(footage, cutouts):
+    windows = pasted(footage, cutouts, unaltered=3, altered=0)
+    made = [windows.make(pick(n)) for n in range(10)]
+    assert all(target.max() == 0 for *_, target, _ in made)
+    plain = [pasted(footage, cutouts, unaltered=0, altered=0).make(pick(n)) for n in range(10)]
+    assert sum(m[4].sum() for m in made) > 1.2 * sum(m[4].sum() for m in plain)
 
 
 def test_only_alterations_with_a_weight_are_drawn(footage, cutouts):
