@@ -173,10 +173,14 @@ class PseudoAnomaly(Model):
 
     def judge(self, batch: Batch) -> Judged:
         logits = self(batch.frames[:, :: self.config.every], batch.background)
+        top, highest = self.highest(logits)
+        return Judged({"top": top[:, None], "max": highest[:, None]}, maps=logits[:, None])
+
+    def highest(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean of the ``top`` highest of ``[B, h, w]`` and the highest, ``[B]`` each."""
         places = logits.flatten(1)
         highest = places.topk(min(self.config.top, places.shape[1])).values
-        measures = {"top": highest.mean(1), "max": highest[:, 0]}
-        return Judged({name: values[:, None] for name, values in measures.items()}, maps=logits[:, None])
+        return highest.mean(1), highest[:, 0]
 
 
 def _block(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:

@@ -45,8 +45,9 @@ class Pasting:
     """What is pasted.
 
     crop: height and width of the windows, in pixels of the footage. map_size: of target and moving. length: frames of a
-    window. judged: the position of the judged one. every: the distance between two of them in the footage. unaltered, altered:
-    objects of either kind in a window, at most. weights: how often each alteration is drawn.
+    window. judged: the position of the judged one. every: the distance between two of them in the footage. unaltered,
+    altered: objects of either kind in a window, at most. weights: how often each alteration is drawn. least: altered
+    objects in a window.
     """
 
     crop: tuple[int, int]
@@ -57,6 +58,7 @@ class Pasting:
     unaltered: int
     altered: int
     weights: dict[Alteration, float]
+    least: int = 0
 
 
 class PastedWindows:
@@ -97,7 +99,9 @@ class PastedWindows:
         window, still = whole[:, *view].astype(np.float32), still[view]
         moving = soft_masks(whole[pasting.judged : pasting.judged + 1, *view], still)[0]
         target = np.zeros_like(moving)
-        abnormal = np.repeat([False, True], rng.integers([pasting.unaltered + 1, pasting.altered + 1]))
+        abnormal = np.repeat(
+            [False, True], rng.integers([0, pasting.least], [pasting.unaltered + 1, pasting.altered + 1])
+        )
         for wrong in rng.permutation(abnormal):
             alpha = self._paste(window, bool(wrong), corner[0], whole.shape[1], rng)
             moving, target = np.maximum(moving, alpha), target * (1 - alpha)
