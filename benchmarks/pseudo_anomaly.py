@@ -96,6 +96,7 @@ def one(variant: str, seed: int, arguments: argparse.Namespace) -> dict:
     source = model.phases()[0].source(held_out, dtype)
     unseen = {kind: float(kind in arguments.unseen) for kind in ALTERATIONS}
     row["auc_unseen"], row["auc_seen"] = (separation(model, source, kinds) for kinds in (unseen, weights))
+    row |= {f"auc_{kind}": separation(model, source, {kind: 1.0}) for kind in ALTERATIONS}
     tests = [Segment(clip, 0, array.shape[0]) for clip, array in frames.arrays("test").items()]
     return row | test_auc(model, frames, tests, device, dtype)
 

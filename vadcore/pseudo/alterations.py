@@ -10,7 +10,7 @@ import numpy as np
 
 from vadcore.pseudo.cutouts import Cutout
 
-Alteration = Literal["fast", "glide", "wide", "large", "tall", "rotated", "direction", "texture", "foreign"]
+Alteration = Literal["fast", "glide", "frozen", "wide", "large", "tall", "rotated", "direction", "texture", "foreign"]
 ALTERATIONS: tuple[Alteration, ...] = get_args(Alteration)
 
 
@@ -90,6 +90,13 @@ def _glide(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], 
     return replace(paste, numbers=numbers, path=path)
 
 
+def _frozen(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
+    """Moves as it did, but its pictures stand still; an object that is slow glides instead."""
+    if paste.cutout.speed < 0.5 * usual_speed:
+        return _glide(paste, judged, usual_speed, others, rng)
+    return replace(paste, numbers=np.full(len(paste.numbers), paste.numbers[judged]))
+
+
 def _wide(paste: Paste, *_, rng: np.random.Generator) -> Paste:
     """1.5 to 2.6 times as wide."""
     return replace(paste, shape=np.diag([rng.uniform(1.5, 2.6), 1]) @ paste.shape)
@@ -152,6 +159,7 @@ def _with_rng(function):
 _APPLY = {
     "fast": _fast,
     "glide": _glide,
+    "frozen": _frozen,
     "wide": _with_rng(_wide),
     "large": _with_rng(_large),
     "tall": _with_rng(_tall),

@@ -86,7 +86,8 @@ def test_other_direction_keeps_the_speed(long, cutouts, rng):
 
 @pytest.mark.parametrize("kind", ALTERATIONS)
 def test_every_alteration_changes_what_is_drawn(long, cutouts, rng, kind):
-    plain, changed = change(long, cutouts, rng, kind)
+    plain = as_it_was(long, LENGTH, JUDGED, 1.0, rng)
+    changed = altered(plain, [kind], JUDGED, USUAL, cutouts, rng)
     windows = np.full((2, LENGTH, 80, 120, 1), 150, np.float32)
     shown = [draw(window, paste, (40, 60), JUDGED) for window, paste in zip(windows, (plain, changed), strict=True)]
     assert np.abs(windows[0] - windows[1]).max() > 20
