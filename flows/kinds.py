@@ -43,6 +43,8 @@ KINDS = {
     "train_flow": Kind(heavy=True, hours=72, retries=2),
     "score": Kind(heavy=True, hours=24),
     "score_flow": Kind(heavy=True, hours=24),
+    # reads what scoring left
+    "fuse": Kind(heavy=False, hours=12),
     # a minute's work
     "report": Kind(heavy=False, hours=1),
 }

@@ -42,6 +42,7 @@ PROGRAMS = {
     "optical_flow": Program("compute the optical flow of every clip", ("dataset",), ("optical_flow",)),
     "train": Program("train a system on a data set's normal footage", ("dataset", "model"), ("train",)),
     "score": Program("score a data set's test footage with a system", ("dataset", "model"), ("calibrate", "score")),
+    "fuse": Program("combine systems of a data set into one", ("dataset", "model"), ("calibrate", "score")),
     "report": Program("put the results of everything params.yaml lists onto one page", (), ("report",)),
 }
 
@@ -65,7 +66,7 @@ def run(name: str, arguments: dict[str, str]) -> None:
         _only_work(name, arguments)
         return
     with Uploader() if wanted() else nullcontext() as uploader:
-        params = _params(arguments)
+        params = _params(name, arguments)
         several = name == "train" and params.machine.processes > 1 and not processes.launched()
         if not several:
             _work(name, params, arguments, uploader)
@@ -73,17 +74,21 @@ def run(name: str, arguments: dict[str, str]) -> None:
         processes.launch(params.machine.processes, [name, *arguments.values()])
 
 
-def _params(arguments: dict[str, str]) -> Params:
+def _params(name: str, arguments: dict[str, str]) -> Params:
     from vadcore.config import load_params
+    from vadcore.fusion import is_fusion
 
     params = load_params()
     _check(params, **arguments)
+    if "model" in arguments and is_fusion(arguments["model"]) != (name == "fuse"):
+        right = "is a fusion: run the stage fuse" if name != "fuse" else "is no fusion: run the stages train and score"
+        raise VadError(f"{name} {arguments['model']}: it {right}")
     return params
 
 
 def _only_work(name: str, arguments: dict[str, str]) -> None:
     """In a process that trains beside the first one, which logs and writes."""
-    params = _params(arguments)
+    params = _params(name, arguments)
     _import(name).work(Stage(params, Unlogged(), **arguments, quiet=True))
 
 

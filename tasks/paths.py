@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from vadcore.fusion import folder_of
+
 DATA = Path("data")
 MODELS = Path("models")
 SCORES = Path("scores")
@@ -40,11 +42,11 @@ def facts(dataset: str) -> Path:
 
 
 def model(dataset: str, name: str) -> Path:
-    return MODELS / dataset / name
+    return folder_of(MODELS, dataset, name)
 
 
 def scores(dataset: str, name: str) -> Path:
-    return SCORES / dataset / name
+    return folder_of(SCORES, dataset, name)
 
 
 def flownet(name: str) -> Path:

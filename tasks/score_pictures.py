@@ -1,20 +1,18 @@
-"""The pictures that the score stage leaves: the worst frames, moments of every clip, predictions of many frames ahead."""
+"""The pictures beside scores: the worst frames, moments of every clip, predictions of many frames ahead."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from tasks.stage import Stage
 from vadcore.files import complete, write_json, write_text
 from vadcore.footage import Footage
-from vadcore.models import Model
-from vadcore.moments import Moment, moments, shown_frames, write_index, write_sheets
+from vadcore.moments import Moment, moments, write_index, write_sheets
 from vadcore.render import animation, beside, stacked, write_animation, write_png
 from vadcore.rollout import RollsOut, marked, mean_frame, per_step, roll_outs, shown_steps
 from vadcore.store import ClipId, ClipStore
@@ -47,32 +45,34 @@ def draw_worst(
 
 def draw_moments(
     folder: Path,
-    model: Model,
-    footage: Footage,
-    dtype: torch.dtype,
+    clips: list[Segment],
+    shown: Callable[[int, np.ndarray], dict[int, np.ndarray]],
     count: int,
     maps: dict[str, np.ndarray],
     scale: tuple[float, float],
     frames: ClipStore,
     masks: ClipStore,
 ) -> None:
-    """What the report shows when one moves along a clip: the frame, what the system makes of it, and its error map."""
+    """What the report shows when one moves along a clip: the frame, what the system makes of it, and its error map.
+
+    shown: what the system makes of some frames of the clip with this number, as :func:`~vadcore.moments.shown_frames` gives.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     chosen = moments({clip: len(of_clip) for clip, of_clip in maps.items()}, count)
-    clips = {}
-    for number, segment in enumerate(footage.segments):
+    written = {}
+    for number, segment in enumerate(clips):
         name, clip, numbers = segment.clip.name, segment.clip, chosen[segment.clip.name]
         if not len(numbers):
             continue
-        shown = shown_frames(model, footage, number, numbers, dtype)
+        made = shown(number, numbers)
         true = _each(masks, clip, numbers) if masks.has(clip) else repeat(None, len(numbers))
         drawn = (
-            Moment(_flat(picture), shown.get(at), maps[name][at], mask)
+            Moment(_flat(picture), made.get(at), maps[name][at], mask)
             for at, picture, mask in zip(numbers.tolist(), _each(frames, clip, numbers), true, strict=True)
         )
-        clips[name] = write_sheets(folder, name, numbers, drawn, scale)
-    write_index(folder, clips)
+        written[name] = write_sheets(folder, name, numbers, drawn, scale)
+    write_index(folder, written)
 
 
 def _each(store: ClipStore, clip: ClipId, numbers: np.ndarray) -> Iterator[np.ndarray]:

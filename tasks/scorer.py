@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 10  # how long the end waits for alerts that are still to be 
 def recipe_of(params: Params, dataset: str, model: str) -> Recipe:
     """Of a system that the stages of this project have trained and scored."""
     flow = weights = None
-    if model in params.flow_models:
+    if params.reads_flow(model):
         flow = ClipStore(paths.flow(dataset), "flow")
         weights = getattr(params.optical_flow, "weights", None)
     frames = ClipStore(paths.frames(dataset), "frames")

@@ -19,7 +19,7 @@ from vadcore.errors import VadError
 from vadcore.files import complete, digest_of, sha256_files, write_json
 from vadcore.footage import Footage
 from vadcore.models import ModelConfig, create_model, save_model, system_of
-from vadcore.score import measure
+from vadcore.score import MAP_MAX, measure
 from vadcore.store import ClipStore
 from vadcore.train import TrainSettings, Watcher, train
 from vadcore.windows import hold_out
@@ -204,11 +204,12 @@ def _write(out: Path, name: str, model, checkpoints: list[CheckpointFolder], res
 
 
 def _judge_held_out(path: Path, model, held_out: Footage, frames: ClipStore, dtype) -> None:
-    """Raw measures of the held-out normal footage: what calibration is made from, so that it needs no new training."""
+    """Raw measures of the held-out normal footage, and the highest value in each map: what calibration and fusions are made
+    from, so that they need no new training."""
     tables = []
     for number, segment in enumerate(held_out.segments):
         measured = measure(model, held_out, number, dtype)
-        table = pd.DataFrame(measured.measures)
+        table = pd.DataFrame(measured.measures | {MAP_MAX: measured.map_max})
         table.insert(0, "clip", segment.clip.name)
         table.insert(1, "frame", np.arange(segment.start, segment.stop))
         table.insert(2, "fps", frames.attributes(segment.clip)["fps"])

@@ -30,6 +30,7 @@ from vadcore.detect.calls import target_of
 from vadcore.errors import VadError
 from vadcore.flow.flownet import Enlarge
 from vadcore.flow.learn import FlowTraining
+from vadcore.fusion import FUSED, FusionConfig, is_fusion
 from vadcore.models import ModelConfig, model_config
 
 
@@ -176,6 +177,7 @@ class Params(Section):
     datasets: tuple[str, ...] = Field(min_length=1)
     models: tuple[str, ...] = ()
     flow_models: tuple[str, ...] = ()
+    fusions: tuple[str, ...] = ()
     flownets: tuple[str, ...] = ()
     machine: Machine = Machine()
     extract: Extract = Extract()
@@ -187,18 +189,18 @@ class Params(Section):
     detect: Detect = Detect()
     tracking: Tracking = Tracking()
     dataset: dict[str, SerializeAsAny[Footage]]
-    model: dict[str, ModelConfig]
+    model: dict[str, SerializeAsAny[ModelConfig | FusionConfig]]
     flownet: dict[str, FlowTraining] = Field(default={})
 
     @model_validator(mode="before")
     @classmethod
     def _typed_sections(cls, values):
         """Give every ``dataset.<name>`` section the class that its format registered, every ``model.<name>`` that of its
-        system."""
+        system, or of fusions."""
         if not isinstance(values, dict):
             return values
         typed: dict[str, dict] = {}
-        for kind, of_section in (("dataset", lambda _, section: dataset_config(section)), ("model", model_config)):
+        for kind, of_section in (("dataset", lambda _, section: dataset_config(section)), ("model", _model_section)):
             if not isinstance(values.get(kind), dict):
                 continue
             typed[kind] = {}
@@ -213,26 +215,37 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _names_are_known(self):
-        for key, wanted, sections in (
-            ("datasets", self.datasets, self.dataset),
-            ("models", self.models, self.model),
-            ("flow_models", self.flow_models, self.model),
-            ("flownets", self.flownets, self.flownet),
+        for key, kind in (
+            ("datasets", "dataset"),
+            ("models", "model"),
+            ("flow_models", "model"),
+            ("fusions", "model"),
+            ("flownets", "flownet"),
         ):
+            wanted, sections = getattr(self, key), getattr(self, kind)
             if len(set(wanted)) < len(wanted):
                 raise ValueError(f"{key}: {', '.join(wanted)}: a name stands there twice; remove one")
             for name in wanted:
                 if name not in sections:
                     known = ", ".join(sections) or "none"
-                    raise ValueError(
-                        f"{key}: {name!r} has no section {key.split('_')[-1][:-1]}.{name}; there are: {known}"
-                    )
+                    raise ValueError(f"{key}: {name!r} has no section {kind}.{name}; there are: {known}")
         for kind in ("dataset", "model", "flownet"):
             for name in getattr(self, kind):
-                if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == "raw":
+                if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name in ("raw", FUSED):
                     raise ValueError(
-                        f"{kind}.{name}: not a name for a folder; use letters, digits, - _ . and not 'raw'"
+                        f"{kind}.{name}: not a name for a folder; use letters, digits, - _ . and not 'raw' or {FUSED!r}"
                     )
+        for key in ("models", "flow_models", "fusions"):
+            for name in getattr(self, key):
+                if is_fusion(name) != (key == "fusions"):
+                    right = "fusions" if is_fusion(name) else "models or flow_models"
+                    raise ValueError(
+                        f"{key}: {name!r} is {'a' if is_fusion(name) else 'no'} fusion; list it under {right}"
+                    )
+        for name in self.fusions:
+            for member in self.model[name].of:
+                if member not in (*self.models, *self.flow_models):
+                    raise ValueError(f"model.{name}.of: {member!r} does not run; list it under models or flow_models")
         for name in self.models:
             if self.model[name].needs_flow:
                 raise ValueError(f"models: {name!r} needs optical flow; list it under flow_models")
@@ -245,8 +258,16 @@ class Params(Section):
 
     @property
     def all_models(self) -> tuple[str, ...]:
-        """Every listed model, those that need flow last."""
-        return (*self.models, *self.flow_models)
+        """Every listed system: models, those that need flow, fusions."""
+        return (*self.models, *self.flow_models, *self.fusions)
+
+    def reads_flow(self, name: str) -> bool:
+        """Whether a listed system reads the stored optical flow; of a fusion, whether a member does."""
+        return any(one in self.flow_models for one in (self.model[name].of if is_fusion(name) else (name,)))
+
+
+def _model_section(name: str, section: dict) -> ModelConfig | FusionConfig:
+    return FusionConfig(**section) if is_fusion(name) else model_config(name, section)
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vadcore.errors import VadError
 from vadcore.files import sha256_files, write_json
+from vadcore.fusion import folder_of
 
 FILE = "cost.json"  # .dvcignore names it: DVC neither stores it nor counts it as part of a dependency
 TABLED = ("score_fps", "train_seconds")  # shown in tables of results
@@ -35,8 +36,8 @@ def read_cost(folder: Path) -> dict:
 
 
 def read_costs(scores: Path, models: Path, dataset: str, model: str) -> dict:
-    """The costs of training and of scoring a system, from the folders that hold ``<dataset>/<model>/``."""
-    return read_cost(models / dataset / model) | read_cost(scores / dataset / model)
+    """The costs of training and of scoring a system, from the folders models/ and scores/."""
+    return read_cost(folder_of(models, dataset, model)) | read_cost(folder_of(scores, dataset, model))
 
 
 def _digest(folder: Path) -> str:

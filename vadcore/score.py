@@ -17,6 +17,7 @@ from vadcore.turns import take_turns
 from vadcore.windows import scoring_windows
 
 FRAMES_AT_ONCE = {"cpu": 80, "cuda": 640}  # frames in a batch of windows
+MAP_MAX = "map_max"  # what tables beside the measures call Measured.map_max
 
 
 @dataclass
@@ -28,6 +29,11 @@ class Measured:
 
     measures: dict[str, np.ndarray]
     maps: np.ndarray
+
+    @property
+    def map_max(self) -> np.ndarray:
+        """The highest value in the map of each frame, float32 ``[T]``; NaN where no window judged the frame."""
+        return self.maps.max(axis=(1, 2)).astype(np.float32)
 
 
 def measure(model: Model, footage: Footage, number: int, dtype: torch.dtype = torch.float32) -> Measured:

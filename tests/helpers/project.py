@@ -29,6 +29,7 @@ PARAMS = {
     "datasets": ["street"],
     "models": ["frame_diff", "convlstm_ae"],
     "flow_models": ["flow_magnitude"],
+    "fusions": [],
     "flownets": [],
     "machine": {"workers": 1},
     "extract": {"on_error": "stop"},

@@ -80,7 +80,10 @@ def test_the_readme_example_of_the_library_is_whole():
 
 @pytest.mark.parametrize(
     "stage",
-    ["prepare", "extract", "train_flownet", "optical_flow", "train", "train_flow", "score", "score_flow", "report"],
+    [
+        *("prepare", "extract", "train_flownet", "optical_flow", "train", "train_flow", "score", "score_flow", "fuse"),
+        "report",
+    ],
 )
 def test_a_stage_depends_on_all_the_code_that_decides_its_result(stage):
     listed = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]

@@ -2,6 +2,7 @@
 
 A *detector folder* holds all that scoring needs: ``weights.safetensors`` and ``config.yaml`` of the system,
 ``calibration.json``, ``detector.json`` (a :class:`Recipe`), and the weights of the optical flow's network where it has one.
+That of a fusion has ``members/<name>/`` with weights and configuration of each member, in place of its own weights.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ from vadcore.store import ClipStore
 
 FILE = "detector.json"
 SYSTEM = ("weights.safetensors", "config.yaml")
+MEMBERS = "members"
+
+
+def system_files(folder: Path) -> list[Path]:
+    """The files in ``folder`` that make up a trained system, or a fusion with its members."""
+    members = folder / MEMBERS
+    if not members.is_dir():
+        return [folder / name for name in SYSTEM]
+    return [folder / "config.yaml", *(file for member in sorted(members.iterdir()) for file in system_files(member))]
 
 
 class FlowRecipe(BaseModel):
@@ -40,7 +50,8 @@ class Recipe(BaseModel):
 
     dataset, name: what the system was trained on, and its name in params.yaml. fps: frames a second. size: height and
     width of the stored frames; None: clips were of several sizes, and the system has a size of its own. color: of the
-    stored frames. flow: None where the system needs none. precision: of training. smoothing: sigma in frames.
+    stored frames. flow: None where the system needs none. precision: of training; None of a fusion, which has that of each
+    member in its configuration. smoothing: sigma in frames.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,7 +62,7 @@ class Recipe(BaseModel):
     size: Size | None
     color: Literal["grey", "rgb"]
     flow: FlowRecipe | None
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16"] | None
     smoothing: NonNegativeFloat
 
 
@@ -115,10 +126,12 @@ def pack(recipe: Recipe, model_folder: Path, calibration: Path, folder: Path) ->
     beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     beside.mkdir()
     try:
-        for source in (*(Path(model_folder) / name for name in SYSTEM), Path(calibration)):
+        sources = {file: file.relative_to(model_folder) for file in system_files(Path(model_folder))}
+        for source, target in (sources | {Path(calibration): Path("calibration.json")}).items():
             if not source.is_file():
-                raise VadError(f"{source}: not there; run the train and the score stage of {recipe.name} first")
-            shutil.copy(source, beside)
+                raise VadError(f"{source}: not there; run the stages of {recipe.name} first: dvc repro")
+            (beside / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, beside / target)
         if recipe.flow and "weights" in recipe.flow.options:
             weights = Path(recipe.flow.options["weights"])
             kept = f"flow{weights.suffix}"

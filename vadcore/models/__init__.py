@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from vadcore.errors import VadError
 from vadcore.files import complete, write_text
+from vadcore.fusion import FUSION
 from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
 
 __all__ = [
@@ -63,7 +64,7 @@ def system_of(name: str) -> str:
 def _known(name: str) -> tuple[type[Model], type[ModelConfig]]:
     system = system_of(name)
     if system not in _REGISTRY:
-        raise VadError(f"model.{name}: no such system; there are: {', '.join(list_models())}")
+        raise VadError(f"model.{name}: no such system; there are: {', '.join([*list_models(), FUSION])}")
     return _REGISTRY[system]
 
 

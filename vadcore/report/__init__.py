@@ -43,7 +43,8 @@ def build_report(
 
     Parameters
     ----------
-    scores, models: the folders that hold ``<dataset>/<model>/``, as scoring and training wrote them.
+    scores, models: the folders that hold ``<dataset>/<model>/`` (of fusions ``fused/<dataset>/<model>/``), as scoring and
+        training wrote them.
     datasets, model_names: what to show, in this order; whatever else lies in the folders is left out.
     run: how the results were made: command, profile, commit, hardware, versions (a dict), date.
     params: the configuration, as read or as text.

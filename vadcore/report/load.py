@@ -13,6 +13,7 @@ import yaml
 
 from vadcore.cost import read_costs
 from vadcore.errors import VadError
+from vadcore.fusion import folder_of, is_fusion
 
 FRAME_COLUMNS = ("clip", "frame", "label", "fps", "score", "p_value")
 
@@ -67,7 +68,7 @@ class System:
 
 
 def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow: bool = False) -> System:
-    """Read ``scores/<dataset>/<model>`` and ``models/<dataset>/<model>``.
+    """Read what scoring and training (or the fusing of systems) left in the folders ``scores`` and ``models``.
 
     ``needs_flow``: the model runs in the stages that wait for optical flow; only messages depend on it.
 
@@ -75,9 +76,10 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
     ------
     VadError: a file is missing or unreadable; the message names the stage that writes it.
     """
-    scored, trained = Path(scores) / dataset / model, Path(models) / dataset / model
+    scored, trained = (folder_of(Path(root), dataset, model) for root in (scores, models))
     score_stage, train_stage = (
-        f"{stage}{'_flow' if needs_flow else ''}@{dataset}-{model}" for stage in ("score", "train")
+        f"{'fuse' if is_fusion(model) else f'{stage}_flow' if needs_flow else stage}@{dataset}-{model}"
+        for stage in ("score", "train")
     )
     training = _read_json(trained / "metrics.json", train_stage)
     row = _read_json(scored / "metrics.json", score_stage)

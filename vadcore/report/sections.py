@@ -106,9 +106,12 @@ def flow(folder: Path) -> dict | None:
 def training(system: System) -> dict:
     """What training measured, its losses and its check points; and the calibration."""
     measured, trained = system.training, system.row.get("trained", True)
+    fused = _fused(system.settings)
+    learns = trained and not fused
     cost = {key: place(cell_name(system, key)) for key in ("train_seconds", "windows_per_second", "peak_memory_mb")}
     facts = [
-        ("training time", cost["train_seconds"] if trained else None),
+        *fused,
+        ("training time", cost["train_seconds"] if learns else None),
         ("iterations", f"{measured['iterations']:,}" if measured.get("iterations") else None),
         ("weights kept from iteration", f"{measured['best_iteration']:,}" if measured.get("best_iteration") else None),
         (
@@ -121,8 +124,8 @@ def training(system: System) -> dict:
             if measured.get(measure.key) is not None
         ),
         ("parameters", count(measured["parameters"]) if measured.get("parameters") else None),
-        ("speed", cost["windows_per_second"] if trained else None),
-        ("peak memory", cost["peak_memory_mb"]),
+        ("speed", cost["windows_per_second"] if learns else None),
+        ("peak memory", None if fused else cost["peak_memory_mb"]),
         ("precision", measured.get("precision")),
         ("device", measured.get("device")),
     ]
@@ -139,6 +142,27 @@ def training(system: System) -> dict:
         "calibrated": calibrated(system.calibration),
         "calibration": yaml.safe_dump(_facts_of(system.calibration), sort_keys=False, allow_unicode=True),
     }
+
+
+def _fused(settings: dict) -> list[tuple[str, str]]:
+    """What a fusion combines, and how: names and texts; nothing of a system that is none."""
+    members = settings.get("members", {})
+    if not members:
+        return []
+    weights = [f"{weight:g} × " for weight in settings["weights"] or ()] or [""] * len(members)
+    parts = ", ".join(f"{weight}{name}" for weight, name in zip(weights, members, strict=True))
+    share = f"{100 * settings['high']:g} %"
+    return [
+        ("combines", f"the {settings['rule']} of {parts}, each in units of its held-out normal footage"),
+        *(
+            (
+                f"{name}, {member['measure']}",
+                f"0 is the median, {significant(member['score']['median'])}; 1 is what {share} of the frames stay below, "
+                f"{significant(member['score']['high'])}",
+            )
+            for name, member in members.items()
+        ),
+    ]
 
 
 def _named(sample: Path) -> str:

@@ -68,7 +68,7 @@ def test_missing_calibration_names_the_stage(here, packed, tmp_path):
     (packed / "calibration.json").unlink()
     with pytest.raises(VadError, match=r"calibration.json: .*score stage"):
         load_detector(packed)
-    with pytest.raises(VadError, match=r"nowhere.json: .*train and the score stage of frame_diff"):
+    with pytest.raises(VadError, match=r"nowhere.json: .*run the stages of frame_diff"):
         pack(here.recipe(), here.trained, tmp_path / "nowhere.json", packed)
 
 

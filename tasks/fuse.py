@@ -1,0 +1,104 @@
+"""Combine systems of a data set, as they are trained and scored, into one: no network runs here."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tasks import paths
+from tasks.score_results import write_results
+from tasks.stage import Stage
+from vadcore.cost import read_cost, write_cost
+from vadcore.detect.recipe import MEMBERS, system_files
+from vadcore.errors import VadError
+from vadcore.files import complete, write_json
+from vadcore.fusion import FUSED, Fusion, Member, Scale, save_fusion
+from vadcore.score import MAP_MAX, Measured
+from vadcore.store import ClipStore
+from vadcore.windows import Segment
+
+
+def work(stage: Stage) -> None:
+    params, dataset, name = stage.params, stage.dataset, stage.model
+    config = params.model[name]
+    folder, scores = paths.model(dataset, name), [paths.scores(dataset, member) for member in config.of]
+    frames = ClipStore(paths.frames(dataset), "frames")
+    flow = ClipStore(paths.flow(dataset), "flow") if params.reads_flow(name) else None
+    stage.say(f"{name} on {dataset}: the {config.rule} of {', '.join(config.of)}")
+
+    held_out = [pd.read_parquet(paths.model(dataset, member) / "held_out.parquet") for member in config.of]
+    trained = [json.loads((paths.model(dataset, member) / "metrics.json").read_text()) for member in config.of]
+    measures = [json.loads((of_member / "metrics.json").read_text())["score_measure"] for of_member in scores]
+    members = {
+        member: Member(
+            measure=measure,
+            precision=known["precision"],
+            score=Scale.over(table[measure].to_numpy(), config.high),
+            map=Scale.over(table[MAP_MAX].to_numpy(), config.high),
+        )
+        for member, known, table, measure in zip(config.of, trained, held_out, measures, strict=True)
+    }
+    fusion = Fusion(system=name, members=members, **config.model_dump())
+    _write_model(folder, dataset, fusion, held_out, trained)
+
+    tables = [
+        {
+            clip: rows.sort_values("frame")
+            for clip, rows in pd.read_parquet(of_member / "frames.parquet").groupby("clip")
+        }
+        for of_member in scores
+    ]
+    judged = {}
+    for clip, array in frames.arrays("test").items():
+        maps = [_maps(of_member / "maps" / f"{clip.name}.npz") for of_member in scores]
+        judged[Segment(clip, 0, array.shape[0])] = Measured(
+            fusion.measures([table[clip.name] for table in tables]), fusion.maps(maps)
+        )
+    facts = {"members": " + ".join(config.of), "rule": config.rule}
+    write_results(stage, FUSED, facts, judged, lambda *_: {}, _cost(scores), frames, flow)
+    for made in sorted(folder.iterdir()):
+        stage.run.made(made)
+
+
+def _write_model(folder: Path, dataset: str, fusion: Fusion, held_out: list[pd.DataFrame], trained: list[dict]) -> None:
+    """The fusion, its members, and its measures of the held-out footage."""
+    columns = ["clip", "frame", "fps"]
+    for member, table in zip(fusion.of[1:], held_out[1:], strict=True):
+        if not table[columns].equals(held_out[0][columns]):
+            raise VadError(
+                f"{paths.model(dataset, member)}: was trained with other footage held out than "
+                f"{paths.model(dataset, fusion.of[0])}; train both again: dvc repro"
+            )
+    shutil.rmtree(folder / MEMBERS, ignore_errors=True)
+    for member in fusion.of:
+        (folder / MEMBERS / member).mkdir(parents=True)
+        for file in system_files(paths.model(dataset, member)):
+            shutil.copy(file, folder / MEMBERS / member)
+    save_fusion(fusion, folder)
+    table = held_out[0][columns].assign(**fusion.measures(held_out))
+    with complete(folder / "held_out.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+    metrics = {
+        "dataset": dataset,
+        "model": fusion.system,
+        "seed": trained[0]["seed"],
+        "trained": any(known["trained"] for known in trained),
+        "parameters": sum(known["parameters"] for known in trained),
+        "iterations": 0,  # of its own
+        "precision": None,
+    }
+    write_json(folder / "metrics.json", metrics)
+    write_cost(folder, {"train_seconds": 0.0})
+
+
+def _maps(file: Path) -> np.ndarray:
+    with np.load(file) as saved:
+        return saved["maps"]
+
+
+def _cost(scores: list[Path]) -> dict:
+    """The speed of all members one after the other; empty where that of one is unknown."""
+    speeds = [read_cost(of_member).get("score_fps") for of_member in scores]
+    return {"score_fps": round(1 / sum(1 / speed for speed in speeds), 1)} if all(speeds) else {}

@@ -1,0 +1,192 @@
+"""What is made of a system's measures and maps: calibration, tables, figures, pictures, a version in the registry."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tasks import paths
+from tasks.score_curves import curves
+from tasks.score_pictures import draw_moments, draw_worst, heat_scale
+from tasks.stage import Stage
+from tasks.tracking.registry import registered_name
+from vadcore.calibrate import Calibration, calibrate
+from vadcore.config import Params
+from vadcore.cost import read_cost, write_cost
+from vadcore.detect.recipe import MEMBERS, SYSTEM, describe, pack
+from vadcore.evaluate import event_table, result_row, score_table
+from vadcore.events import smooth
+from vadcore.files import complete, write_json, write_text
+from vadcore.metrics import join_labels, roc_curve
+from vadcore.operating import operating_points
+from vadcore.score import Measured
+from vadcore.store import ClipId, ClipStore
+from vadcore.trial import held_out_digest
+from vadcore.windows import Segment
+
+
+def write_results(
+    stage: Stage,
+    score: str,
+    facts: dict,
+    judged: dict[Segment, Measured],
+    shown: Callable[[int, np.ndarray], dict[int, np.ndarray]],
+    cost: dict,
+    frames: ClipStore,
+    flow: ClipStore | None,
+) -> None:
+    """Calibrate on the held-out footage, evaluate the test clips, write, log and register.
+
+    score: the measure that is the score. facts: what else the line of results says of the system. judged: every test clip.
+    shown: what the system makes of some frames of the clip with this number, as :func:`vadcore.moments.shown_frames` gives.
+    cost: of scoring. frames, flow: the stores; flow is None where the system reads none.
+    """
+    params, dataset, name = stage.params, stage.dataset, stage.model
+    folder, out = paths.model(dataset, name), paths.scores(dataset, name)
+    masks = ClipStore(paths.masks(dataset), "masks")
+    calibration = _calibrate(pd.read_parquet(folder / "held_out.parquet"), score, params)
+    trained = json.loads((folder / "metrics.json").read_text())
+    fps = {segment.clip.name: frames.attributes(segment.clip)["fps"] for segment in judged}
+    labels = {segment.clip.name: frames.labels(segment.clip) for segment in judged}
+    maps = {segment.clip.name: measured.maps for segment, measured in judged.items()}
+    raw = {segment.clip.name: measured.measures for segment, measured in judged.items()}
+    table = join_labels(score_table(raw, score, fps, params.score.smoothing, calibration), labels)
+    events = event_table(table, calibration, params.calibrate)
+    operating = operating_points(table, calibration, params.calibrate)
+    row = {
+        "dataset": dataset,
+        "model": name,
+        "seed": trained["seed"],
+        **facts,
+        "label_set": json.loads(paths.facts(dataset).read_text())["label_set"],
+        "score_measure": score,
+        "smoothing_frames": params.score.smoothing,
+        **result_row(table, calibration, params.calibrate, maps, _Masks(masks)),
+        **{key: trained[key] for key in ("trained", "parameters", "iterations", "precision")},
+    }
+    _write(out, row, table, events, operating, calibration, maps)
+    write_cost(out, cost)
+    scale = heat_scale(maps)
+    draw_worst(out / "worst", _worst(table, calibration, params), maps, scale, frames, masks)
+    draw_moments(out / "moments", list(judged), shown, params.score.moments, maps, scale, frames, masks)
+    row |= cost | {"train_seconds": read_cost(folder).get("train_seconds")}
+    _log(stage, out, row)
+    _register(stage, folder, out, frames, flow, row)
+
+
+class _Masks(Mapping):
+    """Clip -> masks ``[T, H, W]``, read when they are asked for: those of a whole data set may not fit into memory."""
+
+    def __init__(self, store: ClipStore):
+        self.store, self.names = store, [clip.name for clip in store.clips("test")]
+
+    def __getitem__(self, clip: str) -> np.ndarray:
+        return self.store.read(ClipId("test", clip))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _calibrate(held_out: pd.DataFrame, measure_name: str, params: Params) -> Calibration:
+    """From the raw measures of the held-out normal clips, smoothed as the test scores are."""
+    scores = {
+        clip: smooth(rows[measure_name].to_numpy(np.float64), params.score.smoothing)
+        for clip, rows in held_out.groupby("clip", sort=True)
+    }
+    settings = params.calibrate
+    fps = {clip: float(rows["fps"].iloc[0]) for clip, rows in held_out.groupby("clip", sort=True)}
+    return calibrate(scores, fps, settings.false_alarms_per_hour, settings.merge_seconds, settings.min_seconds)
+
+
+def _write(
+    out: Path, row: dict, table, events, operating, calibration: Calibration, maps: dict[str, np.ndarray]
+) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with complete(out / "frames.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+    with complete(out / "roc.csv") as temporary:
+        roc_curve(table).to_csv(temporary, index=False)
+    with complete(out / "events.csv") as temporary:
+        events.to_csv(temporary, index=False)
+    with complete(out / "operating.csv") as temporary:
+        operating.to_csv(temporary, index=False)
+    write_text(out / "calibration.json", calibration.to_json())
+    shutil.rmtree(out / "maps", ignore_errors=True)
+    (out / "maps").mkdir()
+    with ThreadPoolExecutor() as pool:  # compressing lets other threads run
+        list(pool.map(lambda clip: _write_maps(out / "maps" / f"{clip}.npz", maps[clip]), maps))
+    write_json(out / "metrics.json", row)
+
+
+def _write_maps(path: Path, maps: np.ndarray) -> None:
+    with complete(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, maps=maps)
+
+
+def _worst(table: pd.DataFrame, calibration: Calibration, params: Params) -> list[dict]:
+    """The highest-scored frames, no two within a second of the same clip."""
+    chosen: list[dict] = []
+    for frame in table.dropna(subset=["score"]).sort_values(["score", "clip", "frame"], ascending=False).itertuples():
+        apart = all(
+            other["clip"] != frame.clip or abs(other["frame"] - frame.frame) > max(frame.fps, 1) for other in chosen
+        )
+        if apart:
+            chosen.append(
+                {
+                    "clip": frame.clip,
+                    "frame": int(frame.frame),
+                    "score": float(frame.score),
+                    "p_value": float(frame.p_value),
+                    "label": None if pd.isna(frame.label) else int(frame.label),
+                    "picture": f"{frame.clip}-{frame.frame:05d}.png",
+                }
+            )
+        if len(chosen) == params.score.worst:
+            break
+    return chosen
+
+
+def _log(stage: Stage, out: Path, row: dict) -> None:
+    numbers = {
+        key: value for key, value in row.items() if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    stage.run.metrics(numbers)
+    for step, figures in curves(pd.read_csv(out / "roc.csv"), pd.read_csv(out / "operating.csv")):
+        stage.run.metrics(figures, step)
+    for file in ("metrics.json", "roc.csv", "events.csv", "operating.csv", "calibration.json"):
+        stage.run.artifact(out / file)
+    stage.run.artifact(out / "worst", "worst")
+    for made in sorted(out.iterdir()):
+        stage.run.made(made)
+    shown = ("auc_micro", "auc_micro_minmax", "auc_macro", "eer", "pixel_auc")
+    figures = ", ".join(f"{key} {row[key]:.4f}" for key in shown if row.get(key) is not None)
+    speed = f"; {row['score_fps']:.0f} frames a second" if "score_fps" in row else ""
+    stage.say(f"{out}: {figures or 'no figures: ' + _why_none(row)}{speed}")
+
+
+def _register(stage: Stage, folder: Path, out: Path, frames: ClipStore, flow: ClipStore | None, row: dict) -> None:
+    """All that detection in new footage needs, as a version of the data set's model in the registry."""
+    weights = getattr(stage.params.optical_flow, "weights", None)
+    held_out = pd.read_parquet(folder / "held_out.parquet").groupby("clip")["frame"].agg(["min", "max"])
+    pieces = [(clip, first, last + 1) for clip, first, last in held_out.itertuples()]
+    tags = {key: value for key, value in row.items() if value is not None}
+    tags |= {"vad.dataset": stage.dataset, "vad.model": stage.model, "vad.held_out": held_out_digest(pieces)}
+    with tempfile.TemporaryDirectory() as temporary:
+        detector = Path(temporary) / "detector"
+        pack(describe(folder, out, frames, flow, weights), folder, out / "calibration.json", detector)
+        more = sorted(path for path in detector.iterdir() if path.name not in (*SYSTEM, MEMBERS))
+        stage.run.model(detector, more, registered_name(stage.dataset), tags)
+
+
+def _why_none(row: dict) -> str:
+    if row["frames_unlabelled"]:
+        return "the footage is not labelled"
+    return "the judged frames are all normal or all abnormal"
