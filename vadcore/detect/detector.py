@@ -1,37 +1,59 @@
-"""A trained system with its calibration, ready to score footage."""
+"""Trained systems with their calibration, ready to score footage."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vadcore.calibrate import Calibration
-from vadcore.detect.recipe import SYSTEM, Recipe, read_recipe
+from vadcore.detect.recipe import MEMBERS, Recipe, read_recipe, system_files
 from vadcore.device import choose_device, choose_precision
 from vadcore.errors import VadError
 from vadcore.files import sha256_files
 from vadcore.flow.estimators import Estimator, create_estimator
+from vadcore.fusion import FUSED, Fusion, load_fusion
 from vadcore.models import Model, load_model
 
 
 @dataclass(frozen=True)
-class Detector:
-    """What scores footage. ``estimator`` is None where the system needs no optical flow. ``digest`` identifies weights and
-    configuration. ``calibration.threshold`` is the one in use."""
+class System:
+    """A trained system. ``name``: data set and system. ``digest`` identifies weights and configuration."""
 
+    name: str
     model: Model
-    recipe: Recipe
-    calibration: Calibration
     device: torch.device
     dtype: torch.dtype
+    digest: str
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What scores footage. ``systems``: one, or the members of ``fusion``. ``estimator`` is None where none of them needs
+    optical flow. ``digest`` identifies weights and configuration. ``calibration.threshold`` is the one in use."""
+
+    systems: tuple[System, ...]
+    fusion: Fusion | None
+    recipe: Recipe
+    calibration: Calibration
     estimator: Estimator | None
     digest: str
 
     @property
     def name(self) -> str:
         return f"{self.recipe.dataset}/{self.recipe.name}"
+
+    @property
+    def score(self) -> str:
+        """The measure that is the score."""
+        return FUSED if self.fusion else self.systems[0].model.score
+
+    def measures(self, judged: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+        """The measures of footage, ``[T]`` each, from those of each system."""
+        return self.fusion.measures(judged) if self.fusion else judged[0]
 
 
 def read_calibration(path: Path | str) -> Calibration:
@@ -49,13 +71,26 @@ def make_detector(
     device: str = "auto",
     false_alarms_per_hour: float | None = None,
 ) -> Detector:
-    """The system in ``folder`` on ``device``. false_alarms_per_hour: another rate than the calibration was made for."""
+    """The system in ``folder``, or the fusion with its members, on ``device``. false_alarms_per_hour: another rate than the
+    calibration was made for."""
     folder = Path(folder)
-    model = load_model(folder)
-    if model.config.needs_flow and recipe.flow is None:
-        raise VadError(
-            f"{folder}: the system needs optical flow, but nothing says how it is made; make detector.json anew"
-        )
+    chosen = choose_device(device)
+    if (folder / MEMBERS).is_dir():
+        fusion = load_fusion(folder)
+        systems = [
+            _load_system(folder / MEMBERS / name, f"{recipe.dataset}/{name}", chosen, member.precision)
+            for name, member in fusion.members.items()
+        ]
+    else:
+        fusion = None
+        systems = [_load_system(folder, f"{recipe.dataset}/{recipe.name}", chosen, recipe.precision)]
+    estimator = None
+    if any(system.model.config.needs_flow for system in systems):
+        if recipe.flow is None:
+            raise VadError(
+                f"{folder}: the system needs optical flow, but nothing says how it is made; make detector.json anew"
+            )
+        estimator = create_estimator(recipe.flow.estimator, str(chosen), **recipe.flow.options)
     if false_alarms_per_hour is not None:
         asked = {
             "false_alarms_per_hour": false_alarms_per_hour,
@@ -63,13 +98,13 @@ def make_detector(
             "extrapolated": false_alarms_per_hour < calibration.resolvable_rate,
         }
         calibration = calibration.model_copy(update=asked)
-    chosen = choose_device(device)
-    dtype, _ = choose_precision(recipe.precision, chosen)
-    estimator = None
-    if model.config.needs_flow:
-        estimator = create_estimator(recipe.flow.estimator, str(chosen), **recipe.flow.options)
-    digest = sha256_files([folder / name for name in SYSTEM])
-    return Detector(model.to(chosen).eval(), recipe, calibration, chosen, dtype, estimator, digest)
+    digest = sha256_files(system_files(folder))
+    return Detector(tuple(systems), fusion, recipe, calibration, estimator, digest)
+
+
+def _load_system(folder: Path, name: str, device: torch.device, precision: str) -> System:
+    model = load_model(folder).to(device).eval()
+    return System(name, model, device, choose_precision(precision, device)[0], sha256_files(system_files(folder)))
 
 
 def load_detector(folder: Path | str, device: str = "auto", false_alarms_per_hour: float | None = None) -> Detector:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -77,20 +77,22 @@ def remarks(path: Path, sampling: Sampling, size: tuple[int, int], recipe: Recip
 
 
 class Prepared(NamedTuple):
-    """A frame as the network wants it, uint8 ``[C, H, W]``, and as the estimator of flow does, ``[h, w, C]`` or None."""
+    """A frame as each system reads it, uint8 ``[C, H, W]``, and as the estimator of flow does, ``[h, w, C]`` or None."""
 
-    frame: np.ndarray
+    frames: tuple[np.ndarray, ...]
     seen: np.ndarray | None
 
 
-def prepare(picture: np.ndarray, recipe: Recipe, config: ModelConfig) -> Prepared:
+def prepare(picture: np.ndarray, recipe: Recipe, configs: Sequence[ModelConfig]) -> Prepared:
     """A decoded picture, uint8 RGB ``[H, W, 3]``, by the steps of extraction and of :class:`vadcore.footage.Footage`: first
-    what the store would hold, from that what the system reads."""
+    what the store would hold, from that what each system reads. configs: of the systems."""
     stored = to_color(picture, 1 if recipe.color == "grey" else 3)
     stored = resize_picture(stored, recipe.size) if recipe.size else stored
-    frame = resize_picture(to_color(stored, config.channels), config.image_size or stored.shape[:2])
-    seen = resize_picture(stored, recipe.flow.size) if config.needs_flow else None
-    return Prepared(np.ascontiguousarray(frame.transpose(2, 0, 1)), seen)
+    frames = [
+        resize_picture(to_color(stored, config.channels), config.image_size or stored.shape[:2]) for config in configs
+    ]
+    seen = resize_picture(stored, recipe.flow.size) if any(config.needs_flow for config in configs) else None
+    return Prepared(tuple(np.ascontiguousarray(frame.transpose(2, 0, 1)) for frame in frames), seen)
 
 
 def ahead(items: Iterable[Item], count: int = AHEAD) -> Iterator[Item]:

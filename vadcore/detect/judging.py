@@ -6,19 +6,21 @@ to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vadcore.detect.detector import Detector
+from vadcore.detect.detector import Detector, System
 from vadcore.device import autocast
 from vadcore.error_maps import map_size, shrink
 from vadcore.errors import VadError
 from vadcore.models.base import Batch, Judged
+from vadcore.pictures import resize_flow
 from vadcore.score import FRAMES_AT_ONCE
-from vadcore.store import FLOW_UNIT
+from vadcore.store import FLOW_UNIT, clip_to_fixed
 from vadcore.windows import BACKGROUND_SAMPLES, background_frames, median_picture
 
 START = 1024  # frames that there is room for at first
@@ -45,16 +47,16 @@ class Sums:
 
 
 class Judge:
-    """Takes frames one by one, and optical flow, and hands on error maps in order, each as soon as it is whole.
+    """One system. Takes frames one by one, and optical flow, and hands on error maps in order, each as soon as it is whole.
 
     keep: called with float16 ``[n, h, w]``, the maps of the next n frames; NaN where no window judged the frame.
     name: of the footage, for messages.
     """
 
-    def __init__(self, detector: Detector, keep: Callable[[np.ndarray], None], name: str = "footage"):
-        self.detector, self.keep, self.name = detector, keep, name
-        self.windows = detector.model.windows
-        self.group = max(1, FRAMES_AT_ONCE[detector.device.type] // self.windows.length)  # windows in a batch
+    def __init__(self, system: System, keep: Callable[[np.ndarray], None], name: str = "footage"):
+        self.system, self.keep, self.name = system, keep, name
+        self.windows = system.model.windows
+        self.group = max(1, FRAMES_AT_ONCE[system.device.type] // self.windows.length)  # windows in a batch
         self.length = 0  # frames so far
         self.sums: dict[str, Sums] = {}
         self._frames: list[np.ndarray] = []  # from frame `_first` on, uint8 [C, H, W]
@@ -94,15 +96,14 @@ class Judge:
                 self._run(rest[first : first + self.group])
         self._hand_on(self.length)
         measures = {name: sums.means(self.length) for name, sums in self.sums.items()}
-        return measures or {self.detector.model.score: np.full(self.length, np.nan, np.float32)}
+        return measures or {self.system.model.score: np.full(self.length, np.nan, np.float32)}
 
     def _run(self, starts: np.ndarray) -> None:
         """Judge the windows at ``starts``, and let go of what no later window holds."""
         at = starts[:, None] + np.arange(self.windows.length)  # [B, T], numbers of frames
         batch = self._batch(at)
-        model = self.detector.model
-        with torch.inference_mode(), autocast(self.detector.device, self.detector.dtype):
-            judged = model.judge(batch)
+        with torch.inference_mode(), autocast(self.system.device, self.system.dtype):
+            judged = self.system.model.judge(batch)
         self._collect(judged, starts[:, None] + np.array(self.windows.judged), batch.frames.shape[3:])
         self._start = int(starts[-1]) + self.windows.step
         free = int(starts[-1]) + 1  # the window that takes up the tail may start here
@@ -111,7 +112,7 @@ class Judge:
         self._hand_on(free)
 
     def _batch(self, at: np.ndarray) -> Batch:
-        device = self.detector.device
+        device = self.system.device
         low, high = int(at[0, 0]), int(at[-1, -1]) + 1
         index = torch.from_numpy(at - low)
         block = np.stack(self._frames[low - self._first : high - self._first])
@@ -129,7 +130,7 @@ class Judge:
         made = {key: median_picture(np.stack([self._samples[n] for n in key])) for key in dict.fromkeys(numbers)}
         self._samples = {number: frame for number, frame in self._samples.items() if number >= numbers[-1][0]}
         pictures = torch.from_numpy(np.stack([made[key] for key in numbers]))
-        return pictures.to(self.detector.device).float().div_(255)
+        return pictures.to(self.system.device).float().div_(255)
 
     def _collect(self, judged: Judged, frames: np.ndarray, size: tuple[int, int]) -> None:
         """frames: ``[B, J]``, the number of each judged frame."""
@@ -142,7 +143,7 @@ class Judge:
         pooled = shrink(judged.maps.reshape(b * j, 1, h, w).float(), kept).view(b, j, *kept).cpu().numpy()
         if not np.isfinite(pooled).all():
             raise VadError(
-                f"{self.detector.name}: its errors are not finite on {self.name}, frames {frames.min()} to {frames.max()}; "
+                f"{self.system.name}: its errors are not finite on {self.name}, frames {frames.min()} to {frames.max()}; "
                 "its weights are damaged: train it again"
             )
         self._make_room(int(frames.max()) + 1, kept)
@@ -172,3 +173,42 @@ class Judge:
         means[self._judged[:count] == 0] = np.nan
         self.keep(means.astype(np.float16))
         self._maps, self._judged, self._handed_on = self._maps[count:].copy(), self._judged[count:].copy(), stop
+
+
+class Judges:
+    """All systems of a detector: a :class:`Judge` each, and one stream of error maps.
+
+    keep, name: as of :class:`Judge`.
+    """
+
+    def __init__(self, detector: Detector, keep: Callable[[np.ndarray], None], name: str = "footage"):
+        self.detector, self.keep = detector, keep
+        self.judges = [
+            Judge(system, partial(self._take, number) if detector.fusion else keep, name)
+            for number, system in enumerate(detector.systems)
+        ]
+        self._maps: list[list[np.ndarray]] = [
+            [] for _ in self.judges
+        ]  # of frames that another judge has yet to hand on
+
+    def add(self, frames: Sequence[np.ndarray], field: np.ndarray | None = None) -> None:
+        """The next frame, as each system reads it, uint8 ``[C, H, W]``; ``field``: as of :meth:`Judge.add`, of any size."""
+        for judge, frame in zip(self.judges, frames, strict=True):
+            if field is None or not judge.windows.flow:
+                judge.add(frame)
+            elif field.shape[1:] == frame.shape[1:]:
+                judge.add(frame, field)
+            else:
+                judge.add(frame, clip_to_fixed(resize_flow(field, frame.shape[1:])))
+
+    def finish(self) -> Mapping[str, np.ndarray]:
+        """The detector's measures of all frames, float32 ``[T]`` each; NaN where no window judged the frame."""
+        return self.detector.measures([judge.finish() for judge in self.judges])
+
+    def _take(self, number: int, maps: np.ndarray) -> None:
+        """The maps of the next frames by one system; those that all systems have handed on are combined."""
+        self._maps[number].extend(maps)
+        count = min(map(len, self._maps))
+        if count:
+            self.keep(self.detector.fusion.maps([np.stack(waiting[:count]) for waiting in self._maps]))
+            self._maps = [waiting[count:] for waiting in self._maps]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,10 @@ import pandas as pd
 
 from vadcore.detect.detector import Detector
 from vadcore.detect.frames import AHEAD, Prepared, Sampling, ahead, prepare, remarks, sampling_of
-from vadcore.detect.judging import Judge
+from vadcore.detect.judging import Judges
 from vadcore.detect.maps import Maps, place
 from vadcore.detect.reading import Source, check_there
 from vadcore.evaluate import event_table, score_table
-from vadcore.pictures import resize_flow
 from vadcore.store import flow_to_fixed
 
 
@@ -60,32 +59,53 @@ def scan(
     source = Source(video)
     maps = Maps(scratch)
     try:
-        judge = Judge(detector, maps.append, video.name)
-        prepared = (prepare(picture, detector.recipe, detector.model.config) for picture in sampling.of(source))
-        for frame, field in _with_flow(detector, ahead(prepared)):
-            judge.add(frame, field)
-            progress(source.count)
-        measures = judge.finish()
-        progress(source.count)
+        measures = judge_pictures(
+            detector, sampling.of(source), maps.append, video.name, lambda: progress(source.count)
+        )
         frames, events = _tables(detector, measures, sampling, maps, source)
     except BaseException:
         maps.close()
         raise
     said = remarks(video, sampling, source.size, detector.recipe)
     if frames["score"].isna().all():
+        lengths = " and one of ".join(str(system.model.windows.length) for system in detector.systems)
         said.append(
-            f"{video.name} has {judge.length} frames at {sampling.fps:g} a second, fewer than one window of "
-            f"{detector.model.windows.length}: nothing could be judged"
+            f"{video.name} has {len(frames)} frames at {sampling.fps:g} a second, too few for a window of {lengths}: "
+            "nothing could be judged"
         )
     seconds = time.monotonic() - started
     return Scanned(video, frames, events, maps, sampling, source.size, source.count, seconds, said)
 
 
-def _with_flow(detector: Detector, prepared: Iterator[Prepared]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Each frame, and the flow to it from the one before, as :class:`vadcore.footage.Footage` reads it from a store."""
+def judge_pictures(
+    detector: Detector,
+    pictures: Iterable[np.ndarray],
+    keep: Callable[[np.ndarray], None],
+    name: str = "footage",
+    progress: Callable[[], None] = lambda: None,
+) -> Mapping[str, np.ndarray]:
+    """The measures of decoded pictures, uint8 RGB ``[H, W, 3]`` at the detector's rate: float32 ``[T]`` each, NaN where no
+    window judged the frame. keep: called with the error maps, float16 ``[n, h, w]``, of the next n frames. name: of the
+    footage, for messages. progress: called after each picture."""
+    judges = Judges(detector, keep, name)
+    configs = [system.model.config for system in detector.systems]
+    prepared = (prepare(picture, detector.recipe, configs) for picture in pictures)
+    for frames, field in _with_flow(detector, ahead(prepared)):
+        judges.add(frames, field)
+        progress()
+    measures = judges.finish()
+    progress()
+    return measures
+
+
+def _with_flow(
+    detector: Detector, prepared: Iterator[Prepared]
+) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
+    """Each frame, as every system reads it, and the flow to it from the one before, int16 ``[2, h, w]`` in 1/64 px of the
+    size that it is stored at."""
     if detector.estimator is None:
-        for frame, _ in prepared:
-            yield frame, None
+        for frames, _ in prepared:
+            yield frames, None
         return
     before, block = None, []
     for item in prepared:
@@ -102,19 +122,15 @@ def _estimated(detector: Detector, before: np.ndarray | None, block: list[Prepar
     seen = np.stack([*([] if before is None else [before]), *(item.seen for item in block)])
     fields: list[np.ndarray | None] = [None] if before is None else []
     if len(seen) > 1:
-        size = block[0].frame.shape[1:]
-        fixed = flow_to_fixed(detector.estimator(seen[:-1], seen[1:]))
-        if fixed.shape[2:] != size:
-            fixed = np.rint(np.stack([resize_flow(field, size) for field in fixed])).astype(np.int16)
-        fields += list(fixed)
-    yield from zip((item.frame for item in block), fields, strict=True)
+        fields += list(flow_to_fixed(detector.estimator(seen[:-1], seen[1:])))
+    yield from zip((item.frames for item in block), fields, strict=True)
 
 
 def _tables(
-    detector: Detector, measures: dict[str, np.ndarray], sampling: Sampling, maps: Maps, source: Source
+    detector: Detector, measures: Mapping[str, np.ndarray], sampling: Sampling, maps: Maps, source: Source
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     name, recipe, calibration = "video", detector.recipe, detector.calibration
-    table = score_table({name: measures}, detector.model.score, {name: sampling.fps}, recipe.smoothing, calibration)
+    table = score_table({name: measures}, detector.score, {name: sampling.fps}, recipe.smoothing, calibration)
     found = event_table(table, calibration, calibration)
     numbers = sampling.numbers(len(table))
     frames = table.drop(columns=["clip", "fps"])

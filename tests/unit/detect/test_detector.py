@@ -168,7 +168,7 @@ def test_place_stays_inside_the_picture():
 def test_memory_does_not_grow_with_length(place_of):
     """Frames, flow and maps are released: no more are held in the rest than in the first 100 frames, or four batches."""
     judge_maps = []
-    judge = Judge(place_of("hog_hof_ae").detector(), lambda maps: judge_maps.append(len(maps)))
+    judge = Judge(place_of("hog_hof_ae").detector().systems[0], lambda maps: judge_maps.append(len(maps)))
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 255, (1, *SIZE), dtype=np.uint8)
     field = np.zeros((2, *SIZE), np.int16)
