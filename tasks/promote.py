@@ -16,6 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from tasks import paths
@@ -32,17 +33,15 @@ from tasks.tracking.registry import (
     registered_name,
 )
 from tasks.tracking.server import connect, wanted_uri
-from vadcore.calibrate import Calibration
 from vadcore.config import Calibrate, Params, load_params
-from vadcore.detect.recipe import FlowRecipe, read_recipe
-from vadcore.device import choose_device, choose_precision
+from vadcore.detect.detector import System, load_detector
+from vadcore.detect.recipe import FlowRecipe
 from vadcore.errors import VadError
 from vadcore.evaluate import result_row, score_table
 from vadcore.files import digest_of, sha256_files
 from vadcore.flow import store_flow
 from vadcore.footage import Footage
 from vadcore.metrics import join_labels
-from vadcore.models import load_model
 from vadcore.report.columns import COLUMNS
 from vadcore.score import measure
 from vadcore.store import ClipStore
@@ -52,6 +51,7 @@ from vadcore.windows import Segment, hold_out
 ARTIFICIAL = "artificial"  # the rule that needs no label
 SHOWN = ("detection_rate", "auc_micro", "false_alarms_per_hour")  # of the trial
 SEED = 0  # of the artificial anomalies: the same for all systems, and next time
+Measures = dict[str, dict[str, np.ndarray]]  # clip -> measure -> [T]
 BETTER = {column.key: column.better for column in COLUMNS if column.better}  # figures that rank systems
 
 
@@ -108,32 +108,43 @@ def _by_trial(params: Params, dataset: str, versions: list[Version]) -> list[Can
         print(
             f"{len(trial.clips('test'))} held-out clips with an artificial anomaly each, {asked:g} false alarms an hour"
         )
+        known: dict[str, Measures] = {}
         return [
             Candidate(version, (row["detection_rate"], row["auc_micro"]), {key: row[key] for key in SHOWN})
             for version in fit
-            for row in [_tried(params, version, trial, Path(temporary))]
+            for row in [_tried(params, version, trial, Path(temporary), known)]
         ]
 
 
-def _tried(params: Params, version: Version, trial: ClipStore, folder: Path) -> dict:
-    """The figures of one system on the trial, with the flow, the smoothing and the rules of events that it came with."""
-    held = download(version, folder / f"version-{version.number}")
-    model, recipe = load_model(held), read_recipe(held)
-    calibration = Calibration.from_json((held / "calibration.json").read_text(encoding="utf-8"), str(version))
-    device = choose_device(params.machine.device)
-    dtype, _ = choose_precision(recipe.precision, device)
-    flow = _flow(recipe.flow, trial, folder, str(device)) if recipe.flow else None
-    model.to(device)
+def _tried(params: Params, version: Version, trial: ClipStore, folder: Path, known: dict[str, Measures]) -> dict:
+    """The figures of one system on the trial, with the flow, the smoothing and the rules of events that it came with.
+    known: as of :func:`_measured`."""
+    detector = load_detector(download(version, folder / f"version-{version.number}"), params.machine.device)
+    recipe, calibration = detector.recipe, detector.calibration
+    flow = _flow(recipe.flow, trial, folder, str(detector.systems[0].device)) if recipe.flow else None
     segments = [Segment(clip, 0, trial.length(clip)) for clip in trial.clips("test")]
-    measures = {}
-    for segment in segments:
-        footage = Footage.for_model(model, trial, [segment], flow, device=device, cache="ram")
-        measures[segment.clip.name] = measure(model, footage, 0, dtype).measures
+    judged = [_measured(system, trial, segments, flow, known) for system in detector.systems]
+    measures = {clip: detector.measures([of_system[clip] for of_system in judged]) for clip in judged[0]}
     fps = {segment.clip.name: trial.attributes(segment.clip)["fps"] for segment in segments}
     labels = {segment.clip.name: trial.labels(segment.clip) for segment in segments}
-    table = join_labels(score_table(measures, model.score, fps, recipe.smoothing, calibration), labels)
+    table = join_labels(score_table(measures, detector.score, fps, recipe.smoothing, calibration), labels)
     rules = {key: getattr(calibration, key) for key in Calibrate.model_fields}
     return result_row(table, calibration, Calibrate(**rules), {}, {})
+
+
+def _measured(
+    system: System, trial: ClipStore, segments: list[Segment], flow: ClipStore | None, known: dict[str, Measures]
+) -> Measures:
+    """What a system says of the trial. known: what has been measured so far, which this adds to: members of a fusion are
+    versions of their own, too."""
+    flow = flow if system.model.config.needs_flow else None
+    key = digest_of([system.digest, str(system.dtype), str(flow.url) if flow else None])
+    if key not in known:
+        known[key] = {}
+        for segment in segments:
+            footage = Footage.for_model(system.model, trial, [segment], flow, device=system.device, cache="ram")
+            known[key][segment.clip.name] = measure(system.model, footage, 0, system.dtype).measures
+    return known[key]
 
 
 def _flow(recipe: FlowRecipe, trial: ClipStore, folder: Path, device: str) -> ClipStore:

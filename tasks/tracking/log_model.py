@@ -61,7 +61,11 @@ def upload_model(client, spool: Spool, run_id: str, model_id: str, event: dict) 
         data, packed = Path(scratch) / "trained", Path(scratch) / "model"
         data.mkdir()
         for file in event["files"]:
-            shutil.copy(spool.folder / file, data)
+            source = spool.folder / file
+            if source.is_dir():
+                shutil.copytree(source, data / source.name)
+            else:
+                shutil.copy(source, data)
         output = TensorSpec(np.dtype(event["outputs"]["dtype"]), event["outputs"]["shape"])
         inputs = [TensorSpec(np.dtype(spec["dtype"]), spec["shape"], spec["name"]) for spec in event["inputs"]]
         if len(inputs) == 1:  # a single tensor needs no name: the array itself is the input

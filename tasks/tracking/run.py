@@ -107,24 +107,19 @@ class StageRun:
         register: str = "",
         tags: Mapping[str, object] | None = None,
     ) -> None:
-        """The trained model in ``folder`` (as ``vadcore.models.save_model`` wrote it), to be loaded and served by MLflow:
-        uint8 windows ``[B, T, H, W, C]`` in, float32 scores ``[B, J]`` out (see :mod:`tasks.tracking.vad_pyfunc`).
+        """The trained model in ``folder`` (as ``vadcore.models.save_model`` wrote it), or the fusion in a detector folder,
+        to be loaded and served by MLflow: uint8 windows ``[B, T, H, W, C]`` in, float32 scores ``[B, J]`` out; of a fusion
+        clips in, and scores ``[B, T]`` out (see :mod:`tasks.tracking.vad_pyfunc`).
 
         more: files that shall lie beside its weights. register: the registered model that it becomes a new version of,
         with these ``tags``; empty: none.
         """
-        from vadcore.models import load_model
+        from vadcore.detect.recipe import MEMBERS, SYSTEM
 
         folder = Path(folder)
-        model = load_model(folder)
-        config, windows = model.config, model.windows
-        height, width = config.image_size or (-1, -1)
-        inputs = [{"name": "frames", "dtype": "uint8", "shape": [-1, windows.length, height, width, config.channels]}]
-        if config.needs_flow:
-            shape = [-1, windows.length - 1, 2, height, width]
-            inputs.append({"name": "flow", "dtype": "float32", "shape": shape})
-        outputs = {"dtype": "float32", "shape": [-1, len(windows.judged)]}
-        files = [self._keep(path) for path in (folder / "weights.safetensors", folder / "config.yaml", *more)]
+        inputs, outputs = _signature(folder, fused=(folder / MEMBERS).is_dir())
+        system = [folder / name for name in (*SYSTEM, MEMBERS) if (folder / name).exists()]
+        files = [self._keep(path) for path in (*system, *more)]
         version = {"name": register, "tags": {key: str(value)[:5000] for key, value in (tags or {}).items()}}
         known = {"files": files, "inputs": inputs, "outputs": outputs, "time": now_ms()}
         self._write({"model": known | ({"version": version} if register else {})})
@@ -163,6 +158,23 @@ class Unlogged(StageRun):
 
     def _keep(self, path: Path) -> str:
         return path.name
+
+
+def _signature(folder: Path, fused: bool) -> tuple[list[dict], dict]:
+    """What the model in ``folder`` takes, and what it gives: names, types and shapes, -1 for any length."""
+    from vadcore.models import load_model
+
+    if fused:
+        frames = {"name": "frames", "dtype": "uint8", "shape": [-1, -1, -1, -1, 3]}
+        return [frames], {"dtype": "float32", "shape": [-1, -1]}
+    model = load_model(folder)
+    config, windows = model.config, model.windows
+    height, width = config.image_size or (-1, -1)
+    inputs = [{"name": "frames", "dtype": "uint8", "shape": [-1, windows.length, height, width, config.channels]}]
+    if config.needs_flow:
+        shape = [-1, windows.length - 1, 2, height, width]
+        inputs.append({"name": "flow", "dtype": "float32", "shape": shape})
+    return inputs, {"dtype": "float32", "shape": [-1, len(windows.judged)]}
 
 
 def _copy(source: str | Path, target: str | Path) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
+from vadcore.detect.detector import Detector, load_detector
+from vadcore.detect.recipe import MEMBERS
+from vadcore.detect.scan import judge_pictures
 from vadcore.device import choose_device
 from vadcore.models import Batch, Model, load_model
 
@@ -42,6 +47,23 @@ class VadModel:
         return np.concatenate(parts)
 
 
-def _load_pyfunc(path: str) -> VadModel:
-    """Called by MLflow with the folder that ``vadcore.models.save_model`` wrote."""
+class FusedModel:
+    """Clips in, scores of a fusion out; higher means more anomalous."""
+
+    def __init__(self, detector: Detector):
+        self.detector = detector
+
+    def predict(self, model_input: np.ndarray, params: dict | None = None) -> np.ndarray:
+        """Score clips, uint8 RGB ``[B, T, H, W, 3]`` at the frame rate that the fusion was made for: float32 ``[B, T]``, not
+        smoothed; NaN where a member does not judge the frame. Optical flow is computed where a member needs it."""
+        scores = np.full(model_input.shape[:2], np.nan, np.float32)
+        for row, clip in zip(scores, model_input, strict=True):
+            row[:] = judge_pictures(self.detector, clip, keep=lambda maps: None)[self.detector.score]
+        return scores
+
+
+def _load_pyfunc(path: str) -> VadModel | FusedModel:
+    """Called by MLflow with the folder that ``vadcore.models.save_model`` wrote, or a fusion's detector folder."""
+    if (Path(path) / MEMBERS).is_dir():
+        return FusedModel(load_detector(path))
     return VadModel(load_model(path), choose_device("auto"))
