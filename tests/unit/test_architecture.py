@@ -15,6 +15,7 @@ from tests.helpers.project import ROOT
 from tests.helpers.readme import blocks
 from vadcore import code
 from vadcore.code import modules_behind
+from vadcore.fusion import FUSION
 from vadcore.models import list_models, model_config
 
 
@@ -67,7 +68,7 @@ def test_the_readme_lists_every_system_and_every_format():
     from vadcore.datasets.config import list_formats
 
     text = (ROOT / "README.md").read_text()
-    for name in (*list_models(), *list_formats()):
+    for name in (*list_models(), FUSION, *list_formats()):
         assert f"| `{name}` |" in text
 
 

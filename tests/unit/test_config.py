@@ -8,6 +8,7 @@ import yaml
 from tests.helpers.project import ROOT
 from vadcore.config import load_params
 from vadcore.errors import VadError
+from vadcore.fusion import FUSION
 from vadcore.models import list_models
 
 
@@ -60,9 +61,9 @@ def test_ped2_seed_profiles_repeat_their_profile(name):
 
 def test_paper_profile_has_three_seeds_of_each_model():
     first, more = (load_params(ROOT / f"profiles/{file}.yaml") for file in ("ped2-paper", "ped2-paper-seeds"))
-    learned = set(first.all_models) - {"frame_diff", "background", "flow_magnitude", "box_speed"}
+    learned = {*first.models, *first.flow_models} - {"frame_diff", "background", "flow_magnitude", "box_speed"}
     assert set(more.all_models) == {f"{name}-{seed}" for name in learned for seed in (2, 3)}
-    assert {name.partition("-")[0] for name in first.all_models} == set(list_models())
+    assert {name.partition("-")[0] for name in first.all_models} == {*list_models(), FUSION}
 
 
 def test_default_params_are_the_demo_profile():
@@ -131,6 +132,53 @@ def test_fault_in_nested_section(tmp_path, front_end, message):
 def test_flow_model_under_models_is_refused(tmp_path):
     values = {**smallest(), "models": ["flow_magnitude"], "model": {"flow_magnitude": None}}
     assert re.match("models: 'flow_magnitude' .*flow_models", fault(tmp_path, values))
+
+
+def fused(**changes) -> dict:
+    """Sections with a fusion of two systems, whose section has these ``changes``."""
+    section = {"of": ["frame_diff", "background"], **changes}
+    values = {"models": ["frame_diff", "background"], "fusions": ["fusion-a"]}
+    return {**smallest(), **values, "model": {"frame_diff": None, "background": None, "fusion-a": section}}
+
+
+def test_fusion_is_one_of_all_models(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(fused(rule="mean", weights=[1, 2])))
+    params = load_params(file)
+    assert params.all_models == ("frame_diff", "background", "fusion-a")
+    assert params.model["fusion-a"].high == 0.99
+    assert not params.reads_flow("fusion-a")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (fused(of=["frame_diff"]), "model.fusion-a.of: value ['frame_diff']: ... 2 items"),
+        (fused(of=["frame_diff", "frame_diff"]), "model.fusion-a: of: 'frame_diff' ... twice"),
+        (fused(of=["frame_diff", "fusion-b"]), "model.fusion-a: of: 'fusion-b' is a fusion itself"),
+        (fused(of=["frame_diff", "conv_ae"]), "model.fusion-a.of: 'conv_ae' ... list it under models or flow_models"),
+        (fused(rule="sum"), "model.fusion-a.rule: value 'sum': ... 'mean' or 'max'"),
+        (fused(high=1), "model.fusion-a.high: value 1: ... less than 1"),
+        (fused(rule="max", weights=[1, 2]), "model.fusion-a: weights: ... rule max ... remove them"),
+        (fused(weights=[1, 2, 3]), "model.fusion-a: weights: 3 for 2 systems"),
+        (fused(seed=3), "model.fusion-a.seed: unknown key"),
+        ({**fused(), "fusions": ["fusion-b"]}, "fusions: 'fusion-b' has no section model.fusion-b"),
+        ({**fused(), "fusions": ["background"]}, "fusions: 'background' is no fusion; list it under models"),
+        ({**fused(), "models": ["frame_diff", "fusion-a"]}, "models: 'fusion-a' is a fusion; list it under fusions"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_fault_in_fusion(tmp_path, values, message):
+    assert re.match(re.escape(message).replace(re.escape(" ... "), ".*"), fault(tmp_path, values))
+
+
+def test_dumped_sections_are_whole(tmp_path):
+    """They stand in the report."""
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(fused()))
+    model = load_params(file).model_dump(mode="json")["model"]
+    assert model["frame_diff"]["block"] == 16
+    assert model["fusion-a"]["of"] == ["frame_diff", "background"]
 
 
 def test_broken_yaml_and_empty_file(tmp_path):
