@@ -2,7 +2,7 @@
 
 ============== ========================================================================================================
 ``recipe``     how the footage was made that a system was trained on; a folder that holds all that scoring needs
-``detector``   a trained system with its calibration, ready to score
+``detector``   a trained system, or a fusion of several, with its calibration, ready to score
 ``reading``    the pictures of a video that came from anywhere
 ``frames``     a video as the system wants it: its rate, size and colour
 ``judging``    windows of frames as they come, judged; the same figures as :mod:`vadcore.score` gives for a stored clip
