@@ -40,7 +40,7 @@ class Windows:
         return (self.length - 1) * stride + 1
 
 
-BACKGROUND_SAMPLES = 30  # frames that a background is the median of
+BACKGROUND_SAMPLES = 60  # frames that a background is the median of
 
 
 def background_frames(start: int, length: int, reach: int) -> np.ndarray:
