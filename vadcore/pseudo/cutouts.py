@@ -41,6 +41,11 @@ class Cutout:
         return len(self.pictures)
 
     @property
+    def width(self) -> int:
+        """Of the object itself, pixels; its patch has the same margin on all sides."""
+        return self.pictures.shape[2] - (self.pictures.shape[1] - self.height)
+
+    @property
     def row(self) -> float:
         """That its centre is in, in the middle of its path."""
         return float(self.path[len(self.path) // 2, 0])

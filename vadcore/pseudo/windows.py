@@ -18,8 +18,11 @@ from vadcore.pseudo.cutouts import Cutout, read_frames, soft_masks, still_scene
 if TYPE_CHECKING:
     from vadcore.footage import Footage
 
+UPRIGHT = 0.7  # width of an object at most, of its height, that is one person rather than a group
+NEIGHBOURS = 40  # objects by row, whose median height is the usual one
 LEAST = 0.5  # height of an object, of the usual one in its row: smaller ones are parts of objects
-SLIP = 0.08  # standard deviation of the row that an object is pasted at around its own, in picture heights
+MIDDLE = 128  # grey level that a gain leaves as it is
+SLIP = 0.05  # standard deviation of the row that an object is pasted at around its own, in picture heights
 DARKER, LIGHTER = 0.08, 8.0  # standard deviations of the gain, and of the offset in grey levels, of a window's light
 FIELD = 0.06  # of the range: standard deviation of a smooth light field over the picture
 RAMP, NOISE = 3.0, 1.5  # grey levels: standard deviations of its change over a window, and of the pixels' noise
@@ -72,9 +75,13 @@ class PastedWindows:
     def __init__(self, footage: Footage, cutouts: list[Cutout], pasting: Pasting, seed: int):
         self.footage, self.pasting = footage, pasting
         self.seed, self.lengths, self.device = seed, footage.lengths, footage.device
-        self._line = perspective(cutouts)
-        self.cutouts = [cutout for cutout in cutouts if cutout.height >= LEAST * self._line(cutout.row)]
-        self.usual_speed = float(np.quantile([cutout.speed / self._line(cutout.row) for cutout in self.cutouts], 0.9))
+        usual = usual_heights(cutouts)
+        whole = [cutout.height >= LEAST * height for cutout, height in zip(cutouts, usual, strict=True)]
+        self.cutouts = [cutout for cutout, is_whole in zip(cutouts, whole, strict=True) if is_whole]
+        self._heights = usual[whole]
+        self.usual_speed = float(
+            np.quantile([c.speed / h for c, h in zip(self.cutouts, self._heights, strict=True)], 0.9)
+        )
         self._kinds = [kind for kind, weight in pasting.weights.items() if weight > 0]
         weights = np.array([pasting.weights[kind] for kind in self._kinds])
         self._shares = weights / weights.sum()
@@ -121,28 +128,27 @@ class PastedWindows:
     def _paste(self, window: np.ndarray, wrong: bool, top: int, rows: int, rng: np.random.Generator) -> np.ndarray:
         """Draw a random object, altered if ``wrong``; its soft mask in the judged frame."""
         pasting = self.pasting
-        cutout = self.cutouts[int(rng.integers(len(self.cutouts)))]
-        own = cutout.row
-        row = np.clip(own + rng.normal(0, SLIP * rows), top + 4, top + window.shape[1] - 4)
-        scale = float(np.clip(self._line(row) / self._line(own), 0.5, 2)) * rng.uniform(0.92, 1.08)
-        paste = as_it_was(cutout, pasting.length, pasting.judged, scale, rng)
+        chosen = int(rng.integers(len(self.cutouts)))
+        cutout, height = self.cutouts[chosen], self._heights[chosen]
+        row = np.clip(cutout.row + rng.normal(0, SLIP * rows), top + 4, top + window.shape[1] - 4)
+        paste = as_it_was(cutout, pasting.length, pasting.judged, rng.uniform(0.92, 1.08), rng)
         if wrong:
             count = min(1 + int(rng.random() < 0.4), len(self._kinds))
             kinds = [self._kinds[n] for n in rng.choice(len(self._kinds), count, replace=False, p=self._shares)]
-            paste = altered(paste, kinds, pasting.judged, self.usual_speed * self._line(own), self.cutouts, rng)
+            paste = altered(paste, kinds, pasting.judged, self.usual_speed * height, self.cutouts, rng)
         return draw(window, paste, (row - top, rng.uniform(0, window.shape[2])), pasting.judged)
 
 
-def perspective(cutouts: list[Cutout]):
-    """The usual height of objects, in pixels, as a function of the row: a line through the medians of bands of rows."""
-    rows = np.array([cutout.row for cutout in cutouts])
-    heights = np.array([cutout.height for cutout in cutouts], float)
-    median = float(np.median(heights))
-    bands = [band for band in np.array_split(np.argsort(rows, kind="stable"), 8) if len(band) >= 10]
-    if len(bands) < 3:
-        return lambda row: median
-    slope, offset = np.polyfit([np.median(rows[b]) for b in bands], [np.median(heights[b]) for b in bands], 1)
-    return lambda row: float(np.clip(slope * row + offset, median / 3, median * 3))
+def usual_heights(cutouts: list[Cutout]) -> np.ndarray:
+    """The usual height of objects around each of ``cutouts``, ``[n]`` in pixels: the median of the upright ones that are
+    nearest by row, because size depends on the row."""
+    upright = [cutout for cutout in cutouts if cutout.width <= UPRIGHT * cutout.height]
+    upright = sorted(upright or cutouts, key=lambda cutout: cutout.row)
+    rows = [cutout.row for cutout in upright]
+    heights = np.array([cutout.height for cutout in upright])
+    first = np.searchsorted(rows, [cutout.row for cutout in cutouts]) - NEIGHBOURS // 2
+    first = np.clip(first, 0, max(0, len(rows) - NEIGHBOURS))
+    return np.array([np.median(heights[n : n + NEIGHBOURS]) for n in first])
 
 
 def _relight(window: np.ndarray, rng: np.random.Generator) -> None:
@@ -153,8 +159,9 @@ def _relight(window: np.ndarray, rng: np.random.Generator) -> None:
         field = cv2.resize(rng.standard_normal((3, 4)).astype(np.float32), (width, height))
         field *= 255 * FIELD * rng.random()
         ramp = np.linspace(-1, 1, length)[:, None, None] * RAMP * rng.standard_normal() * (field / 255 / FIELD + 1)
+        window -= MIDDLE
         window *= 1 + DARKER * rng.standard_normal()
-        window += (LIGHTER * rng.standard_normal() + field + ramp).astype(np.float32)[..., None]
+        window += (MIDDLE + LIGHTER * rng.standard_normal() + field + ramp).astype(np.float32)[..., None]
     noise = _noise()
     for frame in window:
         first = int(rng.integers(len(noise) - frame.size))

@@ -5,7 +5,7 @@ import pytest
 
 from vadcore.pseudo.alterations import ALTERATIONS
 from vadcore.pseudo.cutouts import Cutout
-from vadcore.pseudo.windows import PastedWindows, Pasting, perspective
+from vadcore.pseudo.windows import PastedWindows, Pasting, usual_heights
 
 ALL = dict.fromkeys(ALTERATIONS, 1.0)
 
@@ -69,18 +69,19 @@ def test_only_alterations_with_a_weight_are_drawn(footage, cutouts):
     np.testing.assert_allclose(windows._shares, (0.25, 0.75))
 
 
-def of_height(row: float, height: int) -> Cutout:
-    return Cutout(
-        np.zeros((8, 4, 4, 1), np.uint8), np.zeros((8, 4, 4), np.uint8), np.full((8, 2), row, np.float32), height, 0.1
-    )
+def of_height(row: float, height: int, width: int = 4) -> Cutout:
+    size = (8, height + 6, width + 6)
+    return Cutout(np.zeros((*size, 1), np.uint8), np.zeros(size, np.uint8), np.full((8, 2), row), height, 0.1)
 
 
-def test_perspective_is_the_height_by_row():
-    line = perspective([of_height(row, round(10 + row / 2)) for row in range(100)])
-    assert abs(line(20) - 20) < 1
-    assert abs(line(80) - 50) < 1
+def test_usual_height_is_that_of_upright_objects_nearby():
+    people = [of_height(row, 20 if row < 200 else 40) for row in range(400)]
+    groups = [of_height(row, 90, width=90) for row in range(0, 400, 3)]
+    usual = usual_heights([*people, *groups])
+    assert usual[50] == usual[400 + 20] == 20
+    assert usual[350] == usual[400 + 120] == 40
 
 
-def test_perspective_of_few_objects_is_their_median():
-    line = perspective([of_height(10, 20), of_height(50, 30), of_height(90, 30)])
-    assert line(0) == line(99) == 30
+def test_parts_of_objects_are_not_pasted(footage):
+    people, parts = [of_height(row, 20) for row in range(80)], [of_height(row, 8) for row in range(0, 80, 9)]
+    assert [cutout.height for cutout in pasted(footage, [*people, *parts]).cutouts] == [20] * 80
