@@ -15,7 +15,7 @@ from vadcore.models import register_model
 from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
 from vadcore.windows import Windows
 
-BATCHES, BATCH_SIZE = 64, 16  # frame pairs that the size of objects is measured in
+BATCHES, BATCH_SIZE = 32, 16  # of windows, that each statistic is made from
 ROWS = 16  # bands of the picture's height, each with its own sizes
 SIZES = 64  # bins of object heights and widths, spaced evenly in the logarithm from SMALLEST to 1 picture heights
 SMALLEST = 0.01
