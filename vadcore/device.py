@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from pathlib import Path
 
 import torch
 
@@ -42,9 +43,16 @@ def bfloat16_is_faster(device: torch.device) -> tuple[bool, str]:
         return supported, f"{torch.cuda.get_device_name(device)} {'has' if supported else 'lacks'} bfloat16 units"
     if torch.cpu._is_amx_tile_supported():
         return True, "the processor has AMX tiles"
-    if torch.cpu._is_avx512_bf16_supported():
-        return True, "the processor has AVX512-BF16"
-    return False, "the processor has neither AMX nor AVX512-BF16"
+    if torch.cpu._is_avx512_bf16_supported() and _is_amd():
+        return True, "the AMD processor has AVX512-BF16"
+    return False, "the processor has no AMX tiles"
+
+
+def _is_amd() -> bool:
+    """Training in bfloat16 with AVX512-BF16 alone takes 0.7 of the time of float32 on AMD's cores (Zen 4), 0.9 to 1.8 times
+    as long on Intel's."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text()
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[torch.dtype, str]:
