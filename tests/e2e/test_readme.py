@@ -63,7 +63,10 @@ class TestOwnFootage:
         assert "This footage has no labels" in page
         assert '<details class="alarms found" open>' in page
         rows = json.loads((project.folder / "reports/metrics.json").read_text())["rows"]
-        assert {row["model"] for row in rows} == {"frame_diff", "background", "gru_ae", "flow_magnitude", "hog_hof_ae"}
+        assert {row["model"] for row in rows} == {
+            *("frame_diff", "background", "gru_ae", "pseudo_anomaly"),
+            *("flow_magnitude", "box_speed", "hog_hof_ae", "fusion"),
+        }
         assert {row["auc_micro"] for row in rows} == {None}
 
     def test_new_footage_gets_events_timeline_and_film(self, project):
