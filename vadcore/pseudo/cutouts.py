@@ -11,7 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     from vadcore.footage import Footage
 
-
 LENGTH = 24  # frames that an object is followed at most
 HOP = 8  # frames between the starts of stretches of footage that objects are looked for in
 STRETCHES = 300  # of all footage, evenly spread
@@ -93,7 +92,7 @@ def _patch(footage: Footage, length: int, rng: np.random.Generator) -> Cutout:
 def read_frames(footage: Footage, number: int, start: int, count: int, stride: int = 1) -> np.ndarray:
     """uint8 ``[count, H, W, C]`` of segment ``number``."""
     pictures, _ = footage.raw(np.array([[number, start, stride]]), count)
-    return np.ascontiguousarray(pictures[0].numpy().transpose(0, 2, 3, 1))
+    return np.ascontiguousarray(pictures[0].cpu().numpy().transpose(0, 2, 3, 1))
 
 
 def still_scene(footage: Footage, number: int, start: int) -> np.ndarray:

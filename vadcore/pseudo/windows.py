@@ -162,7 +162,7 @@ def _relight(window: np.ndarray, rng: np.random.Generator) -> None:
         window -= MIDDLE
         window *= 1 + DARKER * rng.standard_normal()
         window += (MIDDLE + LIGHTER * rng.standard_normal() + field + ramp).astype(np.float32)[..., None]
-    noise = _noise()
+    noise = _noise(max(1 << 22, 2 * window[0].size))
     for frame in window:
         first = int(rng.integers(len(noise) - frame.size))
         frame += noise[first : first + frame.size].reshape(frame.shape)
@@ -171,6 +171,6 @@ def _relight(window: np.ndarray, rng: np.random.Generator) -> None:
 
 
 @cache
-def _noise() -> np.ndarray:
-    """Gaussian noise to take pieces of, because drawing it anew would take half of the time of a window; float32."""
-    return NOISE * np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
+def _noise(size: int) -> np.ndarray:
+    """``size`` values of Gaussian noise to take pieces of: drawing it anew takes half of the time of a window."""
+    return NOISE * np.random.default_rng(0).standard_normal(size, dtype=np.float32)

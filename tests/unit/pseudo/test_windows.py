@@ -5,7 +5,7 @@ import pytest
 
 from vadcore.pseudo.alterations import ALTERATIONS
 from vadcore.pseudo.cutouts import Cutout
-from vadcore.pseudo.windows import PastedWindows, Pasting, usual_heights
+from vadcore.pseudo.windows import PastedWindows, Pasting, _relight, usual_heights
 
 ALL = dict.fromkeys(ALTERATIONS, 1.0)
 
@@ -85,3 +85,9 @@ def test_usual_height_is_that_of_upright_objects_nearby():
 def test_parts_of_objects_are_not_pasted(footage):
     people, parts = [of_height(row, 20) for row in range(80)], [of_height(row, 8) for row in range(0, 80, 9)]
     assert [cutout.height for cutout in pasted(footage, [*people, *parts]).cutouts] == [20] * 80
+
+
+def test_windows_of_any_size_get_noise():
+    window = np.full((1, 1500, 1500, 3), 128, np.float32)  # more pixels than the noise that smaller windows share
+    _relight(window, np.random.default_rng(0))
+    assert 1.0 < 255 * window.std() < 20
