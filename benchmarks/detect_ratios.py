@@ -26,17 +26,19 @@ from scipy.stats import chi2
 
 from benchmarks.result import write_result
 from tasks.scorer import detector_of
-from vadcore.calibrate import Calibration, calibrate
 from vadcore.config import load_params
-from vadcore.datasets.config import Street
-from vadcore.datasets.street.footage import film, site_of
-from vadcore.datasets.street.storage import write_video
-from vadcore.detect.detector import Detector
-from vadcore.detect.scan import scan
-from vadcore.events import find_events
+from vadcore.data.formats.street import StreetConfig
+from vadcore.data.synthetic.clip import film, site_of
+from vadcore.data.synthetic.storage import write_video
+from vadcore.detection.detector import Detector
+from vadcore.detection.scan import scan
+from vadcore.evaluation.calibration import Calibration, calibrate
+from vadcore.evaluation.events import find_events
 
 WANTED_SPEED, WANTED_MEMORY, WANTED_ALARMS = 4.0, 1.1, 1.5
-WIDE = Street(format="street", height=360, width=640, frames_per_second=25, train_frames=200, people_per_minute=20)
+WIDE = StreetConfig(
+    format="street", height=360, width=640, frames_per_second=25, train_frames=200, people_per_minute=20
+)
 
 
 def make_film(path: Path, pictures: np.ndarray, minutes: float) -> None:
@@ -50,7 +52,7 @@ def make_film(path: Path, pictures: np.ndarray, minutes: float) -> None:
 
 def one_video(arguments: argparse.Namespace) -> None:
     """In a process of its own: score one video and say what that took."""
-    from vadcore.detect.results import detect
+    from vadcore.detection.results import detect
 
     detector = detector_of(load_params(), arguments.dataset, arguments.model)
     with tempfile.TemporaryDirectory(dir=arguments.one.parent) as out:
@@ -104,7 +106,9 @@ def speed_and_memory(arguments: argparse.Namespace, folder: Path, lengths: list[
         )
 
 
-def fresh_scores(detector: Detector, config: Street, first: int, minutes: float, folder: Path) -> dict[str, np.ndarray]:
+def fresh_scores(
+    detector: Detector, config: StreetConfig, first: int, minutes: float, folder: Path
+) -> dict[str, np.ndarray]:
     """Scores of normal clips that no data set holds: clip -> ``[T]``, smoothed as in use. first: number of the first."""
     scores, seconds, number = {}, 0.0, first
     while seconds < 60 * minutes:
@@ -122,7 +126,7 @@ def fresh_scores(detector: Detector, config: Street, first: int, minutes: float,
 def false_alarms(arguments: argparse.Namespace, folder: Path) -> Iterator[dict]:
     params = load_params()
     config = params.dataset[arguments.dataset]
-    if not isinstance(config, Street):
+    if not isinstance(config, StreetConfig):
         return
     detector = detector_of(params, arguments.dataset, arguments.model)
     fps, asked = detector.recipe.fps, detector.calibration

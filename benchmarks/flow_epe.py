@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.result import write_result
-from vadcore import datasets
-from vadcore.datasets.config import Street
-from vadcore.device import choose_device
+from vadcore.data import formats as datasets
+from vadcore.data.formats.street import StreetConfig
 from vadcore.flow.epe import FlowSet, chairs_pairs, generated_pairs, street_pairs, table
 from vadcore.flow.estimators import create_estimator
+from vadcore.utils.device import choose_device
 
 SIZE = (128, 192)  # of the generated pairs; that of street
 
@@ -31,7 +31,7 @@ def sets(chairs: Path | None) -> Iterator[FlowSet]:
     """The sets of pairs, one after the other."""
     yield generated_pairs(SIZE)
     with tempfile.TemporaryDirectory() as raw:
-        street = Street(format="street", train_clips=1, train_frames=2)
+        street = StreetConfig(format="street", train_clips=1, train_frames=2)
         datasets.prepare(street, Path(raw), say=print)
         yield from street_pairs(street, raw)
     if chairs is None:

@@ -22,15 +22,15 @@ import torch
 from benchmarks.ratios import footage_at_hand, row, side_by_side, stored, synchronize
 from benchmarks.result import write_result
 from vadcore.config import load_params
-from vadcore.device import autocast, choose_device, choose_precision
-from vadcore.flow import create_estimator, store_flow
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import FLOW_UNIT, ClipStore
+from vadcore.data.windows import Batch, Sampler, Segment
+from vadcore.flow.compute import store_flow
+from vadcore.flow.estimators import create_estimator
 from vadcore.flow.flownet import FlowNetSD, save_flownet
-from vadcore.footage import Footage
 from vadcore.models import create_model
-from vadcore.models.base import Batch
-from vadcore.store import FLOW_UNIT, ClipStore
-from vadcore.train import _Updates
-from vadcore.windows import Sampler, Segment
+from vadcore.training.trainer import _Updates
+from vadcore.utils.device import autocast, choose_device, choose_precision
 
 SMALL = {"image_size": (128, 192), "conv": (32, 64, 128, 256), "discriminator": (64, 128, 256, 256)}
 CASES = {  # what it is -> settings of future_frame, width of FlowNet, windows a batch, steps a round
@@ -57,7 +57,7 @@ def step(what: str, settings: dict, width: float, size: int, steps: int, frames,
     plan = [sampler.batch(n) for n in range(steps)]
     dtype, _ = choose_precision("auto", device)
 
-    def steps_over(footage: Footage, prepare: Callable[[Batch], None]) -> Callable[[], int]:
+    def steps_over(footage: ClipLoader, prepare: Callable[[Batch], None]) -> Callable[[], int]:
         def work() -> int:
             for batch in footage.batches(plan, phase.windows.length):
                 with autocast(footage.device, dtype):
@@ -72,7 +72,7 @@ def step(what: str, settings: dict, width: float, size: int, steps: int, frames,
     def compute(batch: Batch) -> None:
         batch.flow = model._flow(batch, batch.frames[:, -1] * 2 - 1)[:, None]
 
-    with_flow, without = (Footage.for_model(model, frames, segments, store, device=device) for store in (flow, None))
+    with_flow, without = (ClipLoader.for_model(model, frames, segments, store, device=device) for store in (flow, None))
     rates = side_by_side(steps_over(without, compute), steps_over(with_flow, lambda batch: None))
     return row(f"future_frame ({what}), stored flow against computed", "steps/s", *rates, 1.25)
 

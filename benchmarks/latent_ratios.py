@@ -18,16 +18,16 @@ import yaml
 
 from benchmarks.ratios import row, side_by_side, synchronize
 from benchmarks.result import write_result
-from vadcore import datasets
-from vadcore.datasets.config import MovingMnist
-from vadcore.device import autocast, choose_device, choose_precision
-from vadcore.extract import extract_clip
-from vadcore.footage import Footage
-from vadcore.latent.points import PointBatch, Points
+from vadcore.data import formats as datasets
+from vadcore.data.extract import extract_clip
+from vadcore.data.formats.moving_mnist import MovingMnistConfig
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import ClipStore
+from vadcore.data.windows import Sampler, Segment
 from vadcore.models import create_model
-from vadcore.store import ClipStore
-from vadcore.train import _Updates
-from vadcore.windows import Sampler, Segment
+from vadcore.models.latent.points import PointBatch, Points
+from vadcore.training.trainer import _Updates
+from vadcore.utils.device import autocast, choose_device, choose_precision
 
 PROFILE = Path(__file__).parents[1] / "profiles" / "moving-mnist-cpu.yaml"
 CLIPS = 80
@@ -41,7 +41,7 @@ CASES = {  # what it is -> settings of latent_lstm, steps a round
 
 def stored(folder: Path) -> ClipStore:
     """Extracted sequences of 30 frames."""
-    config = MovingMnist(format="moving_mnist", source="scikit-learn", train_clips=CLIPS, test_clips=1)
+    config = MovingMnistConfig(format="moving_mnist", source="scikit-learn", train_clips=CLIPS, test_clips=1)
     datasets.prepare(config, folder / "raw", lambda text: None)
     frames, masks = folder / "frames.zarr", folder / "masks.zarr"
     for url, kind in ((frames, "frames"), (masks, "masks")):
@@ -57,7 +57,7 @@ def step(what: str, settings: dict, steps: int, frames: ClipStore, device: torch
     phase = model.phases()[0]
     phase.begin()
     segments = [Segment(clip, 0, frames.length(clip)) for clip in frames.clips("train")]
-    footage = Footage.for_model(model, frames, segments, None, device=device)
+    footage = ClipLoader.for_model(model, frames, segments, None, device=device)
     dtype, _ = choose_precision("auto", device)
     points = Points(model.front, footage, dtype)
     sampler = Sampler(footage.lengths, phase.windows, phase.batch_size, phase.sampling, 0)

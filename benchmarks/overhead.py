@@ -27,7 +27,8 @@ STAGES = ("prepare", "extract", "optical_flow", "train", "score", "report")
 TRAINED = "conv3d_ae"  # the model of the trainings at once
 WITHOUT_TURNS = """
 import sys
-from vadcore import score, train
+from vadcore.evaluation import inference as score
+from vadcore.training import trainer as train
 train.take_turns = score.take_turns = lambda items, device: items
 from tasks.__main__ import main
 sys.argv[1:] = ["train", "street", sys.argv[1]]
@@ -45,7 +46,7 @@ def limit(name: str, value: float, wanted: float, unit: str = "s") -> dict:
 def demo(folder: Path, known: dict[str, str]) -> list[dict]:
     """Run all stages: the whole time, and of each stage the time until the next one starts and that of its MLflow run,
     which begins when the stage has imported its modules and ends before DVC stores what it made."""
-    from vadcore.device import bfloat16_is_faster, choose_device
+    from vadcore.utils.device import bfloat16_is_faster, choose_device
 
     started = time.time()
     starts: list[tuple[str, float]] = []

@@ -22,18 +22,18 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.result import write_result
 from tasks import paths
-from vadcore.checkpoint import CheckpointFolder
 from vadcore.config import load_params
-from vadcore.device import choose_device, choose_precision
-from vadcore.footage import Footage
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import ClipStore
+from vadcore.data.windows import Segment, hold_out
+from vadcore.evaluation.inference import measure_all
 from vadcore.models import create_model
+from vadcore.models.pseudo.alterations import ALTERATIONS
+from vadcore.models.pseudo.windows import PastedWindows
 from vadcore.models.pseudo_anomaly import PseudoAnomaly
-from vadcore.pseudo.alterations import ALTERATIONS
-from vadcore.pseudo.windows import PastedWindows
-from vadcore.score import measure_all
-from vadcore.store import ClipStore
-from vadcore.train import TrainSettings, Watcher, spread, train
-from vadcore.windows import Segment, hold_out
+from vadcore.training.checkpoint import CheckpointFolder
+from vadcore.training.trainer import TrainSettings, Watcher, spread, train
+from vadcore.utils.device import choose_device, choose_precision
 
 WINDOWS = 256  # held-out windows of either kind
 VARIANTS = {
@@ -88,7 +88,7 @@ def one(variant: str, seed: int, arguments: argparse.Namespace) -> dict:
     model = create_model("pseudo_anomaly", {**changes, "alterations": weights, "iterations": arguments.iterations})
     device = choose_device(params.machine.device)
     dtype, _ = choose_precision(arguments.precision, device)
-    footage, held_out = (Footage.for_model(model, frames, part, None, device=device) for part in (kept, held))
+    footage, held_out = (ClipLoader.for_model(model, frames, part, None, device=device) for part in (kept, held))
     settings = TrainSettings(seed, dtype, check_every=arguments.iterations, held_out_windows=64)
     with tempfile.TemporaryDirectory() as folder:
         trained = train(model, footage, held_out, settings, CheckpointFolder(Path(folder), "train"), Watcher())
@@ -123,7 +123,7 @@ def test_auc(model: PseudoAnomaly, frames: ClipStore, tests: list[Segment], devi
     labels = [frames.labels(segment.clip) for segment in tests]
     if any(label is None for label in labels):
         return {}
-    measured = measure_all(model, Footage.for_model(model, frames, tests, None, device=device), dtype)
+    measured = measure_all(model, ClipLoader.for_model(model, frames, tests, None, device=device), dtype)
     scores = [part.measures[model.score] for part in measured]
     judged = [~np.isnan(score) for score in scores]
     pairs = [(label[there], score[there]) for label, score, there in zip(labels, scores, judged, strict=True)]

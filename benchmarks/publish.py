@@ -1,13 +1,13 @@
-"""Keep a run's results: reports/metrics.json -> benchmarks/results/<profile>.json, and the table in README.md.
+"""Keep a run's results: reports/metrics.json -> benchmarks/results/<profile>.json, and the tables of the docs.
 
-    python -m benchmarks.publish            # after a run: keeps its results, then rewrites the README's table
-    python -m benchmarks.publish --readme   # only rewrites the table from what is kept
+    python -m benchmarks.publish            # after a run: keeps its results, then rewrites the tables
+    python -m benchmarks.publish --tables   # only rewrites the tables from what is kept
     python -m benchmarks.publish --quality  # as the first, but keeps how close the pictures came at each check point
     python -m benchmarks.publish --rollouts # as the first, but keeps how close predictions came at each step ahead
     python -m benchmarks.publish --into P   # as the first, but beside what is kept of profile P: more systems, or seeds
     python -m benchmarks.publish --command "OMP_NUM_THREADS=1 python -m flows.pipeline"
 
-``--command`` goes with each of them but --readme: what the run was started with, where that was not `make profile NAME=...`.
+``--command`` goes with each of them but --tables: what the run was started with, where that was not `make profile NAME=...`.
 It is kept with the results, and stays there when the same results are kept once more: of the same run, whose report may have
 been written anew since.
 
@@ -16,9 +16,9 @@ What training and scoring cost is kept with them, from the cost.json of each sys
 A file holds one run of a profile: keeping another run of it drops the rows of the one before, also those of systems that it
 has no more, and rows of the same systems that other profiles put beside it. The command says which are not kept any more.
 
-The README shows every file of benchmarks/results whose rows name a data set and a model, those of ORDER first;
-weights/README.md the errors of optical flow. The report of a published data set (vadcore/report/kept_table.py) shows what is
-kept of that one: `dvc repro report` brings it there, which `make results` runs after this.
+docs/results.md shows every file of benchmarks/results whose rows name a data set and a model, those of ORDER first;
+README.md the best systems of SUMMARY; weights/README.md the errors of optical flow. The report of a published data set
+(vadcore/report/kept_table.py) shows what is kept of that one after `dvc repro report`, which `make results` runs after this.
 """
 
 from __future__ import annotations
@@ -32,19 +32,21 @@ from statistics import mean
 
 from benchmarks.result import joined
 from tasks import paths
-from vadcore.cost import TABLED, read_costs
-from vadcore.errors import VadError
-from vadcore.files import write_json, write_text
+from vadcore.evaluation.cost import TABLED, read_costs
 from vadcore.report.columns import duration
 from vadcore.report.kept import NEEDED, counted_by_the_present_rule, label_set, origin, read_kept, seeds
 from vadcore.report.published import followed, known_data_set
 from vadcore.report.repetitions import repetitions, spread
 from vadcore.report.run import read_made
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import write_json, write_text
 
 RESULTS = Path("benchmarks/results")
-README = Path("README.md")
+PAGE = Path("docs/results.md")
+README = Path("README.md")  # has the summary
 WEIGHTS = Path("weights/README.md")  # has the errors of optical flow
-START, END = "<!-- results -->", "<!-- /results -->"
+SUMMARY, SUMMARY_ROWS = "ped2-cpu", 8  # the file whose best systems README.md shows, and how many of them
+SUMMARY_COLUMNS = ("system", "micro raw", "micro per-clip min-max", "published", "macro", "pixel AUC", "RBDC", "TBDC")
 # of the tables; others by name
 ORDER = ("ped2-cpu", "ablation-ped2-cpu", "length-ped2-cpu", "demo", "actions-cpu", "moving-mnist-cpu")
 PUBLISHED_NOTE = "*published*: the frame AUC that the paper prints, usually micro per-clip min-max; not run here."
@@ -118,7 +120,7 @@ COLUMNS = (  # heading, key, how it is written; without a key: what writes it of
 )
 TEXTS = ("system", "losses", "published")  # headings of what is no number
 
-STEPS = (1, 2, 3, 5, 10, 30)  # ahead, that the README shows
+STEPS = (1, 2, 3, 5, 10, 30)  # ahead, that the tables show
 QUALITY = {"PSNR": ("psnr", "{:.1f} dB"), "SSIM": ("ssim", "{:.3f}"), "sharpness": ("sharpness", "{:.2f}")}
 
 
@@ -231,6 +233,20 @@ def tables() -> str:
     return "\n\n".join(parts)
 
 
+def summary() -> str:
+    """The systems of :data:`SUMMARY` with the highest micro AUC, variants left out; empty where nothing is kept of it."""
+    file = RESULTS / f"{SUMMARY}.json"
+    if not file.exists():
+        return ""
+    runs = [[row for row in rows if "auc_micro" in row] for _, rows in read_kept(file)]
+    groups = repetitions([row for rows in runs for row in rows])
+    best = sorted(
+        (name for name in groups if "-" not in name), key=lambda name: -mean(row["auc_micro"] for row in groups[name])
+    )[:SUMMARY_ROWS]
+    of_best = [[row for row in rows if any(row in groups[name] for name in best)] for rows in runs]
+    return _table(of_best, SUMMARY_COLUMNS, best)
+
+
 def _place(file: Path) -> tuple[int, str]:
     """Where a file's tables come among the others."""
     return (ORDER.index(file.stem) if file.stem in ORDER else len(ORDER)), file.stem
@@ -248,11 +264,11 @@ def _origins(runs: list[tuple[dict, list[dict]]], file: Path) -> str:
     return "\n\n".join(parts)
 
 
-def _origin(run: dict, rows: list[dict], file: Path, depth: int = 0) -> str:
-    """How a table was made. depth: of the page's folder below the project's."""
+def _origin(run: dict, rows: list[dict], file: Path) -> str:
+    """How a table was made, with a link from a folder of the project."""
     made = origin(run)
     facts = [made["versions"], seeds(rows), f"commit {made['commit']}", made["date"]]
-    link = f"[`{file}`]({Path(*['..'] * depth, file)})"
+    link = f"[`{file}`]({Path('..', file)})"
     return f"Made by `{made['command']}` on {made['hardware']}; {'; '.join(filter(None, facts))}. {link}"
 
 
@@ -294,15 +310,16 @@ def _rollout_table(rows: list[dict]) -> str:
     return "\n".join(table)
 
 
-def _table(runs: list[list[dict]]) -> str:
+def _table(runs: list[list[dict]], wanted: tuple[str, ...] | None = None, order: list[str] | None = None) -> str:
     """A line a system; where it was run with several seeds, mean and standard deviation, of costs those of one run.
 
-    Columns that no line fills are left out.
+    Columns that no line fills are left out. wanted: headings of the columns; None: all. order: of the systems.
     """
     rows = [{"of": number, **row} for number, of_run in enumerate(runs) for row in of_run]
     groups = repetitions(rows)
     lines = []
-    for name, group in groups.items():
+    columns = [column for column in COLUMNS if wanted is None or column[0] in wanted]
+    for name, group in [(name, groups[name]) for name in order or groups]:
         group = [row | {"model": name} for row in group]
         if len(groups) < len(rows):
             group = [row | {"seeds": len(group)} for row in group]
@@ -312,11 +329,11 @@ def _table(runs: list[list[dict]]) -> str:
                 spread([row.get(key) for row in (of_one if key in TABLED else group)], form.format)
                 if key
                 else form(group)
-                for _, key, form in COLUMNS
+                for _, key, form in columns
             ]
         )
     shown = [any(cells) for cells in zip(*lines, strict=True)]
-    headings = [heading for heading, _, _ in compress(COLUMNS, shown)]
+    headings = [heading for heading, _, _ in compress(columns, shown)]
     table = [f"| {' | '.join(cells)} |" for cells in (headings, *(compress(line, shown) for line in lines))]
     table.insert(1, "|" + "|".join("---" if heading in TEXTS else "---:" for heading in headings) + "|")
     return "\n".join([*table, "", PUBLISHED_NOTE] if "published" in headings else table)
@@ -332,16 +349,17 @@ def flow_table(file: Path) -> str:
         row = [cells[name, estimator] for estimator in estimators]
         texts = [f"{cell['epe']:.3f}" + (f" ({cell['fps']:.0f}/s)" if cell["fps"] else "") for cell in row]
         lines.append(f"| {name} | " + " | ".join(texts) + " |")
-    return "\n".join(lines) + f"\n\n{_origin(run, [], file, depth=1)}"
+    return "\n".join(lines) + f"\n\n{_origin(run, [], file)}"
 
 
-def rewrite(page: Path, text: str) -> None:
+def rewrite(page: Path, text: str, mark: str = "results") -> None:
     """Put ``text`` between the two marks of a page."""
-    before, start, rest = _text(page).partition(START)
-    _, end, after = rest.partition(END)
+    first, last = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, start, rest = _text(page).partition(first)
+    _, end, after = rest.partition(last)
     if not start or not end:
-        raise VadError(f"{page}: lacks {START} and, after it, {END}; put them where the tables shall stand")
-    write_text(page, f"{before}{START}\n{text}\n{END}{after}")
+        raise VadError(f"{page}: lacks {first} and, after it, {last}; put them where the tables shall stand")
+    write_text(page, f"{before}{first}\n{text}\n{last}{after}")
 
 
 def _text(path: Path) -> str:
@@ -355,7 +373,7 @@ def _text(path: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--readme", action="store_true", help="only rewrite the table from what is kept")
+    which.add_argument("--tables", action="store_true", help="only rewrite the tables from what is kept")
     which.add_argument(
         "--quality", action="store_true", help="keep reports/quality.json, the figures of check points, instead"
     )
@@ -369,10 +387,10 @@ def main() -> None:
         "--command", metavar="TEXT", help="what the run was started with, where that was not make profile NAME=..."
     )
     arguments = parser.parse_args()
-    if arguments.readme and arguments.command is not None:
-        parser.error("--command is kept with a run's results, and --readme keeps none")
+    if arguments.tables and arguments.command is not None:
+        parser.error("--command is kept with a run's results, and --tables keeps none")
     try:
-        if not arguments.readme:
+        if not arguments.tables:
             kind = "quality" if arguments.quality else "rollouts" if arguments.rollouts else "metrics"
             path, rows, dropped = keep(Path("reports", f"{kind}.json"), arguments.into, arguments.command)
             print(f"kept: {path}")
@@ -380,7 +398,8 @@ def main() -> None:
                 print(f"not kept any more: {_names(dropped)}")
             if kind == "metrics" and any(known_data_set(row["dataset"]) for row in rows):
                 print("`dvc repro report` brings them into reports/index.html (`make results` does)")
-        rewrite(README, tables())
+        rewrite(PAGE, tables())
+        rewrite(README, summary(), "summary")
         if (errors := RESULTS / "flow-epe.json").exists():
             rewrite(WEIGHTS, flow_table(errors))
     except VadError as error:

@@ -29,20 +29,21 @@ from benchmarks.result import write_result
 from tasks.parallel import per_clip
 from tasks.tracking.outbox import Spool
 from tasks.tracking.run import StageRun
-from vadcore import datasets
-from vadcore.checkpoint import CheckpointFolder
 from vadcore.config import Machine
-from vadcore.cuboids import describe
-from vadcore.datasets.config import Frames, Street
-from vadcore.device import autocast, bfloat16_is_faster, choose_device, choose_precision
-from vadcore.extract import extract_clip
-from vadcore.flow import store_flow
-from vadcore.footage import Footage
+from vadcore.data import formats as datasets
+from vadcore.data.extract import extract_clip
+from vadcore.data.formats.frames import FramesConfig
+from vadcore.data.formats.street import StreetConfig
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import FLOW_UNIT, ClipStore
+from vadcore.data.windows import Sampler, Segment, scoring_windows
+from vadcore.evaluation.inference import measure
+from vadcore.flow.compute import store_flow
 from vadcore.models import Model, create_model
-from vadcore.score import measure
-from vadcore.store import FLOW_UNIT, ClipStore
-from vadcore.train import TrainSettings, Watcher, train
-from vadcore.windows import Sampler, Segment, scoring_windows
+from vadcore.models.components.hog_hof import describe
+from vadcore.training.checkpoint import CheckpointFolder
+from vadcore.training.trainer import TrainSettings, Watcher, train
+from vadcore.utils.device import autocast, bfloat16_is_faster, choose_device, choose_precision
 
 SIZE = (128, 192)
 SMALL = {  # systems that learn, so small that they take some steps a second on two cores
@@ -82,10 +83,10 @@ def footage_at_hand(frames: Path | None, folder: Path) -> tuple[list[datasets.Cl
     if frames is None and os.environ.get("VAD_DATA_DIR"):
         frames = Path(os.environ["VAD_DATA_DIR"]) / "ped2" / "training" / "frames"
     if frames is not None and frames.is_dir():
-        config = Frames(format="frames", source=str(frames.parents[1]), size=SIZE)
+        config = FramesConfig(format="frames", source=str(frames.parents[1]), size=SIZE)
         clips = [clip for clip in datasets.clips(config, frames.parents[1]) if clip.split == "train"]
         return clips[:8], config, f"{frames.parents[1].name}, pictures"
-    config = Street(format="street", size=SIZE, height=240, width=360, train_clips=4, test_clips=1, test_frames=2)
+    config = StreetConfig(format="street", size=SIZE, height=240, width=360, train_clips=4, test_clips=1, test_frames=2)
     datasets.prepare(config, folder / "raw", lambda text: None)
     return datasets.clips(config, folder / "raw")[:4], config, "street, video"
 
@@ -196,15 +197,15 @@ def stored(clips, config, folder: Path) -> tuple[ClipStore, ClipStore]:
 
 def system(
     name: str, frames: ClipStore, flow: ClipStore, device, iterations: int, settings: dict | None = None
-) -> tuple[Model, Footage]:
+) -> tuple[Model, ClipLoader]:
     """A system small enough to take some steps a second, or one with these ``settings``, and all footage as it wants it."""
     torch.manual_seed(0)
     model = create_model(name, (settings or SMALL[name]) | {"batch_size": 4, "iterations": iterations}).to(device)
     segments = [Segment(clip, 0, frames.length(clip)) for clip in frames.clips("train")]
-    return model, Footage.for_model(model, frames, segments, flow, device=device)
+    return model, ClipLoader.for_model(model, frames, segments, flow, device=device)
 
 
-def training(name: str, model: Model, footage: Footage, dtype, folder: Path) -> dict:
+def training(name: str, model: Model, footage: ClipLoader, dtype, folder: Path) -> dict:
     every_phase = model.phases
     model.phases = lambda: every_phase()[-1:]  # gathering statistics is no training
     phase = model.phases()[0]
@@ -238,7 +239,7 @@ def training(name: str, model: Model, footage: Footage, dtype, folder: Path) -> 
 
 
 def precision(model, footage) -> dict:
-    """What bfloat16 brings on this machine: the rule of vadcore.device.bfloat16_is_faster, checked."""
+    """What bfloat16 brings on this machine: the rule of vadcore.utils.device.bfloat16_is_faster, checked."""
     phase = model.phases()[-1]
     sampler = Sampler(footage.lengths, phase.windows, phase.batch_size, phase.sampling, 0)
     x = footage.batch(sampler.batch(0), phase.windows.length).frames * 2 - 1
@@ -276,7 +277,7 @@ def tracking(folder: Path) -> dict:
     return {"what": "logging two losses", "unit": "microseconds", "ours": round(cost * 1e6, 1)}
 
 
-def scoring(what: str, model: Model, footage: Footage, dtype) -> dict:
+def scoring(what: str, model: Model, footage: ClipLoader, dtype) -> dict:
     model.eval()
     length = model.windows.length
     starts = scoring_windows(footage.lengths[0], model.windows)

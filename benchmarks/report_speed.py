@@ -22,8 +22,8 @@ from statistics import median
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.result import write_result
-from vadcore.errors import VadError
 from vadcore.report.run import read_made
+from vadcore.utils.errors import VadError
 
 SCREEN = {"width": 1366, "height": 768}
 LONG_ENOUGH = 120_000  # milliseconds to wait for an action on a busy machine

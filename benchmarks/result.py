@@ -11,7 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from vadcore.provenance import run_facts
+from vadcore.utils.provenance import run_facts
 
 
 def write_result(path: Path, rows: list[dict], profile: str | None, command: str | None = None) -> None:

@@ -12,7 +12,7 @@ from tasks import paths
 from tasks.tracking.digests import out_digest
 from tasks.tracking.run import tag_name
 from tasks.tracking.server import connect, wanted_uri, why, without_secrets
-from vadcore.cost import TABLED, read_costs
+from vadcore.evaluation.cost import TABLED, read_costs
 
 LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `make mlflow` shows a database that no server stands in front of
 

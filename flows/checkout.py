@@ -18,8 +18,8 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from filelock import FileLock, Timeout
 from voluptuous import Invalid
 
-from vadcore.errors import VadError
-from vadcore.files import complete, write_json
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import complete, write_json
 
 POLL_SECONDS = 1.0  # between looks at whether the run that is waited for has ended
 LAST_SECONDS = 90.0  # that a run without its worker may take to end: its stages are asked first, and killed after 20

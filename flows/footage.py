@@ -19,8 +19,8 @@ from flows.command import run_command
 from flows.killed import close
 from flows.kinds import NICE
 from flows.own_server import patient
-from vadcore.files import write_json
-from vadcore.provenance import cores
+from vadcore.utils.files import write_json
+from vadcore.utils.provenance import cores
 
 INBOX, OUT = "inbox", "detections"
 HOURS = 12.0  # a video is never so long in the making; a decoder that hangs would keep every later run waiting

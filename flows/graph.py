@@ -12,7 +12,7 @@ from dvc.fs import localfs
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 CLEAN, MISSING, CHANGED = "clean", "missing", "changed"
 GONE = {"deleted", "not in cache"}  # what DVC says of files that another machine has made

@@ -28,7 +28,7 @@ from flows.kinds import KINDS, LIGHT_AT_ONCE, LIMIT, kind_of
 from flows.orphan import end_with_parent
 from flows.own_server import patient
 from flows.stage import Work, stage_task
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import httpx
 from flows.checkout import Checkout
 from flows.kinds import LIMIT
 from flows.process import Process
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120.0

@@ -12,7 +12,7 @@ from prefect.concurrency.sync import concurrency
 
 from flows.checkout import Checkout
 from flows.kinds import LIMIT
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 KEEP_SECONDS = 60.0  # a slot held for longer goes back after the stage, so that other flows have their turn
 

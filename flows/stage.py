@@ -22,8 +22,8 @@ from flows.graph import Node
 from flows.kinds import NICE, Kind, kind_of
 from flows.process import Process
 from flows.slots import Slots
-from vadcore.errors import VadError
-from vadcore.provenance import cores
+from vadcore.utils.errors import VadError
+from vadcore.utils.provenance import cores
 
 BUSY_SECONDS = 5.0  # between attempts at a stage that another DVC process is at work on
 STOP_SECONDS = 25.0  # for a stopped process to be gone; a worker kills a cancelled flow after 30

@@ -18,7 +18,7 @@ from tasks.stage import Stage
 from tasks.tracking import stage_run
 from tasks.tracking.run import Unlogged, wanted
 from tasks.tracking.uploader import Uploader
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 if TYPE_CHECKING:
     from vadcore.config import Params
@@ -76,7 +76,7 @@ def run(name: str, arguments: dict[str, str]) -> None:
 
 def _params(name: str, arguments: dict[str, str]) -> Params:
     from vadcore.config import load_params
-    from vadcore.fusion import is_fusion
+    from vadcore.utils.folders import is_fusion
 
     params = load_params()
     _check(params, **arguments)

@@ -20,12 +20,12 @@ from tasks.parallel import per_clip
 from tasks.scorer import Scorer, detector_of, keys_of, recipe_of, say, sending
 from tasks.tracking.registry import fetch_champion
 from vadcore.config import Params, load_params
-from vadcore.detect import alerts
-from vadcore.detect.calls import Target, target_of
-from vadcore.detect.detector import Detector, load_detector
-from vadcore.detect.inbox import Inbox
-from vadcore.detect.recipe import pack
-from vadcore.errors import VadError
+from vadcore.detection import alerts
+from vadcore.detection.detector import Detector, load_detector
+from vadcore.detection.inbox import Inbox
+from vadcore.evaluation.recipe import pack
+from vadcore.utils.errors import VadError
+from vadcore.utils.targets import Target, target_of
 
 OUT = Path("detections")
 MOST_AT_ONCE = 64  # calls that work an inbox off, on the machines of a cluster

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 
 @contextmanager

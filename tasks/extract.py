@@ -5,11 +5,11 @@ import time
 from tasks import paths
 from tasks.parallel import per_clip
 from tasks.stage import Stage
-from vadcore import datasets
-from vadcore.errors import VadError
-from vadcore.extract import extract_clip
-from vadcore.files import write_json
-from vadcore.store import ClipId, ClipStore
+from vadcore.data import formats as datasets
+from vadcore.data.extract import extract_clip
+from vadcore.data.store import ClipId, ClipStore
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import write_json
 
 
 def work(stage: Stage) -> None:

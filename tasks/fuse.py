@@ -10,14 +10,15 @@ import pandas as pd
 from tasks import paths
 from tasks.score_results import write_results
 from tasks.stage import Stage
-from vadcore.cost import read_cost, write_cost
-from vadcore.detect.recipe import MEMBERS, system_files
-from vadcore.errors import VadError
-from vadcore.files import complete, write_json
-from vadcore.fusion import FUSED, Fusion, Member, Scale, save_fusion
-from vadcore.score import MAP_MAX, Measured
-from vadcore.store import ClipStore
-from vadcore.windows import Segment
+from vadcore.data.store import ClipStore
+from vadcore.data.windows import Segment
+from vadcore.evaluation.cost import read_cost, write_cost
+from vadcore.evaluation.inference import MAP_MAX, Measured
+from vadcore.evaluation.recipe import MEMBERS, system_files
+from vadcore.models.fusion import Fusion, Member, Scale, save_fusion
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import complete, write_json
+from vadcore.utils.folders import FUSED
 
 
 def work(stage: Stage) -> None:

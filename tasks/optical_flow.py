@@ -6,12 +6,12 @@ import time
 from tasks import paths
 from tasks.parallel import per_clip
 from tasks.stage import Stage
-from vadcore.errors import VadError
-from vadcore.files import write_json
-from vadcore.flow import store_flow
-from vadcore.flow.pictures import draw, fastest, liveliest
-from vadcore.render import write_png
-from vadcore.store import ClipStore
+from vadcore.data.store import ClipStore
+from vadcore.flow.compute import store_flow
+from vadcore.flow.visualize import draw, fastest, liveliest
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import write_json
+from vadcore.utils.render import write_png
 
 PICTURES = 4  # clips of which a field is drawn
 
@@ -37,7 +37,7 @@ def _compute(stage: Stage, frames: ClipStore, flow: ClipStore) -> None:
     options = settings.model_dump(exclude={"estimator", "size"})
     device, machine = "cpu", stage.params.machine  # where OpenCV's estimators run
     if "weights" in options:
-        from vadcore.device import choose_device  # brings torch, which those can do without
+        from vadcore.utils.device import choose_device  # brings torch, which those can do without
 
         device = str(choose_device(machine.device))
         if device != "cpu" and machine.scheduler is None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 from tqdm import tqdm
 
-from vadcore.errors import VadError
-from vadcore.provenance import cores
+from vadcore.utils.errors import VadError
+from vadcore.utils.provenance import cores
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vadcore.fusion import folder_of
+from vadcore.utils.folders import folder_of
 
 DATA = Path("data")
 MODELS = Path("models")

@@ -2,7 +2,7 @@
 
 from tasks import paths
 from tasks.stage import Stage
-from vadcore import datasets
+from vadcore.data import formats as datasets
 
 
 def work(stage: Stage) -> None:

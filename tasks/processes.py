@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from vadcore.provenance import cores
+from vadcore.utils.provenance import cores
 
 
 def rank() -> int:

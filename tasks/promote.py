@@ -5,8 +5,8 @@
     python -m tasks.promote DATASET --back             # give the alias back to the one before
 
 The rule looks at no test label: each system is shown held-out normal clips with artificial anomalies put into them
-(vadcore/artificial.py), and the one that raises an alarm at most of them wins, at the false-alarm rate that was asked for;
-where two are equal, the one whose scores separate their frames better (raw micro AUC).
+(vadcore/evaluation/synthetic_anomalies.py), and the one that raises an alarm at most of them wins, at the false-alarm rate
+that was asked for; where two are equal, the one whose scores separate their frames better (raw micro AUC).
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from tasks.tracking.registry import (
 )
 from tasks.tracking.server import connect, wanted_uri
 from vadcore.config import Calibrate, Params, load_params
-from vadcore.detect.detector import System, load_detector
-from vadcore.detect.recipe import FlowRecipe
-from vadcore.errors import VadError
-from vadcore.evaluate import result_row, score_table
-from vadcore.files import digest_of, sha256_files
-from vadcore.flow import store_flow
-from vadcore.footage import Footage
-from vadcore.metrics import join_labels
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import ClipStore
+from vadcore.data.windows import Segment, hold_out
+from vadcore.detection.detector import System, load_detector
+from vadcore.evaluation.evaluate import result_row, score_table
+from vadcore.evaluation.frame_metrics import join_labels
+from vadcore.evaluation.inference import measure
+from vadcore.evaluation.recipe import FlowRecipe
+from vadcore.evaluation.trial import held_out_digest, make_trial
+from vadcore.flow.compute import store_flow
 from vadcore.report.columns import COLUMNS
-from vadcore.score import measure
-from vadcore.store import ClipStore
-from vadcore.trial import held_out_digest, make_trial
-from vadcore.windows import Segment, hold_out
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import digest_of, sha256_files
 
 ARTIFICIAL = "artificial"  # the rule that needs no label
 SHOWN = ("detection_rate", "auc_micro", "false_alarms_per_hour")  # of the trial
@@ -142,7 +142,7 @@ def _measured(
     if key not in known:
         known[key] = {}
         for segment in segments:
-            footage = Footage.for_model(system.model, trial, [segment], flow, device=system.device, cache="ram")
+            footage = ClipLoader.for_model(system.model, trial, [segment], flow, device=system.device, cache="ram")
             known[key][segment.clip.name] = measure(system.model, footage, 0, system.dtype).measures
     return known[key]
 

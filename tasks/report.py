@@ -4,9 +4,9 @@ import json
 
 from tasks import paths
 from tasks.stage import Stage
-from vadcore.errors import VadError
-from vadcore.provenance import run_facts
 from vadcore.report import build_report
+from vadcore.utils.errors import VadError
+from vadcore.utils.provenance import run_facts
 
 
 def work(stage: Stage) -> None:

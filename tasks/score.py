@@ -13,17 +13,17 @@ from tasks.parallel import per_clip
 from tasks.score_pictures import draw_rollouts
 from tasks.score_results import write_results
 from tasks.stage import Stage
-from vadcore.checkpoint import CheckpointFolder
-from vadcore.code import code_digest
-from vadcore.device import choose_device, choose_precision
-from vadcore.errors import VadError
-from vadcore.files import complete, digest_of, sha256_files
-from vadcore.footage import Footage
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import ClipStore
+from vadcore.data.windows import Segment
+from vadcore.evaluation.inference import Measured, measure
+from vadcore.evaluation.snapshots import shown_frames
 from vadcore.models import Model, load_model, system_of
-from vadcore.moments import shown_frames
-from vadcore.score import Measured, measure
-from vadcore.store import ClipStore
-from vadcore.windows import Segment
+from vadcore.training.checkpoint import CheckpointFolder
+from vadcore.utils.code import code_digest
+from vadcore.utils.device import choose_device, choose_precision
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import complete, digest_of, sha256_files
 
 _LOADED: dict[tuple[Path, str, torch.device], Model] = {}  # one
 
@@ -46,7 +46,7 @@ def work(stage: Stage) -> None:
         "frames": frames.digest(),
         "flow": flow.digest() if flow else None,
         "precision": str(dtype),
-        "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.score"]),
+        "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.evaluation.inference"]),
     }
     if not clips:
         raise VadError(f"{frames.url}: no test clips to score; give the data set footage in its test split")
@@ -70,7 +70,7 @@ def work(stage: Stage) -> None:
             named = {key.removeprefix("measure_"): saved[key] for key in saved if key.startswith("measure_")}
             judged[segment] = Measured(named, saved["maps"])
             seconds += float(saved["seconds"])
-    footage = Footage.for_model(model, frames, clips, flow, device=device)
+    footage = ClipLoader.for_model(model, frames, clips, flow, device=device)
     cost = {"score_fps": round(sum(map(len, clips)) / seconds, 1)}
     draw_rollouts(stage, paths.scores(dataset, name) / "rollouts", model, footage, dtype)
     shown = partial(shown_frames, model, footage, dtype=dtype)
@@ -100,7 +100,7 @@ def _measure_clip(
     model = _loaded(folder, digest, device)
     dtype, _ = choose_precision(precision, device)
     flow = ClipStore(flow_url, "flow") if flow_url else None
-    footage = Footage.for_model(model, ClipStore(frames_url, "frames"), [segment], flow, device=device)
+    footage = ClipLoader.for_model(model, ClipStore(frames_url, "frames"), [segment], flow, device=device)
     started = time.monotonic()
     result = measure(model, footage, 0, dtype)
     with complete(part) as temporary, temporary.open("wb") as file:

@@ -24,7 +24,7 @@ def curves(roc: pd.DataFrame, operating: pd.DataFrame) -> Iterator[tuple[int, di
     Parameters
     ----------
     roc: fpr, tpr, threshold; empty, or NaN, without frames of both classes.
-    operating: what :func:`vadcore.operating.operating_points` gives.
+    operating: what :func:`vadcore.evaluation.operating.operating_points` gives.
     """
     roc = roc.dropna(subset=["fpr", "tpr"])
     for percent in range(101) if len(roc) else ():

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from tasks.stage import Stage
-from vadcore.files import complete, write_json, write_text
-from vadcore.footage import Footage
-from vadcore.moments import Moment, moments, write_index, write_sheets
-from vadcore.render import animation, beside, stacked, write_animation, write_png
-from vadcore.rollout import RollsOut, marked, mean_frame, per_step, roll_outs, shown_steps
-from vadcore.store import ClipId, ClipStore
-from vadcore.windows import Segment
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import ClipId, ClipStore
+from vadcore.data.windows import Segment
+from vadcore.evaluation.rollout import RollsOut, marked, mean_frame, per_step, roll_outs, shown_steps
+from vadcore.evaluation.snapshots import Moment, moments, write_index, write_sheets
+from vadcore.utils.files import complete, write_json, write_text
+from vadcore.utils.render import animation, beside, stacked, write_animation, write_png
 
 AT_ONCE = 128  # frames read at a time
 
@@ -55,7 +55,8 @@ def draw_moments(
 ) -> None:
     """What the report shows when one moves along a clip: the frame, what the system makes of it, and its error map.
 
-    shown: what the system makes of some frames of the clip with this number, as :func:`~vadcore.moments.shown_frames` gives.
+    shown: what the system makes of some frames of the clip with this number, as
+    :func:`~vadcore.evaluation.snapshots.shown_frames` gives.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -88,7 +89,7 @@ def _flat(picture: np.ndarray) -> np.ndarray:
     return picture[..., 0] if picture.shape[2] == 1 else picture
 
 
-def draw_rollouts(stage: Stage, folder: Path, model, footage: Footage, dtype) -> None:
+def draw_rollouts(stage: Stage, folder: Path, model, footage: ClipLoader, dtype) -> None:
     """What a system that goes on from its own predictions makes of the footage: figures a step ahead, beside those of the
     mean training frame of the same store, and pictures."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -105,7 +106,7 @@ def draw_rollouts(stage: Stage, folder: Path, model, footage: Footage, dtype) ->
         return
     frames = footage.frames
     known = [Segment(clip, 0, array.shape[0]) for clip, array in frames.arrays("train").items()]
-    training = Footage(frames, known, footage.size, footage.channels, device=footage.device, cache="stream")
+    training = ClipLoader(frames, known, footage.size, footage.channels, device=footage.device, cache="stream")
     table = per_step(done, mean_frame(training))
     with complete(folder / "steps.csv") as temporary:
         table.to_csv(temporary, index=False)

@@ -15,19 +15,19 @@ from tasks.score_curves import curves
 from tasks.score_pictures import draw_moments, draw_worst, heat_scale
 from tasks.stage import Stage
 from tasks.tracking.registry import registered_name
-from vadcore.calibrate import Calibration, calibrate
 from vadcore.config import Params
-from vadcore.cost import read_cost, write_cost
-from vadcore.detect.recipe import MEMBERS, SYSTEM, describe, pack
-from vadcore.evaluate import event_table, result_row, score_table
-from vadcore.events import smooth
-from vadcore.files import complete, write_json, write_text
-from vadcore.metrics import join_labels, roc_curve
-from vadcore.operating import operating_points
-from vadcore.score import Measured
-from vadcore.store import ClipId, ClipStore
-from vadcore.trial import held_out_digest
-from vadcore.windows import Segment
+from vadcore.data.store import ClipId, ClipStore
+from vadcore.data.windows import Segment
+from vadcore.evaluation.calibration import Calibration, calibrate
+from vadcore.evaluation.cost import read_cost, write_cost
+from vadcore.evaluation.evaluate import event_table, result_row, score_table
+from vadcore.evaluation.events import smooth
+from vadcore.evaluation.frame_metrics import join_labels, roc_curve
+from vadcore.evaluation.inference import Measured
+from vadcore.evaluation.operating import operating_points
+from vadcore.evaluation.recipe import MEMBERS, SYSTEM, describe, pack
+from vadcore.evaluation.trial import held_out_digest
+from vadcore.utils.files import complete, write_json, write_text
 
 
 def write_results(
@@ -43,7 +43,8 @@ def write_results(
     """Calibrate on the held-out footage, evaluate the test clips, write, log and register.
 
     score: the measure that is the score. facts: what else the line of results says of the system. judged: every test clip.
-    shown: what the system makes of some frames of the clip with this number, as :func:`vadcore.moments.shown_frames` gives.
+    shown: what the system makes of some frames of the clip with this number, as
+    :func:`vadcore.evaluation.snapshots.shown_frames` gives.
     cost: of scoring. frames, flow: the stores; flow is None where the system reads none.
     """
     params, dataset, name = stage.params, stage.dataset, stage.model

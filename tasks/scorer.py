@@ -13,16 +13,16 @@ from tqdm import tqdm
 from tasks import paths
 from tasks.tracking import stage_run
 from vadcore.config import Params
-from vadcore.detect import alerts
-from vadcore.detect.calls import Target
-from vadcore.detect.detector import Detector, make_detector, read_calibration
-from vadcore.detect.inbox import Inbox, work_off
-from vadcore.detect.making import Taken
-from vadcore.detect.naming import result_key, shown
-from vadcore.detect.reading import UnreadableVideo
-from vadcore.detect.recipe import Recipe, describe
-from vadcore.detect.results import Detection, detect
-from vadcore.store import ClipStore
+from vadcore.data.store import ClipStore
+from vadcore.detection import alerts
+from vadcore.detection.detector import Detector, make_detector, read_calibration
+from vadcore.detection.inbox import Inbox, work_off
+from vadcore.detection.making import Taken
+from vadcore.detection.naming import result_key, shown
+from vadcore.detection.reading import UnreadableVideo
+from vadcore.detection.results import Detection, detect
+from vadcore.evaluation.recipe import Recipe, describe
+from vadcore.utils.targets import Target
 
 PATIENCE_SECONDS = 10  # how long the end waits for alerts that are still to be sent
 
@@ -93,7 +93,7 @@ class Scorer:
     def score(
         self, video: Path, key: str | None = None, name: str | None = None, fps: float | None = None
     ) -> Detection:
-        """The results of one video, in ``out/<key>``; see :func:`vadcore.detect.results.detect`."""
+        """The results of one video, in ``out/<key>``; see :func:`vadcore.detection.results.detect`."""
         recipe, calibration = self.detector.recipe, self.detector.calibration
         called = shown(name or video.name)
         asked = {

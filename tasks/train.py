@@ -11,18 +11,18 @@ import torch
 
 from tasks import paths, processes
 from tasks.stage import Stage
-from vadcore.checkpoint import CheckpointFolder
-from vadcore.code import code_digest
-from vadcore.cost import write_cost
-from vadcore.device import choose_device, choose_precision, peak_memory_mb
-from vadcore.errors import VadError
-from vadcore.files import complete, digest_of, sha256_files, write_json
-from vadcore.footage import Footage
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import ClipStore
+from vadcore.data.windows import hold_out
+from vadcore.evaluation.cost import write_cost
+from vadcore.evaluation.inference import MAP_MAX, measure
 from vadcore.models import ModelConfig, create_model, save_model, system_of
-from vadcore.score import MAP_MAX, measure
-from vadcore.store import ClipStore
-from vadcore.train import TrainSettings, Watcher, train
-from vadcore.windows import hold_out
+from vadcore.training.checkpoint import CheckpointFolder
+from vadcore.training.trainer import TrainSettings, Watcher, train
+from vadcore.utils.code import code_digest
+from vadcore.utils.device import choose_device, choose_precision, peak_memory_mb
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import complete, digest_of, sha256_files, write_json
 
 # torch's optimizers import torch._dynamo when they are first used, which takes 0.8 s and serves torch.compile alone
 for _method in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
@@ -46,7 +46,7 @@ def work(stage: Stage) -> None:
     torch.manual_seed(seed)
     model = create_model(name, config)
     where = {"device": device, "cache": params.machine.cache}
-    held_out = Footage.for_model(model, frames, held, flow, **where)
+    held_out = ClipLoader.for_model(model, frames, held, flow, **where)
 
     decides = {
         "train": settings.model_dump(exclude={"log_every", "save_seconds"}),
@@ -54,7 +54,7 @@ def work(stage: Stage) -> None:
         "precision": str(dtype),
         "device": device.type,
         "frames": digest,
-        "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.train"]),
+        "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.training.trainer"]),
     }
     key = digest_of(
         {
@@ -88,7 +88,7 @@ def work(stage: Stage) -> None:
     )
     result = None
     if phases:
-        footage = Footage.for_model(model, frames, kept, flow, **where)
+        footage = ClipLoader.for_model(model, frames, kept, flow, **where)
         stage.say(
             f"{parameters} parameters; {len(kept)} clips to train on, {len(held)} held out; windows from {footage.cache}"
             + (f"; {processes.together()} processes train together" if processes.launched() else "")
@@ -101,7 +101,9 @@ def work(stage: Stage) -> None:
     out = paths.model(dataset, name)
     _write(out, name, model.to("cpu"), [checkpoint, *([first] if first else [])], result)
     model.to(device)
-    judging = digest_of([config.model_dump(), code_digest([f"vadcore.models.{system_of(name)}", "vadcore.score"])])
+    judging = digest_of(
+        [config.model_dump(), code_digest([f"vadcore.models.{system_of(name)}", "vadcore.evaluation.inference"])]
+    )
     judged = checkpoint.folder / f"held_out-{judging[:16]}.parquet"
     if not judged.exists():
         judged.parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +205,7 @@ def _write(out: Path, name: str, model, checkpoints: list[CheckpointFolder], res
         (samples / "none.txt").write_text("This system has no reconstruction or prediction to show at check points.\n")
 
 
-def _judge_held_out(path: Path, model, held_out: Footage, frames: ClipStore, dtype) -> None:
+def _judge_held_out(path: Path, model, held_out: ClipLoader, frames: ClipStore, dtype) -> None:
     """Raw measures of the held-out normal footage, and the highest value in each map: what calibration and fusions are made
     from, so that they need no new training."""
     tables = []
@@ -225,6 +227,6 @@ def _judge_held_out(path: Path, model, held_out: Footage, frames: ClipStore, dty
 
 
 def _device_name(device: torch.device) -> str:
-    from vadcore.provenance import processor
+    from vadcore.utils.provenance import processor
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()

@@ -7,13 +7,13 @@ import pandas as pd
 
 from tasks import paths
 from tasks.stage import Stage
-from vadcore.checkpoint import CheckpointFolder
-from vadcore.code import code_digest
-from vadcore.cost import write_cost
-from vadcore.device import choose_device, choose_precision
-from vadcore.files import complete, digest_of, write_json
-from vadcore.flow.learn import learn_flow
-from vadcore.train import TrainSettings, Watcher
+from vadcore.evaluation.cost import write_cost
+from vadcore.training.checkpoint import CheckpointFolder
+from vadcore.training.flownet import learn_flow
+from vadcore.training.trainer import TrainSettings, Watcher
+from vadcore.utils.code import code_digest
+from vadcore.utils.device import choose_device, choose_precision
+from vadcore.utils.files import complete, digest_of, write_json
 
 
 def work(stage: Stage) -> None:
@@ -29,7 +29,7 @@ def work(stage: Stage) -> None:
             "seed": seed,
             "precision": str(dtype),
             "device": device.type,
-            "code": code_digest(["vadcore.flow.learn"]),
+            "code": code_digest(["vadcore.training.flownet"]),
         }
     )
     checkpoint = CheckpointFolder(paths.CHECKPOINTS / "flownet" / stage.flownet, f"train-{key}")

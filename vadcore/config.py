@@ -24,14 +24,35 @@ from pydantic import (
     model_validator,
 )
 
-from vadcore.datasets import dataset_config
-from vadcore.datasets.config import Footage, Section, Size
-from vadcore.detect.calls import target_of
-from vadcore.errors import VadError
-from vadcore.flow.flownet import Enlarge
-from vadcore.flow.learn import FlowTraining
-from vadcore.fusion import FUSED, FusionConfig, is_fusion
+from vadcore.data.formats import dataset_config
+from vadcore.data.formats.base import DatasetConfig
+from vadcore.flow.flownet import COARSEST, Enlarge
 from vadcore.models import ModelConfig, model_config
+from vadcore.models.fusion import FusionConfig
+from vadcore.utils.errors import VadError
+from vadcore.utils.folders import FUSED, is_fusion
+from vadcore.utils.schema import Section, Size
+from vadcore.utils.targets import target_of
+
+
+class FlowTraining(Section):
+    """How FlowNet is trained; defaults are the published figures."""
+
+    width: PositiveFloat = 1.0  # multiplies the number of channels of every layer
+    image_size: Size = (384, 448)  # [height, width] of the generated pairs
+    batch_size: PositiveInt = 8
+    iterations: PositiveInt = 600_000
+    learning_rate: PositiveFloat = 1e-4
+    motion: PositiveFloat = 3.0  # mean displacement of a shape against the background, pixels
+    still: float = Field(default=0.25, ge=0, le=1)  # share of the pairs whose background stands still
+
+    @field_validator("image_size")
+    @classmethod
+    def _size_fits(cls, size):
+        if any(side % COARSEST for side in size):
+            near = [max(COARSEST, round(side / COARSEST) * COARSEST) for side in size]
+            raise ValueError(f"sides must be multiples of {COARSEST}, such as {near}")
+        return size
 
 
 class Machine(Section):
@@ -188,7 +209,7 @@ class Params(Section):
     report: Report = Report()
     detect: Detect = Detect()
     tracking: Tracking = Tracking()
-    dataset: dict[str, SerializeAsAny[Footage]]
+    dataset: dict[str, SerializeAsAny[DatasetConfig]]
     model: dict[str, SerializeAsAny[ModelConfig | FusionConfig]]
     flownet: dict[str, FlowTraining] = Field(default={})
 

@@ -11,7 +11,7 @@ from tasks.tracking.follow import refusal, send_finished, serve
 from tasks.tracking.outbox import TRACKING, spools
 from tasks.tracking.server import connect, experiment_id, quieten, wanted_uri, why, without_secrets
 from tasks.tracking.whence import whence
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 
 def init(experiment: str) -> int:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tasks.tracking.digests import lock_digest
-from vadcore.provenance import commit
+from vadcore.utils.provenance import commit
 
 
 def stage_tags(stage: str, dataset: str, model: str, pipeline: str) -> dict[str, str]:

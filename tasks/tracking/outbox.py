@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from vadcore.files import write_json
+from vadcore.utils.files import write_json
 
 TRACKING = Path("tracking")  # in the project's folder, where every stage runs
 LOGS = ("events.jsonl", "system.jsonl")

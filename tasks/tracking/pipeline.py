@@ -14,7 +14,7 @@ import psutil
 from filelock import FileLock
 
 from tasks.tracking.outbox import now_ms
-from vadcore.files import digest_of, write_json
+from vadcore.utils.files import digest_of, write_json
 
 KEEP_SECONDS = 7 * 24 * 3600  # how long a pipeline's run id is remembered; later it is searched for on the server
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.tracking.server import connect, wanted_uri, why, without_secrets
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 CHAMPION, PREVIOUS = "champion", "previous"
 DETECTORS = Path("detectors")  # champions that were fetched

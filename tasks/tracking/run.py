@@ -114,7 +114,7 @@ class StageRun:
         more: files that shall lie beside its weights. register: the registered model that it becomes a new version of,
         with these ``tags``; empty: none.
         """
-        from vadcore.detect.recipe import MEMBERS, SYSTEM
+        from vadcore.evaluation.recipe import MEMBERS, SYSTEM
 
         folder = Path(folder)
         inputs, outputs = _signature(folder, fused=(folder / MEMBERS).is_dir())

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from tasks.tracking.outbox import TRACKING
 from tasks.tracking.server import wanted_uri
-from vadcore.files import digest_of
+from vadcore.utils.files import digest_of
 
 PATIENCE_SECONDS = 120  # how long the end of a stage waits for the rest to be sent; then it goes on without
 ROOT = Path(__file__).resolve().parents[2]  # where the package `tasks` is found

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vadcore.detect.detector import Detector, load_detector
-from vadcore.detect.recipe import MEMBERS
-from vadcore.detect.scan import judge_pictures
-from vadcore.device import choose_device
+from vadcore.detection.detector import Detector, load_detector
+from vadcore.detection.scan import judge_pictures
+from vadcore.evaluation.recipe import MEMBERS
 from vadcore.models import Batch, Model, load_model
+from vadcore.utils.device import choose_device
 
 FRAMES_AT_ONCE = {"cpu": 80, "cuda": 640}  # frames in a batch of windows
 

@@ -10,7 +10,7 @@ from tasks.tracking.digests import out_digest
 from tasks.tracking.outbox import TRACKING, spools
 from tasks.tracking.run import tag_name
 from tasks.tracking.server import connect, wanted_uri, why, without_secrets
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 
 def whence(path: Path) -> list[str]:

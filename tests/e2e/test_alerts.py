@@ -8,11 +8,11 @@ from tests.helpers.alerts import pending, results_with_alerts
 from tests.helpers.hook import Hook
 from tests.helpers.project import LONG_ENOUGH, ROOT
 from tests.helpers.waiting import wait_until
-from vadcore.detect.alerts import queue
+from vadcore.detection.alerts import queue
 
 SEND = f"""
 import sys
-from vadcore.detect.alerts import Sender
+from vadcore.detection.alerts import Sender
 sender = Sender(sys.argv[1], sys.argv[2], timeout={LONG_ENOUGH}, first_wait=0.05, longest_wait=0.1)
 print("ready", flush=True)
 sys.stdin.read()

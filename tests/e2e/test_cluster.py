@@ -12,7 +12,7 @@ from distributed import Client
 from tests.helpers.processes import scheduler_address
 from tests.helpers.project import LONG_ENOUGH, Project
 from tests.helpers.waiting import wait_until
-from vadcore.store import ClipStore
+from vadcore.data.store import ClipStore
 
 pytestmark = pytest.mark.xdist_group("cluster")
 STAGES = ("extract street", "optical_flow street", "score street frame_diff", "score street flow_magnitude")

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tests.helpers.project import ROOT, Project
-from vadcore.cost import TABLED
-from vadcore.provenance import hardware, versions
+from vadcore.evaluation.cost import TABLED
+from vadcore.utils.provenance import hardware, versions
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("VAD_WHOLE_DEMO") != "1", reason="takes 4 to 10 minutes; run it with: make again"

@@ -12,7 +12,7 @@ from tasks import scorer
 from tests.helpers.project import LONG_ENOUGH, PARAMS, Project
 from tests.helpers.videos import Place, events_of
 from tests.helpers.waiting import wait_until
-from vadcore.detect.inbox import DONE, FAILED
+from vadcore.detection.inbox import DONE, FAILED
 
 SYSTEM = ("--dataset", "yard", "--model", "frame_diff")
 # each alert becomes a file of its own: a hook of the killed command may still be running

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.helpers.inbox_worker import assert_each_scored_once, fill
 from tests.helpers.project import LONG_ENOUGH, ROOT
-from vadcore.detect.inbox import Inbox
+from vadcore.detection.inbox import Inbox
 
 
 def start_worker(folder: Path, out: Path) -> subprocess.Popen:

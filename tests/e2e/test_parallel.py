@@ -17,7 +17,7 @@ from tests.helpers.project import LONG_ENOUGH, ROOT
 from tests.helpers.waiting import wait_until
 from tests.helpers.worker_calls import FOREVER, die, fail_beside_sleeper, refuse_odd, threads
 from vadcore.config import Machine
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 ENVIRONMENT = {
     **os.environ,

@@ -15,7 +15,7 @@ from tests.helpers.footage import pictures
 from tests.helpers.project import PARAMS, ROOT, Project
 from tests.helpers.readme import blocks, commands, file_of
 from tests.helpers.videos import make_video
-from vadcore.render import write_png
+from vadcore.utils.render import write_png
 
 
 def new_project(folder: Path, tracked: bool) -> Project:

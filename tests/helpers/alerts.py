@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vadcore.detect.alerts import SPOOL, lay_ready
+from vadcore.detection.alerts import SPOOL, lay_ready
 
 
 def results_with_alerts(out: Path, key: str = "gate", events: int = 2) -> Path:

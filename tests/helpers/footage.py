@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vadcore.store import ClipId, ClipStore, flow_to_fixed, intervals
+from vadcore.data.store import ClipId, ClipStore, flow_to_fixed, intervals
 
 
 def pictures(

@@ -6,11 +6,11 @@ import sys
 import time
 from pathlib import Path
 
-from vadcore.detect.alerts import READY, SPOOL, lay_ready, queue
-from vadcore.detect.inbox import DONE, FAILED, WORK, Claim, Inbox, work_off
-from vadcore.detect.making import EVENTS, making
-from vadcore.detect.reading import UnreadableVideo
-from vadcore.files import sha256_files, write_json
+from vadcore.detection.alerts import READY, SPOOL, lay_ready, queue
+from vadcore.detection.inbox import DONE, FAILED, WORK, Claim, Inbox, work_off
+from vadcore.detection.making import EVENTS, making
+from vadcore.detection.reading import UnreadableVideo
+from vadcore.utils.files import sha256_files, write_json
 
 PAUSE = 0.01  # seconds, twice a video, in which a worker process can be killed
 

@@ -2,8 +2,8 @@
 
 import torch
 
+from vadcore.data.windows import Batch
 from vadcore.models import create_model
-from vadcore.models.base import Batch
 
 VCAE = {"name": "vcae", "conv": 4, "dense": 24, "z": 6, "batch_size": 8, "iterations": 6, "learning_rate": 1e-3}
 CAE_VAE = {"name": "cae_vae", "conv": [4, 6, 8], "dense": 16, "vae_dense": 24, "z": 6, "batch_size": 8}

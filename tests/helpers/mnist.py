@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vadcore.datasets.config import MovingMnist
+from vadcore.data.formats.moving_mnist import MovingMnistConfig
 
 TRAIN, TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
 
@@ -26,7 +26,7 @@ def idx(pictures: np.ndarray, magic: int = 0x803) -> bytes:
     return struct.pack(">4I", magic, *pictures.shape) + pictures.tobytes()
 
 
-def config(source: Path | str, **fields) -> MovingMnist:
+def config(source: Path | str, **fields) -> MovingMnistConfig:
     """Settings of a few short clips."""
     small = {"train_clips": 3, "test_clips": 2, "train_frames": 5, "test_frames": 8}
-    return MovingMnist(format="moving_mnist", source=str(source), **{**small, **fields})
+    return MovingMnistConfig(format="moving_mnist", source=str(source), **{**small, **fields})

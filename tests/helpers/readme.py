@@ -1,16 +1,16 @@
-"""The examples of the README, for tests that run them."""
+"""The examples of README.md and docs/extending.md, for tests that run them."""
 
 import re
 
 from tests.helpers.project import ROOT
 
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/extending.md"))
 
 
 def section(title: str) -> str:
     """The text of a section, up to the next heading of the same level."""
     found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE)
-    assert found, f"README.md has no section {title!r}"
+    assert found, f"neither README.md nor docs/extending.md has a section {title!r}"
     return found[1]
 
 

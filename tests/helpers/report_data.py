@@ -7,11 +7,11 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from vadcore.cost import read_cost, write_cost
-from vadcore.metrics import frame_metrics, roc_curve
-from vadcore.moments import Moment, write_index, write_sheets
-from vadcore.render import animation, encode, encode_animation, strip, write_png
+from vadcore.evaluation.cost import read_cost, write_cost
+from vadcore.evaluation.frame_metrics import frame_metrics, roc_curve
+from vadcore.evaluation.snapshots import Moment, write_index, write_sheets
 from vadcore.report import build_report, charts
+from vadcore.utils.render import animation, encode, encode_animation, strip, write_png
 
 DATASETS, MODELS = ["street", "ped2_small"], ["future_frame", "convlstm_ae", "frame_diff"]
 RUN = {

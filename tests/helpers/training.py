@@ -6,17 +6,17 @@ import torch
 from torch import nn
 
 from tests.helpers.footage import make_store
-from vadcore.checkpoint import CheckpointFolder
-from vadcore.footage import Footage
+from vadcore.data.loader import ClipLoader
+from vadcore.data.windows import Segment
 from vadcore.models import create_model
 from vadcore.models.base import Model
-from vadcore.train import Trained, TrainSettings, Watcher, train
-from vadcore.windows import Segment
+from vadcore.training.checkpoint import CheckpointFolder
+from vadcore.training.trainer import Trained, TrainSettings, Watcher, train
 
 SETTINGS = TrainSettings(seed=5, check_every=4, held_out_windows=6, log_every=3, save_seconds=1e9)
 ALWAYS = -1.0  # as ``save_seconds``: a checkpoint after every iteration
 
-Split = tuple[Footage, Footage]
+Split = tuple[ClipLoader, ClipLoader]
 
 
 class Killed(BaseException):
@@ -27,7 +27,7 @@ def make_split(folder: Path) -> Split:
     """Training and held-out footage."""
     store = make_store(folder, test=0)
     whole = [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
-    return Footage(store, whole[:2]), Footage(store, whole[2:])
+    return ClipLoader(store, whole[:2]), ClipLoader(store, whole[2:])
 
 
 def small(iterations: int = 10, **changes) -> Model:

@@ -7,20 +7,20 @@ import numpy as np
 import torch
 
 from tests.helpers.footage import pictures
-from vadcore import datasets
-from vadcore.calibrate import Calibration, calibrate
-from vadcore.datasets.config import Videos
-from vadcore.datasets.street.storage import write_video
-from vadcore.detect.detector import Detector, make_detector
-from vadcore.detect.recipe import Recipe, describe
-from vadcore.extract import extract_clip
-from vadcore.files import write_json, write_text
-from vadcore.flow import store_flow
-from vadcore.footage import Footage
+from vadcore.data import formats as datasets
+from vadcore.data.extract import extract_clip
+from vadcore.data.formats.videos import VideosConfig
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import ClipId, ClipStore
+from vadcore.data.synthetic.storage import write_video
+from vadcore.data.windows import Segment
+from vadcore.detection.detector import Detector, make_detector
+from vadcore.evaluation.calibration import Calibration, calibrate
+from vadcore.evaluation.inference import Measured, measure
+from vadcore.evaluation.recipe import Recipe, describe
+from vadcore.flow.compute import store_flow
 from vadcore.models import create_model, save_model
-from vadcore.score import Measured, measure
-from vadcore.store import ClipId, ClipStore
-from vadcore.windows import Segment
+from vadcore.utils.files import write_json, write_text
 
 FPS = 10.0
 SIZE = (48, 64)
@@ -50,7 +50,7 @@ class Place:
         for number in range(2):
             make_video(raw / "train" / f"{number}.avi", seed=number, runs=None)
         self.video = make_video(raw / "test" / "gate.avi", frames, seed=5)
-        settings = Videos(format="videos", source=str(raw), **dataset)
+        settings = VideosConfig(format="videos", source=str(raw), **dataset)
         (folder / "data/yard").mkdir(parents=True)
         self.frames = self._extract(settings, raw)
         self.flow = self._flow() if flow else None
@@ -59,7 +59,7 @@ class Place:
         self.model = create_model(model, config).eval()
         self._save()
 
-    def _extract(self, settings: Videos, raw: Path) -> ClipStore:
+    def _extract(self, settings: VideosConfig, raw: Path) -> ClipStore:
         urls = [self.folder / f"data/yard/{kind}.zarr" for kind in ("frames", "masks")]
         for url, kind in zip(urls, ("frames", "masks"), strict=True):
             ClipStore(url, kind, write=True)
@@ -88,9 +88,9 @@ class Place:
         self.calibration: Calibration = made
 
     def measured(self, clip: ClipId) -> Measured:
-        """What :func:`vadcore.score.measure` says of a stored clip."""
+        """What :func:`vadcore.evaluation.inference.measure` says of a stored clip."""
         segment = Segment(clip, 0, self.frames.length(clip))
-        return measure(self.model, Footage.for_model(self.model, self.frames, [segment], self.flow), 0)
+        return measure(self.model, ClipLoader.for_model(self.model, self.frames, [segment], self.flow), 0)
 
     def recipe(self) -> Recipe:
         return describe(self.trained, self.scored, self.frames, self.flow)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 FOREVER = 3600.0  # seconds that a call sleeps that is to be ended from outside
 

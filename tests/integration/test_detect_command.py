@@ -16,10 +16,10 @@ from tests.helpers.project import LONG_ENOUGH, PARAMS, Project
 from tests.helpers.videos import Place, events_of
 from tests.helpers.waiting import wait_until
 from vadcore.config import load_params
-from vadcore.detect.alerts import READY
-from vadcore.detect.detector import load_detector
-from vadcore.detect.inbox import DONE
-from vadcore.errors import VadError
+from vadcore.detection.alerts import READY
+from vadcore.detection.detector import load_detector
+from vadcore.detection.inbox import DONE
+from vadcore.utils.errors import VadError
 
 pytestmark = pytest.mark.xdist_group("detect_command")
 SYSTEM = ("--dataset", "yard", "--model", "frame_diff")

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.helpers.project import PARAMS, Project
-from vadcore.store import ClipId, ClipStore
+from vadcore.data.store import ClipId, ClipStore
 
 pytestmark = pytest.mark.xdist_group("fusion")
 MEMBERS = ["convlstm_ae", "flow_magnitude"]

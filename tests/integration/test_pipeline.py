@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.project import PARAMS, Project, contents
 from tests.helpers.readme import blocks
-from vadcore.cost import TABLED
+from vadcore.evaluation.cost import TABLED
 
 pytestmark = pytest.mark.xdist_group("pipeline")
 

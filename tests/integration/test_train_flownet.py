@@ -8,10 +8,10 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.helpers.project import PARAMS, Project
-from vadcore.cost import read_cost
-from vadcore.files import sha256_files
+from vadcore.data.store import ClipStore
+from vadcore.evaluation.cost import read_cost
 from vadcore.flow.flownet import load_flownet
-from vadcore.store import ClipStore
+from vadcore.utils.files import sha256_files
 
 pytestmark = pytest.mark.xdist_group("flownet")
 

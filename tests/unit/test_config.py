@@ -7,9 +7,9 @@ import yaml
 
 from tests.helpers.project import ROOT
 from vadcore.config import load_params
-from vadcore.errors import VadError
-from vadcore.fusion import FUSION
 from vadcore.models import list_models
+from vadcore.utils.errors import VadError
+from vadcore.utils.folders import FUSION
 
 
 def smallest() -> dict:
@@ -90,7 +90,7 @@ def test_default_params_are_the_demo_profile():
         ({"score": {"smoothing": float("inf")}}, "score.smoothing: value inf"),
         ({"machine": {"device": "gpu"}}, "machine.device: value 'gpu': ... auto|cpu|cuda"),
         ({"model": {"frame_diff": {"seed": -5}}}, "model.frame_diff.seed: value -5"),
-        ({"dataset": {"street": {"seed": 1}}}, "dataset.street.format: missing ... street, frames, ucsd,"),
+        ({"dataset": {"street": {"seed": 1}}}, "dataset.street.format: missing ... frames, ... street, ucsd,"),
         ({"models": []}, "models: ... flow_models"),
         ({"flow_models": ["frame_diff"]}, "flow_models: 'frame_diff' ... models"),
         ({"model": {"frame_diff": None, "resnet": {}}}, "model.resnet: ... frame_diff"),
@@ -107,7 +107,7 @@ def test_default_params_are_the_demo_profile():
         ),
         ({"dataset": {"street": {"format": "ucsd"}}}, "dataset.street.source: missing"),
         ({"dataset": {"street": {"format": "street", "noise": -1}}}, "dataset.street.noise: value -1"),
-        ({"dataset": {"street": {"format": "youtube"}}}, "dataset.street.format: 'youtube' ... street, frames"),
+        ({"dataset": {"street": {"format": "youtube"}}}, "dataset.street.format: 'youtube' ... frames, ... street"),
     ],
     ids=str,
 )

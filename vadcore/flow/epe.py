@@ -11,13 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vadcore.datasets.config import Street
-from vadcore.datasets.street import clips, true_flow
-from vadcore.errors import VadError
-from vadcore.files import complete
+from vadcore.data.formats.street import StreetConfig, clips, true_flow
 from vadcore.flow.estimators import Estimator
-from vadcore.flow.pairs import TEST_SEED, PairGenerator
-from vadcore.pictures import to_color
+from vadcore.flow.synthetic_pairs import TEST_SEED, PairGenerator
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import complete
+from vadcore.utils.images import to_color
 
 MAGIC = 202021.25  # the first four bytes of a .flo file as a little-endian float: "PIEH"
 UNKNOWN = 1e9  # larger values in a .flo file mean: flow not known here
@@ -66,7 +65,7 @@ def generated_pairs(size: tuple[int, int], count: int = 64) -> FlowSet:
     return FlowSet("generated", pairs.frames[:, 0], pairs.frames[:, 1], pairs.flow)
 
 
-def street_pairs(config: Street, raw: Path | str, every: int = 10) -> list[FlowSet]:
+def street_pairs(config: StreetConfig, raw: Path | str, every: int = 10) -> list[FlowSet]:
     """Every ``every``-th pair of the test clips of a prepared ``street`` at the size it was filmed: once with all pixels,
     most of which stand still, and once with those alone that move."""
     first, second, flow = [], [], []

@@ -14,8 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vadcore.errors import VadError
-from vadcore.files import sha256_files
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import sha256_files
 
 Estimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
 AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 22}  # pixels that go through a network together; a CPU is slower with more
@@ -84,15 +84,13 @@ def create_estimator(name: str, device: str = "cpu", **options) -> Estimator:
 
 
 def identity(name: str, options: dict) -> dict:
-    """What decides an estimator's output: its name, code and options, a weights file by its content, not its path."""
+    """The name and options of an estimator; a weights file by its content, not its path."""
     known = {
         key: list(value) if isinstance(value, tuple) else value for key, value in options.items()
     }  # as JSON has it
     if "weights" in known:
         known["weights"] = _digest(*_version(known["weights"]))
-    files = ["estimators.py", *(["flownet.py"] if name in NETWORKS else [])]
-    code = sha256_files([Path(__file__).with_name(file) for file in files])[:16]
-    return {"estimator": name, "options": known, "code": code}
+    return {"estimator": name, "options": known}
 
 
 def _pair_by_pair(estimate: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Estimator:

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vadcore.errors import VadError
-from vadcore.files import complete
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import complete
 
 FLOW_UNIT = 20.0  # the network's flow is in units of this many pixels
 COARSEST = 64  # pictures must be whole multiples of this

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vadcore.errors import VadError
-from vadcore.files import complete, write_text
-from vadcore.fusion import FUSION
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
+from vadcore.data.windows import Batch
+from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import complete, write_text
+from vadcore.utils.folders import FUSION
 
 __all__ = [
     "Batch",

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from vadcore.datasets.config import Size
-from vadcore.mean_image import MeanImage
+from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase
-from vadcore.windows import Windows
+from vadcore.models.base import Judged, Model, ModelConfig, Phase
+from vadcore.models.components.mean_image import MeanImage
+from vadcore.utils.schema import Size
 
 
 class BackgroundConfig(ModelConfig):

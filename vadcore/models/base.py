@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from pydantic import Field, NonNegativeInt, model_validator
 from torch import Tensor, nn
 
-from vadcore.augment import shift_windows
-from vadcore.datasets.config import Section, Size
-from vadcore.error_maps import frame_errors
-from vadcore.windows import Windows
+from vadcore.data.windows import Batch, Windows
+from vadcore.models.components.augment import shift_windows
+from vadcore.models.components.error_maps import frame_errors
+from vadcore.utils.schema import Section, Size
 
 if TYPE_CHECKING:
-    from vadcore.footage import Footage
-    from vadcore.mean_image import MeanImage
+    from vadcore.data.loader import ClipLoader
+    from vadcore.models.components.mean_image import MeanImage
 
 
 class ModelConfig(Section):
@@ -92,22 +92,6 @@ def check_sides(size: Size, multiple: int) -> None:
 
 
 @dataclass
-class Batch:
-    """Windows of footage on the model's device.
-
-    frames: float ``[B, T, C, H, W]`` in 0..1. flow: float ``[B, T-1, 2, H, W]``, motion from each frame to the next in
-    pixels of ``frames``, or None. clip: long ``[B]``, which clip of the footage. numbers: long ``[B, T]``, frame numbers.
-    background: float ``[B, C, H, W]`` in 0..1, the still scene around each window, or None.
-    """
-
-    frames: Tensor
-    clip: Tensor
-    numbers: Tensor
-    flow: Tensor | None = None
-    background: Tensor | None = None
-
-
-@dataclass
 class Judged:
     """A system's verdict on a batch; ``J`` frames of each window are judged (``Windows.judged`` says which).
 
@@ -125,7 +109,7 @@ class Judged:
 
 
 class WindowSource(Protocol):
-    """What a training reads windows from: :class:`~vadcore.footage.Footage`, or what stands in its place."""
+    """What a training reads windows from: :class:`~vadcore.data.loader.ClipLoader`, or what stands in its place."""
 
     lengths: list[int]
     device: torch.device
@@ -165,7 +149,7 @@ class Phase:
     held_out: Callable[[Batch], Tensor] | None = None
     begin: Callable[[], None] = lambda: None
     sampling: Literal["windows", "clips"] = "windows"
-    source: Callable[[Footage, torch.dtype], WindowSource] | None = None
+    source: Callable[[ClipLoader, torch.dtype], WindowSource] | None = None
     judge: Callable[[Batch], Judged] | None = None
     picture: Callable[[Any], np.ndarray] | None = None
 

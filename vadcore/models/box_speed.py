@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
-from vadcore.windows import Windows
+from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update
 
 BATCHES, BATCH_SIZE = 32, 16  # of windows, that each statistic is made from
 ROWS = 16  # bands of the picture's height, each with its own sizes

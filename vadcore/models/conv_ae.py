@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vadcore.datasets.config import Size
-from vadcore.mean_image import MeanImage
+from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, AutoencoderConfig, Batch
-from vadcore.windows import Windows
+from vadcore.models.base import Autoencoder, AutoencoderConfig
+from vadcore.models.components.mean_image import MeanImage
+from vadcore.utils.schema import Size
 
 KERNEL, STRIDE = 11, 4  # of the first convolution, unpadded
 LEAST = 23  # the smallest side of which anything is left after the second pooling

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vadcore.datasets.config import Size
-from vadcore.mean_image import MeanImage
+from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, AutoencoderConfig, Batch, Judged, check_sides
-from vadcore.windows import Windows
+from vadcore.models.base import Autoencoder, AutoencoderConfig, Judged, check_sides
+from vadcore.models.components.mean_image import MeanImage
+from vadcore.utils.schema import Size
 
 SHRINK = 8  # of the two strided convolutions, 4 and 2
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
-from vadcore.windows import Windows
+from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update
 
 
 class FlowMagnitudeConfig(ModelConfig):

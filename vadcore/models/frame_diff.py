@@ -7,9 +7,9 @@ from typing import Literal
 import torch.nn.functional as F
 from pydantic import PositiveInt
 
+from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig
-from vadcore.windows import Windows
+from vadcore.models.base import Judged, Model, ModelConfig
 
 
 class FrameDiffConfig(ModelConfig):

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vadcore.datasets.config import Size
-from vadcore.error_maps import frame_errors
-from vadcore.errors import VadError
+from vadcore.data.windows import Batch, Windows
 from vadcore.flow.flownet import Enlarge, FlowNetSD, flow_between, load_flownet, seen_size
-from vadcore.losses import gradient_difference, least_squares
 from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update, check_sides
-from vadcore.windows import Windows
+from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update, check_sides
+from vadcore.models.components.error_maps import frame_errors
+from vadcore.models.components.losses import gradient_difference, least_squares
+from vadcore.utils.errors import VadError
+from vadcore.utils.schema import Size
 
 SHRINK = 8  # of the three poolings
 LOSSES = ("intensity", "gradient", "adversarial", "flow")  # of the generator

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from vadcore.datasets.config import Size
-from vadcore.mean_image import MeanImage
+from vadcore.data.windows import Windows
 from vadcore.models import register_model
 from vadcore.models.base import Autoencoder, AutoencoderConfig, check_sides
-from vadcore.windows import Windows
+from vadcore.models.components.mean_image import MeanImage
+from vadcore.utils.schema import Size
 
 SHRINK = 16  # of the four convolutions with stride 2
 

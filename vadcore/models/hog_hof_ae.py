@@ -10,12 +10,12 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 
-from vadcore.cuboids import DIRECTIONS, HOF, HOG, SPATIAL, TEMPORAL, describe
-from vadcore.datasets.config import Size
-from vadcore.errors import VadError
+from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, Batch, Judged, ModelConfig, Phase
-from vadcore.windows import Windows
+from vadcore.models.base import Autoencoder, Judged, ModelConfig, Phase
+from vadcore.models.components.hog_hof import DIRECTIONS, HOF, HOG, SPATIAL, TEMPORAL, describe
+from vadcore.utils.errors import VadError
+from vadcore.utils.schema import Size
 
 BRIGHT = (TEMPORAL * SPATIAL**2) ** 0.5  # in pictures: what one direction would have if each cell had only one is white
 

@@ -9,22 +9,22 @@ import torch
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 from torch import Tensor, nn
 
-from vadcore.datasets.config import Section, Size
-from vadcore.error_maps import frame_errors
-from vadcore.latent.cae_vae import CAEVAE, SHRINK, CAEVAEConfig
-from vadcore.latent.front_end import FrontEnd
-from vadcore.latent.gaussians import (
+from vadcore.data.windows import Batch, Windows
+from vadcore.models import register_model
+from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update, check_sides
+from vadcore.models.components.error_maps import frame_errors
+from vadcore.models.latent.cae_vae import CAEVAE, SHRINK, CAEVAEConfig
+from vadcore.models.latent.front_end import FrontEnd
+from vadcore.models.latent.gaussians import (
     bounded,
     divergence,
     draw,
     mixture_negative_log_likelihood,
     negative_log_likelihood,
 )
-from vadcore.latent.points import PointBatch, Points
-from vadcore.latent.vcae import VCAE, VCAEConfig
-from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update, check_sides
-from vadcore.windows import Windows
+from vadcore.models.latent.points import PointBatch, Points
+from vadcore.models.latent.vcae import VCAE, VCAEConfig
+from vadcore.utils.schema import Section, Size
 
 SPREAD_BATCHES = 32  # that the spread of the errors is measured on
 

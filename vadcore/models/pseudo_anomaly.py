@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 
-from vadcore.datasets.config import Size
+from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Batch, Judged, Model, ModelConfig, Phase, Update
-from vadcore.pseudo.alterations import ALTERATIONS, Alteration
-from vadcore.pseudo.cutouts import cut_out
-from vadcore.pseudo.windows import PastedBatch, PastedWindows, Pasting
-from vadcore.render import heat, outlined
-from vadcore.windows import Windows
+from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update
+from vadcore.models.pseudo.alterations import ALTERATIONS, Alteration
+from vadcore.models.pseudo.cutouts import cut_out
+from vadcore.models.pseudo.windows import PastedBatch, PastedWindows, Pasting
+from vadcore.utils.render import heat, outlined
+from vadcore.utils.schema import Size
 
 if TYPE_CHECKING:
-    from vadcore.footage import Footage
+    from vadcore.data.loader import ClipLoader
 
 CONTRAST = 40 / 255  # what the difference from the background is divided by
 MOVING_WEIGHT = 20.0  # of the loss of places where something moves; elsewhere 1
@@ -104,7 +104,7 @@ class PseudoAnomaly(Model):
             )
         ]
 
-    def _pasted(self, footage: Footage, dtype: torch.dtype) -> PastedWindows:
+    def _pasted(self, footage: ClipLoader, dtype: torch.dtype) -> PastedWindows:
         config = self.config
         cutouts = cut_out(footage, config.frames, config.every)
         if not float(self.scale):

@@ -6,15 +6,15 @@ import csv
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from vadcore.errors import VadError
-from vadcore.files import complete, digest_of, write_json, write_text
-from vadcore.report.check_points import quality_rows
+from vadcore.report.checkpoints import quality_rows
 from vadcore.report.load import load_system, plain, same_footage
 from vadcore.report.page import render_page
 from vadcore.report.published import PUBLISHED, Published
 from vadcore.report.rollouts import rollout_rows
 from vadcore.report.run import DIFFERS, FILE, run_cells, write_run
 from vadcore.report.strips import write_strips
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import complete, digest_of, write_json, write_text
 
 __all__ = ["build_report"]
 

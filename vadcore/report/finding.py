@@ -6,7 +6,7 @@ the whole clip to one, and find the first clearly sharper after equally many ite
 
 from __future__ import annotations
 
-from vadcore.report.check_points import MEASURES, CheckPoints
+from vadcore.report.checkpoints import MEASURES, CheckPoints
 
 SHARPER, LESS_SHARP = "gru_ae", "conv3d_ae"
 ALIKE = ("image_size", "color", "frames", "batch_size", "learning_rate", "shift")  # what has to be equal; both use Adam

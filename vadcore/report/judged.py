@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from vadcore.events import Event, Judged, by_frame, judge_events
+from vadcore.evaluation.events import Event, Judged, by_frame, judge_events
 from vadcore.report.load import System
 
 MOST_MISSED = 200  # listed a clip

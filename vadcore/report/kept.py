@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 FACTS = {"command": str, "profile": str | None, "commit": str | None, "hardware": str, "versions": dict, "date": str}
 NEEDED = {  # what a row of a system is about, and what it has then

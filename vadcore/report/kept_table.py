@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
-from vadcore.cost import TABLED
+from vadcore.evaluation.cost import TABLED
 from vadcore.report.columns import ALARM, COLUMNS, NONE, Column, duration, write
 from vadcore.report.kept import counted_by_the_present_rule, label_set, origin, read_kept, seeds
 from vadcore.report.published import followed, known_data_set

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from vadcore.cost import read_costs
-from vadcore.errors import VadError
-from vadcore.fusion import folder_of, is_fusion
+from vadcore.evaluation.cost import read_costs
+from vadcore.utils.errors import VadError
+from vadcore.utils.folders import folder_of, is_fusion
 
 FRAME_COLUMNS = ("clip", "frame", "label", "fps", "score", "p_value")
 

@@ -9,11 +9,12 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from vadcore.cost import TABLED
-from vadcore.report import charts, sections, words
-from vadcore.report.alarms import alarms
-from vadcore.report.check_points import MEASURES, check_points
+from vadcore.evaluation.cost import TABLED
+from vadcore.report import charts, sections
+from vadcore.report import text as words
+from vadcore.report.checkpoints import MEASURES, check_points
 from vadcore.report.columns import COLUMNS, NONE, Column, best_text, duration, write
+from vadcore.report.events import alarms
 from vadcore.report.facts import phrases
 from vadcore.report.kept_table import kept_table
 from vadcore.report.load import System

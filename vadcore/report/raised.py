@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from vadcore.events import Judged
+from vadcore.evaluation.events import Judged
 from vadcore.report.columns import significant
 from vadcore.report.judged import verdict
 from vadcore.report.load import System

@@ -8,9 +8,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from vadcore.report import charts
-from vadcore.report.check_points import MEASURES
-from vadcore.report.films import film, picture
+from vadcore.report.checkpoints import MEASURES
 from vadcore.report.load import System
+from vadcore.report.media import film, picture
 
 SHOWN_STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 FIGURES = [measure for measure in MEASURES if measure.key in ("psnr", "ssim")]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from vadcore.cost import TABLED
-from vadcore.errors import VadError
-from vadcore.files import digest_of, write_text
+from vadcore.evaluation.cost import TABLED
 from vadcore.report.columns import COLUMNS, NONE, best_text, write
 from vadcore.report.kept import by_run
 from vadcore.report.load import System
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import digest_of, write_text
 
 FILE = "run.js"
 START, END = "window.vadRun = ", ";\n"

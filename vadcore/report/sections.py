@@ -9,18 +9,18 @@ import yaml
 from markupsafe import Markup
 
 from vadcore.report import charts
-from vadcore.report.check_points import MEASURES, check_points
+from vadcore.report.checkpoints import MEASURES, check_points
 from vadcore.report.columns import count, significant
-from vadcore.report.films import film, picture
 from vadcore.report.histograms import histogram
 from vadcore.report.judged import judge, missed
 from vadcore.report.load import System, load_flow_pictures
-from vadcore.report.moments import viewer
+from vadcore.report.media import film, picture
 from vadcore.report.raised import alarms_of, listed
 from vadcore.report.readings import frames_a_reading
 from vadcore.report.run import cell_name, place
+from vadcore.report.snapshots import viewer
 from vadcore.report.strips import first_and_last
-from vadcore.report.words import calibrated, truth, unlabelled
+from vadcore.report.text import calibrated, truth, unlabelled
 
 WORST_SHOWN = 6  # pictures a system
 NO_LOSSES = {"held_out", "step", *(measure.key for measure in MEASURES)}  # columns of history.csv

@@ -5,13 +5,13 @@ from __future__ import annotations
 import cv2
 from markupsafe import Markup
 
-from vadcore.errors import VadError
-from vadcore.render import encode, excerpt
 from vadcore.report import charts
-from vadcore.report.check_points import MEASURES, CheckPoints, Measure, check_points, chosen
-from vadcore.report.films import QUALITY, film, reduced, uri
+from vadcore.report.checkpoints import MEASURES, CheckPoints, Measure, check_points, chosen
 from vadcore.report.finding import finding
 from vadcore.report.load import System
+from vadcore.report.media import QUALITY, film, reduced, uri
+from vadcore.utils.errors import VadError
+from vadcore.utils.render import encode, excerpt
 
 STRIP_FRAMES = 4  # of a window
 STRIP_WIDTH = 420  # pixels of a strip; wider ones are reduced

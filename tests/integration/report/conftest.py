@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.helpers.report_data import RUN, build, change_row, write_rollouts, write_system
 from tests.helpers.report_page import LONG_ENOUGH
-from vadcore.cost import write_cost
+from vadcore.evaluation.cost import write_cost
 
 DATASET = "ped2_street"  # begins with the name of a published data set, whose kept results the page shows
 MODELS = ["future_frame", "convlstm_ae", "frame_diff"]

@@ -7,9 +7,9 @@ import pytest
 from benchmarks import report_speed
 from benchmarks.report_speed import measure, one_round
 from tests.helpers.report_data import RUN, SAME, build, write_system
-from vadcore.errors import VadError
-from vadcore.files import write_json
 from vadcore.report.run import write_run
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import write_json
 
 
 def test_measure_has_a_row_for_each_action(chromium, report):

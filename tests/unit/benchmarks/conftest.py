@@ -24,11 +24,12 @@ POINT |= {"sharpness": 0.6, "held_out": 0.01}
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder with the reports of a run of the profile ``pair``."""
-    for folder in ("profiles", "reports", "benchmarks/results"):
+    for folder in ("profiles", "reports", "docs", "benchmarks/results"):
         (tmp_path / folder).mkdir(parents=True)
     for name in ("params.yaml", "profiles/pair.yaml"):
         (tmp_path / name).write_text("profile: pair\n")
-    (tmp_path / "README.md").write_text("Before.\n<!-- results -->\nold\n<!-- /results -->\nAfter.\n")
+    (tmp_path / "docs/results.md").write_text("Before.\n<!-- results -->\nold\n<!-- /results -->\nAfter.\n")
+    (tmp_path / "README.md").write_text("Before.\n<!-- summary -->\nold\n<!-- /summary -->\nAfter.\n")
     made(tmp_path, [RESULT])
     made(tmp_path, [POINT], kind="quality")
     monkeypatch.chdir(tmp_path)

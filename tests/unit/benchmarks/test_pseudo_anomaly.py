@@ -1,9 +1,9 @@
 import torch
 
 from benchmarks.pseudo_anomaly import VARIANTS, separation
-from tests.unit.pseudo.conftest import Clips, street
+from tests.unit.models.pseudo.conftest import Clips, street
 from vadcore.models import create_model
-from vadcore.pseudo.alterations import ALTERATIONS
+from vadcore.models.pseudo.alterations import ALTERATIONS
 
 
 class Brightness(torch.nn.Module):

@@ -8,15 +8,15 @@ import pytest
 
 from tests.helpers.project import ROOT
 from tests.unit.benchmarks.conftest import POINT, RESULT, RUN, made, publish_rows, run
-from vadcore.cost import write_cost
-from vadcore.files import write_json
+from vadcore.evaluation.cost import write_cost
+from vadcore.utils.files import write_json
 
 
 def test_results_are_kept_and_shown_in_readme(project, monkeypatch):
     run(monkeypatch)
     kept = (project / "benchmarks/results/pair.json").read_text()
     assert json.loads(kept) == {"run": RUN | {"command": "make profile NAME=pair"}, "rows": [RESULT]}
-    readme = (project / "README.md").read_text()
+    readme = (project / "docs/results.md").read_text()
     assert readme.startswith("Before.\n<!-- results -->\n**street** (profile `pair`), labels: generated\n")
     assert readme.endswith("<!-- /results -->\nAfter.\n")
     assert "| `gru_ae` | 87.7% |" in readme
@@ -29,7 +29,7 @@ def test_costs_are_kept_with_results(project, monkeypatch):
     run(monkeypatch)
     (row,) = json.loads((project / "benchmarks/results/pair.json").read_text())["rows"]
     assert row == RESULT | {"score_fps": 99.0, "train_seconds": 12.34}
-    assert "| 87.7% | 99 | 12 s |" in (project / "README.md").read_text()
+    assert "| 87.7% | 99 | 12 s |" in (project / "docs/results.md").read_text()
 
 
 @pytest.mark.parametrize("gone", [True, False])
@@ -49,7 +49,7 @@ def test_quality_has_a_line_per_iteration(project, monkeypatch):
     kept = (project / "benchmarks/results/pair.json").read_text()
     assert kept.endswith("}\n")
     assert json.loads(kept) == {"run": RUN | {"command": "make profile NAME=pair"}, "rows": [POINT]}
-    readme = (project / "README.md").read_text()
+    readme = (project / "docs/results.md").read_text()
     assert "| iteration | `gru_ae` PSNR | `gru_ae` SSIM | `gru_ae` sharpness |" in readme
     assert "| 100 | 23.5 dB | 0.700 | 0.60 |" in readme
 
@@ -94,7 +94,7 @@ def test_results_kept_into_another_profile(project, monkeypatch):
     assert kept["runs"] == [RUN | {"command": commands[0]}, other | {"command": commands[1]}]
     assert kept["rows"] == [{"run": 0, **first[0]}, {"run": 0, **first[1]}, {"run": 1, **more[0]}]
     assert not (project / "benchmarks/results/seeds.json").exists()
-    readme = (project / "README.md").read_text()
+    readme = (project / "docs/results.md").read_text()
     assert "| `gru_ae` | 2 | 85.0% ± 7.1% | 100 s |" in readme  # how long it took is told of one machine
     assert re.search("`gru_ae`, `conv_ae`: .*`make profile NAME=pair`.* Some CPU", readme)
     assert re.search("`gru_ae-2`: .*`make profile NAME=seeds`.* Another CPU", readme)
@@ -123,7 +123,7 @@ def test_command_is_kept_with_the_run(project, monkeypatch):
     command = "OMP_NUM_THREADS=1 python -m flows.pipeline --heavy-at-once 2"
     run(monkeypatch, "--command", command)
     assert kept_runs(project) == [RUN | {"command": command}]
-    assert re.search(f"`{re.escape(command)}`.* Some CPU", (project / "README.md").read_text())
+    assert re.search(f"`{re.escape(command)}`.* Some CPU", (project / "docs/results.md").read_text())
     run(monkeypatch)  # the same run once more
     assert kept_runs(project) == [RUN | {"command": command}]
     later = RUN | {"date": "2026-01-03T03:04:05+00:00"}
@@ -148,17 +148,17 @@ def test_each_run_keeps_its_command(project, monkeypatch):
     made(project, [RESULT])
     run(monkeypatch, "--command", "first anew")
     assert [found["command"] for found in kept_runs(project)] == ["first anew", "second"]
-    readme = (project / "README.md").read_text()
+    readme = (project / "docs/results.md").read_text()
     assert re.search("`gru_ae`: .*`first anew`", readme)
     assert re.search("`gru_ae-2`: .*`second`", readme)
 
 
 def test_command_with_readme_only_is_refused(project, monkeypatch, capsys):
     with pytest.raises(SystemExit):
-        run(monkeypatch, "--readme", "--command", "make demo")
+        run(monkeypatch, "--tables", "--command", "make demo")
     error = capsys.readouterr().err
     assert "--command" in error
-    assert "--readme" in error
+    assert "--tables" in error
 
 
 def test_dropped_rows_are_named(project, monkeypatch, capsys):
@@ -187,8 +187,8 @@ def test_two_label_sets_are_refused(project, monkeypatch):
     assert not (project / "benchmarks/results/pair.json").exists()
     (project / "benchmarks/results/pair.json").write_text(json.dumps({"run": RUN, "rows": rows}))
     with pytest.raises(SystemExit, match=refusal):
-        run(monkeypatch, "--readme")
-    assert "old" in (project / "README.md").read_text()
+        run(monkeypatch, "--tables")
+    assert "old" in (project / "docs/results.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["pair", "other"])
@@ -198,7 +198,7 @@ def test_broken_kept_file_names_its_remedy(project, monkeypatch, name):
     with pytest.raises(SystemExit, match=remedy):
         run(monkeypatch)
     with pytest.raises(SystemExit, match=remedy):
-        run(monkeypatch, "--readme")
+        run(monkeypatch, "--tables")
 
 
 def test_broken_report_names_its_remedy(project, monkeypatch):
@@ -237,7 +237,7 @@ def test_make_results_passes_into_and_command():
     assert re.search(r"python -m benchmarks\.publish *\n", said)
 
 
-@pytest.mark.parametrize("name", ["README.md", "params.yaml"])
+@pytest.mark.parametrize("name", ["docs/results.md", "params.yaml"])
 def test_missing_file_names_its_remedy(project, monkeypatch, name):
     (project / name).unlink()
     with pytest.raises(SystemExit, match=rf"error: {name}: .*git checkout -- {name}"):
@@ -245,6 +245,6 @@ def test_missing_file_names_its_remedy(project, monkeypatch, name):
 
 
 def test_readme_without_marks_is_refused(project, monkeypatch):
-    (project / "README.md").write_text("Before.\n<!-- results -->\n")
-    with pytest.raises(SystemExit, match=r"error: README\.md: .*<!-- results -->.*<!-- /results -->"):
-        run(monkeypatch, "--readme")
+    (project / "docs/results.md").write_text("Before.\n<!-- results -->\n")
+    with pytest.raises(SystemExit, match=r"error: docs/results\.md: .*<!-- results -->.*<!-- /results -->"):
+        run(monkeypatch, "--tables")

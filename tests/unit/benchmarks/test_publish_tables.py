@@ -11,7 +11,7 @@ EVENTS = {"events_true": 7, "detected": 5, "false_alarms": 1, "normal_hours": 1 
 def table(project, monkeypatch, rows):
     """The README's table of ``rows``, a list a line."""
     publish_rows(project, monkeypatch, rows)
-    lines = [line for line in (project / "README.md").read_text().splitlines() if line.startswith("|")]
+    lines = [line for line in (project / "docs/results.md").read_text().splitlines() if line.startswith("|")]
     return [line[2:-2].split(" | ") for line in (lines[0], *lines[2:])]
 
 
@@ -85,8 +85,8 @@ def test_tables_are_in_a_fixed_order(project, monkeypatch):
     for name in ("other", "demo", "ablation-ped2-cpu", "ped2-cpu", "moving-mnist-cpu", "another", "actions-cpu"):
         row = POINT if name == "actions-cpu" else RESULT
         (project / f"benchmarks/results/{name}.json").write_text(json.dumps({"run": RUN, "rows": [row]}))
-    run(monkeypatch, "--readme")
-    headings = [line for line in (project / "README.md").read_text().splitlines() if line.startswith("**")]
+    run(monkeypatch, "--tables")
+    headings = [line for line in (project / "docs/results.md").read_text().splitlines() if line.startswith("**")]
     assert [re.match(r"\*\*street\*\* \(profile `(.*?)`\), ", heading)[1] for heading in headings] == [
         *("ped2-cpu", "ablation-ped2-cpu", "demo", "actions-cpu", "moving-mnist-cpu", "another", "other")
     ]
@@ -99,7 +99,7 @@ def test_published_figure_is_beside_ours(project, monkeypatch):
     ]
     made(project, rows)
     run(monkeypatch)
-    readme = (project / "README.md").read_text()
+    readme = (project / "docs/results.md").read_text()
     assert "| system | micro raw | micro per-clip min-max | published |\n|---|---:|---:|---|\n" in readme
     assert "| `frame_diff` | 87.7% | 90.0% |  |" in readme
     assert "| `conv_ae-wide` | 87.7% | 90.0% |  |" in readme
@@ -113,7 +113,7 @@ def test_seeds_share_a_line_with_mean_and_spread(project, monkeypatch):
     ]
     made(project, [RESULT, *rows])
     run(monkeypatch)
-    readme = (project / "README.md").read_text()
+    readme = (project / "docs/results.md").read_text()
     assert "| system | losses | seeds | micro raw |" in readme
     assert "| `gru_ae` |  | 1 | 87.7% |" in readme
     assert "| `future_frame-flow` | intensity + flow | 3 | 80.0% ± 10.0% |" in readme
@@ -129,11 +129,11 @@ def test_flow_errors_are_in_the_weights_readme(project, monkeypatch):
     (project / "benchmarks/results/flow-epe.json").write_text(json.dumps({"run": RUN, "rows": rows}))
     (project / "weights").mkdir()
     (project / "weights/README.md").write_text("Card.\n<!-- results -->\n<!-- /results -->\n")
-    run(monkeypatch, "--readme")
+    run(monkeypatch, "--tables")
     card = (project / "weights/README.md").read_text()
     assert "| pairs | no motion | dis |\n|---|---:|---:|\n| street | 0.500 | 0.250 (120/s) |" in card
     assert "(../benchmarks/results/flow-epe.json)" in card
-    assert "flow-epe" not in (project / "README.md").read_text()
+    assert "flow-epe" not in (project / "docs/results.md").read_text()
 
 
 def test_rollouts_have_a_column_per_step(project, monkeypatch):
@@ -149,7 +149,7 @@ def test_rollouts_have_a_column_per_step(project, monkeypatch):
     made(project, rows, kind="rollouts")
     run(monkeypatch, "--rollouts")
     assert json.loads((project / "benchmarks/results/pair.json").read_text())["rows"] == rows
-    readme = (project / "README.md").read_text()
+    readme = (project / "docs/results.md").read_text()
     assert re.search(r"\*\*moving_mnist\*\* \(profile `pair`\), .*9 test sequences.*digits of MNIST\n", readme)
     table = readme[readme.index("| step ahead |") :].split("\n\n")[0].splitlines()
     assert table[0] == "| step ahead | 1 | 2 | 3 |"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vadcore.flow import pairs
+from vadcore.flow import synthetic_pairs as pairs
 
 
 @pytest.fixture(scope="module")

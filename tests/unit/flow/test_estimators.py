@@ -9,10 +9,8 @@ import torch
 
 from tests.helpers.data import data_dir
 from vadcore.config import Params
-from vadcore.datasets import prepare
-from vadcore.datasets.config import Street
-from vadcore.errors import VadError
-from vadcore.flow import create_estimator
+from vadcore.data.formats import prepare
+from vadcore.data.formats.street import StreetConfig
 from vadcore.flow.epe import (
     FlowSet,
     chairs_pairs,
@@ -23,8 +21,9 @@ from vadcore.flow.epe import (
     table,
     write_flo,
 )
-from vadcore.flow.estimators import identity
+from vadcore.flow.estimators import create_estimator, identity
 from vadcore.flow.flownet import FlowNetSD, flow_between, load_flownet, save_flownet
+from vadcore.utils.errors import VadError
 
 
 def shifted(dx: float, dy: float, channels: int = 1) -> np.ndarray:
@@ -202,7 +201,7 @@ class TestEndPointError:
         assert dis["epe"] < 0.7 * none["epe"]
 
     def test_street_pairs_use_true_flow(self, tmp_path):
-        config = Street(format="street", train_clips=1, train_frames=2, test_clips=1, test_frames=30)
+        config = StreetConfig(format="street", train_clips=1, train_frames=2, test_clips=1, test_frames=30)
         prepare(config, tmp_path, say=lambda line: None)
         whole, moving = street_pairs(config, tmp_path, every=10)
         assert whole.first.shape == whole.second.shape == (3, 128, 192, 1)

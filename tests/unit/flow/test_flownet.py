@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vadcore.checkpoint import CheckpointFolder
-from vadcore.errors import VadError
+from vadcore.config import FlowTraining
 from vadcore.flow.flownet import FlowNetSD, flow_between, load_flownet, save_flownet
-from vadcore.flow.learn import FlowLearner, FlowTraining, GeneratedPairs, learn_flow, multiscale_loss
-from vadcore.flow.pairs import HELD_OUT_SEED, PairGenerator
-from vadcore.train import TrainSettings, Watcher, _Updates
+from vadcore.flow.synthetic_pairs import HELD_OUT_SEED, PairGenerator
+from vadcore.training.checkpoint import CheckpointFolder
+from vadcore.training.flownet import FlowLearner, GeneratedPairs, learn_flow, multiscale_loss
+from vadcore.training.trainer import TrainSettings, Watcher, _Updates
+from vadcore.utils.errors import VadError
 
 SLIM = 0.125  # width of the networks that tests run
 

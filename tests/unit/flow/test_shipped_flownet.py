@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.helpers.project import ROOT
-from vadcore import datasets
-from vadcore.datasets.config import Street
-from vadcore.flow import create_estimator
+from vadcore.data import formats as datasets
+from vadcore.data.formats.street import StreetConfig
 from vadcore.flow.epe import end_point_error, generated_pairs, street_pairs
+from vadcore.flow.estimators import create_estimator
 
 pytestmark = pytest.mark.xdist_group("shipped_flownet")
 WEIGHTS = ROOT / "weights" / "flownet.safetensors"
@@ -22,7 +22,7 @@ def flownet():
 def street(tmp_path_factory):
     """Test clips with a cyclist and a cart: a set of all pixels and one of the moving pixels."""
     raw = tmp_path_factory.mktemp("street")
-    config = Street(format="street", train_clips=1, train_frames=2, test_clips=2, test_frames=30)
+    config = StreetConfig(format="street", train_clips=1, train_frames=2, test_clips=2, test_frames=30)
     datasets.prepare(config, raw, say=lambda line: None)
     return street_pairs(config, raw)
 

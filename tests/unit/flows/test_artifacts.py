@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows import artifacts
-from vadcore.cost import write_cost
+from vadcore.evaluation.cost import write_cost
 
 KEY = "mauve-fox/id-1"
 PAGE = "http://prefect/runs/flow-run/id-1"

@@ -13,7 +13,7 @@ from flows.checkout import Checkout, Refused
 from tests.helpers.processes import running
 from tests.helpers.project import LONG_ENOUGH, ROOT
 from tests.helpers.waiting import pid_in, wait_until
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 HOLDER = """
 import sys, time

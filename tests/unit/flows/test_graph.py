@@ -11,8 +11,8 @@ from flows.kinds import KINDS
 from flows.remote import missing_here
 from tests.helpers.project import ROOT
 from tests.helpers.toy import DVC_YAML, changed, finish_toy, make_toy, write_params
-from vadcore.errors import VadError
 from vadcore.models import list_models
+from vadcore.utils.errors import VadError
 
 RAW, TRAIN = {"prepare@a", "prepare@b"}, {f"train@{dataset}-{model}" for dataset in "ab" for model in ("m-1", "m2")}
 

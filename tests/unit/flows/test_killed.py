@@ -10,7 +10,7 @@ from prefect.states import Cancelling, Completed, Running
 
 from flows import killed
 from flows.checkout import Checkout
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 pytestmark = pytest.mark.xdist_group("prefect")
 

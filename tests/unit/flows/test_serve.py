@@ -13,7 +13,7 @@ import yaml
 from flows import serve
 from tests.helpers.project import LONG_ENOUGH, ROOT
 from tests.helpers.waiting import wait_until
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 
 @pytest.fixture

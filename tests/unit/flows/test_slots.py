@@ -9,7 +9,7 @@ from flows import slots as slots_module
 from flows.checkout import Checkout
 from flows.slots import Slots
 from tests.helpers.waiting import wait_until
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 
 class Limit:

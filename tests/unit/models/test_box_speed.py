@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from vadcore.data.windows import Batch
 from vadcore.models import create_model
-from vadcore.models.base import Batch
 from vadcore.models.box_speed import box_means
 
 HEIGHT, WIDTH = 120, 160

@@ -5,9 +5,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from vadcore.data.windows import Batch
 from vadcore.models import create_model, model_config
-from vadcore.models.base import Batch
-from vadcore.train import _Updates
+from vadcore.training.trainer import _Updates
 
 SMALL = {"image_size": (32, 48), "conv": (4, 4, 8, 8), "z": 6, "batch_size": 2}
 

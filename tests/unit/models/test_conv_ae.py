@@ -4,8 +4,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from vadcore.data.windows import Batch
 from vadcore.models import create_model, model_config
-from vadcore.models.base import Batch
 
 
 def test_parameter_count_matches_publication():

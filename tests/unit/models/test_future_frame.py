@@ -9,17 +9,16 @@ from tasks.train import flow_made_otherwise
 from tests.helpers.footage import make_store
 from tests.helpers.project import ROOT
 from vadcore.config import load_params
-from vadcore.errors import VadError
-from vadcore.flow import store_flow
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import ClipStore
+from vadcore.data.windows import Batch, Segment
+from vadcore.flow.compute import store_flow
 from vadcore.flow.flownet import FlowNetSD, flow_between, load_flownet, save_flownet, seen_size
-from vadcore.footage import Footage
-from vadcore.losses import gradient_difference, least_squares
 from vadcore.models import create_model, load_model, model_config, save_model
-from vadcore.models.base import Batch
+from vadcore.models.components.losses import gradient_difference, least_squares
 from vadcore.models.future_frame import LOSSES, patch_discriminator
-from vadcore.store import ClipStore
-from vadcore.train import _Updates
-from vadcore.windows import Segment
+from vadcore.training.trainer import _Updates
+from vadcore.utils.errors import VadError
 
 SMALL = {"image_size": [32, 64], "conv": [4, 4, 8, 8], "discriminator": [4, 4, 8, 8], "flow_enlarge": 1}
 WIDTH = 0.05
@@ -210,7 +209,7 @@ def test_stored_flow_matches_computed_flow(weights, tmp_path):
     options = {key: asked[key] for key in ("weights", "enlarge")}
     store_flow(clip, frames.url, flow.url, asked["estimator"], options, tuple(asked["size"]))
     assert flow_made_otherwise(flow, asked, frames, 1) == []
-    batch = Footage.for_model(model, frames, [Segment(clip, 0, 8)], flow).batch(np.array([[0, 1, 1]]), 5)
+    batch = ClipLoader.for_model(model, frames, [Segment(clip, 0, 8)], flow).batch(np.array([[0, 1, 1]]), 5)
     model.phases()[0].begin()  # reads the weights
     computed = model._flow(batch, batch.frames[:, -1] * 2 - 1)
     assert (computed - batch.flow[:, -1]).abs().max() < 1 / 128 + 1e-4

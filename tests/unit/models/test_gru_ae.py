@@ -6,12 +6,11 @@ from pydantic import ValidationError
 from torch import nn
 
 from tests.helpers.footage import make_store
-from vadcore.checkpoint import CheckpointFolder
-from vadcore.footage import Footage
+from vadcore.data.loader import ClipLoader
+from vadcore.data.windows import Batch, Segment
 from vadcore.models import create_model, model_config
-from vadcore.models.base import Batch
-from vadcore.train import TrainSettings, Watcher, train
-from vadcore.windows import Segment
+from vadcore.training.checkpoint import CheckpointFolder
+from vadcore.training.trainer import TrainSettings, Watcher, train
 
 SMALL = {"image_size": (32, 48), "frames": 4, "conv": (4, 4, 8, 8, 8), "z": 6, "hidden": 10, "batch_size": 4}
 
@@ -190,7 +189,7 @@ def test_resume_draws_the_same_noise(tmp_path):
     whole = [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
 
     def run(model, folder, **watching):
-        kept, held = (Footage.for_model(model, store, part, None) for part in (whole[:2], whole[2:]))
+        kept, held = (ClipLoader.for_model(model, store, part, None) for part in (whole[:2], whole[2:]))
         settings = TrainSettings(seed=5, check_every=3, held_out_windows=4, log_every=2, save_seconds=0.0)
         watcher = Watcher(say=lambda text: None, **watching)
         train(model, kept, held, settings, CheckpointFolder(folder, "train-x"), watcher)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from vadcore.cuboids import describe
-from vadcore.errors import VadError
+from vadcore.data.windows import Batch
 from vadcore.models import create_model, model_config
-from vadcore.models.base import Batch
-from vadcore.train import _Updates
+from vadcore.models.components.hog_hof import describe
+from vadcore.training.trainer import _Updates
+from vadcore.utils.errors import VadError
 
 SMALL = {"image_size": (32, 48), "cell": 8, "frames": 6, "rest": 0.3, "layers": (64, 8), "learning_rate": 3e-3}
 

@@ -9,15 +9,14 @@ from pydantic import ValidationError
 
 from tests.helpers.footage import make_store
 from tests.helpers.latent import CAE_VAE, SMALL, build, random_frames
-from vadcore.checkpoint import CheckpointFolder
-from vadcore.footage import Footage
-from vadcore.latent.gaussians import draw
-from vadcore.latent.points import PointBatch
+from vadcore.data.loader import ClipLoader
+from vadcore.data.windows import Batch, Segment
 from vadcore.models import create_model, load_model, model_config, save_model
-from vadcore.models.base import Batch
+from vadcore.models.latent.gaussians import draw
+from vadcore.models.latent.points import PointBatch
 from vadcore.models.latent_lstm import Density
-from vadcore.train import TrainSettings, Watcher, _Updates, train
-from vadcore.windows import Segment
+from vadcore.training.checkpoint import CheckpointFolder
+from vadcore.training.trainer import TrainSettings, Watcher, _Updates, train
 
 VARIANTS = [{"loss": loss, "diffs": diffs} for loss in ("mse", "kl", "mdn") for diffs in (False, True)]
 
@@ -31,7 +30,7 @@ def points(b=3, t=8, z=6, seed=1) -> PointBatch:
 def footage(tmp_path_factory):
     store = make_store(tmp_path_factory.mktemp("footage"), test=0, frames=24)
     whole = [Segment(clip, 0, 24) for clip in store.clips("train")]
-    return lambda model: Footage.for_model(model, store, whole, None)
+    return lambda model: ClipLoader.for_model(model, store, whole, None)
 
 
 class TestPublishedFigures:

@@ -6,13 +6,12 @@ import torch
 from pydantic import ValidationError
 
 from tests.helpers.footage import make_store
-from vadcore.errors import VadError
-from vadcore.footage import Footage
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import ClipStore
+from vadcore.data.windows import Batch, Segment
 from vadcore.models import create_model, list_models, load_model, model_config, save_model
-from vadcore.models.base import Batch
-from vadcore.store import ClipStore
-from vadcore.train import _Updates
-from vadcore.windows import Segment
+from vadcore.training.trainer import _Updates
+from vadcore.utils.errors import VadError
 
 # small enough to train in a test; a model without an entry uses its defaults
 SMALL = {
@@ -53,7 +52,7 @@ def footage(tmp_path_factory):
     whole = [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
 
     def of(model, device="cpu"):
-        return Footage.for_model(model, store, whole, ClipStore(folder / "flow.zarr", "flow"), device=device)
+        return ClipLoader.for_model(model, store, whole, ClipStore(folder / "flow.zarr", "flow"), device=device)
 
     return of
 
@@ -63,7 +62,7 @@ def build(name: str):
     return create_model(name, SMALL.get(name, {}))
 
 
-def batch_for(model, footage: Footage, windows, size: int = 3) -> Batch:
+def batch_for(model, footage: ClipLoader, windows, size: int = 3) -> Batch:
     starts = np.arange(size) * 2
     picks = np.stack([starts % len(footage.lengths), starts, np.ones_like(starts), starts], axis=1)
     return next(footage.batches([picks], windows.length))

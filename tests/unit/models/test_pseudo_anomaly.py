@@ -4,13 +4,12 @@ import torch
 from pydantic import ValidationError
 
 from tests.helpers.training import ALWAYS, SETTINGS, Killed, run, same
-from tests.unit.pseudo.conftest import TALL, Clips, street
-from vadcore.footage import Footage
+from tests.unit.models.pseudo.conftest import TALL, Clips, street
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import ClipId, ClipStore
+from vadcore.data.windows import Batch, Segment
+from vadcore.evaluation.inference import measure
 from vadcore.models import create_model, model_config
-from vadcore.models.base import Batch
-from vadcore.score import measure
-from vadcore.store import ClipId, ClipStore
-from vadcore.windows import Segment
 
 SMALL = {"crop": (48, 64), "object_height": TALL, "conv": (16, 32, 32), "batch_size": 8, "learning_rate": 3e-3}
 
@@ -33,7 +32,7 @@ def split(tmp_path_factory):
             writer.append(frames)
             writer.update({"fps": 10.0, "source_sha256": str(number), "extraction": "", "truth": ""})
         segments.append(Segment(clip, 0, len(frames)))
-    return tuple(Footage.for_model(build(), store, part, None) for part in (segments[:2], segments[2:]))
+    return tuple(ClipLoader.for_model(build(), store, part, None) for part in (segments[:2], segments[2:]))
 
 
 def test_pictures_are_resized_to_the_height_of_objects(split):
@@ -100,7 +99,7 @@ def test_trained_network_finds_a_fast_object_and_outlines_it(split, tmp_path):
     with store.writer(ClipId("test", "a")) as writer:
         writer.append(frames)
         writer.update({"fps": 10.0, "source_sha256": "", "extraction": "", "truth": ""})
-    footage = Footage.for_model(model, store, [Segment(ClipId("test", "a"), 0, len(frames))], None)
+    footage = ClipLoader.for_model(model, store, [Segment(ClipId("test", "a"), 0, len(frames))], None)
     judged = measure(model, footage, 0)
     normal, fast = judged.measures["top"][4:26], judged.measures["top"][34:50]
     assert np.median(fast) > normal.max()

@@ -10,8 +10,8 @@ import pytest
 
 from tests.helpers.report_data import SAME, axis, curve_points, write_system
 from vadcore.report import charts, sections
-from vadcore.report.alarms import alarms, decades, plain
 from vadcore.report.columns import write
+from vadcore.report.events import alarms, decades, plain
 from vadcore.report.load import load_system
 from vadcore.report.page import render_page
 

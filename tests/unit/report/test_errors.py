@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.helpers.report_data import build, write_system
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 
 def test_missing_results_name_file_and_stage(tmp_path):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from vadcore.report.check_points import CheckPoints
+from vadcore.report.checkpoints import CheckPoints
 from vadcore.report.finding import finding
 
 BETTER, WORSE = (25.0, 0.70, 0.75), (24.0, 0.60, 0.66)  # PSNR, SSIM, sharpness

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from vadcore.events import Event, detection_metrics, judge_events
+from vadcore.evaluation.events import Event, detection_metrics, judge_events
 from vadcore.report.judged import judge, missed, verdict
 
 NAN = float("nan")

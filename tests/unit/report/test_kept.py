@@ -9,9 +9,9 @@ import yaml
 from tasks import paths
 from tests.helpers.project import ROOT
 from tests.helpers.report_data import RUN, build, write_system
-from vadcore.errors import VadError
 from vadcore.report.kept import read_kept
 from vadcore.report.published import known_data_set
+from vadcore.utils.errors import VadError
 
 FIGURES = {"auc_micro": 0.76, "auc_micro_minmax": 0.9, "eer": 0.25, "rbdc": None, "train_seconds": 120.0}
 ROW = {"dataset": "ped2", "model": "gru_ae", "seed": 1, "label_set": "intervals (.mat)", **FIGURES}

@@ -21,9 +21,9 @@ from tests.helpers.report_data import (
     write_system,
     write_systems,
 )
-from vadcore.cost import write_cost
-from vadcore.errors import VadError
-from vadcore.render import write_png
+from vadcore.evaluation.cost import write_cost
+from vadcore.utils.errors import VadError
+from vadcore.utils.render import write_png
 
 pytestmark = pytest.mark.xdist_group("report_page")
 

@@ -9,7 +9,7 @@ from tasks import parallel
 from tasks.parallel import per_clip
 from tests.helpers.worker_calls import refuse_odd, set_threads, square
 from vadcore.config import Machine
-from vadcore.errors import VadError
+from vadcore.utils.errors import VadError
 
 
 def results(function, count, **machine):

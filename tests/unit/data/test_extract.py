@@ -1,0 +1,152 @@
+"""Extraction of clips: colours, frame rates, labels, masks, and what is extracted again."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.helpers.footage import pictures
+from vadcore.data.extract import extract_clip
+from vadcore.data.formats.base import Clip, DatasetConfig
+from vadcore.data.store import ClipId, ClipStore
+from vadcore.utils.errors import VadError
+
+FRAMES = pictures(90, (24, 32), channels=3)
+LABELS = (np.arange(90) // 30 == 1).astype(np.uint8)  # frames 30 to 59
+
+
+@pytest.fixture
+def urls(tmp_path):
+    urls = tmp_path / "frames.zarr", tmp_path / "masks.zarr"
+    ClipStore(urls[0], "frames", write=True)
+    ClipStore(urls[1], "masks", write=True)
+    return urls
+
+
+@pytest.fixture
+def clip(tmp_path):
+    source = tmp_path / "01.avi"
+    source.write_bytes(b"the bytes that identify the clip")
+
+    def make(frames=FRAMES, labels=LABELS, masks=None, split="test"):
+        return Clip(
+            split,
+            "01",
+            source,
+            25.0,
+            lambda: iter(frames),
+            labels=None if labels is None else lambda: labels,
+            masks=None if masks is None else lambda: masks,
+        )
+
+    return make
+
+
+NAME = ClipId("test", "01")
+
+
+def test_rgb_and_grey_are_stored_exactly(clip, urls):
+    extract_clip(clip(), DatasetConfig(color="rgb"), *urls)
+    np.testing.assert_array_equal(ClipStore(urls[0], "frames").read(NAME), FRAMES)
+    extract_clip(clip(), DatasetConfig(color="grey"), *urls)
+    expected = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in FRAMES])[..., None]
+    np.testing.assert_array_equal(ClipStore(urls[0], "frames").read(NAME), expected)
+
+
+def test_grey_footage_as_rgb(clip, urls):
+    grey = FRAMES[..., 0]  # [T, H, W]
+    extract_clip(clip(grey), DatasetConfig(color="rgb"), *urls)
+    np.testing.assert_array_equal(ClipStore(urls[0], "frames").read(NAME), np.repeat(grey[..., None], 3, axis=3))
+
+
+def test_labels_fps_and_source_are_stored(clip, urls):
+    result = extract_clip(clip(), DatasetConfig(), *urls)
+    assert (result.frames, result.masks, result.kept) == (90, False, False)
+    store = ClipStore(urls[0], "frames")
+    np.testing.assert_array_equal(store.labels(NAME), LABELS)
+    known = store.attributes(NAME)
+    assert known["fps"] == 25.0
+    assert known["source"] == "01.avi"
+    assert len(known["source_sha256"]) == 64
+
+
+def test_training_footage_is_labelled_normal(clip, urls):
+    extract_clip(clip(labels=None, split="train"), DatasetConfig(), *urls)
+    assert ClipStore(urls[0], "frames").labels(ClipId("train", "01")).sum() == 0
+
+
+def test_unlabelled_test_footage_has_no_labels(clip, urls):
+    extract_clip(clip(labels=None), DatasetConfig(), *urls)
+    assert ClipStore(urls[0], "frames").labels(NAME) is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "kept"), [(12.5, range(0, 90, 2)), (5.0, range(0, 90, 5)), (25.0, range(90)), (99, range(90))]
+)
+def test_lower_frame_rate_drops_frames_and_labels(clip, urls, rate, kept):
+    extract_clip(clip(), DatasetConfig(fps=rate, color="rgb"), *urls)
+    store = ClipStore(urls[0], "frames")
+    np.testing.assert_array_equal(store.read(NAME), FRAMES[list(kept)])
+    np.testing.assert_array_equal(store.labels(NAME), LABELS[list(kept)])
+    assert store.attributes(NAME)["fps"] == min(rate, 25.0)
+
+
+def test_uneven_frame_rate_is_met_on_average(clip, urls):
+    extract_clip(clip(), DatasetConfig(fps=10.0), *urls)  # every 2.5th frame
+    assert ClipStore(urls[0], "frames").length(NAME) == 36
+
+
+def test_masks_follow_frames_in_number_and_size(clip, urls):
+    masks = np.zeros((90, 24, 32), np.uint8)
+    masks[30:60, 8:16, 8:24] = 1
+    extract_clip(clip(masks=masks), DatasetConfig(size=(12, 16), fps=5.0), *urls)
+    stored = ClipStore(urls[1], "masks").read(NAME)
+    np.testing.assert_array_equal(stored, masks[::5, ::2, ::2])
+
+
+def test_existing_clip_is_not_extracted_again(clip, urls):
+    extract_clip(clip(), DatasetConfig(), *urls)
+
+    def decoding():
+        pytest.fail("decoded again")
+
+    again = Clip("test", "01", clip().source, 25.0, decoding, labels=lambda: LABELS)
+    result = extract_clip(again, DatasetConfig(), *urls)
+    assert result.kept
+    assert result.frames == 90
+
+
+@pytest.mark.parametrize("change", ["bytes", "size", "labels"])
+def test_changed_clip_is_extracted_again(clip, urls, change):
+    extract_clip(clip(), DatasetConfig(), *urls)
+    settings, labels = DatasetConfig(), LABELS
+    if change == "bytes":
+        clip().source.write_bytes(b"other bytes")
+    elif change == "size":
+        settings = DatasetConfig(size=(12, 16))
+    else:
+        labels = np.roll(LABELS, 1)
+    assert not extract_clip(clip(labels=labels), settings, *urls).kept
+
+
+@pytest.mark.parametrize("count", [80, 100])
+def test_labels_of_wrong_length_are_refused(clip, urls, count):
+    with pytest.raises(VadError, match=rf"01\.avi.*\b{count} labels.*\b90 frames"):
+        extract_clip(clip(labels=np.zeros(count, np.uint8)), DatasetConfig(), *urls)
+    assert ClipStore(urls[0], "frames").clips() == []
+
+
+def test_masks_of_wrong_length_are_refused(clip, urls):
+    with pytest.raises(VadError, match=r"01\.avi.*\b7 masks.*\b90 frames"):
+        extract_clip(clip(masks=np.zeros((7, 24, 32), np.uint8)), DatasetConfig(), *urls)
+
+
+def test_broken_footage_leaves_nothing(clip, urls):
+    def breaking():
+        yield from FRAMES[:40]
+        raise VadError("01.avi: truncated after 40 frames")
+
+    broken = Clip("test", "01", clip().source, 25.0, breaking)
+    with pytest.raises(VadError, match="truncated"):
+        extract_clip(broken, DatasetConfig(), *urls)
+    assert ClipStore(urls[0], "frames").clips() == []
+    assert not (urls[0] / "test" / "01").exists()

@@ -1,0 +1,313 @@
+"""The spool of alerts and the sender that works it off."""
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.alerts import pending, results_with_alerts
+from tests.helpers.hook import Hook
+from tests.helpers.project import LONG_ENOUGH
+from tests.helpers.waiting import wait_until
+from vadcore.detection import alerts
+from vadcore.detection.alerts import READY, SPOOL, Clock, Sender, any_left, queue, queue_left
+
+BEGIN = 1000.0  # seconds since the epoch at which simulated time begins
+
+
+class SimulatedClock(Clock):
+    """Time that passes only, and at once, where the sender waits."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def date(self) -> float:
+        return BEGIN + self.seconds
+
+    def wait(self, event, seconds):
+        self.seconds += seconds
+        time.sleep(0.0001)  # other threads have their turn
+
+
+class Calls:
+    """Takes the place of :func:`vadcore.detection.calls.call`. ``faults``: what the first calls answer, or a function of the
+    event's number; else calls succeed."""
+
+    def __init__(self, *faults, clock: Clock | None = None):
+        self.faults, self.clock = list(faults), clock
+        self.times, self.numbers = [], []
+
+    def __call__(self, target, text, timeout):
+        number = json.loads(text)["event"]["number"]
+        self.numbers.append(number)
+        if self.clock:
+            self.times.append(self.clock.now())
+        answer = self.faults[0] if self.faults and callable(self.faults[0]) else None
+        if answer:
+            return answer(number)
+        return self.faults.pop(0) if self.faults else None
+
+
+@pytest.fixture
+def clock():
+    return SimulatedClock()
+
+
+@pytest.fixture
+def patch_call(monkeypatch):
+    """Patches the sender's calls with a :class:`Calls`."""
+
+    def patch(*faults, clock=None) -> Calls:
+        calls = Calls(*faults, clock=clock)
+        monkeypatch.setattr(alerts, "call", calls)
+        return calls
+
+    return patch
+
+
+def send_all(out: Path, target="hook", **more) -> None:
+    """Run a sender until the spool is empty."""
+    assert Sender(out, target, timeout=LONG_ENOUGH, **more).close(LONG_ENOUGH) == 0
+
+
+def test_url_is_called_once_per_event_with_json(tmp_path):
+    queue(results_with_alerts(tmp_path))
+    with Hook() as hook:
+        send_all(tmp_path, hook.url)
+    assert [alert["event"]["number"] for alert in hook.got] == [1, 2]
+    assert len({alert["id"] for alert in hook.got}) == 2
+    assert hook.got[0]["video"] == "gate.mp4"
+    assert hook.got[0]["results"] == str((tmp_path / "gate").resolve())
+    assert hook.got[0]["detector"]["model"] == "conv_ae"
+    assert list((tmp_path / SPOOL / "pending").iterdir()) == []
+
+
+def test_command_is_called_once_per_event_with_json(tmp_path):
+    heard = tmp_path / "heard"
+    queue(results_with_alerts(tmp_path))
+    send_all(tmp_path, ("sh", "-c", 'cat >> "$0"; echo >> "$0"', str(heard)))
+    assert [json.loads(line)["event"]["number"] for line in heard.read_text().splitlines()] == [1, 2]
+
+
+def test_leaving_with_block_sends_the_rest(tmp_path, patch_call):
+    calls = patch_call()
+    queue(results_with_alerts(tmp_path))
+    with Sender(tmp_path, "hook"):
+        pass
+    assert calls.numbers == [1, 2]
+
+
+def test_exception_in_with_block_stops_sending(tmp_path, patch_call, clock):
+    patch_call(lambda number: "busy")
+    queue(results_with_alerts(tmp_path))
+    with pytest.raises(ZeroDivisionError), Sender(tmp_path, "hook", say=lambda text: None, clock=clock) as sender:
+        raise ZeroDivisionError
+    wait_until(lambda: not sender._thread.is_alive())
+    assert len(pending(tmp_path)) == 2
+
+
+def test_failed_call_is_repeated_with_doubled_waits(tmp_path, patch_call, clock):
+    calls = patch_call(*["busy"] * 5, clock=clock)
+    queue(results_with_alerts(tmp_path, events=1))
+    send_all(tmp_path, first_wait=2, longest_wait=10, give_up=1e12, say=lambda text: None, clock=clock)
+    waits = [later - earlier for earlier, later in zip(calls.times, calls.times[1:], strict=False)]
+    assert waits == pytest.approx([2, 4, 8, 10, 10])
+
+
+def test_alert_is_given_up_when_its_time_is_over(tmp_path, patch_call, clock):
+    calls = patch_call(lambda number: "busy", clock=clock)
+    folder = results_with_alerts(tmp_path, events=1)
+    (laid,) = (folder / READY).iterdir()
+    laid.write_text(json.dumps({**json.loads(laid.read_text()), "queued": BEGIN}))
+    queue(folder)
+    said = []
+    send_all(tmp_path, first_wait=1, longest_wait=1, give_up=5, say=said.append, clock=clock)
+    assert calls.times == pytest.approx([0, 1, 2, 3, 4, 5], abs=0.1)
+    (failed,) = (tmp_path / SPOOL / "failed").glob("*/00001.json")
+    assert json.loads(failed.read_text())["alert"]["event"]["number"] == 1
+    assert failed.with_name("00001.reason.txt").read_text() == "busy\n"
+    assert str(failed) in said[-1]
+    assert "busy" in said[-1]
+
+
+def test_alert_moved_back_is_sent_again(tmp_path, patch_call):
+    calls = patch_call("busy")
+    queue(results_with_alerts(tmp_path, events=1))
+    send_all(tmp_path, give_up=0.0, say=lambda text: None)
+    (failed,) = (tmp_path / SPOOL / "failed").iterdir()
+    failed.rename(tmp_path / SPOOL / "pending" / failed.name)
+    send_all(tmp_path)
+    assert calls.numbers == [1, 1]
+    assert list((tmp_path / SPOOL / "pending").iterdir()) == []
+
+
+def test_repeated_fault_is_reported_once(tmp_path, patch_call, clock):
+    calls = patch_call(lambda number: "busy")
+    said = []
+    queue(results_with_alerts(tmp_path, events=1))
+    sender = Sender(tmp_path, "hook", give_up=1e12, say=said.append, clock=clock)
+    wait_until(lambda: len(calls.numbers) > 4)
+    assert sender.close(0) == 1
+    (path,) = pending(tmp_path)
+    (line,) = said
+    assert str(path) in line
+    assert "busy" in line
+
+
+def test_unexpected_error_in_one_call_stops_no_other(tmp_path, patch_call, clock):
+    def answer(number):
+        if number == 1:
+            raise RuntimeError("nobody foresaw this")
+
+    patch_call(answer)
+    said = []
+    queue(results_with_alerts(tmp_path, events=3))
+    sender = Sender(tmp_path, "hook", give_up=1e12, say=said.append, clock=clock)
+    wait_until(lambda: len(pending(tmp_path)) == 1)
+    assert sender.close(0) == 1
+    assert [path.stem for path in pending(tmp_path)] == ["00001"]
+    assert "RuntimeError: nobody foresaw this" in said[0]
+
+
+def test_failing_alert_delays_no_other(tmp_path, patch_call, clock):
+    patch_call(lambda number: "busy" if number == 1 else None)
+    queue(results_with_alerts(tmp_path, events=5))
+    sender = Sender(tmp_path, "hook", give_up=1e12, say=lambda text: None, clock=clock)
+    wait_until(lambda: len(pending(tmp_path)) == 1)
+    assert [path.stem for path in pending(tmp_path)] == ["00001"]
+    assert sender.close(0) == 1
+
+
+def test_alerts_are_sent_when_output_is_closed(tmp_path, patch_call, clock):
+    def closed(text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    calls = patch_call("busy")
+    queue(results_with_alerts(tmp_path))
+    send_all(tmp_path, give_up=1e12, say=closed, clock=clock)
+    assert sorted(calls.numbers) == [1, 1, 2]
+
+
+def test_alerts_of_unfinished_results_are_not_sent(tmp_path):
+    """After a kill the results are made again, with other alerts."""
+    results_with_alerts(tmp_path).rename(tmp_path / ".gate.partial")
+    assert not any_left(tmp_path)
+    queue_left(tmp_path)
+    assert pending(tmp_path) == []
+
+
+def test_overdue_alert_is_tried_once(tmp_path, patch_call):
+    calls = patch_call()
+    folder = results_with_alerts(tmp_path, events=1)
+    (laid,) = (folder / READY).iterdir()
+    laid.write_text(json.dumps({**json.loads(laid.read_text()), "queued": time.time() - 10_000}))
+    queue(folder)
+    send_all(tmp_path, give_up=60)
+    assert calls.numbers == [1]
+
+
+def test_hanging_url_does_not_block_the_caller(tmp_path):
+    with Hook(held=True) as hook:
+        queue(results_with_alerts(tmp_path, events=1))
+        sender = Sender(tmp_path, hook.url, timeout=LONG_ENOUGH)
+        queue(results_with_alerts(tmp_path, "yard"))
+        sender.wake()
+        wait_until(lambda: hook.calls == 1)  # and the call goes on until the hook is released
+        hook.release()
+        assert sender.close(LONG_ENOUGH) == 0
+
+
+def test_close_leaves_alerts_of_a_hanging_url(tmp_path):
+    with Hook(held=True) as hook:
+        queue(results_with_alerts(tmp_path, events=3))
+        sender = Sender(tmp_path, hook.url, timeout=0.1, say=lambda text: None)
+        wait_until(lambda: hook.calls)
+        assert sender.close(0) == 3
+
+
+def test_left_alerts_are_queued_once(tmp_path):
+    results_with_alerts(tmp_path)
+    results_with_alerts(tmp_path, "quiet", events=0)
+    assert not (tmp_path / "quiet" / READY).exists()
+    assert any_left(tmp_path)
+    queue_left(tmp_path)
+    queue_left(tmp_path)
+    queue(tmp_path / "gate")
+    assert len(pending(tmp_path)) == 2
+    assert not (tmp_path / "gate" / READY).exists()
+
+
+def test_damaged_alert_stops_no_other(tmp_path, patch_call):
+    calls = patch_call()
+    folder = results_with_alerts(tmp_path)
+    (folder / READY / "00001.json").write_text("{")
+    queue(folder)
+    send_all(tmp_path, say=lambda text: None)
+    assert calls.numbers == [2]
+    assert len(list((tmp_path / SPOOL / "failed").glob("*/00001.json"))) == 1
+
+
+def test_spool_is_read_while_another_process_empties_it(tmp_path, patch_call, clock, monkeypatch):
+    patch_call()
+    for key in ("one", "two"):
+        queue(results_with_alerts(tmp_path, key))
+    iterdir = Path.iterdir
+
+    def late(folder):
+        if folder.name.startswith("one."):
+            shutil.rmtree(folder, ignore_errors=True)
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", late)
+    assert any_left(tmp_path)
+    assert [path.parent.name.split(".")[0] for path in alerts._pending(tmp_path / SPOOL)] == ["two", "two"]
+    send_all(tmp_path, clock=clock)
+
+
+def test_alert_queued_just_before_close_is_sent(tmp_path, patch_call, monkeypatch):
+    """Also when the sender has looked into the spool before and decides only then whether to end."""
+    calls = patch_call()
+    looked, closed = threading.Event(), threading.Event()
+    looks, look = [], alerts._pending
+
+    def slow(spool):
+        found = look(spool)
+        if threading.current_thread().name == "alerts":
+            looks.append(found)
+            if len(looks) == 2:
+                looked.set()
+                closed.wait()
+        return found
+
+    monkeypatch.setattr(alerts, "_pending", slow)
+    sender = Sender(tmp_path, "hook", timeout=LONG_ENOUGH)
+    looked.wait()
+    queue(results_with_alerts(tmp_path, events=1))
+    closer = threading.Thread(target=sender.close, args=(LONG_ENOUGH,))
+    closer.start()
+    wait_until(lambda: sender._until is not None)
+    closed.set()
+    closer.join()
+    assert calls.numbers == [1]
+
+
+def test_second_sender_takes_over_when_first_ends(tmp_path, patch_call, clock):
+    hold = threading.Event()
+    calls = patch_call(lambda number: hold.wait() and None)
+    queue(results_with_alerts(tmp_path, "one", events=1))
+    first = Sender(tmp_path, "hook", timeout=LONG_ENOUGH)
+    wait_until(lambda: calls.numbers)
+    second = Sender(tmp_path, "hook", timeout=LONG_ENOUGH, clock=clock)
+    wait_until(lambda: clock.now() > 10)  # it waits for the lock
+    assert calls.numbers == [1]
+    hold.set()
+    assert first.close(LONG_ENOUGH) == 0
+    queue(results_with_alerts(tmp_path, "two", events=3))
+    assert second.close(LONG_ENOUGH) == 0
+    assert calls.numbers == [1, 1, 2, 3]

@@ -1,0 +1,221 @@
+"""A video is scored as the stages score the stored clip: same scores, events and error maps, bit for bit."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.helpers.tiny_systems import TINY
+from tests.helpers.videos import RUNS, SIZE, Place, make_video, square_at
+from vadcore.data.loader import ClipLoader
+from vadcore.data.windows import Segment
+from vadcore.detection.frames import Sampling, sampling_of
+from vadcore.detection.judging import Judge
+from vadcore.detection.reading import UnreadableVideo
+from vadcore.detection.scan import scan
+from vadcore.evaluation.evaluate import event_table, score_table
+from vadcore.evaluation.inference import measure
+from vadcore.evaluation.maps import Maps, place
+
+pytestmark = pytest.mark.xdist_group("detector")  # its places are made once a worker
+LONGEST = 161  # frames
+
+
+def assert_same_as_stages(found, here: Place, frames: int | None = None):
+    """Scores, p-values, events and maps of ``found`` are what extraction, flow and scoring give for the stored clip, or
+    for its first ``frames``. Returns the events."""
+    segment = Segment(here.stored, 0, frames or here.frames.length(here.stored))
+    stored = measure(here.model, ClipLoader.for_model(here.model, here.frames, [segment], here.flow), 0)
+    fps = here.frames.attributes(here.stored)["fps"]
+    table = score_table({"gate": stored.measures}, here.model.score, {"gate": fps}, 1.5, here.calibration)
+    for name in ("score", "p_value", *stored.measures):
+        np.testing.assert_array_equal(found.frames[name], table[name], err_msg=name)
+    maps = np.stack([found.maps[n] for n in range(found.maps.count)])
+    np.testing.assert_array_equal(maps, stored.maps.astype(np.float32))
+    events = event_table(table, here.calibration, here.calibration)
+    for name in ("peak_score", "p_value", "start_seconds"):
+        np.testing.assert_array_equal(found.events[name], events[name])
+    return events
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_system_scores_video_like_stored_clip(place_of, tmp_path, name):
+    here = place_of(name)
+    found = scan(here.detector(), here.video, tmp_path / "maps")
+    events = assert_same_as_stages(found, here)
+    assert found.events["start_frame"].tolist() == events["start_frame"].tolist()
+    assert found.events["end_frame"].tolist() == events["end_frame"].tolist()
+    found.maps.close()
+    assert not (tmp_path / "maps").exists()
+
+
+@pytest.mark.parametrize("frames", [3, 4, 5, 80, 83, 84, 85, LONGEST])
+def test_no_frame_is_lost_between_batches(place_of, tmp_path, frames):
+    """80 frames make one batch of 20 windows of 4 on a CPU."""
+    here = place_of("convlstm_ae", frames=LONGEST)
+    video = make_video(tmp_path / "first.avi", frames, seed=5)  # the first frames of the stored clip
+    found = scan(here.detector(), video, tmp_path / "maps")
+    assert_same_as_stages(found, here, frames)
+    assert len(found.frames) == found.maps.count == frames
+
+
+@pytest.mark.parametrize("fps", [4.0, 5.0, 9.0])
+def test_faster_video_is_sampled_at_training_rate(place_of, tmp_path, fps):
+    here = place_of("convlstm_ae", fps=fps)
+    found = scan(here.detector(), here.video, tmp_path / "maps")
+    assert found.sampling == Sampling(10.0, fps, 10 / fps)
+    events = assert_same_as_stages(found, here)
+    # in the video's own frames and seconds
+    numbers = found.sampling.numbers(len(found.frames))
+    np.testing.assert_array_equal(found.frames["frame"], numbers)
+    np.testing.assert_array_equal(found.frames["seconds"], numbers / 10)
+    assert found.events["peak_frame"].tolist() == numbers[events["peak_frame"]].tolist()
+    assert found.length == 80
+    assert (found.events["end_frame"] < 80).all()
+
+
+def test_video_of_any_size_is_resized_to_training_size(place_of, tmp_path):
+    here = place_of("convlstm_ae", size=(30, 40), color="rgb")
+    found = scan(here.detector(), here.video, tmp_path / "maps")
+    assert_same_as_stages(found, here)
+    assert found.size == SIZE  # boxes are in pixels of the video
+
+
+def test_rates_within_two_percent_count_as_equal(tmp_path):
+    video = make_video(tmp_path / "a.avi", 10, fps=30)
+    assert sampling_of(video, 29.97) == Sampling(30.0, 30.0, 1.0)
+    assert sampling_of(video, 25).every == pytest.approx(1.2)
+    assert sampling_of(video, 25, stated=12.5) == Sampling(12.5, 12.5, 1.0)
+
+
+def test_slower_or_squeezed_video_gives_a_remark(place_of, tmp_path):
+    here = place_of("frame_diff")
+    found = scan(here.detector(fps=20.0), here.video, tmp_path / "maps")
+    assert len(found.frames) == 80
+    (remark,) = (remark for remark in found.remarks if "frames a second" in remark)
+    assert remark.startswith("gate.avi ")
+    assert "10 frames a second" in remark
+    assert "20" in remark
+    wide = make_video(tmp_path / "wide.avi", 20, (48, 128))
+    (remark,) = scan(here.detector(), wide, tmp_path / "maps").remarks
+    assert remark.startswith("wide.avi ")
+    assert "128x48" in remark
+    assert "64x48" in remark
+    assert scan(here.detector(), here.video, tmp_path / "maps").remarks == []
+
+
+def test_video_shorter_than_a_window_has_no_scores(place_of, tmp_path):
+    here = place_of("convlstm_ae")
+    found = scan(here.detector(), make_video(tmp_path / "short.avi", 2), tmp_path / "maps")
+    assert found.frames["score"].isna().all()
+    assert len(found.frames) == 2
+    assert not len(found.events)
+    assert found.remarks[0].startswith("short.avi has 2 frames")
+    assert "window of 4" in found.remarks[0]
+
+
+def test_unreadable_video_raises_its_own_error(place_of, tmp_path):
+    here = place_of("frame_diff")
+    whole = here.video.read_bytes()
+    for name, content, why in (
+        ("empty.avi", b"", "empty"),
+        ("cut.avi", whole[: len(whole) // 2], "cut short"),
+        ("text.mp4", b"no video " * 99, "not a readable video"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UnreadableVideo, match=rf"{name}.*{why}"):
+            scan(here.detector(), tmp_path / name, tmp_path / "maps")
+        assert not (tmp_path / "maps").exists()
+    with pytest.raises(UnreadableVideo, match=r"nowhere.avi: no such file"):
+        scan(here.detector(), tmp_path / "nowhere.avi", tmp_path / "maps")
+
+
+def test_event_is_found_with_its_place(place_of, tmp_path):
+    here = place_of("frame_diff")
+    (event,) = scan(here.detector(), here.video, tmp_path / "maps").events.to_dict("records")
+    assert (
+        RUNS.start - 5 <= event["start_frame"] <= event["peak_frame"] <= event["end_frame"] <= RUNS.stop + 5
+    )  # smoothing spreads it
+    x, y = square_at(event["peak_frame"], seed=5, fast=True)
+    assert event["x"] - 8 <= x <= event["x"] + event["width"] + 8
+    assert event["y"] - 4 <= y <= event["y"] + event["height"] + 4
+    assert event["width"] < SIZE[1]
+
+
+def test_place_surrounds_highest_error_in_video_pixels():
+    error = np.full((24, 32), 0.1, np.float32)
+    error[4:8, 20:26] = 1.0  # the highest
+    error[15:18, 2:5] = 0.6
+    x, y, width, height = place(error, (240, 320))
+    assert (x + width / 2, y + height / 2) == pytest.approx((230, 60), abs=10)
+    assert width == pytest.approx(60, abs=25)
+    assert height == pytest.approx(40, abs=25)
+    assert place(np.full((4, 4), np.nan), (8, 8)) is None
+    assert place(np.zeros((4, 4), np.float32), (8, 8)) is None
+
+
+def test_place_stays_inside_the_picture():
+    error = np.zeros((7, 9), np.float32)
+    error[:, 8] = 1
+    x, y, width, height = place(error, (100, 131))
+    assert x >= 0
+    assert y == 0
+    assert x + width <= 131
+    assert y + height <= 100
+
+
+def test_memory_does_not_grow_with_length(place_of):
+    """Frames, flow and maps are released: no more are held in the rest than in the first 100 frames, or four batches."""
+    judge_maps = []
+    judge = Judge(place_of("hog_hof_ae").detector().systems[0], lambda maps: judge_maps.append(len(maps)))
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 255, (1, *SIZE), dtype=np.uint8)
+    field = np.zeros((2, *SIZE), np.int16)
+    most = {"first": (0, 0, 0), "rest": (0, 0, 0)}
+    for number in range(300):
+        judge.add(frame, field if number else None)
+        held = len(judge._frames), len(judge._fields), 0 if judge._maps is None else len(judge._maps)
+        part = "first" if number < 100 else "rest"
+        most[part] = tuple(np.maximum(most[part], held))
+    assert most["first"] == most["rest"]
+    assert most["rest"][0] < 50
+    judge.finish()
+    assert sum(judge_maps) == 300
+
+
+def test_maps_are_read_as_written(tmp_path):
+    maps = Maps(tmp_path / "maps")
+    written = np.random.default_rng(0).random((10, 3, 4)).astype(np.float16)
+    maps.append(written[:4])
+    np.testing.assert_array_equal(maps[2], written[2])
+    maps.append(written[4:])
+    np.testing.assert_array_equal(maps[9], written[9])
+    np.testing.assert_array_equal(maps[0], written[0])
+    maps.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lower_alarm_rate_raises_the_threshold(place_of, tmp_path):
+    here = place_of("frame_diff")
+    calibration = here.calibration
+    strict = calibration.model_copy(update={"threshold": calibration.threshold_at(0.01)})
+    usual = scan(here.detector(), here.video, tmp_path / "maps")
+    found = scan(dataclasses.replace(here.detector(), calibration=strict), here.video, tmp_path / "maps")
+    assert len(found.events) <= len(usual.events)
+    assert strict.threshold > calibration.threshold
+
+
+def test_compressed_video_of_another_size_and_rate(place_of, tmp_path):
+    """As from a phone: MPEG-4, larger, 30 frames a second."""
+    here = place_of("background")
+    video = tmp_path / "phone.mp4"
+    writer = cv2.VideoWriter(str(video), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), 30, (320, 240))
+    for number in range(90):
+        writer.write(np.full((240, 320, 3), 50 + number, np.uint8))
+    writer.release()
+    found = scan(here.detector(), video, tmp_path / "maps")
+    assert len(found.frames) == 30
+    assert found.frames["frame"].tolist() == list(range(0, 90, 3))
+    assert found.frames["score"].notna().all()
+    assert found.size == (240, 320)

@@ -1,0 +1,93 @@
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from vadcore.models.pseudo.alterations import ALTERATIONS
+from vadcore.models.pseudo.cutouts import Cutout
+from vadcore.models.pseudo.windows import PastedWindows, Pasting, _relight, usual_heights
+
+ALL = dict.fromkeys(ALTERATIONS, 1.0)
+
+
+def pasted(footage, cutouts, unaltered=2, altered=2, weights=ALL) -> PastedWindows:
+    return PastedWindows(footage, cutouts, Pasting((48, 64), (12, 16), 8, 4, 1, unaltered, altered, weights), seed=1)
+
+
+@pytest.fixture(scope="module")
+def windows(footage, cutouts):
+    return pasted(footage, cutouts)
+
+
+def pick(number: int) -> np.ndarray:
+    return np.array([0, 10, 1, number])
+
+
+def test_window_depends_on_its_pick_alone(windows):
+    first, again, other = (windows.make(pick(n)) for n in (0, 0, 1))
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_batches_hold_the_windows_of_the_plan_in_order(windows):
+    plan = [np.stack([pick(n), pick(n + 1)]) for n in range(0, 12, 2)]
+    for picks, batch in zip(plan, windows.batches(plan, 8), strict=True):
+        for number, at in enumerate(picks):
+            for field, part in zip(fields(batch), windows.make(at), strict=True):
+                np.testing.assert_array_equal(getattr(batch, field.name)[number], part)
+
+
+def test_windows_have_the_shapes_and_ranges_of_a_batch(windows):
+    frames, background, rows, target, moving = windows.make(pick(3))
+    assert frames.shape == (8, 1, 48, 64)
+    assert background.shape == (1, 48, 64)
+    assert np.isclose(rows[1] - rows[0], 48 / 80)
+    assert {part.dtype for part in (frames, background, rows, target, moving)} == {np.dtype(np.float32)}
+    assert 0 <= frames.min() < frames.max() <= 1
+    assert target.shape == moving.shape == (12, 16)
+
+
+def test_altered_objects_are_targets_and_count_as_moving(windows):
+    made = [windows.make(pick(n))[3:] for n in range(30)]
+    shares = [target.max() > 0.5 for target, _ in made]
+    assert 0.3 < np.mean(shares) < 0.95  # up to two of them in a window
+    assert all((moving >= target - 0.01).all() for target, moving in made)
+
+
+def test_unaltered_objects_are_no_targets(footage, cutouts):
+    windows = pasted(footage, cutouts, unaltered=3, altered=0)
+    made = [windows.make(pick(n)) for n in range(10)]
+    assert all(target.max() == 0 for *_, target, _ in made)
+    plain = [pasted(footage, cutouts, unaltered=0, altered=0).make(pick(n)) for n in range(10)]
+    assert sum(m[4].sum() for m in made) > 1.2 * sum(m[4].sum() for m in plain)
+
+
+def test_only_alterations_with_a_weight_are_drawn(footage, cutouts):
+    windows = pasted(footage, cutouts, weights={**dict.fromkeys(ALTERATIONS, 0.0), "glide": 1.0, "tall": 3.0})
+    assert windows._kinds == ["glide", "tall"]
+    np.testing.assert_allclose(windows._shares, (0.25, 0.75))
+
+
+def of_height(row: float, height: int, width: int = 4) -> Cutout:
+    size = (8, height + 6, width + 6)
+    return Cutout(np.zeros((*size, 1), np.uint8), np.zeros(size, np.uint8), np.full((8, 2), row), height, 0.1)
+
+
+def test_usual_height_is_that_of_upright_objects_nearby():
+    people = [of_height(row, 20 if row < 200 else 40) for row in range(400)]
+    groups = [of_height(row, 90, width=90) for row in range(0, 400, 3)]
+    usual = usual_heights([*people, *groups])
+    assert usual[50] == usual[400 + 20] == 20
+    assert usual[350] == usual[400 + 120] == 40
+
+
+def test_parts_of_objects_are_not_pasted(footage):
+    people, parts = [of_height(row, 20) for row in range(80)], [of_height(row, 8) for row in range(0, 80, 9)]
+    assert [cutout.height for cutout in pasted(footage, [*people, *parts]).cutouts] == [20] * 80
+
+
+def test_windows_of_any_size_get_noise():
+    window = np.full((1, 1500, 1500, 3), 128, np.float32)  # more pixels than the noise that smaller windows share
+    _relight(window, np.random.default_rng(0))
+    assert 1.0 < 255 * window.std() < 20

@@ -1,0 +1,57 @@
+"""Data set formats behind one interface.
+
+Each format is one module of its name, with two functions:
+
+``prepare(config, raw, say)``
+    brings the footage, as delivered, into the folder ``raw`` (generate, download or copy); does nothing when it is
+    already there and whole; can be killed and called again.
+``clips(config, raw)``
+    lists what ``raw`` holds as :class:`Clip` objects, without decoding anything.
+
+and a configuration class under ``@register_format``, derived from :class:`vadcore.data.formats.base.DatasetConfig`, or from
+``StoredConfig`` where the footage is stored somewhere.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from vadcore.data.formats.base import Clip, DatasetConfig, config_of, list_formats
+from vadcore.utils.errors import VadError
+
+
+def format_module(name: str) -> ModuleType:
+    """The module that implements the format ``name``."""
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def dataset_config(section: dict | DatasetConfig) -> DatasetConfig:
+    """The validated ``dataset.<name>`` section. VadError where its format is missing or unknown."""
+    if isinstance(section, DatasetConfig):
+        return section
+    name = section.get("format")
+    shipped = [module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("base", "clip_files")]
+    if config_of(name) is None and name in shipped:
+        format_module(name)  # registers its configuration
+    config = config_of(name)
+    if config is None:
+        known = ", ".join(sorted({*shipped, *list_formats()}))
+        raise VadError(
+            f"format: missing; add one of {known}" if name is None else f"format: {name!r} is none of {known}"
+        )
+    return config(**section)
+
+
+def prepare(config, raw: Path, say: Callable[[str], None] = print) -> None:
+    """Bring the footage of ``config`` into the folder ``raw``. See the module's docstring."""
+    format_module(config.format).prepare(config, Path(raw), say)
+
+
+def clips(config, raw: Path) -> list[Clip]:
+    """What ``raw`` holds, train before test, each split sorted by name."""
+    found = format_module(config.format).clips(config, Path(raw))
+    return sorted(found, key=lambda clip: (clip.split != "train", clip.name))

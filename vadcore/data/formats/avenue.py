@@ -1,0 +1,152 @@
+"""CUHK Avenue (Lu et al., ICCV 2013): ``training_videos/NN.avi``, ``testing_videos/NN.avi``.
+
+Two label sets are in circulation and differ on 441 of 15 324 frames, so a result must name its own:
+
+``masks``
+    ``testing_label_mask/N_label.mat``, published with the footage: a mask a frame; abnormal where any pixel is.
+``intervals``
+    ``avenue.mat``, published with the future-frame prediction system: abnormal intervals of every test clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from vadcore.data.delivery import Layout, check_delivered, deliver, find_folder
+from vadcore.data.download import Published
+from vadcore.data.formats.base import Clip, StoredConfig, register_format
+from vadcore.data.formats.clip_files import (
+    Intervals,
+    checked_masks,
+    footage_clip,
+    labels_of,
+    one_a_clip,
+    read_mat,
+    videos_in,
+)
+from vadcore.data.video import count_frames
+from vadcore.utils.errors import VadError
+
+
+@register_format
+class AvenueConfig(StoredConfig):
+    """CUHK AvenueConfig: avi clips; two label sets are in circulation and differ on 441 of 15 324 frames."""
+
+    format: Literal["avenue"]
+    label_set: Literal["masks", "intervals"] = "masks"
+
+    @property
+    def truth(self) -> str:
+        return self.label_set
+
+
+_SITE = "http://www.cse.cuhk.edu.hk/leojia/projects/detectabnormal"
+# The checksums are those that anomalib verifies its downloads against.
+ARCHIVES = (
+    Published(
+        f"{_SITE}/Avenue_Dataset.zip",
+        "fc9cb8432a11ca79c18aa180c72524011411b69d3b0ff27c8816e41c0de61531",
+        f"{_SITE}/dataset.html",
+    ),
+    Published(
+        f"{_SITE}/ground_truth_demo.zip",
+        "60fec1728ec8f73a58aad3aeb5729d70a805a47e0b8eb4bf91ab67ef06386d77",
+        f"{_SITE}/dataset.html",
+    ),
+)
+INTERVALS = "avenue.mat"
+
+
+def _belongs(path: PurePosixPath) -> bool:
+    folder = path.parts[-2] if len(path.parts) > 1 else ""
+    if path.suffix.lower() == ".avi":
+        return folder in ("training_videos", "testing_videos")
+    return path.name == INTERVALS or (folder == "testing_label_mask" and path.suffix.lower() == ".mat")
+
+
+LAYOUT = Layout(
+    _belongs, "training_videos/*.avi, testing_videos/*.avi, testing_label_mask/*_label.mat (or avenue.mat)", ARCHIVES
+)
+
+
+def prepare(config: AvenueConfig, raw: Path, say: Callable[[str], None] = print) -> None:
+    """Download, copy or unpack footage and labels into ``raw``."""
+    if config.source == "download" and config.label_set == "intervals":
+        raise VadError(
+            f"dataset.*.label_set: intervals: {INTERVALS} is not among the published archives; use label_set: masks, or "
+            f"set source to a folder that holds {INTERVALS} beside the footage"
+        )
+    deliver(config, raw, LAYOUT, say)
+
+
+def clips(config: AvenueConfig, raw: Path) -> list[Clip]:
+    """The clips; masks are there for every test clip that has a label file, whichever label set is chosen.
+
+    Raises :class:`VadError` when a folder, a label file or an entry is missing.
+    """
+    check_delivered(raw)
+    trains = videos_in(find_folder(raw, "training_videos", LAYOUT))
+    tests = videos_in(find_folder(raw, "testing_videos", LAYOUT))
+    mask_files = [_mask_file(raw, video) for video in tests]
+    found = [footage_clip("train", video, video.stem) for video in trains]
+    if config.label_set == "intervals":
+        source = _intervals_file(raw)
+        entries = one_a_clip(read_mat(source), [video.stem for video in tests], source)
+        labels = [partial(_from_intervals, entry, source, video) for entry, video in zip(entries, tests, strict=True)]
+    else:
+        missing = [video.stem for video, file in zip(tests, mask_files, strict=True) if file is None]
+        if missing:
+            raise VadError(
+                f"{raw}: no testing_label_mask/N_label.mat for test clips {', '.join(missing)}; "
+                "bring ground_truth_demo.zip's content, or use label_set: intervals"
+            )
+        labels = [partial(_from_masks, file) for file in mask_files]
+    for video, label, file in zip(tests, labels, mask_files, strict=True):
+        found.append(footage_clip("test", video, video.stem, label, file and partial(_masks, file)))
+    return found
+
+
+def _mask_file(raw: Path, video: Path) -> Path | None:
+    number = video.stem.lstrip("0")
+    for name in (f"{number}_label.mat", f"{video.stem}_label.mat"):
+        for path in sorted(raw.rglob(f"testing_label_mask/{name}")):
+            return path
+    return None
+
+
+def _intervals_file(raw: Path) -> Path:
+    found = sorted(raw.rglob(INTERVALS))
+    if not found:
+        raise VadError(f"{raw / INTERVALS}: missing; put it beside the footage in source, or use label_set: masks")
+    return found[0]
+
+
+def read_volume(path: Path) -> list[np.ndarray]:
+    """The masks in a ``N_label.mat``: its cell array ``volLabel``, one uint8 ``[H, W]`` a frame."""
+    import scipy.io  # a third of a second, which every stage of every data set would wait for
+
+    try:
+        volume = scipy.io.loadmat(path, variable_names=["volLabel"])["volLabel"]
+    except KeyError:
+        raise VadError(f"{path}: no variable volLabel; replace it by the published file") from None
+    except Exception as error:  # SciPy raises whatever the damaged bytes lead to
+        raise VadError(f"{path}: not a readable .mat file ({str(error).splitlines()[0]}); replace it") from error
+    return list(volume.ravel())
+
+
+def _masks(path: Path) -> np.ndarray:
+    masks = read_volume(path)
+    return checked_masks(np.stack(masks), len(masks), path)
+
+
+def _from_masks(path: Path) -> np.ndarray:
+    return np.array([mask.any() for mask in read_volume(path)], np.uint8)
+
+
+def _from_intervals(entry: Intervals, source: Path, video: Path) -> np.ndarray:
+    return labels_of(entry, count_frames(video), source, video.stem)

@@ -1,0 +1,234 @@
+"""Clips of image files and of video files, and their labels: what several formats share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vadcore.data.formats.base import Clip, Split
+from vadcore.data.video import VIDEO_ENDINGS, numbered, read_numbered, read_video, video_fps
+from vadcore.utils.errors import VadError
+
+Intervals = tuple[tuple[int, int], ...]  # first and last abnormal frame, counted from 1, both included
+
+_STATEMENT = re.compile(r"\{\s*(end\s*\+\s*1|\d+)\s*\}\s*\.\s*gt_frame\s*=\s*\[([^\]]*)\]")
+_RANGE = re.compile(r"(\d+)(?::(\d+))?$")
+
+
+def labels_of(intervals: Sequence[tuple[int, int]], length: int, source: Path, clip: str) -> np.ndarray:
+    """uint8 ``[length]``, 1 inside the intervals (counted from 1, both ends included).
+
+    Raises :class:`VadError` when an interval leaves the clip; ``source`` is the file that is at fault.
+    """
+    labels = np.zeros(length, np.uint8)
+    for first, last in intervals:
+        if last > length:
+            raise VadError(
+                f"{source}: clip {clip} is labelled up to frame {last} but has {length} frames; "
+                "labels and footage must be of the same recording: correct one of them"
+            )
+        labels[first - 1 : last] = 1
+    return labels
+
+
+def read_mat(path: Path) -> list[Intervals]:
+    """The intervals of each test clip from a ``.mat`` file: the cell array ``gt``, one entry a clip.
+
+    An entry holds starts in one row and ends in the next, ``[2, N]``, or a row for each interval, ``[N, 2]``, or is a
+    cell array of such; empty means that nothing is abnormal. For two intervals both readings fit the shape, but only
+    one of them gives intervals in order that do not touch: that one is taken.
+    """
+    if not path.is_file():
+        raise VadError(f"{path}: missing; correct dataset.*.labels or bring the file")
+    import scipy.io  # a third of a second, which every stage of every data set would wait for
+
+    try:
+        variables = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    except NotImplementedError:
+        raise VadError(f"{path}: MATLAB 7.3 format; save it again with -v7") from None
+    except Exception as error:  # SciPy raises whatever the damaged bytes lead to
+        raise VadError(f"{path}: not a readable .mat file ({str(error).splitlines()[0]}); replace it") from error
+    if "gt" not in variables and len(variables) != 1:
+        raise VadError(f"{path}: no variable gt among {', '.join(sorted(variables)) or 'none'}; name the cell array gt")
+    cells = variables.get("gt", next(iter(variables.values())))
+    if cells.dtype != object:
+        raise VadError(f"{path}: gt is not a cell array with an entry a test clip; save it as one")
+    return [_entry(entry, f"{path}: entry {number}") for number, entry in enumerate(cells.ravel(), 1)]
+
+
+def _entry(entry: np.ndarray, where: str) -> Intervals:
+    entry = np.asarray(entry)
+    if entry.dtype == object:
+        return _checked(sorted(pair for part in entry.ravel() for pair in _entry(part, where)), where)
+    if not entry.size:
+        return ()
+    if entry.ndim == 1 and entry.size == 2:
+        entry = entry[:, None]
+    if entry.ndim != 2 or 2 not in entry.shape or (entry != np.rint(entry)).any():
+        raise VadError(f"{where}: shape {entry.shape} is not a list of [first, last] frames; correct it")
+    entry = entry.astype(int)
+    as_rows = entry.T if entry.shape[0] == 2 else entry  # [N, 2]
+    if entry.shape == (2, 2) and not _in_order(as_rows):
+        as_rows = entry
+    return _checked([(int(first), int(last)) for first, last in as_rows], where)
+
+
+def _in_order(rows: np.ndarray) -> bool:
+    """Whether intervals ``[N, 2]`` follow each other without touching."""
+    return bool((rows[:, 0] <= rows[:, 1]).all() and (rows[1:, 0] > rows[:-1, 1]).all())
+
+
+def _checked(pairs: Sequence[tuple[int, int]], where: str) -> Intervals:
+    for first, last in pairs:
+        if first < 1 or last < first:
+            raise VadError(f"{where}: interval {first} to {last}; frames count from 1 and first <= last: correct it")
+    return tuple(pairs)
+
+
+def read_m_list(path: Path) -> list[Intervals]:
+    """The intervals of each test clip from UCSD's ``.m`` list: ``TestVideoFile{end+1}.gt_frame = [5:90, 140:200];``."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise VadError(f"{path}: missing; it holds the labels: bring it from the official archive") from None
+    text = re.sub(r"%.*", "", text)  # MATLAB comments
+    found: list[Intervals] = []
+    for index, ranges in _STATEMENT.findall(text):
+        where = f"{path}: entry {len(found) + 1}"
+        if index.isdigit() and int(index) != len(found) + 1:
+            raise VadError(f"{where}: is written for clip {index}; list the clips in order")
+        found.append(_checked([_range(part, where) for part in re.split(r"[,;\s]+", ranges.strip()) if part], where))
+    if not found:
+        raise VadError(f"{path}: no entry like TestVideoFile{{end+1}}.gt_frame = [61:180]; replace it")
+    return found
+
+
+def _range(text: str, where: str) -> tuple[int, int]:
+    match = _RANGE.match(text)
+    if not match:
+        raise VadError(f"{where}: cannot read {text!r}; write frames as 61:180")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def one_a_clip(entries: Sequence[Intervals], clips: Sequence[str], source: Path) -> list[Intervals]:
+    """The entries, if there are as many as test clips; else a :class:`VadError` that names both numbers."""
+    if len(entries) != len(clips):
+        lacking = f" (no labels for {', '.join(clips[len(entries) :])})" if len(entries) < len(clips) else ""
+        raise VadError(
+            f"{source}: labels for {len(entries)} clips, but there are {len(clips)} test clips{lacking}; "
+            "labels and footage must be of the same data set: correct one of them"
+        )
+    return list(entries)
+
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def clip_name(text: str) -> str:
+    """``text`` as a clip's name: anything but letters, digits and ``-_.`` becomes ``_``; no dot in front."""
+    return _NOT_IN_NAMES.sub("_", text).lstrip(".") or "_"
+
+
+def clip_folders(parent: Path, pattern: str = "*") -> list[Path]:
+    """The clips' folders below ``parent``, sorted by name. Raises :class:`VadError` when there are none."""
+    found = sorted(path for path in parent.glob(pattern) if path.is_dir() and not path.name.startswith("."))
+    if not found:
+        raise VadError(f"{parent}: holds no clip folders ({pattern}); bring the frames or correct dataset.*.source")
+    return found
+
+
+def framed_clip(
+    split: Split,
+    folder: Path,
+    fps: float,
+    labels: Callable[[int], np.ndarray] | None = None,
+    masks: Callable[[int], np.ndarray] | None = None,
+) -> Clip:
+    """The clip in ``folder``; ``labels`` and ``masks`` are told how many frames it has."""
+    files = numbered(folder)
+    return Clip(
+        split=split,
+        name=clip_name(folder.name),
+        source=folder,
+        fps=fps,
+        frames=partial(read_numbered, files),
+        labels=labels and partial(labels, len(files)),
+        masks=masks and partial(masks, len(files)),
+        files=files,
+    )
+
+
+def interval_labels(intervals: Intervals, source: Path, clip: str, length: int) -> np.ndarray:
+    """:func:`labels_of` with the length last, for :func:`framed_clip`."""
+    return labels_of(intervals, length, source, clip)
+
+
+def checked_masks(masks: np.ndarray, length: int, source: Path) -> np.ndarray:
+    """``masks`` as uint8 0/1 ``[T, H, W]``; a :class:`VadError` when they are not one picture a frame."""
+    if masks.ndim != 3 or len(masks) != length:
+        raise VadError(
+            f"{source}: masks of shape {list(masks.shape)} for {length} frames, expected [{length}, H, W]; "
+            "masks and footage must be of the same recording: correct one of them"
+        )
+    return (masks != 0).astype(np.uint8)
+
+
+def load_npy(path: Path) -> np.ndarray:
+    """An array from a ``.npy`` file; never unpickles. Raises :class:`VadError` when it is missing or unreadable."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise VadError(f"{path}: missing; bring the label files of the data set") from None
+    except (ValueError, EOFError, OSError) as error:
+        raise VadError(f"{path}: not a readable .npy array ({error}); replace it") from error
+
+
+HIGHEST_RATE = 1000.0  # frames a second; beyond it a header states its clock, not its frames
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """The video files below ``folder`` at any depth, sorted. Raises :class:`VadError` when there are none."""
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in VIDEO_ENDINGS and path.is_file() and not path.name.startswith(".")
+    )
+    if not found:
+        raise VadError(f"{folder}: holds no videos ({', '.join(sorted(VIDEO_ENDINGS))}); bring the footage")
+    return found
+
+
+def footage_clip(
+    split: Split,
+    video: Path,
+    name: str,
+    labels: Callable[[], np.ndarray] | None = None,
+    masks: Callable[[], np.ndarray] | None = None,
+    fps: float | None = None,
+) -> Clip:
+    """The clip in the file ``video``; ``fps`` overrides what its header says.
+
+    A header that cannot be read gives the rate nan, so that one bad file does not hide the others: opening its frames
+    raises the error. A header without a usable rate is a :class:`VadError` at once, because only a person knows it.
+    """
+    if fps is None:
+        try:
+            fps = video_fps(video)
+        except VadError:
+            fps = float("nan")
+        if fps <= 0 or fps > HIGHEST_RATE:
+            raise VadError(f"{video}: states no frame rate ({fps:g}); set dataset.*.frames_per_second")
+    return Clip(
+        split=split,
+        name=clip_name(name),
+        source=video,
+        fps=fps,
+        frames=partial(read_video, video),
+        labels=labels,
+        masks=masks,
+        files=(video,),
+    )

@@ -1,0 +1,146 @@
+"""``training/frames/<clip>/*.jpg`` and ``testing/frames/<clip>/*.jpg``: the field's common re-packaging.
+
+Beside them, optionally, a ``.mat`` file with the abnormal intervals of every test clip and an ``.npz`` file with the
+masks of every test clip (``Test001`` or ``01`` for clip ``01``).
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from pydantic import PositiveFloat
+
+from vadcore.data.delivery import Layout, check_delivered, deliver, find_folder
+from vadcore.data.formats.base import Clip, StoredConfig, register_format
+from vadcore.data.formats.clip_files import (
+    checked_masks,
+    clip_folders,
+    clip_name,
+    framed_clip,
+    interval_labels,
+    one_a_clip,
+    read_mat,
+)
+from vadcore.data.video import IMAGE_ENDINGS
+from vadcore.utils.errors import VadError
+
+
+@register_format
+class FramesConfig(StoredConfig):
+    """``training/frames/NN/*.jpg``, ``testing/frames/NN/*.jpg``, an optional ``.mat`` of intervals and masks."""
+
+    format: Literal["frames"]
+    frames_per_second: PositiveFloat = 10.0  # image files carry no rate
+    labels: str | None = None  # file name inside the folder; null: the only *.mat there is
+    masks: str | None = None  # file name inside the folder; null: pixel_masks.npz where it exists
+
+    @property
+    def truth(self) -> str:
+        return "intervals (.mat)"
+
+
+MASKS = "pixel_masks.npz"
+
+
+def _layout() -> Layout:
+    def belongs(path: PurePosixPath) -> bool:
+        if path.suffix.lower() in IMAGE_ENDINGS:
+            return len(path.parts) >= 4 and path.parts[-4] in ("training", "testing") and path.parts[-3] == "frames"
+        return path.suffix.lower() in (".mat", ".npz")
+
+    return Layout(belongs, "training/frames/<clip>/*.jpg and testing/frames/<clip>/*.jpg")
+
+
+def prepare(config: FramesConfig, raw: Path, say: Callable[[str], None] = print) -> None:
+    """Copy or unpack the source into ``raw``."""
+    deliver(config, raw, _layout(), say)
+    if _labels_file(config, _root(raw)) is None:
+        say(f"{raw}: no .mat file of labels, the test clips are unlabelled: they are scored, but not evaluated")
+
+
+def clips(config: FramesConfig, raw: Path) -> list[Clip]:
+    """The clips, with labels and masks where the files are there.
+
+    Raises :class:`VadError` when label and mask files do not name exactly the test clips.
+    """
+    check_delivered(raw)
+    root = _root(raw)
+    found = [
+        framed_clip("train", folder, config.frames_per_second) for folder in clip_folders(root / "training" / "frames")
+    ]
+    tests = clip_folders(find_folder(root, "testing/frames", _layout()))
+    names = [clip_name(folder.name) for folder in tests]
+    labels_file, masks_file = _labels_file(config, root), _masks_file(config, root)
+    labels: list = [None] * len(tests)
+    masks: list = [None] * len(tests)
+    if labels_file:
+        entries = one_a_clip(read_mat(labels_file), names, labels_file)
+        labels = [
+            partial(interval_labels, entry, labels_file, name) for entry, name in zip(entries, names, strict=True)
+        ]
+    if masks_file:
+        masks = [partial(_read_masks, masks_file, key) for key in _mask_keys(masks_file, names)]
+    for folder, label, mask in zip(tests, labels, masks, strict=True):
+        found.append(framed_clip("test", folder, config.frames_per_second, label, mask))
+    return found
+
+
+def _root(raw: Path) -> Path:
+    return find_folder(raw, "training/frames", _layout()).parents[1]
+
+
+def _labels_file(config: FramesConfig, root: Path) -> Path | None:
+    if config.labels:
+        return _named(root, config.labels, "labels")
+    there = sorted(path for path in root.glob("*.mat") if not path.name.startswith("."))
+    if len(there) > 1:
+        names = ", ".join(path.name for path in there)
+        raise VadError(f"{root}: several .mat files ({names}); name the one with the labels in dataset.*.labels")
+    return there[0] if there else None
+
+
+def _masks_file(config: FramesConfig, root: Path) -> Path | None:
+    if config.masks:
+        return _named(root, config.masks, "masks")
+    return root / MASKS if (root / MASKS).is_file() else None
+
+
+def _named(root: Path, name: str, key: str) -> Path:
+    if not (root / name).is_file():
+        raise VadError(f"{root / name}: missing; correct dataset.*.{key} or bring the file")
+    return root / name
+
+
+def _mask_keys(path: Path, names: list[str]) -> list[str]:
+    """The arrays that belong to the clips: the same name, else the same number."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            keys = list(archive)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise VadError(f"{path}: not a readable .npz archive ({error}); replace it") from error
+    of_number = {_number(key): key for key in keys}
+    found = []
+    for name in names:
+        key = name if name in keys else of_number.get(_number(name))
+        if key is None:
+            raise VadError(
+                f"{path}: no masks for test clip {name} among {', '.join(keys)}; add them or rename the array"
+            )
+        found.append(key)
+    return found
+
+
+def _number(name: str) -> int | str:
+    digits = re.search(r"(\d+)\D*$", name)
+    return int(digits[1]) if digits else name
+
+
+def _read_masks(path: Path, key: str, length: int) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as archive:
+        return checked_masks(archive[key], length, Path(f"{path}/{key}"))

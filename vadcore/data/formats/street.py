@@ -1,0 +1,148 @@
+"""Generated footage of a surveillance camera, with its truth: labels, masks, identities and optical flow.
+
+A walkway seen from a mast: textured ground in perspective, sensor noise, slow changes of the light, people of different
+size, clothes and gait who walk at walking speed and hide each other and are hidden by lamp posts. Training clips are
+normal. Test clips stage what surveillance looks for (:data:`KINDS`); every 8th test clip is wholly normal.
+
+The true flow is exact because every person is made of flat textured pieces that only ever move by affine maps: the
+motion of a pixel is that of the map of the piece it shows. It is stored in steps of 1/64 px. Noise, light and shadows
+change brightness, they are not motion: the flow of a pixel in a moving shadow is that of the ground, 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vadcore.data.formats.base import Clip
+from vadcore.data.synthetic.anomalies import KINDS
+from vadcore.data.synthetic.clip import LEAST_VISIBLE, SyntheticClip, film, planned_events, site_of
+from vadcore.data.synthetic.config import StreetConfig
+from vadcore.data.synthetic.render import FLOW_UNIT
+from vadcore.data.synthetic.storage import (
+    clip_names,
+    digest,
+    is_complete,
+    read_truth,
+    remove_others,
+    truth_path,
+    video_path,
+    write_clip,
+)
+from vadcore.data.video import read_video
+from vadcore.utils.errors import VadError
+
+__all__ = [
+    "KINDS",
+    "LEAST_VISIBLE",
+    "SceneObject",
+    "Tracks",
+    "clips",
+    "planned_events",
+    "prepare",
+    "tracks",
+    "true_flow",
+]
+
+
+class SceneObject(NamedTuple):
+    """An object of a clip: its number in the identity map, what it is, and whether it is ever abnormal."""
+
+    number: int
+    kind: str
+    abnormal: bool
+
+
+class Tracks(NamedTuple):
+    """Who is where: ``identity`` uint16 ``[T, H, W]`` (0 = background) and the objects that its numbers mean."""
+
+    identity: np.ndarray
+    objects: list[SceneObject]
+
+
+def prepare(config: StreetConfig, raw: Path, say: Callable[[str], None] = print) -> None:
+    """Generate what is missing of the footage into ``raw`` and remove clips of any other configuration.
+
+    Each clip is complete or absent, so a killed call goes on where it stopped; a call that finds all there does nothing.
+    """
+    wanted = list(_planned(config))
+    missing = [clip for clip in wanted if not is_complete(raw, *clip[:2], digest(config, clip[0]))]
+    todo = {clip[:2] for clip in missing}
+    whole = [clip[:2] for clip in wanted if clip[:2] not in todo]
+    removed = remove_others(raw, {path(raw, *clip) for clip in whole for path in (video_path, truth_path)})
+    if removed:
+        say(f"street: removed {removed} files of other or unfinished footage")
+    if not missing:
+        return
+    site = site_of(config)
+
+    def write(split: str, name: str, index: int, footage: SyntheticClip) -> None:
+        write_clip(raw, split, name, footage, config.frames_per_second, digest(config, split))
+        events = ", ".join(planned_events(config, split, index)) or "normal"
+        say(f"street: {split}/{name}, {len(footage.frames)} frames, {len(footage.kinds)} objects, {events}")
+
+    with ThreadPoolExecutor(1) as pool:
+        written = None
+        for split, name, index in missing:
+            footage = film(config, site, split, index)
+            if written:
+                written.result()
+            written = pool.submit(write, split, name, index, footage)  # while the next one is generated
+        written.result()
+
+
+def clips(config: StreetConfig, raw: Path) -> list[Clip]:
+    """The generated clips. Raises :class:`VadError` where one is missing or belongs to another configuration."""
+    found = []
+    for split, name, _ in _planned(config):
+        if not is_complete(raw, split, name, digest(config, split)):
+            raise VadError(f"{video_path(raw, split, name)}: missing or of another configuration; run prepare again")
+        video = video_path(raw, split, name)
+        found.append(
+            Clip(
+                split=split,
+                name=name,
+                source=video,
+                fps=config.frames_per_second,
+                frames=partial(read_video, video),
+                labels=partial(_labels, raw, split, name),
+                masks=partial(_masks, raw, split, name, config.width),
+            )
+        )
+    return found
+
+
+def true_flow(raw: Path, split: str, name: str) -> np.ndarray:
+    """The true optical flow of a clip, float32 ``[T-1, 2, H, W]`` in pixels: u to the right, v down.
+
+    Entry t is the motion from frame t to t + 1 of what the pixels of frame t show; the background's is 0.
+    """
+    (flow,) = read_truth(Path(raw), split, name, "flow")
+    return flow.astype(np.float32) * np.float32(FLOW_UNIT)
+
+
+def tracks(raw: Path, split: str, name: str) -> Tracks:
+    """The object that every pixel of a clip shows, and the table of objects."""
+    identity, kinds, abnormal = read_truth(Path(raw), split, name, "identity", "object_kind", "object_abnormal")
+    table = [SceneObject(i, str(kind), bool(bad)) for i, (kind, bad) in enumerate(zip(kinds, abnormal, strict=True), 1)]
+    return Tracks(identity, table)
+
+
+def _planned(config: StreetConfig):
+    """(split, name, index) of every clip."""
+    for split, count in (("train", config.train_clips), ("test", config.test_clips)):
+        for index, name in enumerate(clip_names(count)):
+            yield split, name, index
+
+
+def _labels(raw: Path, split: str, name: str) -> np.ndarray:
+    return read_truth(raw, split, name, "labels")[0]
+
+
+def _masks(raw: Path, split: str, name: str, width: int) -> np.ndarray:
+    return np.unpackbits(read_truth(raw, split, name, "masks")[0], axis=-1, count=width)

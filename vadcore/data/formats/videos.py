@@ -1,0 +1,209 @@
+"""Any footage: ``train/`` with normal videos and ``test/`` with the ones to judge (``training``, ``testing`` do as well).
+
+Labels are optional: a CSV file with the abnormal intervals of the test clips, in one of two forms::
+
+    clip,start,end                  clip,first_frame,last_frame
+    gate-07,12.5,19                 gate-07,312,475
+    gate-07,00:01:40,00:02:10.5     gate-08.mp4,0,99
+
+Times count from the clip's start, in seconds or ``hh:mm:ss``. Frames count from 0, the last one included. A clip is
+named by its name, or by its path below ``test/``. Test clips that are not mentioned are normal throughout.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import PositiveFloat
+
+from vadcore.data.delivery import Layout, check_delivered, deliver
+from vadcore.data.formats.base import Clip, StoredConfig, register_format
+from vadcore.data.formats.clip_files import clip_name, footage_clip, videos_in
+from vadcore.data.video import VIDEO_ENDINGS, count_frames
+from vadcore.utils.errors import VadError
+
+
+@register_format
+class VideosConfig(StoredConfig):
+    """A folder of footage: ``train/`` (normal only) and ``test/``; labels optional."""
+
+    format: Literal["videos"]
+    # CSV beside train/ and test/: clip,start,end (seconds or hh:mm:ss) or clip,first_frame,last_frame (from 0, inclusive)
+    labels: str | None = None
+    frames_per_second: PositiveFloat | None = None  # null: what each video's header says
+
+    @property
+    def truth(self) -> str:
+        return "intervals (CSV)"
+
+
+TRAIN, TEST = ("train", "training"), ("test", "testing")
+TIMES, FRAMES = ["clip", "start", "end"], ["clip", "first_frame", "last_frame"]
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)$")
+_EXPECTED = "train/ (normal footage only) and test/ with video files in them"
+
+
+class Interval(NamedTuple):
+    """An abnormal interval as a line of the CSV gives it: seconds, or frames from 0 with the last one included."""
+
+    line: int
+    start: float
+    end: float
+    in_seconds: bool
+
+
+def _layout(config: VideosConfig) -> Layout:
+    def belongs(path: PurePosixPath) -> bool:
+        if config.labels and path == PurePosixPath(config.labels):
+            return True
+        return path.suffix.lower() in VIDEO_ENDINGS and any(part in TRAIN + TEST for part in path.parts[:-1])
+
+    return Layout(belongs, _EXPECTED)
+
+
+def prepare(config: VideosConfig, raw: Path, say: Callable[[str], None] = print) -> None:
+    """Copy or unpack the videos of ``train/`` and ``test/``, and the labels, into ``raw``."""
+    deliver(config, raw, _layout(config), say)
+    if not config.labels:
+        say(f"{raw}: dataset.*.labels names no CSV, the test clips are unlabelled: they are scored, but not evaluated")
+
+
+def clips(config: VideosConfig, raw: Path) -> list[Clip]:
+    """The clips; their names are their paths below ``train/`` and ``test/``, ``-`` for ``/``, without the ending.
+
+    Raises :class:`VadError` when a folder is missing, or the labels name an unknown clip or cannot be read.
+    """
+    check_delivered(raw)
+    root = _root(raw)
+    train, test = _split_folder(root, TRAIN), _split_folder(root, TEST)
+    rate = config.frames_per_second
+    found = [footage_clip("train", video, name, fps=rate) for video, name in _named(train)]
+    tested = _named(test)
+    table = root / config.labels if config.labels else None
+    marked = _by_clip(table, test, tested) if table else {}
+    for video, name in tested:
+        clip = footage_clip("test", video, name, fps=rate)
+        labels = partial(read_labels, table, tuple(marked.get(name, ())), video, name, clip.fps) if table else None
+        found.append(footage_clip("test", video, name, labels, fps=clip.fps))
+    return found
+
+
+def read_labels(table: Path, intervals: tuple[Interval, ...], video: Path, name: str, fps: float) -> np.ndarray:
+    """uint8 ``[T]`` of one clip. Frame i is shown from i / fps to (i + 1) / fps; a frame an interval touches is abnormal.
+
+    An interval in seconds may end up to a second after the clip (watches show whole seconds); anything else beyond the
+    end is a :class:`VadError`.
+    """
+    length = count_frames(video)
+    labels = np.zeros(length, np.uint8)
+    for line, start, end, in_seconds in intervals:
+        # 1e-6: a time that was written down as frame / fps means that frame's edge
+        first = math.floor(start * fps + 1e-6) if in_seconds else int(start)
+        last = max(first, math.ceil(end * fps - 1e-6) - 1) if in_seconds else int(end)
+        slack = fps if in_seconds else 0
+        if first >= length or last > length - 1 + slack:
+            unit = f"{end:g} s" if in_seconds else f"frame {end:g}"
+            raise VadError(
+                f"{table}, line {line}: ends at {unit} but clip {name} has {length} frames "
+                f"({length / fps:.2f} s); correct the line"
+            )
+        labels[first : last + 1] = 1
+    return labels
+
+
+def read_intervals(table: Path) -> list[tuple[str, Interval]]:
+    """The lines of the CSV as (clip as written, interval). Raises :class:`VadError` that names the line at fault."""
+    try:
+        lines = list(csv.reader(table.read_text(encoding="utf-8-sig").splitlines()))
+    except FileNotFoundError:
+        raise VadError(f"{table}: missing; correct dataset.*.labels or put the file there") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise VadError(f"{table}: not a CSV file in UTF-8 ({error}); save it as one") from None
+    header = [cell.strip() for cell in lines[0]] if lines else []
+    if header not in (TIMES, FRAMES):
+        raise VadError(
+            f"{table}, line 1: columns {','.join(header) or 'none'}; expected {','.join(TIMES)} or {','.join(FRAMES)}"
+        )
+    found = []
+    for number, cells in enumerate(lines[1:], 2):
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != 3:
+            raise VadError(f"{table}, line {number}: {len(cells)} values; expected {','.join(header)}")
+        clip, start, end = (cell.strip() for cell in cells)
+        read = _seconds if header == TIMES else _frame
+        interval = Interval(number, read(start, table, number), read(end, table, number), header == TIMES)
+        if interval.end < interval.start or (interval.in_seconds and interval.end == interval.start):
+            raise VadError(f"{table}, line {number}: {start} to {end} is no interval; the end comes after the start")
+        found.append((clip, interval))
+    return found
+
+
+def _seconds(text: str, table: Path, line: int) -> float:
+    match = _CLOCK.match(text)
+    if not match:
+        raise VadError(f"{table}, line {line}: {text!r} is no time; write seconds (12.5) or hh:mm:ss (00:00:12.5)")
+    hours, minutes, seconds = match.groups()
+    return 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)
+
+
+def _frame(text: str, table: Path, line: int) -> float:
+    if not text.isdecimal():
+        raise VadError(f"{table}, line {line}: {text!r} is no frame number; frames count from 0")
+    return int(text)
+
+
+def _by_clip(table: Path, test: Path, tested: list[tuple[Path, str]]) -> dict[str, list[Interval]]:
+    """The intervals of every clip name; a clip may be written as its name or its path, with or without the ending."""
+    spelled: dict[str, str] = {}
+    for video, name in tested:
+        relative = video.relative_to(test)
+        for spelling in (relative.as_posix(), relative.with_suffix("").as_posix(), name):
+            spelled[spelling] = name
+    marked: dict[str, list[Interval]] = {}
+    for clip, interval in read_intervals(table):
+        if clip not in spelled:
+            there = ", ".join(name for _, name in tested[:5]) + (", ..." if len(tested) > 5 else "")
+            raise VadError(f"{table}, line {interval.line}: no test clip {clip!r}; there are: {there}")
+        marked.setdefault(spelled[clip], []).append(interval)
+    return marked
+
+
+def _named(folder: Path) -> list[tuple[Path, str]]:
+    """The videos below ``folder`` with names; where two would be the same, a digest of the path tells them apart."""
+    found = [(video, video.relative_to(folder)) for video in videos_in(folder)]
+    plain = [clip_name("-".join(relative.with_suffix("").parts)) for _, relative in found]
+    often = Counter(plain)
+    return [
+        (video, name if often[name] == 1 else f"{name}-{hashlib.sha256(relative.as_posix().encode()).hexdigest()[:8]}")
+        for (video, relative), name in zip(found, plain, strict=True)
+    ]
+
+
+def _root(raw: Path) -> Path:
+    """``raw``, or the one folder in it where an archive or copy has a folder around ``train`` and ``test``."""
+    for candidates in ([raw], raw.glob("*"), raw.glob("*/*")):
+        found = [path for path in sorted(candidates) if _has(path, TRAIN) or _has(path, TEST)]
+        if len(found) == 1:
+            return found[0]
+    raise VadError(f"{raw}: no folders train and test; expected {_EXPECTED}")
+
+
+def _has(folder: Path, names: tuple[str, ...]) -> bool:
+    return any((folder / name).is_dir() for name in names)
+
+
+def _split_folder(root: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    raise VadError(f"{root}: no folder {names[0]} (or {names[1]}); expected {_EXPECTED}")

@@ -1,0 +1,182 @@
+"""Windows of stored footage as tensors on the model's device."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import psutil
+import torch
+import zarr
+from torch import Tensor
+
+from vadcore.data.store import FLOW_UNIT, ClipId, ClipStore, clip_to_fixed
+from vadcore.data.windows import BACKGROUND_SAMPLES, Batch, Segment, background_frames, median_picture
+from vadcore.utils.errors import VadError
+from vadcore.utils.images import resize_flow, resize_picture, to_color
+
+if TYPE_CHECKING:
+    from vadcore.models.base import Model
+
+BACKGROUNDS = 256  # that are kept
+PREFETCH = 4  # batches made ahead by threads, as when streaming
+Made = TypeVar("Made")
+
+
+class ClipLoader:
+    """Segments of a store at one size and colour, kept on the device, in RAM, or streamed from Zarr.
+
+    cache: ``device`` and ``ram`` hold everything as uint8 frames (and int16 flow); ``stream`` reads each window when it
+    is asked for; ``auto`` takes the first of them that fits into half of the free memory. background: as in
+    :class:`~vadcore.data.windows.Windows`.
+    """
+
+    def __init__(
+        self,
+        frames: ClipStore,
+        segments: list[Segment],
+        size: tuple[int, int] | None = None,
+        channels: int = 1,
+        flow: ClipStore | None = None,
+        device: torch.device | str = "cpu",
+        cache: str = "auto",
+        background: int = 0,
+    ):
+        self.frames, self.flow, self.segments = frames, flow, segments
+        self.channels, self.device, self.reach = channels, torch.device(device), background
+        self._background = lru_cache(maxsize=BACKGROUNDS)(self._median)
+        self._arrays: dict[tuple[str, ClipId], zarr.Array] = {}
+        shapes = {self._array(frames, segment.clip).shape[1:] for segment in segments}
+        if len(shapes) > 1 and size is None:
+            sizes = ", ".join(sorted(f"{h}x{w}" for h, w, _ in shapes))
+            raise VadError(f"{frames.url}: clips of several sizes ({sizes}); set dataset.*.size or model.*.image_size")
+        stored = next(iter(shapes)) if shapes else (1, 1, 1)
+        if channels > stored[2]:
+            raise VadError(f"{frames.url}: holds grey frames, the model wants rgb; set dataset.*.color to rgb")
+        self.size = tuple(size or stored[:2])
+        self.lengths = [len(segment) for segment in segments]
+        self.cache = self._choose(cache)
+        if self.cache != "stream":
+            self._load()
+
+    @classmethod
+    def for_model(cls, model: Model, frames: ClipStore, segments: list[Segment], flow: ClipStore | None, **where):
+        """Footage as ``model`` wants it."""
+        config, flow = model.config, flow if model.config.needs_flow else None
+        where["background"] = model.windows.background
+        return cls(frames, segments, config.image_size, config.channels, flow, **where)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the whole footage takes."""
+        pixels = sum(self.lengths) * self.size[0] * self.size[1]
+        return pixels * self.channels + (pixels * 4 if self.flow else 0)
+
+    def _choose(self, cache: str) -> str:
+        if cache != "auto":
+            return cache
+        if self.device.type == "cuda" and self.nbytes < torch.cuda.mem_get_info(self.device)[0] / 2:
+            return "device"
+        return "ram" if self.nbytes < psutil.virtual_memory().available / 2 else "stream"
+
+    def _array(self, store: ClipStore, clip: ClipId) -> zarr.Array:
+        """The clip's array, opened once."""
+        if (store.kind, clip) not in self._arrays:
+            self._arrays[store.kind, clip] = store.array(clip)
+        return self._arrays[store.kind, clip]
+
+    def _read_frames(self, segment: Segment, start: int, stop: int, stride: int = 1) -> np.ndarray:
+        """uint8 ``[n, C, H, W]`` at the model's size and colour; numbers relative to the segment."""
+        stored = self._array(self.frames, segment.clip)[segment.start + start : segment.start + stop][::stride]
+        pictures = [resize_picture(to_color(picture, self.channels), self.size) for picture in stored]
+        return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
+
+    def _read_flow(self, segment: Segment, start: int, stop: int) -> np.ndarray:
+        """int16 ``[n, 2, H, W]`` in 1/64 px of the model's size."""
+        stored = self._array(self.flow, segment.clip)[segment.start + start : segment.start + stop]
+        if stored.shape[2:] == self.size:
+            return stored
+        return clip_to_fixed(np.stack([resize_flow(field, self.size) for field in stored]))
+
+    def _load(self) -> None:
+        h, w = self.size
+        where = self.device if self.cache == "device" else torch.device("cpu")
+        self._pictures = torch.empty((sum(self.lengths), self.channels, h, w), dtype=torch.uint8, device=where)
+        self._offsets = np.concatenate([[0], np.cumsum(self.lengths)])[:-1].astype(np.int64)
+        if self.flow:
+            # one unused field after each segment's last, so that frames and flow share their numbering
+            self._fields = torch.zeros((sum(self.lengths), 2, h, w), dtype=torch.int16, device=where)
+        for segment, offset in zip(self.segments, self._offsets, strict=True):
+            n = len(segment)
+            self._pictures[offset : offset + n] = torch.from_numpy(self._read_frames(segment, 0, n))
+            if self.flow and n > 1:
+                self._fields[offset : offset + n - 1] = torch.from_numpy(self._read_flow(segment, 0, n - 1))
+
+    def raw(self, picks: np.ndarray, length: int) -> tuple[Tensor, Tensor | None]:
+        """uint8 ``[B, T, C, H, W]`` and int16 ``[B, T-1, 2, H, W]`` or None, wherever they are kept."""
+        if self.cache == "stream":
+            pictures, fields = [], []
+            for clip, start, stride in picks[:, :3]:
+                segment = self.segments[clip]
+                pictures.append(self._read_frames(segment, start, start + (length - 1) * stride + 1, stride))
+                if self.flow:
+                    fields.append(self._read_flow(segment, start, start + length - 1))
+            flow = torch.from_numpy(np.stack(fields)) if self.flow else None
+            return torch.from_numpy(np.stack(pictures)), flow
+        starts = self._offsets[picks[:, 0]] + picks[:, 1]  # [B]
+        index = torch.from_numpy(starts[:, None] + picks[:, 2:3] * np.arange(length))  # [B, T]
+        index = index.to(self._pictures.device)
+        pictures = self._pictures[index]
+        return pictures, self._fields[index[:, :-1]] if self.flow else None
+
+    def background(self, number: int, start: int) -> np.ndarray:
+        """uint8 ``[C, H, W]``: the background of a window of segment ``number`` that begins at frame ``start``."""
+        return self._background(number, *background_frames(start, self.lengths[number], self.reach)[[0, -1]].tolist())
+
+    def _median(self, number: int, first: int, last: int) -> np.ndarray:
+        every = max(1, self.reach // BACKGROUND_SAMPLES)
+        picks = np.array([[number, frame, 1] for frame in range(first, last + 1, every)])
+        return median_picture(self.raw(picks, 1)[0][:, 0].cpu().numpy())
+
+    def batch(self, picks: np.ndarray, length: int) -> Batch:
+        """The windows ``picks`` ``[B, 3 or 4]`` (segment, start, stride, unused), ``length`` frames each."""
+        pictures, fields = self.raw(picks, length)
+        return self._on_device(picks, length, pictures, fields)
+
+    def _on_device(self, picks: np.ndarray, length: int, pictures: Tensor, fields: Tensor | None) -> Batch:
+        frames = pictures.to(self.device, non_blocking=True).float().div_(255)
+        flow = None if fields is None else fields.to(self.device, non_blocking=True).float().div_(FLOW_UNIT)
+        starts = np.array([self.segments[clip].start for clip in picks[:, 0]]) + picks[:, 1]
+        numbers = starts[:, None] + picks[:, 2:3] * np.arange(length)
+        background = None
+        if self.reach:
+            pictures = np.stack([self.background(number, start) for number, start in picks[:, :2].tolist()])
+            background = torch.from_numpy(pictures).to(self.device).float().div_(255)
+        return Batch(frames, torch.from_numpy(picks[:, 0].copy()), torch.from_numpy(numbers), flow, background)
+
+    def batches(self, plan: Iterable[np.ndarray], length: int) -> Iterator[Batch]:
+        """A batch for every entry of ``plan``, read ahead when the footage is streamed."""
+        if self.cache != "stream":
+            for picks in plan:
+                yield self.batch(picks, length)
+            return
+        for picks, read in made_ahead(plan, lambda picks: self.raw(picks, length)):
+            yield self._on_device(picks, length, *read)
+
+
+def made_ahead(plan: Iterable[np.ndarray], make: Callable[[np.ndarray], Made]) -> Iterator[tuple[np.ndarray, Made]]:
+    """Each entry of ``plan`` with what ``make`` gives for it, in order; threads make :data:`PREFETCH` entries ahead."""
+    with ThreadPoolExecutor(max_workers=min(PREFETCH, os.cpu_count() or 1)) as pool:
+        ahead: deque = deque()
+        for picks in plan:
+            ahead.append((picks, pool.submit(make, picks)))
+            if len(ahead) > PREFETCH:
+                ready, made = ahead.popleft()
+                yield ready, made.result()
+        for ready, made in ahead:
+            yield ready, made.result()

@@ -1,0 +1,255 @@
+"""Clips <-> Zarr. The only module that knows how a store is laid out.
+
+A store holds one array a clip at ``{split}/{clip}/{kind}`` (kind: ``frames``, ``flow`` or ``masks``) and all that is
+known of the clip in the array's attributes. Three files in two folders a clip of up to 512 frames: the group, the array's
+metadata, one shard; longer ones (or larger pictures) have more shards. Shards are named ``c.0.0.0.0`` rather than put into
+a folder an axis: what walks a store of thousands of clips (DVC does, several times a stage) walks a third of the folders.
+
+============ ======= ======================= ==================================================================
+kind         dtype   shape                   meaning
+============ ======= ======================= ==================================================================
+``frames``   uint8   ``[T, H, W, C]``        grey (C = 1) or RGB (C = 3) pictures
+``flow``     int16   ``[T-1, 2, H, W]``      motion from frame t to t+1, right and down, in 1/64 px
+``masks``    uint8   ``[T, H, W]``           1 where a pixel is abnormal
+============ ======= ======================= ==================================================================
+
+A clip is complete or absent: the attribute ``complete`` is written last, and a clip without it is not listed and is
+written anew. Zarr writes each file beside its place and renames it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, TransposeCodec
+from zarr.core.sync import sync
+
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import digest_of, sweep_partial
+
+Kind = Literal["frames", "flow", "masks"]
+SPLITS = ("train", "test")
+CHUNK_FRAMES = 8  # benchmarks/codec.py: 8 serves random 16-frame windows faster than 16 at the same size
+SHARD_BYTES = 64 << 20  # a shard is written at once, so this bounds the memory of a writer
+FLOW_UNIT = 64  # stored flow is in 1/64 px
+_DIMENSIONS = {
+    "frames": ("frame", "y", "x", "channel"),
+    "flow": ("frame", "uv", "y", "x"),
+    "masks": ("frame", "y", "x"),
+}
+_DTYPES = {"frames": "uint8", "flow": "int16", "masks": "uint8"}
+
+
+@dataclass(frozen=True, order=True)
+class ClipId:
+    """Names a clip inside a data set."""
+
+    split: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.split}/{self.name}"
+
+
+class ClipStore:
+    """The clips of one data set, of one kind.
+
+    ``url`` is a folder or an fsspec URL (``memory://...``, ``s3://...``). Opening for reading (``write=False``) a store
+    that does not exist raises :class:`VadError`. ``write=True`` creates it and sweeps away what a killed writer left;
+    parallel writers of a store that somebody has opened so pass ``sweep=False``.
+    """
+
+    def __init__(self, url: str | Path, kind: Kind, write: bool = False, sweep: bool = True):
+        self.url, self.kind = str(url), kind
+        local = "://" not in self.url
+        if write:
+            if sweep:
+                if local and Path(self.url).exists():
+                    sweep_partial(self.url)
+                self.root = zarr.open_group(self.url, mode="a")
+                for split in SPLITS:  # made once, so that parallel writers find them
+                    self.root.require_group(split)
+            else:
+                self.root = zarr.open_group(self.url, mode="r+")
+        else:
+            try:
+                self.root = zarr.open_group(self.url, mode="r")
+            except (FileNotFoundError, ValueError) as error:
+                stage = {"flow": "optical_flow"}.get(kind, "extract")
+                raise VadError(f"{self.url}: no store of {kind} here; run the {stage} stage first") from error
+
+    def clips(self, split: str | None = None) -> list[ClipId]:
+        """The complete clips, train before test, sorted by name."""
+        return list(self.arrays(split))
+
+    def arrays(self, split: str | None = None) -> dict[ClipId, zarr.Array]:
+        """The arrays of :meth:`clips`: to ask several things of many clips, each of which is a file to open."""
+        splits = SPLITS if split is None else (split,)
+        opened = {clip: array for part in splits for clip, array in sync(self._opened(part)).items()}
+        return {clip: array for clip, array in opened.items() if array.attrs.get("complete")}
+
+    async def _opened(self, split: str) -> dict[ClipId, zarr.Array]:
+        """Every array of a split, opened side by side: one after another takes five times as long."""
+        folder = self.root.store_path / split
+        names = sorted([name async for name in folder.store.list_dir(folder.path)])
+        opening = (zarr.AsyncArray.open(folder / name / self.kind) for name in names)
+        results = await asyncio.gather(*opening, return_exceptions=True)
+        found = {}
+        for name, result in zip(names, results, strict=True):
+            if isinstance(result, zarr.AsyncArray):
+                found[ClipId(split, name)] = zarr.Array(result)
+            elif not isinstance(result, FileNotFoundError):  # what is no clip, or one that is being written
+                raise result
+        return found
+
+    def has(self, clip: ClipId, **attributes: Any) -> bool:
+        """Whether ``clip`` is complete and, if given, carries these attributes."""
+        try:
+            found = self.array(clip).attrs.asdict()
+        except KeyError:
+            return False
+        return bool(found.get("complete")) and all(found.get(key) == value for key, value in attributes.items())
+
+    def array(self, clip: ClipId) -> zarr.Array:
+        """The array of ``clip``; KeyError when there is none."""
+        return self.root[f"{clip}/{self.kind}"]
+
+    def attributes(self, clip: ClipId) -> dict[str, Any]:
+        """What is known of ``clip``: fps, source, digests, abnormal intervals."""
+        return self.array(clip).attrs.asdict()
+
+    def length(self, clip: ClipId) -> int:
+        return self.array(clip).shape[0]
+
+    def read(self, clip: ClipId, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Frames ``start`` to ``stop`` (exclusive) of ``clip``, as stored."""
+        return self.array(clip)[start:stop]
+
+    def labels(self, clip: ClipId) -> np.ndarray | None:
+        """uint8 ``[T]``, 1 = abnormal; None where nobody has labelled the clip."""
+        attributes = self.attributes(clip)
+        if not attributes["labelled"]:
+            return None
+        labels = np.zeros(self.length(clip), np.uint8)
+        for first, stop in attributes["abnormal"]:
+            labels[first:stop] = 1
+        return labels
+
+    def remove(self, clip: ClipId) -> None:
+        """Delete ``clip`` and whatever a killed writer left of it."""
+        sync(self.root.store.delete_dir(f"{self.root.path}/{clip}".lstrip("/")))
+
+    def keep_only(self, wanted: set[ClipId]) -> None:
+        """Delete every clip, complete or not, that is not ``wanted``."""
+        for split in SPLITS:
+            for name in list(self.root[split].group_keys()):
+                if ClipId(split, name) not in wanted:
+                    self.remove(ClipId(split, name))
+
+    def digest(self) -> str:
+        """Identifies the content: changes with any clip's source bytes, settings, shape or labels."""
+        return digest_of(
+            [[str(clip), list(array.shape), array.attrs.asdict()] for clip, array in self.arrays().items()]
+        )
+
+    @contextmanager
+    def writer(self, clip: ClipId) -> Iterator[ClipWriter]:
+        """Write ``clip`` anew, picture by picture. It becomes visible when the block ends without an exception."""
+        self.remove(clip)
+        writer = ClipWriter(self, clip)
+        try:
+            yield writer
+            writer.finish()
+        except BaseException:
+            self.remove(clip)
+            raise
+
+
+class ClipWriter:
+    """Collects pictures into shards; memory is bounded by one shard."""
+
+    def __init__(self, store: ClipStore, clip: ClipId):
+        self.store, self.clip = store, clip
+        self.attributes: dict[str, Any] = {}
+        self._array: zarr.Array | None = None
+        self._shard: np.ndarray | None = None
+        self._filled = self._written = 0
+
+    def append(self, pictures: np.ndarray) -> None:
+        """Add ``[n, ...]`` pictures in the store's dtype and layout."""
+        if self._array is None:
+            self._create(pictures.shape[1:])
+        while len(pictures):
+            room = min(len(pictures), len(self._shard) - self._filled)
+            self._shard[self._filled : self._filled + room] = pictures[:room]
+            self._filled += room
+            pictures = pictures[room:]
+            if self._filled == len(self._shard):
+                self._flush()
+
+    def update(self, attributes: Mapping[str, Any]) -> None:
+        """Remember attributes; they are written together with ``complete``."""
+        self.attributes.update(attributes)
+
+    def finish(self) -> None:
+        if self._array is None:
+            raise VadError(f"{self.clip}: no pictures to store; remove the clip or replace its file")
+        self._flush()
+        self._array.update_attributes({**self.attributes, "complete": True})
+
+    def _create(self, shape: tuple[int, ...]) -> None:
+        kind = self.store.kind
+        dtype = np.dtype(_DTYPES[kind])
+        chunk_bytes = CHUNK_FRAMES * int(np.prod(shape)) * dtype.itemsize
+        shard_frames = CHUNK_FRAMES * max(1, min(SHARD_BYTES // chunk_bytes, 64))
+        # time last: neighbours in memory are neighbours in time, which bit-shuffling then finds alike
+        order = (*range(1, len(shape) + 1), 0)
+        self._array = zarr.create_array(
+            store=self.store.root.store,
+            name=f"{self.store.root.path}/{self.clip}/{kind}".lstrip("/"),
+            shape=(0, *shape),
+            dtype=dtype,
+            chunks=(CHUNK_FRAMES, *shape),
+            shards=(shard_frames, *shape),
+            filters=[TransposeCodec(order=order)],
+            compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=dtype.itemsize)],
+            dimension_names=_DIMENSIONS[kind],
+            chunk_key_encoding={"name": "default", "separator": "."},
+        )
+        self._shard = np.empty((shard_frames, *shape), dtype)
+
+    def _flush(self) -> None:
+        if self._filled:
+            stop = self._written + self._filled
+            self._array.resize((stop, *self._array.shape[1:]))
+            self._array[self._written : stop] = self._shard[: self._filled]
+            self._written, self._filled = stop, 0
+
+
+def intervals(labels: np.ndarray) -> list[list[int]]:
+    """The runs of ones in ``labels`` ``[T]`` as half-open ``[start, stop]`` pairs."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(labels) != 0, [0]]).astype(np.int8)))
+    return [[int(start), int(stop)] for start, stop in edges.reshape(-1, 2)]
+
+
+def flow_to_fixed(flow: np.ndarray) -> np.ndarray:
+    """Pixels to stored int16 in 1/64 px: error at most 1/128 px, range +-511 px (clipped)."""
+    return clip_to_fixed(flow * FLOW_UNIT)
+
+
+def clip_to_fixed(fixed: np.ndarray) -> np.ndarray:
+    """Float in 1/64 px, which is overwritten, rounded to int16; what is too long for that is as long as can be."""
+    np.rint(fixed, out=fixed)
+    return np.clip(fixed, -32768, 32767, out=fixed).astype(np.int16)
+
+
+def flow_from_fixed(stored: np.ndarray) -> np.ndarray:
+    """Stored int16 to pixels, float32."""
+    return stored.astype(np.float32) / FLOW_UNIT

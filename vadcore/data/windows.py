@@ -1,0 +1,186 @@
+"""Which frames make a training or a scoring window. Everything here is a pure function of lengths, seed and iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from vadcore.data.store import ClipId
+from vadcore.utils.errors import VadError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows a system wants.
+
+    length: frames in a window. strides: distances between them that training uses (scoring always uses 1).
+    judged: positions in the window that scoring judges. step: distance between the starts of scoring windows.
+    flow: whether the stored optical flow of the window is wanted too; then the only stride is 1. background: whether the
+    still scene is wanted too, and of how many frames (see :func:`background_frames`); 0: no.
+    """
+
+    length: int
+    strides: tuple[int, ...] = (1,)
+    judged: tuple[int, ...] = (0,)
+    step: int = 1
+    flow: bool = False
+    background: int = 0
+
+    def __post_init__(self):
+        if self.flow and self.strides != (1,):
+            raise ValueError("stored flow is that of neighbouring frames: windows with flow have stride 1")
+        if not all(0 <= position < self.length for position in self.judged):
+            raise ValueError(f"judged positions {self.judged} are not in a window of {self.length} frames")
+
+    def span(self, stride: int) -> int:
+        """Frames from the first to the last of a window, both included."""
+        return (self.length - 1) * stride + 1
+
+
+BACKGROUND_SAMPLES = 60  # frames that a background is the median of
+
+
+def background_frames(start: int, length: int, reach: int) -> np.ndarray:
+    """Numbers of the frames whose median is the background of a window that begins at frame ``start``, int64 ``[n]``.
+
+    They are spread over ``reach`` frames: the first of the clip, and later those before the window, so that a stream has to
+    be read ahead only at its beginning. Windows that begin in the same third of ``reach`` share a background.
+
+    length: of the clip; of a stream, of what has been read so far, at least ``reach``.
+    """
+    third, every = max(1, reach // 3), max(1, reach // BACKGROUND_SAMPLES)
+    stop = min(length, max(reach, start // third * third))
+    first = max(0, stop - reach)
+    return np.arange(-(-first // every) * every, stop, every)
+
+
+def median_picture(pictures: np.ndarray) -> np.ndarray:
+    """The (lower) median of ``[n, ...]``, of the same type."""
+    middle = (len(pictures) - 1) // 2
+    return np.partition(pictures, middle, axis=0)[middle]
+
+
+def training_windows(lengths: list[int], windows: Windows) -> np.ndarray:
+    """Every window inside one clip: int64 ``[M, 3]`` of (clip, start, stride), none crossing from clip to clip."""
+    rows = [
+        np.stack([np.full(starts, clip), np.arange(starts), np.full(starts, stride)], axis=1)
+        for clip, length in enumerate(lengths)
+        for stride in windows.strides
+        if (starts := length - windows.span(stride) + 1) > 0
+    ]
+    if not rows:
+        shortest = min(windows.span(stride) for stride in windows.strides)
+        raise VadError(
+            f"no training clip is as long as one window of {windows.length} frames (with the frames between them "
+            f"{shortest}; the longest clip has {max(lengths, default=0)}); give longer clips or a shorter window"
+        )
+    return np.concatenate(rows).astype(np.int64)
+
+
+def scoring_windows(length: int, windows: Windows) -> np.ndarray:
+    """Starts of the windows that score a clip: every ``step``-th, and the last, so that no tail is left out."""
+    last = length - windows.length
+    if last < 0:
+        return np.empty(0, np.int64)
+    return np.unique(np.append(np.arange(0, last + 1, windows.step), last))
+
+
+class Sampler:
+    """Draws training batches. ``batch(iteration)`` does not depend on what was drawn before, so resuming is exact.
+
+    sampling ``windows``: every window once in each pass, in an order shuffled anew each pass. ``clips``: cycles over the
+    clips in shuffled order, one random window of each, so that every clip weighs the same.
+    """
+
+    def __init__(
+        self, lengths: list[int], windows: Windows, batch_size: int, sampling: Literal["windows", "clips"], seed: int
+    ):
+        self.all = training_windows(lengths, windows)
+        self.batch_size, self.sampling, self.seed = batch_size, sampling, seed
+        if sampling == "clips":
+            self.by_clip = [self.all[self.all[:, 0] == clip] for clip in np.unique(self.all[:, 0])]
+        self.in_pass = len(self.all) if sampling == "windows" else len(self.by_clip)
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def _shuffled(self, number: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 0, number]).permutation(self.in_pass)
+
+    def batch(self, iteration: int) -> np.ndarray:
+        """int64 ``[batch_size, 4]`` of (clip, start, stride, number of the window in the training) for this iteration
+        (0-based)."""
+        positions = np.arange(iteration * self.batch_size, (iteration + 1) * self.batch_size)
+        picks = [self._order(int(position // self.in_pass))[position % self.in_pass] for position in positions]
+        if self.sampling == "windows":
+            chosen = self.all[picks]
+        else:
+            rng = np.random.default_rng([self.seed, 1, iteration])
+            chosen = np.stack(
+                [of_clip[rng.integers(len(of_clip))] for of_clip in (self.by_clip[pick] for pick in picks)]
+            )
+        return np.column_stack([chosen, positions])
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Frames ``start`` to ``stop`` (exclusive) of a clip."""
+
+    clip: ClipId
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def hold_out(
+    lengths: dict[ClipId, int], share: float, seed: int, groups: dict[ClipId, str | None] | None = None
+) -> tuple[list[Segment], list[Segment]]:
+    """Split normal footage into (trained on, held out).
+
+    Whole clips are held out, chosen at random, at least one; of a single clip, its last ``share`` is. Clips of the same
+    group (``groups``; None: a clip is alone) are trained on or held out together, unless all are of one group.
+    """
+    clips = sorted(lengths)
+    if not clips:
+        raise VadError("no training clips; the training split needs normal footage")
+    if len(clips) == 1:
+        (clip,) = clips
+        cut = max(1, round(lengths[clip] * (1 - share)))
+        if cut >= lengths[clip]:
+            raise VadError(
+                f"{clip}: {lengths[clip]} frames are too few to train on some and hold out others; give more footage"
+            )
+        return [Segment(clip, 0, cut)], [Segment(clip, cut, lengths[clip])]
+    group = {clip: (groups or {}).get(clip) or str(clip) for clip in clips}
+    if len(set(group.values())) == 1:
+        group = {clip: str(clip) for clip in clips}
+    names = list(dict.fromkeys(group.values()))  # in the order of the clips
+    count = min(max(1, round(share * len(names))), len(names) - 1)
+    chosen = {names[n] for n in np.random.default_rng([seed, 2]).permutation(len(names))[:count]}
+    whole = [Segment(clip, 0, lengths[clip]) for clip in clips]
+    return (
+        [segment for segment in whole if group[segment.clip] not in chosen],
+        [segment for segment in whole if group[segment.clip] in chosen],
+    )
+
+
+@dataclass
+class Batch:
+    """Windows of footage on the model's device.
+
+    frames: float ``[B, T, C, H, W]`` in 0..1. flow: float ``[B, T-1, 2, H, W]``, motion from each frame to the next in
+    pixels of ``frames``, or None. clip: long ``[B]``, which clip of the footage. numbers: long ``[B, T]``, frame numbers.
+    background: float ``[B, C, H, W]`` in 0..1, the still scene around each window, or None.
+    """
+
+    frames: Tensor
+    clip: Tensor
+    numbers: Tensor
+    flow: Tensor | None = None
+    background: Tensor | None = None

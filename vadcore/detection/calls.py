@@ -1,0 +1,81 @@
+"""One call of a command or a URL with JSON."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+
+from vadcore.detection.naming import shown
+from vadcore.utils.targets import Target
+
+TAIL = 4096  # bytes of what a command says; the last line of them is told
+
+
+def call(target: Target, text: str, timeout: float) -> str | None:
+    """One call: JSON ``text`` to a URL by POST, or to a command's standard input. What went wrong; None if nothing did.
+
+    A URL's host is named in messages and nothing else of it, because the rest may be a secret.
+    """
+    return _post(target, text, timeout) if isinstance(target, str) else _command(target, text, timeout)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST would arrive as a GET, without its JSON."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+def _post(url: str, text: str, timeout: float) -> str | None:
+    request = urllib.request.Request(
+        url, text.encode(), {"Content-Type": "application/json", "User-Agent": "vadcore"}, method="POST"
+    )
+    host = urllib.parse.urlsplit(url).hostname
+    try:
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout) as answer:
+            answer.read(1 << 16)
+    except urllib.error.HTTPError as error:
+        return f"{host} answered {error.code} {error.reason}"
+    except OSError as error:  # URLError and time-outs too
+        return f"no answer from {host} ({getattr(error, 'reason', error)})"
+    except Exception as error:  # a server may answer with anything but HTTP
+        return f"no HTTP from {host} ({type(error).__name__})"
+    return None
+
+
+def _command(words: Sequence[str], text: str, timeout: float) -> str | None:
+    """Files instead of pipes: they end with the command, though something that it started in the background lives on."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(text.encode())
+        given.seek(0)
+        try:
+            process = subprocess.Popen(
+                words, stdin=given, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+            )
+        except (OSError, ValueError) as error:  # ValueError: a zero byte
+            return f"{words[0]} cannot be started ({getattr(error, 'strerror', error)})"
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            return f"{words[0]} took more than {timeout:g} s"
+        if code == 0:
+            return None
+        said.seek(max(0, said.seek(0, os.SEEK_END) - TAIL))
+        last = said.read(TAIL).decode(errors="replace").strip().splitlines()[-1:] or ["without a word"]
+        return f"{words[0]} ended with {code}: {shown(last[0][:200])}"
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Kill it with what it has started, as far as that is allowed."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):  # one that the kernel holds on to is left behind
+        process.wait(1)

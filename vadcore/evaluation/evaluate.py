@@ -1,0 +1,91 @@
+"""From raw measures to a table of scores, and from the table to one row of results."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from vadcore.config import Calibrate
+from vadcore.evaluation.calibration import Calibration
+from vadcore.evaluation.events import detection_metrics, find_events, smooth
+from vadcore.evaluation.frame_metrics import frame_metrics
+from vadcore.evaluation.pixel_metrics import localisation_metrics
+
+
+def score_table(
+    measures: dict[str, dict[str, np.ndarray]],
+    score: str,
+    fps: dict[str, float],
+    smoothing: float,
+    calibration: Calibration,
+) -> pd.DataFrame:
+    """One row a frame: clip, frame, fps, score, p_value, and every raw measure.
+
+    measures: clip -> measure -> ``[T]``. ``score`` names the measure that is the score, smoothed over time by a Gaussian
+    of ``smoothing`` frames. Frames that no window judged have NaN.
+    """
+    tables = []
+    for clip, raw in measures.items():
+        values = smooth(raw[score].astype(np.float64), smoothing)
+        table = pd.DataFrame({"clip": clip, "frame": np.arange(len(values)), "fps": fps[clip], "score": values})
+        table["p_value"] = calibration.p_value(values)
+        for name, column in raw.items():
+            table[name] = column
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibrate) -> pd.DataFrame:
+    """Every event above the calibrated threshold: clip, frames, seconds, peak score and its p-value."""
+    columns = [
+        "clip",
+        "start_frame",
+        "end_frame",
+        "peak_frame",
+        "peak_score",
+        "p_value",
+        "start_seconds",
+        "end_seconds",
+    ]
+    rows = []
+    for clip, frames in table.groupby("clip", sort=True):
+        fps = float(frames["fps"].iloc[0])
+        scores = frames["score"].to_numpy()
+        for event in find_events(scores, calibration.threshold, fps, settings.merge_seconds, settings.min_seconds):
+            rows.append(
+                {
+                    "clip": clip,
+                    "start_frame": event.start_frame,
+                    "end_frame": event.end_frame,
+                    "peak_frame": event.peak_frame,
+                    "peak_score": event.peak_score,
+                    "p_value": float(calibration.p_value(np.array([event.peak_score]))[0]),
+                    "start_seconds": round(event.start_frame / fps, 3),
+                    "end_seconds": round((event.end_frame + 1) / fps, 3),
+                }
+            )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def result_row(
+    table: pd.DataFrame,
+    calibration: Calibration,
+    settings: Calibrate,
+    maps: dict[str, np.ndarray],
+    masks: dict[str, np.ndarray],
+) -> dict[str, int | float | bool | None]:
+    """Every figure of one system on one data set, flat. ``table``: that of :func:`score_table`, with labels joined.
+
+    maps: clip -> ``[T, h, w]``; masks: clip -> ``[T, H, W]``, empty where there are none: then no localisation figures.
+    """
+    fps = table.groupby("clip")["fps"].first().to_dict()
+    found = detection_metrics(table, calibration.threshold, fps, settings.merge_seconds, settings.min_seconds)
+    return {
+        **frame_metrics(table),
+        **(localisation_metrics({clip: maps[clip] for clip in masks}, masks) if masks else {}),
+        **found,
+        "threshold": calibration.threshold,
+        "threshold_extrapolated": calibration.extrapolated,
+        "false_alarms_per_hour_asked": calibration.false_alarms_per_hour,
+        "footage_hours": calibration.footage_hours,
+    }

@@ -1,0 +1,170 @@
+"""How the footage was made that a system was trained on: what foreign footage has to be brought to.
+
+A *detector folder* holds all that scoring needs: ``weights.safetensors`` and ``config.yaml`` of the system,
+``calibration.json``, ``detector.json`` (a :class:`Recipe`), and the weights of the optical flow's network where it has one.
+That of a fusion has ``members/<name>/`` with weights and configuration of each member, in place of its own weights.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, ValidationError
+
+from vadcore.data.store import ClipStore
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import sha256_files, write_text
+from vadcore.utils.schema import Size
+
+FILE = "detector.json"
+SYSTEM = ("weights.safetensors", "config.yaml")
+MEMBERS = "members"
+
+
+def system_files(folder: Path) -> list[Path]:
+    """The files in ``folder`` that make up a trained system, or a fusion with its members."""
+    members = folder / MEMBERS
+    if not members.is_dir():
+        return [folder / name for name in SYSTEM]
+    return [folder / "config.yaml", *(file for member in sorted(members.iterdir()) for file in system_files(member))]
+
+
+class FlowRecipe(BaseModel):
+    """The stored optical flow: ``estimator`` with ``options``, of frames brought to ``size`` [height, width]. Weights are a
+    path; in a detector folder, one relative to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    estimator: str
+    options: dict[str, Any]
+    size: Size
+
+
+class Recipe(BaseModel):
+    """What footage has to become, and how it is judged then.
+
+    dataset, name: what the system was trained on, and its name in params.yaml. fps: frames a second. size: height and
+    width of the stored frames; None: clips were of several sizes, and the system has a size of its own. color: of the
+    stored frames. flow: None where the system needs none. precision: of training; None of a fusion, which has that of each
+    member in its configuration. smoothing: sigma in frames.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    name: str
+    fps: PositiveFloat
+    size: Size | None
+    color: Literal["grey", "rgb"]
+    flow: FlowRecipe | None
+    precision: Literal["float32", "bfloat16"] | None
+    smoothing: NonNegativeFloat
+
+
+def describe(
+    model_folder: Path,
+    scores_folder: Path,
+    frames: ClipStore,
+    flow: ClipStore | None = None,
+    flow_weights: str | None = None,
+) -> Recipe:
+    """The recipe of a system that the stages have trained and scored.
+
+    model_folder, scores_folder: outs of the train and the score stage. frames, flow: the stores it was trained on; flow is
+    None where the system needs none. flow_weights: path of the flow network's weights, of which the store knows only the
+    digest. Raises :class:`VadError` where the two do not agree, and where an out is missing.
+    """
+    trained, scored = (_read(folder / "metrics.json") for folder in (Path(model_folder), Path(scores_folder)))
+    clips = frames.arrays("train")
+    if not clips:
+        raise VadError(f"{frames.url}: no training clips, so nothing says what footage the system knows; run extract")
+    shapes, rates = set(), Counter()
+    for array in clips.values():
+        length, *shape = array.shape
+        shapes.add(tuple(shape))
+        rates[float(array.attrs["fps"])] += length
+    return Recipe(
+        dataset=trained["dataset"],
+        name=trained["model"],
+        fps=rates.most_common(1)[0][0],  # of clips of several rates, the one that most frames have
+        size=next(iter(shapes))[:2] if len({shape[:2] for shape in shapes}) == 1 else None,
+        color="grey" if all(shape[2] == 1 for shape in shapes) else "rgb",
+        flow=_describe_flow(flow, flow_weights) if flow else None,
+        precision=trained["precision"],
+        smoothing=scored["smoothing_frames"],
+    )
+
+
+def _describe_flow(flow: ClipStore, weights: str | None) -> FlowRecipe:
+    clips = flow.clips("train")
+    if not clips:
+        raise VadError(f"{flow.url}: no flow of training clips; run the optical_flow stage")
+    known = flow.attributes(clips[0])
+    options = dict(known["options"])
+    if "weights" in options:
+        if weights is None or not Path(weights).is_file() or sha256_files([Path(weights)]) != options["weights"]:
+            raise VadError(
+                f"{weights or 'optical_flow.weights'}: not the weights that {flow.url} was made with; name them under "
+                "optical_flow.weights, or run the stages anew: dvc repro"
+            )
+        options["weights"] = str(weights)
+    return FlowRecipe(estimator=known["estimator"], options=options, size=flow.array(clips[0]).shape[2:])
+
+
+def pack(recipe: Recipe, model_folder: Path, calibration: Path, folder: Path) -> None:
+    """Make the detector folder ``folder``, complete or not at all; one that is there is replaced.
+
+    calibration: the ``calibration.json`` of the score stage. Raises :class:`VadError` where a file is missing.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    beside.mkdir()
+    try:
+        sources = {file: file.relative_to(model_folder) for file in system_files(Path(model_folder))}
+        for source, target in (sources | {Path(calibration): Path("calibration.json")}).items():
+            if not source.is_file():
+                raise VadError(f"{source}: not there; run the stages of {recipe.name} first: dvc repro")
+            (beside / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, beside / target)
+        if recipe.flow and "weights" in recipe.flow.options:
+            weights = Path(recipe.flow.options["weights"])
+            kept = f"flow{weights.suffix}"
+            shutil.copy(weights, beside / kept)
+            options = {**recipe.flow.options, "weights": kept}
+            recipe = recipe.model_copy(update={"flow": recipe.flow.model_copy(update={"options": options})})
+        write_text(beside / FILE, recipe.model_dump_json(indent=1) + "\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The recipe in a detector folder, the path of its weights made whole. Raises :class:`VadError` for any fault."""
+    path = Path(folder) / FILE
+    try:
+        recipe = Recipe.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VadError(f"{path}: not there; a detector folder holds it: make one with tasks.detect --pack") from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"])) or "JSON"
+        raise VadError(f"{path}: {key}: {fault['msg']}; make the folder anew with tasks.detect --pack") from error
+    if recipe.flow and "weights" in recipe.flow.options:
+        options = {**recipe.flow.options, "weights": str(Path(folder) / recipe.flow.options["weights"])}
+        recipe = recipe.model_copy(update={"flow": recipe.flow.model_copy(update={"options": options})})
+    return recipe
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VadError(f"{path}: not there; run the train and the score stage first, or all: dvc repro") from error

@@ -1,0 +1,159 @@
+"""Moments of the test footage, evenly spread: the frame, what a system makes of it, and where it sees errors.
+
+They are kept as sheets, one picture a clip and kind, in which the small pictures of all its moments stand in rows: a page
+that moves along a clip shows one of them at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from vadcore.data.loader import ClipLoader
+from vadcore.evaluation.inference import FRAMES_AT_ONCE
+from vadcore.models.base import Model
+from vadcore.utils.device import autocast
+from vadcore.utils.files import complete, write_json
+from vadcore.utils.render import encode, heat, outlined
+
+WIDTHS = {"frame": 240, "shown": 192, "error": 96}  # pixels of a small picture, at most
+QUALITY = {"frame": 55, "shown": 50, "error": 60}  # of WebP, 0..100
+
+
+def moments(lengths: dict[str, int], count: int) -> dict[str, np.ndarray]:
+    """Clip -> increasing frame numbers, every k-th of all clips alike; k is the least with no more than ``count`` in all."""
+    for step in range(1, max(lengths.values(), default=1) + 1):
+        chosen = {clip: np.arange(step // 2, length, step) for clip, length in lengths.items()}
+        if sum(map(len, chosen.values())) <= count:
+            return chosen
+    return {clip: np.arange(0) for clip in lengths}
+
+
+@torch.inference_mode()
+def shown_frames(
+    model: Model, footage: ClipLoader, number: int, wanted: np.ndarray, dtype: torch.dtype = torch.float32
+) -> dict[int, np.ndarray]:
+    """What ``model`` makes of the frames ``wanted`` of segment ``number``: frame -> float32 ``[C, H, W]`` in 0..1.
+
+    Each comes from the first window that judges it, of few windows that judge them all. Frames that no window judges are
+    left out, and all of them for a system that makes no pictures of frames.
+    """
+    windows = model.windows
+    starts = covering(footage.lengths[number], windows.length, windows.judged, wanted)
+    size = max(1, FRAMES_AT_ONCE[footage.device.type] // windows.length)
+    groups = [starts[first : first + size] for first in range(0, len(starts), size)]
+    plan = [np.stack([np.full_like(group, number), group, np.ones_like(group)], axis=1) for group in groups]
+    found: dict[int, np.ndarray] = {}
+    wanted = set(wanted.tolist())
+    model.eval()
+    for group, batch in zip(groups, footage.batches(plan, windows.length), strict=True):
+        with autocast(footage.device, dtype):
+            judged = model.judge(batch)
+            if judged.shown is None or judged.shown_of is not None:
+                return {}
+            shown = judged.shown()
+        for start, pictures in zip(group, shown.float().cpu().numpy(), strict=True):
+            for position, picture in zip(windows.judged, pictures, strict=True):
+                if start + position in wanted:
+                    found.setdefault(int(start + position), picture)
+    return found
+
+
+def covering(length: int, window: int, judged: tuple[int, ...], wanted: np.ndarray) -> np.ndarray:
+    """Starts of few windows of ``window`` frames that judge all of the frames ``wanted`` that any can: int64 ``[n]``."""
+    starts: list[int] = []
+    covered: set[int] = set()
+    last = length - window
+    for frame in wanted.tolist():
+        if frame in covered:
+            continue
+        # the latest window that judges it judges most of what follows
+        start = next((frame - position for position in judged if 0 <= frame - position <= last), None)
+        if start is not None:
+            starts.append(start)
+            covered.update(start + position for position in judged)
+    return np.array(starts, np.int64)
+
+
+@dataclass
+class Moment:
+    """One frame of a clip. frame: uint8 ``[H, W]`` or ``[H, W, 3]``. shown: what a system makes of it, float ``[C, h, w]``
+    in 0..1, or None. error: float ``[h', w']``, NaN where it was not judged. mask: 0/1 ``[H, W]``, the true place of an
+    anomaly, or None."""
+
+    frame: np.ndarray
+    shown: np.ndarray | None
+    error: np.ndarray
+    mask: np.ndarray | None
+
+
+def write_sheets(
+    folder: Path, clip: str, numbers: np.ndarray, moments: Iterable[Moment], scale: tuple[float, float]
+) -> dict:
+    """Write the sheets of one clip to ``folder``; what a page needs to know of them.
+
+    scale: the errors that are drawn darkest and brightest. Returns ``frames`` (the numbers) and, for each kind of sheet,
+    ``file``, ``columns``, and ``width`` and ``height`` of a small picture. A kind that no moment has gets no sheet.
+    """
+    small: dict[str, list[np.ndarray | None]] = {kind: [] for kind in WIDTHS}
+    for moment in moments:
+        thickness = max(1, moment.frame.shape[1] // WIDTHS["frame"])  # about a pixel of the small picture
+        small["frame"].append(_small(outlined(moment.frame, moment.mask, thickness), "frame"))
+        small["shown"].append(None if moment.shown is None else _small(_picture(moment.shown), "shown"))
+        small["error"].append(_small(heat(moment.error.astype(np.float32), *scale), "error"))
+    with ThreadPoolExecutor() as pool:  # compressing lets other threads run
+        sheets = dict(
+            zip(small, pool.map(lambda kind: _write_sheet(folder, clip, kind, small[kind]), small), strict=True)
+        )
+    return {"frames": numbers.tolist(), "sheets": {kind: sheet for kind, sheet in sheets.items() if sheet}}
+
+
+def _write_sheet(folder: Path, clip: str, kind: str, pictures: list[np.ndarray | None]) -> dict | None:
+    there = next((picture for picture in pictures if picture is not None), None)
+    if there is None:
+        return None
+    height, width = there.shape[:2]
+    columns = math.ceil(math.sqrt(len(pictures) * height / width))  # about as high as wide
+    file = f"{clip}.{kind}.webp"
+    with complete(folder / file) as temporary:
+        sheet = _sheet(pictures, (height, width), columns)
+        temporary.write_bytes(encode(sheet, ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY[kind]))
+    return {"file": file, "columns": columns, "width": width, "height": height}
+
+
+def write_index(folder: Path, clips: dict[str, dict]) -> None:
+    """``moments.json``: what :func:`write_sheets` returned of every clip."""
+    write_json(folder / "moments.json", clips)
+
+
+def _small(picture: np.ndarray, kind: str) -> np.ndarray:
+    """RGB ``[H, W, 3]``, reduced where it is wider than its kind may be."""
+    height, width = picture.shape[:2]
+    if width <= WIDTHS[kind]:
+        return picture
+    size = WIDTHS[kind], max(1, round(height * WIDTHS[kind] / width))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def _sheet(pictures: list[np.ndarray | None], size: tuple[int, int], columns: int) -> np.ndarray:
+    """RGB pictures of one size (None: black), ``columns`` a row."""
+    height, width = size
+    sheet = np.zeros((-(-len(pictures) // columns) * height, columns * width, 3), np.uint8)
+    for number, picture in enumerate(pictures):
+        if picture is not None:
+            row, column = divmod(number, columns)
+            sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = picture
+    return sheet
+
+
+def _picture(shown: np.ndarray) -> np.ndarray:
+    """float ``[C, H, W]`` in 0..1 to uint8 RGB ``[H, W, 3]``."""
+    levels = np.round(np.clip(shown, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    return levels.repeat(3, axis=2) if levels.shape[2] == 1 else levels

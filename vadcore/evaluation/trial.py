@@ -1,0 +1,69 @@
+"""A trial without test labels: held-out normal clips with artificial anomalies in them, as a store that scoring can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vadcore.data.store import ClipId, ClipStore, intervals
+from vadcore.data.windows import Segment
+from vadcore.evaluation.synthetic_anomalies import KINDS, alter
+from vadcore.utils.errors import VadError
+from vadcore.utils.files import digest_of
+
+MOST_FRAMES = 300  # of a clip; longer ones give several pieces
+MOST_PIECES = 24  # evenly spread over the held-out footage
+
+
+def make_trial(frames: ClipStore, held: list[Segment], url: str | Path, seed: int) -> ClipStore:
+    """A frames store at ``url`` whose test clips are pieces of the held-out footage, each once with every kind of anomaly,
+    labelled. The same seed gives the same store.
+
+    held: normal footage that training did not see. Raises :class:`VadError` when no piece is long enough.
+    """
+    trial = ClipStore(url, "frames", write=True)
+    pieces = _pieces(held)
+    if not pieces:
+        raise VadError(f"{frames.url}: no held-out clip has 6 frames; give longer clips or a larger train.held_out")
+    for number, piece in enumerate(pieces):
+        shown = frames.read(piece.clip, piece.start, piece.stop)
+        other = pieces[(number + 1) % len(pieces)]
+        # frames of another size cannot lend an intruder
+        others = frames.read(other.clip, other.start, other.stop)
+        others = others if others.shape[1:] == shown.shape[1:] else shown
+        known = frames.attributes(piece.clip)
+        for kind in KINDS:
+            altered = alter(shown, others, kind, seed + number)
+            name = f"{piece.clip.name}-{piece.start}-{kind}"
+            with trial.writer(ClipId("test", name)) as writer:
+                writer.append(altered.frames)
+                writer.update(
+                    {
+                        "fps": known["fps"],
+                        "source_sha256": digest_of([known["source_sha256"], piece.start, piece.stop]),
+                        "extraction": digest_of([known["extraction"], kind, seed + number]),
+                        "labelled": True,
+                        "abnormal": intervals(altered.abnormal.astype(np.uint8)),
+                    }
+                )
+    return ClipStore(url, "frames")
+
+
+def held_out_digest(pieces: list[tuple[str, int, int]]) -> str:
+    """Identifies held-out footage: (clip, first frame, frame after the last) of each part of it, in any order."""
+    return digest_of(sorted([clip, int(start), int(stop)] for clip, start, stop in pieces))
+
+
+def _pieces(held: list[Segment]) -> list[Segment]:
+    """Of at most :data:`MOST_FRAMES` frames, at most :data:`MOST_PIECES` of them."""
+    every = [
+        Segment(segment.clip, start, min(start + MOST_FRAMES, segment.stop))
+        for segment in held
+        for start in range(segment.start, segment.stop, MOST_FRAMES)
+    ]
+    every = [piece for piece in every if len(piece) >= 6]
+    places = (
+        np.unique(np.linspace(0, len(every) - 1, min(MOST_PIECES, len(every))).round().astype(int)) if every else []
+    )
+    return [every[place] for place in places]

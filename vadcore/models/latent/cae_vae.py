@@ -1,0 +1,219 @@
+"""Front end for natural footage: a convolutional autoencoder whose features a variational autoencoder reduces, and a
+deconvolution network that draws frames from features. Image -> features -> point -> features -> image."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from vadcore.data.windows import Batch
+from vadcore.models.base import Judged, ModelConfig, Phase, Update
+from vadcore.models.latent.front_end import FrontEnd
+from vadcore.models.latent.gaussians import bounded, divergence_from_standard, draw
+from vadcore.utils.schema import Section
+
+SHRINK = 2  # of the pooling
+
+
+class CAEVAEConfig(Section):
+    """Defaults are the published figures; the lengths of the phases are not published."""
+
+    name: Literal["cae_vae"]
+    conv: tuple[PositiveInt, PositiveInt, PositiveInt] = (16, 32, 32)  # channels; kernels of 5, 3 and 3
+    dropout: float = Field(default=0.2, ge=0, lt=1)  # before each layer of the convolutional autoencoder
+    dense: PositiveInt = 512  # its bottleneck
+    vae_dense: PositiveInt = 1500
+    z: PositiveInt = 256
+    samples: PositiveInt = 2  # latent points drawn a frame, in the loss
+    clip_norm: PositiveFloat = 10.0  # largest norm of the convolutional autoencoder's gradient
+    batch_size: PositiveInt = 128
+    cae_iterations: PositiveInt = 5_000
+    vae_iterations: PositiveInt = 5_000
+    deconv_iterations: PositiveInt = 5_000
+    cae_learning_rate: PositiveFloat = 1e-3
+    vae_learning_rate: PositiveFloat = 1e-5
+    deconv_learning_rate: PositiveFloat = 3e-3
+
+
+class CAEVAE(FrontEnd):
+    """Three phases: the convolutional autoencoder; the VAE on its frozen features; features back to frames."""
+
+    def __init__(self, config: ModelConfig, settings: CAEVAEConfig):
+        super().__init__(config)
+        self.settings, self.z = settings, settings.z
+        height, width = (side // SHRINK for side in config.image_size)
+        first, second, last = settings.conv
+        self.grid = (last, height, width)  # of the features
+        cells = last * height * width
+        dropout = settings.dropout
+        self.features = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Conv2d(config.channels, first, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(SHRINK),
+            nn.Dropout(dropout),
+            nn.Conv2d(first, second, 3, padding=1),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Conv2d(second, last, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.bottleneck = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Flatten(),
+            nn.Linear(cells, settings.dense),
+            nn.ReLU(),
+            nn.Linear(settings.dense, cells),
+            nn.ReLU(),
+            nn.Unflatten(1, self.grid),
+        )
+        self.cae_decoder = _to_frames(settings.conv, config.channels)
+        self.vae_encoder = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(cells, settings.vae_dense),
+            nn.Softplus(),
+            nn.Linear(settings.vae_dense, 2 * settings.z),
+        )
+        self.vae_decoder = nn.Sequential(
+            nn.Linear(settings.z, settings.vae_dense), nn.Softplus(), nn.Linear(settings.vae_dense, cells)
+        )
+        self.deconv = _to_frames(settings.conv, config.channels)
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        return self._encode(self.features(frames))
+
+    def _encode(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = self.vae_encoder(features).float().chunk(2, dim=1)
+        return mean, bounded(raw)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.deconv(self._features_of(z)).float().clamp(0, 1)
+
+    def _features_of(self, z: Tensor) -> Tensor:
+        """Points ``[N, z]`` to features ``[N, *grid]``, float32."""
+        return self.vae_decoder(z).float().unflatten(1, self.grid)
+
+    def phases(self) -> list[Phase]:
+        settings = self.settings
+        first = [self.features, self.bottleneck, self.cae_decoder]
+        return [
+            self._phase(
+                "cae",
+                settings.cae_iterations,
+                settings.cae_learning_rate,
+                first,
+                self._autoencode,
+                self._judge_autoencoder,
+            ),
+            self._phase(
+                "vae",
+                settings.vae_iterations,
+                settings.vae_learning_rate,
+                [self.vae_encoder, self.vae_decoder],
+                self._reduce,
+                self._judge_features,
+            ),
+            self._phase(
+                "deconv",
+                settings.deconv_iterations,
+                settings.deconv_learning_rate,
+                [self.deconv],
+                self._draw,
+                self.judge,
+            ),
+        ]
+
+    def _phase(self, name, iterations, learning_rate, modules, loss, judge) -> Phase:
+        parameters = [p for module in modules for p in module.parameters()]
+
+        def begin() -> None:
+            self.requires_grad_(False)
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            self._learning = name
+            self.train(self.training)
+
+        def step(batch: Batch, update: Update) -> dict[str, Tensor]:
+            losses = loss(batch, self.settings.samples)
+            update("optimizer", losses["loss"])
+            return {key: value.detach() for key, value in losses.items()}
+
+        return Phase(
+            name,
+            iterations,
+            self.windows,
+            self.settings.batch_size,
+            step,
+            {"optimizer": torch.optim.Adam(parameters, learning_rate, fused=True)},
+            clip_norm={"optimizer": self.settings.clip_norm} if name == "cae" else {},
+            held_out=lambda batch: loss(batch, 0)["loss"],
+            begin=begin,
+            judge=judge,
+        )
+
+    _learning = "cae"
+
+    def train(self, mode: bool = True) -> CAEVAE:
+        """Only the first phase drops pixels and features: to the others the features are given."""
+        super().train(mode)
+        if self._learning != "cae":
+            self.features.eval()
+        return self
+
+    def _autoencode(self, batch: Batch, samples: int) -> dict[str, Tensor]:
+        rebuilt = self.cae_decoder(self.bottleneck(self.features(batch.frames[:, 0]))).float()
+        return {"loss": F.mse_loss(rebuilt, batch.frames[:, 0])}
+
+    def _reduce(self, batch: Batch, samples: int) -> dict[str, Tensor]:
+        """Nats a frame, by number of features: of a frame they are thousands. Their Gaussian is as wide as the errors of the
+        batch, the likeliest of all widths (Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated
+        Decoders"): one that starts too wide leaves the points unused."""
+        with torch.no_grad():
+            features = self.features(batch.frames[:, 0]).float()
+        mean, log_sigma = self._encode(features)
+        points = [draw(mean, log_sigma) for _ in range(samples)] or [mean]
+        known = features.flatten(1).repeat(len(points), 1)
+        drawn = self._features_of(torch.cat(points)).flatten(1)
+        likelihood = (math.log(2 * math.pi * math.e) + (known - drawn).square().mean().clamp(min=1e-12).log()) / 2
+        divergence = divergence_from_standard(mean, log_sigma).mean() / known.shape[1]
+        return {"loss": likelihood + divergence, "likelihood": likelihood, "divergence": divergence}
+
+    def _draw(self, batch: Batch, samples: int) -> dict[str, Tensor]:
+        """The deconvolution network learns from the features that come back from the points: those it will be given."""
+        frames = batch.frames[:, 0]
+        with torch.no_grad():
+            features = self._features_of(self.encode(frames)[0])
+        return {"loss": F.mse_loss(self.deconv(features).float(), frames)}
+
+    def _judge_autoencoder(self, batch: Batch) -> Judged:
+        rebuilt = self.cae_decoder(self.bottleneck(self.features(batch.frames[:, 0])))[:, None].float().clamp(0, 1)
+        return Judged({}, rebuilt.new_zeros(0), lambda: rebuilt)
+
+    def _judge_features(self, batch: Batch) -> Judged:
+        """Features as a picture: their mean over the channels, brightest 1."""
+        features = self.features(batch.frames[:, 0]).float()
+        rebuilt = self._features_of(self._encode(features)[0])
+        high = features.mean(1).amax((1, 2)).clamp(min=1e-6)[:, None, None, None, None]
+
+        def picture(of: Tensor) -> Tensor:
+            return (of.mean(1)[:, None, None] / high).clamp(0, 1)  # [B, 1, 1, H/2, W/2]
+
+        return Judged({}, rebuilt.new_zeros(0), lambda: picture(rebuilt), lambda: picture(features))
+
+
+def _to_frames(conv: tuple[int, int, int], channels: int) -> nn.Sequential:
+    """Features ``[N, conv[2], H/2, W/2]`` to frames ``[N, C, H, W]``, not limited to 0..1: a sigmoid would end black on
+    nearly black footage, where no gradient comes through it any more."""
+    first, second, last = conv
+    return nn.Sequential(
+        nn.Conv2d(last, second, 3, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(second, first, 2, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(first, channels, 5, padding=2),
+    )

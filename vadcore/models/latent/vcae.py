@@ -1,0 +1,101 @@
+"""Convolutional variational autoencoder of single frames, for footage whose pixels are nearly black or white."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from vadcore.data.windows import Batch
+from vadcore.models.base import ModelConfig, Phase, Update
+from vadcore.models.latent.front_end import FrontEnd
+from vadcore.models.latent.gaussians import bounded, divergence_from_standard, draw
+from vadcore.utils.schema import Section
+
+
+class VCAEConfig(Section):
+    """Defaults are the published figures."""
+
+    name: Literal["vcae"] = "vcae"
+    conv: PositiveInt = 32  # channels
+    dense: PositiveInt = 1024
+    z: PositiveInt = 32
+    dropout: float = Field(default=0.3, ge=0, lt=1)  # of the input's pixels
+    samples: PositiveInt = 2  # latent points drawn a frame, in the loss
+    batch_size: PositiveInt = 128
+    iterations: PositiveInt = 5_625  # 12 passes over 60,000 frames
+    learning_rate: PositiveFloat = 3e-5
+
+
+class VCAE(FrontEnd):
+    """Bernoulli likelihood of the pixels and divergence of the points from N(0, 1): Kingma & Welling 2014."""
+
+    def __init__(self, config: ModelConfig, settings: VCAEConfig):
+        super().__init__(config)
+        self.settings, self.z = settings, settings.z
+        height, width = config.image_size
+        cells = settings.conv * height * width
+        self.encoder = nn.Sequential(
+            nn.Dropout(settings.dropout),
+            nn.Conv2d(config.channels, settings.conv, 3, padding=1),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(cells, settings.dense),
+            nn.Tanh(),
+            nn.Linear(settings.dense, 2 * settings.z),  # mean and log sigma
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(settings.z, settings.dense),
+            nn.Tanh(),
+            nn.Linear(settings.dense, cells),
+            nn.Tanh(),
+            nn.Unflatten(1, (settings.conv, height, width)),
+            nn.Conv2d(settings.conv, config.channels, 3, padding=1),  # logits
+        )
+        # Glorot & Bengio 2010, for tanh: from torch's own, which are smaller, the points stay unused
+        for layer in self.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = self.encoder(frames).float().chunk(2, dim=1)
+        return mean, bounded(raw)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(z).float().sigmoid()
+
+    def phases(self) -> list[Phase]:
+        settings = self.settings
+        optimizers = {"optimizer": torch.optim.Adam(self.parameters(), settings.learning_rate, fused=True)}
+        return [
+            Phase(
+                "vcae",
+                settings.iterations,
+                self.windows,
+                settings.batch_size,
+                self._step,
+                optimizers,
+                held_out=lambda batch: self._losses(batch, samples=0)["loss"],
+                judge=self.judge,
+            )
+        ]
+
+    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        losses = self._losses(batch, self.settings.samples)
+        update("optimizer", losses["loss"])
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _losses(self, batch: Batch, samples: int) -> dict[str, Tensor]:
+        """Nats a frame. samples: points drawn a frame; 0: its mean instead, so that nothing is random."""
+        frames = batch.frames[:, 0]
+        mean, log_sigma = self.encode(frames)
+        points = [draw(mean, log_sigma) for _ in range(samples)] or [mean]
+        logits = self.decoder(torch.cat(points)).float()
+        likelihood = F.binary_cross_entropy_with_logits(logits, frames.repeat(len(points), 1, 1, 1), reduction="none")
+        likelihood = likelihood.sum((1, 2, 3)).mean()
+        divergence = divergence_from_standard(mean, log_sigma).mean()
+        return {"loss": likelihood + divergence, "likelihood": likelihood, "divergence": divergence}

@@ -1,0 +1,201 @@
+"""How a pasted object is altered, and how it is drawn into a window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+
+from vadcore.models.pseudo.cutouts import Cutout
+
+Alteration = Literal["fast", "glide", "frozen", "wide", "large", "tall", "rotated", "direction", "texture", "foreign"]
+ALTERATIONS: tuple[Alteration, ...] = get_args(Alteration)
+
+
+@dataclass(frozen=True)
+class Paste:
+    """One object as it is drawn into a window of ``T`` frames.
+
+    numbers: int ``[T]``, which picture of ``cutout`` each frame shows. path: float ``[T, 2]``, row and column of its centre
+    relative to that in the judged frame. shape: float ``[2, 2]``, maps (column, row) offsets of the patch to those in the
+    window. texture: uint8 ``[h, w, C]`` drawn instead of the object's pictures, or None.
+    """
+
+    cutout: Cutout
+    numbers: np.ndarray
+    path: np.ndarray
+    shape: np.ndarray
+    texture: np.ndarray | None = None
+
+
+def as_it_was(cutout: Cutout, length: int, judged: int, scale: float, rng: np.random.Generator) -> Paste:
+    """``length`` neighbouring frames of the object from a random one on, enlarged by ``scale``; ``judged``: the position of
+    the judged frame in the window."""
+    first = int(rng.integers(len(cutout) - length + 1))
+    numbers = first + np.arange(length)
+    path = cutout.path[numbers]
+    return Paste(cutout, numbers, (path - path[judged]) * scale, np.eye(2) * scale)
+
+
+def altered(
+    paste: Paste,
+    kinds: list[Alteration],
+    judged: int,
+    usual_speed: float,
+    others: list[Cutout],
+    rng: np.random.Generator,
+) -> Paste:
+    """``paste`` with every alteration of ``kinds`` applied.
+
+    usual_speed: a high speed of normal objects in the row of this one, pixels a frame of the footage; fast objects become
+    faster than it. others: objects that lend their texture.
+    """
+    for kind in kinds:
+        paste = _APPLY[kind](paste, judged, usual_speed, others, rng)
+    return paste
+
+
+def _fast(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
+    """Played 2 to 3 times as fast; an object that is slow or was followed for too short a time glides instead."""
+    length, cutout = len(paste.numbers), paste.cutout
+    factor = rng.uniform(2, 3)
+    most = (len(cutout) - 1) / (length - 1)
+    if most < 2 or cutout.speed * min(factor, most) < 1.3 * usual_speed:
+        return _glide(paste, judged, usual_speed, others, rng)
+    factor = min(factor, most)
+    first = rng.uniform(0, len(cutout) - 1 - factor * (length - 1))
+    at = first + factor * np.arange(length)
+    path = np.stack([np.interp(at, np.arange(len(cutout)), cutout.path[:, axis]) for axis in (0, 1)], axis=1)
+    scale = np.linalg.norm(paste.path[-1] - paste.path[0]) / max(
+        1e-6, np.linalg.norm(cutout.path[paste.numbers[-1]] - cutout.path[paste.numbers[0]])
+    )
+    scale = scale if 0.2 < scale < 5 else 1.0
+    return replace(paste, numbers=np.rint(at).astype(int), path=(path - path[judged]) * scale)
+
+
+def _glide(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
+    """Moves 1.7 to 4 times as fast along a straight line; in half of the cases its pictures stand still."""
+    length, cutout = len(paste.numbers), paste.cutout
+    scale = float(np.sqrt(abs(np.linalg.det(paste.shape))))
+    way = cutout.path[-1] - cutout.path[0]
+    if np.linalg.norm(way) < 0.2 * cutout.height:  # it hardly moves: some direction, rather across the picture
+        angle = rng.uniform(0, 2 * np.pi)
+        way = np.array([0.4 * np.sin(angle), np.cos(angle)])
+    way = way / np.linalg.norm(way)
+    speed = max(cutout.speed * rng.uniform(1.7, 4), usual_speed * rng.uniform(1.3, 3))
+    path = (np.arange(length) - judged)[:, None] * way * speed * scale
+    numbers = np.full(length, paste.numbers[judged]) if rng.random() < 0.5 else paste.numbers
+    return replace(paste, numbers=numbers, path=path)
+
+
+def _frozen(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
+    """Moves as it did, but its pictures stand still; an object that is slow glides instead."""
+    if paste.cutout.speed < 0.5 * usual_speed:
+        return _glide(paste, judged, usual_speed, others, rng)
+    return replace(paste, numbers=np.full(len(paste.numbers), paste.numbers[judged]))
+
+
+def _wide(paste: Paste, *_, rng: np.random.Generator) -> Paste:
+    """1.5 to 2.6 times as wide."""
+    return replace(paste, shape=np.diag([rng.uniform(1.5, 2.6), 1]) @ paste.shape)
+
+
+def _large(paste: Paste, *_, rng: np.random.Generator) -> Paste:
+    """1.5 to 2.3 times as large."""
+    return replace(paste, shape=rng.uniform(1.5, 2.3) * paste.shape)
+
+
+def _tall(paste: Paste, *_, rng: np.random.Generator) -> Paste:
+    """1.4 to 2 times as tall."""
+    return replace(paste, shape=np.diag([1, rng.uniform(1.4, 2)]) @ paste.shape)
+
+
+def _rotated(paste: Paste, *_, rng: np.random.Generator) -> Paste:
+    """Rotated by 45 to 110 degrees, either way."""
+    angle = np.deg2rad(rng.uniform(45, 110)) * rng.choice((-1, 1))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return replace(paste, shape=turn @ paste.shape)
+
+
+def _direction(paste: Paste, *_, rng: np.random.Generator) -> Paste:
+    """Moves in a direction that differs by 60 to 300 degrees, its pictures as they were."""
+    angle = np.deg2rad(rng.uniform(60, 300))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return replace(paste, path=paste.path @ turn.T)
+
+
+def _texture(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
+    """Shows the upside-down surface of another object within its own outline."""
+    other = others[int(rng.integers(len(others)))]
+    height, width = paste.cutout.pictures.shape[1:3]
+    surface = cv2.resize(other.pictures[int(rng.integers(len(other)))][::-1], (width, height))
+    surface = surface.reshape(height, width, -1).astype(np.float32)
+    surface = np.clip(surface * rng.uniform(0.6, 1.5) + rng.uniform(-40, 40), 0, 255).astype(np.uint8)
+    return replace(paste, texture=surface)
+
+
+def _foreign(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
+    """A shape of random outline and surface, in place of the object, that moves at up to 3 times the usual speed."""
+    paste = _texture(paste, judged, usual_speed, others, rng)
+    height, width = paste.cutout.alpha.shape[1:]
+    coarse = rng.standard_normal((4, 3)).astype(np.float32)
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    outline = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) * 0.5 + 1.2 - 1.6 * np.hypot(y, x)
+    alpha = (np.clip(outline * 6, 0, 1) * 255).astype(np.uint8)[None]
+    blob = Cutout(paste.cutout.pictures[:1], alpha, paste.cutout.path[:1], paste.cutout.height, paste.cutout.speed)
+    angle = rng.uniform(0, 2 * np.pi)
+    scale = float(np.sqrt(abs(np.linalg.det(paste.shape))))
+    step = rng.uniform(0, 3) * usual_speed * scale * np.array([0.4 * np.sin(angle), np.cos(angle)])
+    length = len(paste.numbers)
+    return replace(paste, cutout=blob, numbers=np.zeros(length, int), path=(np.arange(length) - judged)[:, None] * step)
+
+
+def _with_rng(function):
+    return lambda paste, judged, usual_speed, others, rng: function(paste, rng=rng)
+
+
+_APPLY = {
+    "fast": _fast,
+    "glide": _glide,
+    "frozen": _frozen,
+    "wide": _with_rng(_wide),
+    "large": _with_rng(_large),
+    "tall": _with_rng(_tall),
+    "rotated": _with_rng(_rotated),
+    "direction": _with_rng(_direction),
+    "texture": _texture,
+    "foreign": _foreign,
+}
+
+
+def draw(window: np.ndarray, paste: Paste, centre: tuple[float, float], judged: int) -> np.ndarray:
+    """Blend ``paste`` into ``window`` float32 ``[T, h, w, C]``, in place; its soft mask in the judged frame, ``[h, w]``.
+
+    centre: row and column of the object in the judged frame; it may lie partly outside.
+    """
+    height, width = paste.cutout.alpha.shape[1:]
+    corners = np.array([[-width, -height], [width, -height], [width, height], [-width, height]]) / 2 @ paste.shape.T
+    half = np.ceil(np.abs(corners).max(0)).astype(int) + 1  # columns, rows
+    size = (2 * half[0] + 1, 2 * half[1] + 1)
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    shown = np.zeros(window.shape[1:3], np.float32)
+    for t, number in enumerate(paste.numbers):
+        y, x = np.asarray(centre) + paste.path[t]
+        top, left = int(np.floor(y)) - half[1], int(np.floor(x)) - half[0]
+        offset = np.array([x - left, y - top]) - paste.shape @ middle
+        matrix = np.column_stack([paste.shape, offset]).astype(np.float64)
+        rows = slice(max(0, top), min(window.shape[1], top + size[1]))
+        columns = slice(max(0, left), min(window.shape[2], left + size[0]))
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            continue
+        part = np.s_[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        picture = paste.cutout.pictures[number] if paste.texture is None else paste.texture
+        drawn = cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE).reshape(size[1], size[0], -1)
+        alpha = cv2.warpAffine(paste.cutout.alpha[number], matrix, size).astype(np.float32)[part] / 255
+        place = window[t, rows, columns]
+        place += alpha[..., None] * (drawn[part] - place)
+        if t == judged:
+            shown[rows, columns] = alpha
+    return shown

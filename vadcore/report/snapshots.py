@@ -1,0 +1,57 @@
+"""The pictures that a clip's timeline shows while one moves along it."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+from vadcore.report.load import System
+from vadcore.utils.errors import VadError
+
+KINDS = ("shown", "error")  # sheets that differ between systems
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One picture in which the small pictures of all moments stand in rows. key: names it within the page."""
+
+    key: str
+    data: str
+    columns: int
+    rows: int
+    width: int
+    height: int
+
+
+def viewer(clip_id: str, clip: str, group: list[System]) -> dict | None:
+    """Frame numbers and sheets of one clip; None where no system kept pictures of it.
+
+    Systems that kept pictures of other frames than the first of them show none.
+    """
+    known = [system.moments.get(clip) for system in group]
+    first = next((entry for entry in known if entry is not None), None)
+    if first is None or "frame" not in first["sheets"]:
+        return None
+    sheets = [_sheet(f"{clip_id}-frame", first, "frame")]
+    systems = []
+    for number, (system, entry) in enumerate(zip(group, known, strict=True)):
+        own: dict[str, str | None] = dict.fromkeys(KINDS)
+        for kind in KINDS:
+            if entry is not None and entry["frames"] == first["frames"] and kind in entry["sheets"]:
+                sheets.append(_sheet(f"{clip_id}-{kind}-{number}", entry, kind))
+                own[kind] = sheets[-1].key
+        systems.append({"model": system.model, **own})
+    return {"frames": first["frames"], "sheets": sheets, "systems": systems}
+
+
+def _sheet(key: str, entry: dict, kind: str) -> Sheet:
+    sheet = entry["sheets"][kind]
+    path: Path = sheet["file"]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise VadError(f"{path}: cannot be read ({error.strerror}); run the score stage again") from error
+    columns = sheet["columns"]
+    rows = -(-len(entry["frames"]) // columns)
+    return Sheet(key, base64.b64encode(data).decode("ascii"), columns, rows, sheet["width"], sheet["height"])

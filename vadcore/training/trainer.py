@@ -1,0 +1,407 @@
+"""One trainer for every system: phases, check points, selection on held-out normal footage, exact resume.
+
+Gradients of several processes (``torchrun``, ``accelerate launch``) are averaged in :class:`_Updates`; each process takes
+its share of the same global batch, so the number of processes changes the speed and not the result, but for systems that
+say otherwise (batch normalisation, drawn states and unequal counts belong to a process's share).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from torch import Tensor
+from tqdm import tqdm
+
+from vadcore.data.loader import ClipLoader
+from vadcore.data.windows import Sampler, Windows, training_windows
+from vadcore.evaluation.image_quality import PictureQuality
+from vadcore.models.base import Model, Phase
+from vadcore.training.checkpoint import CheckpointFolder, random_state, set_random_state
+from vadcore.utils.device import autocast, peak_memory_mb
+from vadcore.utils.errors import VadError
+from vadcore.utils.render import animation, strip, write_animation, write_png
+from vadcore.utils.turns import take_turns
+
+PICTURED = 3  # of the held-out windows are shown at every check point
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train; mirrors the ``train`` section of params.yaml."""
+
+    seed: int = 1
+    dtype: torch.dtype = torch.float32
+    check_every: int = 500
+    held_out_windows: int = 64
+    log_every: int = 10
+    save_seconds: float = 30.0
+
+
+@dataclass
+class Watcher:
+    """What a training reports while it runs. Every callable may be left out."""
+
+    metrics: Callable[[str, int, dict[str, float]], None] = lambda phase, iteration, values: None
+    picture: Callable[[Path], None] = lambda path: None
+    say: Callable[[str], None] = print
+    progress: bool = True
+
+
+@dataclass
+class Trained:
+    """What came of it.
+
+    history: one row a logged iteration: phase, iteration, losses; at check points also held_out, psnr, ssim, sharpness.
+    quality: psnr, ssim and sharpness of the weights that were kept; empty for a system that shows no picture.
+    seconds: time spent training, over all resumes, check points and saving included. step_seconds: how much of it went
+    into the steps of learning phases (their data included): what ``windows`` took.
+    """
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_iteration: int | None = None
+    held_out_loss: float | None = None
+    quality: dict[str, float] = field(default_factory=dict)
+    iterations: int = 0
+    seconds: float = 0.0
+    step_seconds: float = 0.0
+    windows: int = 0
+    peak_memory_mb: float = 0.0  # of the process that took most
+    resumed_from: int | None = None  # the iteration, in its phase, that this process went on from
+    found_finished: bool = False  # nothing was left to do
+
+    def after(self, first: Trained) -> Trained:
+        """This training and that of a part before it, as one; ``windows`` and their time stay those of this one."""
+        return replace(
+            self,
+            history=[*first.history, *self.history],
+            iterations=first.iterations + self.iterations,
+            seconds=first.seconds + self.seconds,
+            peak_memory_mb=max(first.peak_memory_mb, self.peak_memory_mb),
+        )
+
+
+class _Updates:
+    """The ``update`` given to :attr:`Phase.step`: zero, backward, average over processes, clip, step."""
+
+    def __init__(self, phase: Phase, processes: int):
+        self.phase, self.processes = phase, processes
+
+    def __call__(self, name: str, loss: Tensor) -> None:
+        optimizer = self.phase.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(loss.device.type, enabled=False):
+            loss.backward()
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if self.processes > 1:
+            flat = reduce(torch.cat([p.grad.flatten() for p in parameters]), "mean")
+            for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+                parameter.grad.copy_(part.view_as(parameter))
+        if name in self.phase.clip_norm:
+            torch.nn.utils.clip_grad_norm_(parameters, self.phase.clip_norm[name])
+        optimizer.step()
+        torch.clear_autocast_cache()  # a later forward pass of this step must see the moved weights
+        if name in self.phase.schedulers:
+            self.phase.schedulers[name].step()
+
+
+def train(
+    model: Model,
+    footage: ClipLoader,
+    held_out: ClipLoader,
+    settings: TrainSettings,
+    checkpoint: CheckpointFolder,
+    watcher: Watcher | None = None,
+    first: CheckpointFolder | None = None,
+) -> Trained:
+    """Train ``model`` in place on ``footage``; it ends with the weights that did best on ``held_out``.
+
+    Continues from ``checkpoint`` when that holds a state. What is ``trained_first`` keeps its own in ``first``, which
+    systems with the same such part can share: it is trained once. Raises :class:`VadError` when a loss stops being finite.
+    """
+    watcher = watcher or Watcher()
+    before = Trained()
+    if (part := model.trained_first) is not None:
+        first = first or CheckpointFolder(checkpoint.folder, "first")
+        before = train(part, footage, held_out, settings, first, watcher)
+    process = PartialState(cpu=footage.device.type == "cpu")
+    torch.manual_seed(settings.seed)
+    model.to(footage.device).train()
+    phases = model.phases()
+    for phase in phases:
+        if phase.optimizers:  # what check points need is found missing now, not after the first of them
+            spread(held_out.lengths, phase.windows, 1)
+    run = _Run(model, phases, footage, held_out, settings, checkpoint, watcher, process)
+    run.restore()
+    for number in range(run.phase_number, len(phases)):
+        run.phase(number)
+    model.eval()
+    return run.result.after(before)
+
+
+class _Run:
+    """The state of one training: what a checkpoint holds, and the loop over it."""
+
+    def __init__(self, model, phases, footage, held_out, settings, checkpoint, watcher, process):
+        self.model, self.phases, self.footage, self.held_out = model, phases, footage, held_out
+        self.settings, self.checkpoint, self.watcher, self.process = settings, checkpoint, watcher, process
+        self.result = Trained()
+        self.selecting = held_out  # what the held-out loss of the phase is measured on
+        self.phase_number = self.iteration = 0  # the next iteration to do
+        self.best: dict[str, Tensor] | None = None
+        self.pending: dict[str, Tensor] = {}  # sums of logged scalars since the last log
+        self.pending_count = 0
+        self.saved_at = self.counted_to = time.monotonic()
+
+    # --- checkpoints -------------------------------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Take up the last saved state, if there is one."""
+        state = self.checkpoint.load()
+        if state is None:
+            return
+        self.phase_number, self.iteration = state["phase"], state["iteration"]
+        if self.iteration:  # in the middle of a phase: what it froze is to be frozen again
+            self.phases[self.phase_number].begin()
+        self.model.load_state_dict(state["model"])
+        if self.phase_number < len(self.phases):
+            phase = self.phases[self.phase_number]
+            for name, saved in state["optimizers"].items():
+                phase.optimizers[name].load_state_dict(saved)
+            for name, saved in state["schedulers"].items():
+                phase.schedulers[name].load_state_dict(saved)
+        self.best, self.pending_count = state["best"], state["pending_count"]
+        self.pending = {key: value.to(self.footage.device) for key, value in state["pending"].items()}
+        self.result = Trained(**state["result"])
+        self.result.resumed_from = self.iteration
+        self.result.found_finished = self.phase_number == len(self.phases)
+        if self.result.found_finished:
+            self.watcher.say(f"finished before, under the same key; to train anew, delete {self.checkpoint.folder}")
+            self.tell_again()
+            return
+        set_random_state(state["random"])
+        self.watcher.say(
+            f"resuming from {self.checkpoint.file} at iteration {self.iteration} of phase {self.phase_number + 1}"
+        )
+
+    def tell_again(self) -> None:
+        """Report all that a finished training reported: who asks for it again gets its record too, not only its weights."""
+        for row in self.result.history:
+            values = {key: value for key, value in row.items() if key not in ("phase", "iteration")}
+            self.watcher.metrics(row["phase"], row["iteration"], values)
+        for path in sorted((self.checkpoint.folder / "samples").glob("*.*")):
+            self.watcher.picture(path)
+
+    def save(self) -> None:
+        """Write everything that the rest of the training depends on."""
+        self.check_finite()
+        self.count_time(stepping=self.iteration > 0)  # else a phase has just ended
+        phase = self.phases[self.phase_number] if self.phase_number < len(self.phases) else None
+        self.result.peak_memory_mb = max(self.result.peak_memory_mb, peak_memory_mb(self.footage.device))
+        if self.process.is_main_process:
+            self.checkpoint.save(
+                {
+                    "model": self.model.state_dict(),
+                    "phase": self.phase_number,
+                    "iteration": self.iteration,
+                    "optimizers": {n: o.state_dict() for n, o in phase.optimizers.items()} if phase else {},
+                    "schedulers": {n: s.state_dict() for n, s in phase.schedulers.items()} if phase else {},
+                    "best": self.best,
+                    "pending": self.pending,
+                    "pending_count": self.pending_count,
+                    "result": vars(self.result),
+                    "random": random_state(),
+                }
+            )
+        self.count_time(stepping=False)
+        self.saved_at = self.counted_to
+
+    def count_time(self, stepping: bool) -> None:
+        """Put the time since the last call down as spent on training, and on steps of a learning phase if it was.
+
+        Called after something that waits for the device, so that what it has been asked to do is done.
+        """
+        passed = time.monotonic() - self.counted_to
+        self.counted_to += passed
+        self.result.seconds += passed
+        if stepping and self.phases[self.phase_number].optimizers:
+            self.result.step_seconds += passed
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    def phase(self, number: int) -> None:
+        """Run phase ``number`` from ``self.iteration`` to its end."""
+        settings, phase = self.settings, self.phases[number]
+        share = self.process.num_processes if phase.optimizers else 1  # statistics: every process gathers all of them
+        if phase.batch_size % share:
+            raise VadError(f"batch_size {phase.batch_size}: not divisible by the {share} processes; change either")
+        seed = int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
+        if self.iteration == 0:
+            phase.begin()
+            self.best = None
+        source, self.selecting = self.footage, self.held_out
+        if phase.source:
+            source = phase.source(self.footage, settings.dtype)
+            self.selecting = phase.source(self.held_out, settings.dtype) if phase.held_out else self.held_out
+        sampler = Sampler(source.lengths, phase.windows, phase.batch_size, phase.sampling, seed)
+        update = _Updates(phase, share)
+        first = self.process.process_index if share > 1 else 0
+        plan = (sampler.batch(n)[first::share] for n in range(self.iteration, phase.iterations))
+        bar = tqdm(
+            total=phase.iterations,
+            initial=self.iteration,
+            desc=phase.name,
+            unit="it",
+            mininterval=1 if self.watcher.progress else 10,
+            disable=not self.process.is_main_process,
+        )
+        with bar:
+            for batch in take_turns(source.batches(plan, phase.windows.length), self.footage.device.type):
+                with autocast(self.footage.device, settings.dtype):
+                    losses = phase.step(batch, update)
+                for key, value in losses.items():
+                    self.pending[key] = self.pending[key] + value.detach() if key in self.pending else value.detach()
+                self.pending_count += 1
+                self.iteration += 1
+                if phase.optimizers:
+                    self.result.iterations += 1
+                    self.result.windows += phase.batch_size
+                at_check_point = self.iteration % settings.check_every == 0 or self.iteration == phase.iterations
+                if at_check_point or self.iteration % settings.log_every == 0:
+                    self.log(phase, bar)
+                if at_check_point:
+                    self.count_time(stepping=True)
+                    self.check_point(phase)
+                    self.count_time(stepping=False)
+                    self.save()
+                elif time.monotonic() - self.saved_at > settings.save_seconds:
+                    self.save()
+                bar.update()
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+        self.phase_number, self.iteration, self.best = number + 1, 0, None
+        self.save()
+
+    def log(self, phase: Phase, bar: tqdm) -> None:
+        """Report the mean of each loss since the last log."""
+        means = {key: float(value) / self.pending_count for key, value in self.pending.items()}
+        self.check_finite()
+        self.pending, self.pending_count = {}, 0
+        if phase.optimizers:
+            self.result.history.append({"phase": phase.name, "iteration": self.iteration, **means})
+        self.watcher.metrics(phase.name, self.iteration, means)
+        bar.set_postfix({key: f"{value:.4g}" for key, value in means.items()}, refresh=False)
+
+    def check_finite(self) -> None:
+        for key, value in self.pending.items():
+            if not torch.isfinite(value):
+                raise VadError(
+                    f"loss {key} is {float(value)} at iteration {self.iteration} of phase "
+                    f"{self.phases[self.phase_number].name}; lower model.*.learning_rate or set train.precision to float32"
+                )
+
+    def check_point(self, phase: Phase) -> None:
+        """Measure the held-out loss and how good the pictures are, keep the best weights. Leaves the random state alone."""
+        if not phase.optimizers:
+            return
+        before = random_state()
+        self.model.eval()
+        row = {}
+        with torch.no_grad():
+            if phase.held_out is not None:
+                row["held_out"] = loss = self.held_out_loss(phase)
+                if not math.isfinite(loss):
+                    raise VadError(
+                        f"held-out loss is {loss} at iteration {self.iteration} of phase {phase.name}; "
+                        "lower model.*.learning_rate or set train.precision to float32"
+                    )
+            quality = self.look(phase) if self.process.is_main_process else {}
+        self.model.train()
+        set_random_state(before)
+        row |= quality
+        if row:
+            self.result.history[-1].update(row)
+            self.watcher.metrics(phase.name, self.iteration, row)
+        if phase.held_out is None:  # the last weights are kept
+            self.result.quality = quality
+        elif self.best is None or loss < self.result.held_out_loss:
+            self.best = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+            self.result.held_out_loss, self.result.best_iteration = loss, self.iteration
+            self.result.quality = quality
+
+    def held_out_loss(self, phase: Phase) -> float:
+        """Mean of ``phase.held_out`` over the same evenly spread windows every time."""
+        picks = spread(self.selecting.lengths, phase.windows, self.settings.held_out_windows)
+        groups = np.array_split(picks, -(-len(picks) // phase.batch_size))
+        total = 0.0
+        for group, batch in zip(groups, self.selecting.batches(groups, phase.windows.length), strict=True):
+            with autocast(self.held_out.device, self.settings.dtype):
+                total += float(phase.held_out(batch)) * len(group)
+        return total / len(picks)
+
+    def look(self, phase: Phase) -> dict[str, float]:
+        """PSNR, SSIM and sharpness of what the model shows, over the same evenly spread held-out windows every time, and
+        pictures of the first and the last of them; nothing of a model that shows nothing."""
+        if phase.picture is not None:
+            picks = spread(self.selecting.lengths, phase.windows, PICTURED)
+            (batch,) = self.selecting.batches([picks], phase.windows.length)
+            self.write(phase, phase.picture(batch))
+            return {}
+        judge = phase.judge or self.model.judge
+        windows = phase.windows if phase.judge else self.model.windows
+        picks = spread(self.held_out.lengths, windows, self.settings.held_out_windows)
+        pictured = np.linspace(0, len(picks) - 1, min(PICTURED, len(picks))).round().astype(int)
+        groups = np.array_split(np.arange(len(picks)), -(-len(picks) // phase.batch_size))
+        quality, drawn = PictureQuality(), []
+        batches = self.held_out.batches([picks[group] for group in groups], windows.length)
+        for group, batch in zip(groups, batches, strict=True):
+            with autocast(self.held_out.device, self.settings.dtype):
+                judged = judge(batch)
+                if judged.shown is None:
+                    return {}
+                shown = judged.shown().float()  # [B, J, C, H, W]
+                of = judged.shown_of().float() if judged.shown_of else batch.frames[:, list(windows.judged)]
+            if not judged.shown_of:  # else no pictures of the footage: their quality would mean nothing
+                quality.add(shown.flatten(0, 1), of.flatten(0, 1))
+            drawn += [(of[at].cpu().numpy(), shown[at].cpu().numpy()) for at, n in enumerate(group) if n in pictured]
+        self.draw(phase, drawn)
+        return quality.means()
+
+    def draw(self, phase: Phase, windows: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Input above output of the same held-out windows: a strip a check point and, of several frames, an animation.
+        Where a window shows one frame, the windows stand beside one another."""
+        moving = len(windows[0][0]) > 1
+        rows = windows if moving else [tuple(np.concatenate(part) for part in zip(*windows, strict=True))]
+        path = self.write(phase, np.concatenate([strip(inputs, outputs) for inputs, outputs in rows]))
+        if moving:
+            path = path.with_suffix(".webp")
+            write_animation(path, animation(windows))
+            self.watcher.picture(path)
+
+    def write(self, phase: Phase, picture: np.ndarray) -> Path:
+        """Write and report a picture of this check point, uint8 RGB ``[H, W, 3]``; its path."""
+        path = self.checkpoint.folder / "samples" / f"{phase.name}-{self.iteration:06d}.png"
+        write_png(path, picture)
+        self.watcher.picture(path)
+        return path
+
+
+def spread(lengths: list[int], windows: Windows, count: int) -> np.ndarray:
+    """At most ``count`` windows of neighbouring frames, evenly spread over all there are in held-out footage: ``[n, 4]`` of
+    (segment, start, stride, number from 0)."""
+    if max(lengths) < windows.length:
+        raise VadError(
+            f"train.held_out: no held-out clip is as long as one window of {windows.length} frames (the longest has "
+            f"{max(lengths)}); hold out more, give longer clips, or set a shorter window"
+        )
+    every = training_windows(lengths, replace(windows, strides=(1,)))
+    chosen = every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
+    return np.column_stack([chosen, np.arange(len(chosen))])

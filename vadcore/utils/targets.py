@@ -1,0 +1,33 @@
+"""What an alert calls: a URL or a command."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import urllib.parse
+from collections.abc import Sequence
+
+from vadcore.utils.errors import VadError
+
+Target = str | tuple[str, ...]  # a URL, or a command and its arguments
+
+
+def target_of(given: str | Sequence[str]) -> Target:
+    """A URL (http or https), or a command: a list of words, taken as it is, or a line, split as a shell splits it. Raises
+    :class:`VadError` for what is neither."""
+    if not isinstance(given, str):
+        if not given or not all(isinstance(word, str) and word for word in given):
+            raise VadError(f"alert: {given!r} is no command; give a list of words, the program first")
+        return tuple(given)
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", given):
+        try:
+            words = shlex.split(given)
+        except ValueError as error:  # a quotation that does not end
+            raise VadError(f"alert: {given!r} is no command ({error}); correct it, or give a list of words") from error
+        if not words:
+            raise VadError(f"alert: {given!r} is no command; name a program or a URL, or leave it out")
+        return tuple(words)
+    parts = urllib.parse.urlsplit(given)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise VadError(f"alert: {given!r} is no http or https URL; correct it, or give a command as a list of words")
+    return given
