@@ -15,7 +15,7 @@ SYSTEM_LIBRARIES = { test "$$(id -u)" = 0 && apt-get update -qq && apt-get insta
 
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help setup demo repro profile test test-all again lint format bench mlflow results serve worker deploy clean distclean
+.PHONY: help setup demo repro profile test test-all again lint docs format bench mlflow results serve worker deploy clean distclean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,11 +45,7 @@ repro: setup ## run what params.yaml asks for (only what has changed)
 	$(BIN)/dvc repro
 
 profile: setup ## take over a profile and run it: make profile NAME=ped2-cpu
-	@test -f profiles/$(NAME).yaml || { echo "no profiles/$(NAME).yaml; there are:"; ls profiles; exit 2; }
-	@for known in profiles/*.yaml; do cmp -s $$known params.yaml && exit 0; done; \
-		cp params.yaml params.yaml.before && echo "your params.yaml is kept as params.yaml.before"
-	cmp -s profiles/$(NAME).yaml params.yaml || cp profiles/$(NAME).yaml params.yaml
-	$(BIN)/dvc repro
+	$(BIN)/vad profile $(NAME)
 
 test: setup ## run the unit and integration tests
 	$(PYTEST) tests/unit tests/integration
@@ -64,6 +60,10 @@ lint: $(VENV)/installed ## check style and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+docs: $(VENV)/installed ## build the documentation site into site/
+	$(BIN)/python -m docs.configuration
+	$(BIN)/mkdocs build --strict --quiet
 
 format: $(VENV)/installed ## put the code into the project's style
 	$(BIN)/ruff check --fix .

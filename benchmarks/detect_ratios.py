@@ -133,18 +133,18 @@ def false_alarms(arguments: argparse.Namespace, folder: Path) -> Iterator[dict]:
     first = config.train_clips
     judged = fresh_scores(detector, config, first, arguments.normal_minutes, folder)
     other = fresh_scores(detector, config, first + len(judged), arguments.normal_minutes, folder)
-    again = calibrate(other, fps, asked.false_alarms_per_hour, asked.merge_seconds, asked.min_seconds)
+    again = calibrate(other, fps, asked.target_far_per_hour, asked.merge_gap_s, asked.min_event_s)
     for calibration, of in ((asked, "of the score stage"), (again, f"from {arguments.normal_minutes:g} fresh minutes")):
         yield _say(_alarm_row(arguments.model, judged, fps, calibration, of))
 
 
 def _alarm_row(model: str, scores: dict[str, np.ndarray], fps: float, calibration: Calibration, of: str) -> dict:
-    rules = calibration.merge_seconds, calibration.min_seconds
+    rules = calibration.merge_gap_s, calibration.min_event_s
     count = sum(len(find_events(of_clip, calibration.threshold, fps, *rules)) for of_clip in scores.values())
     hours = sum(int((~np.isnan(of_clip)).sum()) for of_clip in scores.values()) / fps / 3600
     low = chi2.ppf(0.025, 2 * count) / 2 / hours if count else 0.0  # exact limits of a Poisson rate
     high = chi2.ppf(0.975, 2 * count + 2) / 2 / hours
-    asked = calibration.false_alarms_per_hour
+    asked = calibration.target_far_per_hour
     ratio = count / hours / asked
     return {
         "name": f"{model}, false alarms an hour on {60 * hours:.0f} fresh normal minutes, threshold {of}",

@@ -26,13 +26,13 @@ from vadcore.config import load_params
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
 from vadcore.data.windows import Segment, hold_out
-from vadcore.evaluation.inference import measure_all
+from vadcore.evaluation.inference import score_clips
 from vadcore.models import create_model
 from vadcore.models.pseudo.alterations import ALTERATIONS
 from vadcore.models.pseudo.windows import PastedWindows
 from vadcore.models.pseudo_anomaly import PseudoAnomaly
 from vadcore.training.checkpoint import CheckpointFolder
-from vadcore.training.trainer import TrainSettings, Watcher, spread, train
+from vadcore.training.trainer import Callback, TrainSettings, spread, train
 from vadcore.utils.device import choose_device, choose_precision
 
 WINDOWS = 256  # held-out windows of either kind
@@ -80,7 +80,7 @@ def one(variant: str, seed: int, arguments: argparse.Namespace) -> dict:
     frames = ClipStore(paths.frames(arguments.dataset), "frames")
     lengths = {clip: array.shape[0] for clip, array in frames.arrays("train").items()}
     groups = {clip: array.attrs.get("group") for clip, array in frames.arrays("train").items()}
-    kept, held = hold_out(lengths, params.train.held_out, params.seed, groups)
+    kept, held = hold_out(lengths, params.train.val_share, params.seed, groups)
     changes = dict(VARIANTS[variant])
     out = {*arguments.unseen, changes.pop("without", None)}
     weights = {kind: 0.0 if kind in out else 1.0 for kind in ALTERATIONS}
@@ -88,12 +88,12 @@ def one(variant: str, seed: int, arguments: argparse.Namespace) -> dict:
     model = create_model("pseudo_anomaly", {**changes, "alterations": weights, "iterations": arguments.iterations})
     device = choose_device(params.machine.device)
     dtype, _ = choose_precision(arguments.precision, device)
-    footage, held_out = (ClipLoader.for_model(model, frames, part, None, device=device) for part in (kept, held))
-    settings = TrainSettings(seed, dtype, check_every=arguments.iterations, held_out_windows=64)
+    footage, val = (ClipLoader.for_model(model, frames, part, None, device=device) for part in (kept, held))
+    settings = TrainSettings(seed, dtype, check_every=arguments.iterations, val_windows=64)
     with tempfile.TemporaryDirectory() as folder:
-        trained = train(model, footage, held_out, settings, CheckpointFolder(Path(folder), "train"), Watcher())
-    row = {"train_seconds": round(trained.seconds), "held_out_loss": trained.held_out_loss}
-    source = model.phases()[0].source(held_out, dtype)
+        trained = train(model, footage, val, settings, CheckpointFolder(Path(folder), "train"), Callback())
+    row = {"train_seconds": round(trained.seconds), "val_loss": trained.val_loss}
+    source = model.phases()[0].source(val, dtype)
     unseen = {kind: float(kind in arguments.unseen) for kind in ALTERATIONS}
     row["auc_unseen"], row["auc_seen"] = (separation(model, source, kinds) for kinds in (unseen, weights))
     row |= {f"auc_{kind}": separation(model, source, {kind: 1.0}) for kind in ALTERATIONS}
@@ -123,7 +123,7 @@ def test_auc(model: PseudoAnomaly, frames: ClipStore, tests: list[Segment], devi
     labels = [frames.labels(segment.clip) for segment in tests]
     if any(label is None for label in labels):
         return {}
-    measured = measure_all(model, ClipLoader.for_model(model, frames, tests, None, device=device), dtype)
+    measured = score_clips(model, ClipLoader.for_model(model, frames, tests, None, device=device), dtype)
     scores = [part.measures[model.score] for part in measured]
     judged = [~np.isnan(score) for score in scores]
     pairs = [(label[there], score[there]) for label, score, there in zip(labels, scores, judged, strict=True)]

@@ -265,11 +265,10 @@ def _origins(runs: list[tuple[dict, list[dict]]], file: Path) -> str:
 
 
 def _origin(run: dict, rows: list[dict], file: Path) -> str:
-    """How a table was made, with a link from a folder of the project."""
+    """How a table was made."""
     made = origin(run)
     facts = [made["versions"], seeds(rows), f"commit {made['commit']}", made["date"]]
-    link = f"[`{file}`]({Path('..', file)})"
-    return f"Made by `{made['command']}` on {made['hardware']}; {'; '.join(filter(None, facts))}. {link}"
+    return f"Made by `{made['command']}` on {made['hardware']}; {'; '.join(filter(None, facts))}. `{file}`"
 
 
 def _quality_table(rows: list[dict]) -> str:

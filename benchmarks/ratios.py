@@ -27,7 +27,7 @@ import torch.nn.functional as F
 
 from benchmarks.result import write_result
 from tasks.parallel import per_clip
-from tasks.tracking.outbox import Spool
+from tasks.tracking.outbox import EventLog
 from tasks.tracking.run import StageRun
 from vadcore.config import Machine
 from vadcore.data import formats as datasets
@@ -37,12 +37,12 @@ from vadcore.data.formats.street import StreetConfig
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import FLOW_UNIT, ClipStore
 from vadcore.data.windows import Sampler, Segment, scoring_windows
-from vadcore.evaluation.inference import measure
+from vadcore.evaluation.inference import score_clip
 from vadcore.flow.compute import store_flow
 from vadcore.models import Model, create_model
 from vadcore.models.components.hog_hof import describe
 from vadcore.training.checkpoint import CheckpointFolder
-from vadcore.training.trainer import TrainSettings, Watcher, train
+from vadcore.training.trainer import Callback, TrainSettings, train
 from vadcore.utils.device import autocast, bfloat16_is_faster, choose_device, choose_precision
 
 SIZE = (128, 192)
@@ -219,7 +219,7 @@ def training(name: str, model: Model, footage: ClipLoader, dtype, folder: Path) 
         (optimizer,) = phase.optimizers.values()
         for batch in batches:
             with autocast(footage.device, dtype):
-                loss = phase.held_out(batch)  # the loss, by itself
+                loss = phase.val(batch)  # the loss, by itself
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -227,9 +227,9 @@ def training(name: str, model: Model, footage: ClipLoader, dtype, folder: Path) 
         return len(batches)
 
     def ours() -> tuple[int, float]:
-        settings = TrainSettings(dtype=dtype, check_every=10**9, save_seconds=1e9, held_out_windows=1)
+        settings = TrainSettings(dtype=dtype, check_every=10**9, save_seconds=1e9, val_windows=1)
         folded = CheckpointFolder(folder / f"{name}{next(number)}", "train-x")
-        trained = train(model, footage, footage, settings, folded, Watcher(say=lambda text: None, progress=False))
+        trained = train(model, footage, footage, settings, folded, Callback(say=lambda text: None, progress=False))
         return len(batches), trained.step_seconds  # the check point at the end is no step
 
     what = f"training step of {name} (small), against a bare loop"
@@ -267,7 +267,7 @@ def precision(model, footage) -> dict:
 
 def tracking(folder: Path) -> dict:
     """What logging a step costs: appending to the outbox, as a stage does."""
-    outbox = Spool.create(folder / "outbox", "bench", {"name": "bench"})
+    outbox = EventLog.create(folder / "outbox", "bench", {"name": "bench"})
     run = StageRun(outbox)
     started = time.perf_counter()
     for step in range(2000):
@@ -294,7 +294,7 @@ def scoring(what: str, model: Model, footage: ClipLoader, dtype) -> dict:
         return footage.lengths[0]
 
     def ours() -> int:
-        measure(model, footage, 0, dtype)
+        score_clip(model, footage, 0, dtype)
         return footage.lengths[0]
 
     return row(f"scoring with {what}, against the bare forward pass", "frames/s", *side_by_side(bare, ours), 0.90)

@@ -42,7 +42,7 @@ DRAWN_ALARM = """() => {
             return [clip.id, [...clip.querySelectorAll(".raised li")].indexOf(alarm)];
     }
 }"""
-CURVES = ("loss", "held_out", "psnr", "ssim", "sharpness", "windows_per_second")
+CURVES = ("loss", "val", "psnr", "ssim", "sharpness", "windows_per_second")
 SCORES = ("roc/abnormal_found", "alarms/events_found", "alarms/false_an_hour", "alarms/delay_seconds")
 
 

@@ -37,12 +37,10 @@ KINDS = {
     # goes on with the next clip
     "extract": Kind(heavy=False, hours=12),
     "optical_flow": Kind(heavy=True, hours=24),
-    # go on from their checkpoints: what is tried again costs seconds, and a GPU has its moods
+    # resume from their checkpoints, so a retry costs seconds; GPU jobs can fail transiently
     "train_flownet": Kind(heavy=True, hours=72, retries=2),
     "train": Kind(heavy=True, hours=72, retries=2),
-    "train_flow": Kind(heavy=True, hours=72, retries=2),
     "score": Kind(heavy=True, hours=24),
-    "score_flow": Kind(heavy=True, hours=24),
     # reads what scoring left
     "fuse": Kind(heavy=False, hours=12),
     # a minute's work

@@ -23,7 +23,7 @@ from vadcore.config import Params, load_params
 from vadcore.detection import alerts
 from vadcore.detection.detector import Detector, load_detector
 from vadcore.detection.inbox import Inbox
-from vadcore.evaluation.recipe import pack
+from vadcore.evaluation.preprocess import pack
 from vadcore.utils.errors import VadError
 from vadcore.utils.targets import Target, target_of
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="where a folder for each video appears (%(default)s)")
     parser.add_argument("--inbox", type=Path, metavar="FOLDER", help="score what has come into this folder")
     parser.add_argument("--fps", type=float, help="frame rate of all these videos, where their headers are wrong")
-    parser.add_argument("--false-alarms-per-hour", type=float, metavar="RATE", help="another rate than calibrated for")
+    parser.add_argument("--target-far-per-hour", type=float, metavar="RATE", help="another rate than calibrated for")
     parser.add_argument("--alert", help="URL, or command line, that is called once an event; else detect.alert")
     parser.add_argument("--pack", type=Path, metavar="F", help="make a detector folder: all that scoring needs")
     arguments = parser.parse_args()
@@ -149,7 +149,7 @@ def _check_choice(arguments: argparse.Namespace) -> None:
 
 def _loader(params: Params, arguments: argparse.Namespace) -> Callable[[], Detector]:
     """What loads the detector that the command line names; a champion is fetched now."""
-    device, rate = params.machine.device, arguments.false_alarms_per_hour
+    device, rate = params.machine.device, arguments.target_far_per_hour
     if arguments.champion is not None:
         version, folder = fetch_champion(_chosen(params, "dataset", arguments.champion or arguments.dataset))
         say(f"champion: {version}")

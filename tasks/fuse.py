@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from tasks import paths
-from tasks.score_results import write_results
+from tasks.scoring.results import write_results
 from tasks.stage import Stage
 from vadcore.data.store import ClipStore
 from vadcore.data.windows import Segment
 from vadcore.evaluation.cost import read_cost, write_cost
-from vadcore.evaluation.inference import MAP_MAX, Measured
-from vadcore.evaluation.recipe import MEMBERS, system_files
+from vadcore.evaluation.inference import MAP_MAX, ClipScores
+from vadcore.evaluation.preprocess import MEMBERS, system_files
 from vadcore.models.fusion import Fusion, Member, Scale, save_fusion
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import complete, write_json
@@ -29,7 +29,7 @@ def work(stage: Stage) -> None:
     flow = ClipStore(paths.flow(dataset), "flow") if params.reads_flow(name) else None
     stage.say(f"{name} on {dataset}: the {config.rule} of {', '.join(config.of)}")
 
-    held_out = [pd.read_parquet(paths.model(dataset, member) / "held_out.parquet") for member in config.of]
+    val = [pd.read_parquet(paths.model(dataset, member) / "val.parquet") for member in config.of]
     trained = [json.loads((paths.model(dataset, member) / "metrics.json").read_text()) for member in config.of]
     measures = [json.loads((of_member / "metrics.json").read_text())["score_measure"] for of_member in scores]
     members = {
@@ -39,10 +39,10 @@ def work(stage: Stage) -> None:
             score=Scale.over(table[measure].to_numpy(), config.high),
             map=Scale.over(table[MAP_MAX].to_numpy(), config.high),
         )
-        for member, known, table, measure in zip(config.of, trained, held_out, measures, strict=True)
+        for member, known, table, measure in zip(config.of, trained, val, measures, strict=True)
     }
     fusion = Fusion(system=name, members=members, **config.model_dump())
-    _write_model(folder, dataset, fusion, held_out, trained)
+    _write_model(folder, dataset, fusion, val, trained)
 
     tables = [
         {
@@ -54,7 +54,7 @@ def work(stage: Stage) -> None:
     judged = {}
     for clip, array in frames.arrays("test").items():
         maps = [_maps(of_member / "maps" / f"{clip.name}.npz") for of_member in scores]
-        judged[Segment(clip, 0, array.shape[0])] = Measured(
+        judged[Segment(clip, 0, array.shape[0])] = ClipScores(
             fusion.measures([table[clip.name] for table in tables]), fusion.maps(maps)
         )
     facts = {"members": " + ".join(config.of), "rule": config.rule}
@@ -63,11 +63,11 @@ def work(stage: Stage) -> None:
         stage.run.made(made)
 
 
-def _write_model(folder: Path, dataset: str, fusion: Fusion, held_out: list[pd.DataFrame], trained: list[dict]) -> None:
+def _write_model(folder: Path, dataset: str, fusion: Fusion, val: list[pd.DataFrame], trained: list[dict]) -> None:
     """The fusion, its members, and its measures of the held-out footage."""
     columns = ["clip", "frame", "fps"]
-    for member, table in zip(fusion.of[1:], held_out[1:], strict=True):
-        if not table[columns].equals(held_out[0][columns]):
+    for member, table in zip(fusion.of[1:], val[1:], strict=True):
+        if not table[columns].equals(val[0][columns]):
             raise VadError(
                 f"{paths.model(dataset, member)}: was trained with other footage held out than "
                 f"{paths.model(dataset, fusion.of[0])}; train both again: dvc repro"
@@ -78,8 +78,8 @@ def _write_model(folder: Path, dataset: str, fusion: Fusion, held_out: list[pd.D
         for file in system_files(paths.model(dataset, member)):
             shutil.copy(file, folder / MEMBERS / member)
     save_fusion(fusion, folder)
-    table = held_out[0][columns].assign(**fusion.measures(held_out))
-    with complete(folder / "held_out.parquet") as temporary:
+    table = val[0][columns].assign(**fusion.measures(val))
+    with complete(folder / "val.parquet") as temporary:
         table.to_parquet(temporary, index=False)
     metrics = {
         "dataset": dataset,

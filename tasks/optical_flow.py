@@ -20,11 +20,11 @@ def work(stage: Stage) -> None:
     frames_url, flow_url = paths.frames(stage.dataset), paths.flow(stage.dataset)
     frames = ClipStore(frames_url, "frames")
     flow = ClipStore(flow_url, "flow", write=True)
-    if stage.params.flow_models:
+    if stage.params.needs_flow:
         _compute(stage, frames, flow)
         drawn = PICTURES
     else:
-        stage.say(f"{flow_url}: nothing computed, because flow_models names no system that would read it")
+        stage.say(f"{flow_url}: nothing computed, because no system under models reads it")
         drawn = 0
     stage.run.dataset(stage.dataset, frames.digest(), str(frames_url), "optical_flow")
     stage.run.made(flow_url)

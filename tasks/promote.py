@@ -40,9 +40,9 @@ from vadcore.data.windows import Segment, hold_out
 from vadcore.detection.detector import System, load_detector
 from vadcore.evaluation.evaluate import result_row, score_table
 from vadcore.evaluation.frame_metrics import join_labels
-from vadcore.evaluation.inference import measure
-from vadcore.evaluation.recipe import FlowRecipe
-from vadcore.evaluation.trial import held_out_digest, make_trial
+from vadcore.evaluation.inference import score_clip
+from vadcore.evaluation.preprocess import FlowRecipe
+from vadcore.evaluation.trial import make_trial, val_digest
 from vadcore.flow.compute import store_flow
 from vadcore.report.columns import COLUMNS
 from vadcore.utils.errors import VadError
@@ -87,13 +87,13 @@ def _by_trial(params: Params, dataset: str, versions: list[Version]) -> list[Can
     clips = frames.arrays("train")
     lengths = {clip: array.shape[0] for clip, array in clips.items()}
     groups = {clip: array.attrs.get("group") for clip, array in clips.items()}
-    _, held = hold_out(lengths, params.train.held_out, params.seed, groups)
-    same = held_out_digest([(segment.clip.name, segment.start, segment.stop) for segment in held])
-    asked = params.calibrate.false_alarms_per_hour
+    _, held = hold_out(lengths, params.train.val_share, params.seed, groups)
+    same = val_digest([(segment.clip.name, segment.start, segment.stop) for segment in held])
+    asked = params.calibrate.target_far_per_hour
     fit = []
     for version in versions:
-        rate = float(version.tags.get("false_alarms_per_hour_asked", "nan"))
-        if version.tags.get("vad.held_out") != same:
+        rate = float(version.tags.get("target_far_per_hour", "nan"))
+        if version.tags.get("vad.val") != same:
             print(f"left out: {version}: trained with other footage held out than params.yaml says now; train it again")
         elif rate != asked:
             print(
@@ -143,7 +143,7 @@ def _measured(
         known[key] = {}
         for segment in segments:
             footage = ClipLoader.for_model(system.model, trial, [segment], flow, device=system.device, cache="ram")
-            known[key][segment.clip.name] = measure(system.model, footage, 0, system.dtype).measures
+            known[key][segment.clip.name] = score_clip(system.model, footage, 0, system.dtype).measures
     return known[key]
 
 

@@ -31,9 +31,8 @@ def work(stage: Stage) -> None:
         settings,
         facts,
         title=params.report.title,
-        flow_models=params.flow_models,
         check_points=params.report.check_points,
-        flow_pictures={name: paths.flow_pictures(name) for name in params.datasets} if params.flow_models else {},
+        flow_pictures={name: paths.flow_pictures(name) for name in params.datasets if params.needs_flow},
         kept=paths.KEPT,
     )
     for name in ("index.html", "metrics.json", "results.csv", "quality.json", "rollouts.json", "strips"):

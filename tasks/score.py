@@ -10,13 +10,13 @@ import torch
 
 from tasks import paths
 from tasks.parallel import per_clip
-from tasks.score_pictures import draw_rollouts
-from tasks.score_results import write_results
+from tasks.scoring.pictures import draw_rollouts
+from tasks.scoring.results import write_results
 from tasks.stage import Stage
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
 from vadcore.data.windows import Segment
-from vadcore.evaluation.inference import Measured, measure
+from vadcore.evaluation.inference import ClipScores, score_clip
 from vadcore.evaluation.snapshots import shown_frames
 from vadcore.models import Model, load_model, system_of
 from vadcore.training.checkpoint import CheckpointFolder
@@ -63,12 +63,12 @@ def work(stage: Stage) -> None:
     for _, result in per_clip(_measure_clip, calls, machine, "score"):
         if isinstance(result, VadError):
             raise result
-    judged: dict[Segment, Measured] = {}
+    judged: dict[Segment, ClipScores] = {}
     seconds = 0.0
     for segment in clips:
         with np.load(parts / f"{segment.clip.name}.npz") as saved:
             named = {key.removeprefix("measure_"): saved[key] for key in saved if key.startswith("measure_")}
-            judged[segment] = Measured(named, saved["maps"])
+            judged[segment] = ClipScores(named, saved["maps"])
             seconds += float(saved["seconds"])
     footage = ClipLoader.for_model(model, frames, clips, flow, device=device)
     cost = {"score_fps": round(sum(map(len, clips)) / seconds, 1)}
@@ -102,7 +102,7 @@ def _measure_clip(
     flow = ClipStore(flow_url, "flow") if flow_url else None
     footage = ClipLoader.for_model(model, ClipStore(frames_url, "frames"), [segment], flow, device=device)
     started = time.monotonic()
-    result = measure(model, footage, 0, dtype)
+    result = score_clip(model, footage, 0, dtype)
     with complete(part) as temporary, temporary.open("wb") as file:
         named = {f"measure_{key}": values for key, values in result.measures.items()}
         np.savez(file, maps=result.maps, seconds=time.monotonic() - started, **named)

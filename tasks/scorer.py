@@ -21,13 +21,13 @@ from vadcore.detection.making import Taken
 from vadcore.detection.naming import result_key, shown
 from vadcore.detection.reading import UnreadableVideo
 from vadcore.detection.results import Detection, detect
-from vadcore.evaluation.recipe import Recipe, describe
+from vadcore.evaluation.preprocess import PreprocessSpec, describe
 from vadcore.utils.targets import Target
 
 PATIENCE_SECONDS = 10  # how long the end waits for alerts that are still to be sent
 
 
-def recipe_of(params: Params, dataset: str, model: str) -> Recipe:
+def recipe_of(params: Params, dataset: str, model: str) -> PreprocessSpec:
     """Of a system that the stages of this project have trained and scored."""
     flow = weights = None
     if params.reads_flow(model):
@@ -100,7 +100,7 @@ class Scorer:
             "video": called,
             "detector": self.detector.digest,
             "threshold": calibration.threshold,
-            "false_alarms_per_hour": calibration.false_alarms_per_hour,
+            "target_far_per_hour": calibration.target_far_per_hour,
         }
         experiment, tags = self.params.tracking.experiment, {"vad.video": called}
         with (

@@ -15,10 +15,10 @@ from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
 from vadcore.data.windows import hold_out
 from vadcore.evaluation.cost import write_cost
-from vadcore.evaluation.inference import MAP_MAX, measure
+from vadcore.evaluation.inference import MAP_MAX, score_clip
 from vadcore.models import ModelConfig, create_model, save_model, system_of
 from vadcore.training.checkpoint import CheckpointFolder
-from vadcore.training.trainer import TrainSettings, Watcher, train
+from vadcore.training.trainer import Callback, TrainSettings, train
 from vadcore.utils.code import code_digest
 from vadcore.utils.device import choose_device, choose_precision, peak_memory_mb
 from vadcore.utils.errors import VadError
@@ -42,11 +42,11 @@ def work(stage: Stage) -> None:
     clips, digest = frames.arrays("train"), frames.digest()
     lengths = {clip: array.shape[0] for clip, array in clips.items()}
     groups = {clip: array.attrs.get("group") for clip, array in clips.items()}
-    kept, held = hold_out(lengths, settings.held_out, params.seed, groups)  # the same for every system
+    kept, held = hold_out(lengths, settings.val_share, params.seed, groups)  # the same for every system
     torch.manual_seed(seed)
     model = create_model(name, config)
     where = {"device": device, "cache": params.machine.cache}
-    held_out = ClipLoader.for_model(model, frames, held, flow, **where)
+    val = ClipLoader.for_model(model, frames, held, flow, **where)
 
     decides = {
         "train": settings.model_dump(exclude={"log_every", "save_seconds"}),
@@ -78,7 +78,7 @@ def work(stage: Stage) -> None:
     phases = model.phases()
     parts = [model, *([model.trained_first] if model.trained_first else [])]
     learning = [phase.name for part in parts for phase in part.phases() if phase.optimizers]
-    watcher = Watcher(
+    watcher = Callback(
         metrics=lambda phase, step, values: stage.run.metrics(
             values if [phase] == learning else {f"{phase}/{key}": value for key, value in values.items()}, step
         ),
@@ -93,8 +93,8 @@ def work(stage: Stage) -> None:
             f"{parameters} parameters; {len(kept)} clips to train on, {len(held)} held out; windows from {footage.cache}"
             + (f"; {processes.together()} processes train together" if processes.launched() else "")
         )
-        run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "held_out"}))
-        result = train(model, footage, held_out, run, checkpoint, watcher, first)
+        run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "val_share"}))
+        result = train(model, footage, val, run, checkpoint, watcher, first)
     if processes.rank():
         return  # the first one judges and writes
 
@@ -104,11 +104,11 @@ def work(stage: Stage) -> None:
     judging = digest_of(
         [config.model_dump(), code_digest([f"vadcore.models.{system_of(name)}", "vadcore.evaluation.inference"])]
     )
-    judged = checkpoint.folder / f"held_out-{judging[:16]}.parquet"
+    judged = checkpoint.folder / f"val-{judging[:16]}.parquet"
     if not judged.exists():
         judged.parent.mkdir(parents=True, exist_ok=True)
-        _judge_held_out(judged, model, held_out, frames, dtype)
-    with complete(out / "held_out.parquet") as temporary:
+        _score_val(judged, model, val, frames, dtype)
+    with complete(out / "val.parquet") as temporary:
         shutil.copy(judged, temporary)
     metrics = {
         "dataset": dataset,
@@ -118,10 +118,10 @@ def work(stage: Stage) -> None:
         "parameters": parameters,
         "iterations": result.iterations if result else 0,
         "best_iteration": result.best_iteration if result else None,
-        "held_out_loss": result.held_out_loss if result else None,
+        "val_loss": result.val_loss if result else None,
         **dict.fromkeys(PICTURE_FIGURES),  # of the kept weights, where there is a picture to judge
         **(result.quality if result else {}),
-        "image_size": list(held_out.size),
+        "image_size": list(val.size),
         "color": config.color,
         "precision": str(dtype if model.trained else torch.float32).removeprefix("torch."),
         "device": _device_name(device),
@@ -180,7 +180,7 @@ def flow_made_otherwise(flow: ClipStore, wanted: dict, frames: ClipStore, channe
 
 PICTURE_FIGURES = ("psnr", "ssim", "sharpness")
 _SHOWN = (
-    *("parameters", "iterations", "best_iteration", "held_out_loss"),
+    *("parameters", "iterations", "best_iteration", "val_loss"),
     *PICTURE_FIGURES,
     *("train_seconds", "peak_memory_mb"),
 )
@@ -190,7 +190,7 @@ def _write(out: Path, name: str, model, checkpoints: list[CheckpointFolder], res
     """The outs of a training, made from its end state; also when a killed stage had already made some of them."""
     save_model(model, name, out)
     rows = result.history if result else []
-    history = pd.DataFrame(rows, columns=None if rows else ["phase", "iteration", "loss", "held_out"])
+    history = pd.DataFrame(rows, columns=None if rows else ["phase", "iteration", "loss", "val"])
     lengths = history.groupby("phase", sort=False)["iteration"].max()
     history["step"] = history["iteration"] + history["phase"].map(lengths.cumsum() - lengths)  # over all phases
     with complete(out / "history.csv") as temporary:
@@ -205,12 +205,12 @@ def _write(out: Path, name: str, model, checkpoints: list[CheckpointFolder], res
         (samples / "none.txt").write_text("This system has no reconstruction or prediction to show at check points.\n")
 
 
-def _judge_held_out(path: Path, model, held_out: ClipLoader, frames: ClipStore, dtype) -> None:
+def _score_val(path: Path, model, val: ClipLoader, frames: ClipStore, dtype) -> None:
     """Raw measures of the held-out normal footage, and the highest value in each map: what calibration and fusions are made
     from, so that they need no new training."""
     tables = []
-    for number, segment in enumerate(held_out.segments):
-        measured = measure(model, held_out, number, dtype)
+    for number, segment in enumerate(val.segments):
+        measured = score_clip(model, val, number, dtype)
         table = pd.DataFrame(measured.measures | {MAP_MAX: measured.map_max})
         table.insert(0, "clip", segment.clip.name)
         table.insert(1, "frame", np.arange(segment.start, segment.stop))
@@ -220,7 +220,7 @@ def _judge_held_out(path: Path, model, held_out: ClipLoader, frames: ClipStore, 
     if table[model.score].notna().sum() == 0:
         raise VadError(
             f"{frames.url}: the held-out clips are shorter than one window of {model.windows.length} frames; "
-            "give longer training clips or a larger train.held_out"
+            "give longer training clips or a larger train.val_share"
         )
     with complete(path) as temporary:
         table.to_parquet(temporary, index=False)

@@ -10,7 +10,7 @@ from tasks.stage import Stage
 from vadcore.evaluation.cost import write_cost
 from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.flownet import learn_flow
-from vadcore.training.trainer import TrainSettings, Watcher
+from vadcore.training.trainer import Callback, TrainSettings
 from vadcore.utils.code import code_digest
 from vadcore.utils.device import choose_device, choose_precision
 from vadcore.utils.files import complete, digest_of, write_json
@@ -21,11 +21,11 @@ def work(stage: Stage) -> None:
     device = choose_device(stage.params.machine.device)
     dtype, why = choose_precision(settings.precision, device)
     stage.say(f"{stage.flownet}: FlowNet2-SD of width {config.width:g} on {device}, {why}")
-    run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "held_out"}))
+    run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "val_share"}))
     key = digest_of(
         {
             "flownet": config.model_dump(),
-            "train": settings.model_dump(include={"check_every", "held_out_windows"}),
+            "train": settings.model_dump(include={"check_every", "val_windows"}),
             "seed": seed,
             "precision": str(dtype),
             "device": device.type,
@@ -33,7 +33,7 @@ def work(stage: Stage) -> None:
         }
     )
     checkpoint = CheckpointFolder(paths.CHECKPOINTS / "flownet" / stage.flownet, f"train-{key}")
-    watcher = Watcher(
+    watcher = Callback(
         metrics=lambda phase, step, values: stage.run.metrics(values, step),
         picture=lambda path: stage.run.picture(path, "samples", step=int(path.stem)),
         say=stage.say,
@@ -50,7 +50,7 @@ def work(stage: Stage) -> None:
         "seed": seed,
         "iterations": result.iterations,
         "best_iteration": result.best_iteration,
-        "held_out_epe": result.held_out_loss,  # pixels, mean over held-out generated pairs
+        "held_out_epe": result.val_loss,  # pixels, mean over held-out generated pairs
         "precision": str(dtype).removeprefix("torch."),
     }
     cost = {"train_seconds": round(result.seconds, 1)}

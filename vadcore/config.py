@@ -55,6 +55,16 @@ class FlowTraining(Section):
         return size
 
 
+RENAMED = {  # former keys of params.yaml, and what they are called now
+    "calibrate.false_alarms_per_hour": "calibrate.target_far_per_hour",
+    "calibrate.merge_seconds": "calibrate.merge_gap_s",
+    "calibrate.min_seconds": "calibrate.min_event_s",
+    "train.held_out": "train.val_share",
+    "train.held_out_windows": "train.val_windows",
+    "score.moments": "score.snapshots",
+}
+
+
 class Machine(Section):
     """What this machine is asked to do; changes how fast results come, and them only in rounding (another device)."""
 
@@ -130,17 +140,17 @@ OpticalFlow = Annotated[
 
 class Train(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    held_out: float = Field(default=0.15, gt=0, lt=1)  # share of the normal clips kept for selection and calibration
+    val_share: float = Field(default=0.15, gt=0, lt=1)  # share of the normal clips kept for selection and calibration
     check_every: PositiveInt = 500  # iterations between check points: held-out loss, pictures
-    held_out_windows: PositiveInt = 64  # windows that the held-out loss is measured on
+    val_windows: PositiveInt = 64  # windows that the held-out loss is measured on
     log_every: PositiveInt = 10  # iterations between logged losses
     save_seconds: PositiveFloat = 30.0  # time between checkpoints
 
 
 class Calibrate(Section):
-    false_alarms_per_hour: PositiveFloat = 12.0  # what the person who watches can live with
-    merge_seconds: NonNegativeFloat = 1.0  # alarms closer than this are one event
-    min_seconds: NonNegativeFloat = 0.2  # shorter alarms are none
+    target_far_per_hour: PositiveFloat = 12.0  # false alarms an hour that thresholds are set for
+    merge_gap_s: NonNegativeFloat = 1.0  # alarms closer than this are one event
+    min_event_s: NonNegativeFloat = 0.2  # shorter alarms are none
 
 
 class Rollouts(Section):
@@ -155,7 +165,7 @@ class Rollouts(Section):
 class Score(Section):
     smoothing: NonNegativeFloat = 0.0  # sigma of the Gaussian over time, in frames, on every system's score
     worst: PositiveInt = 8  # frames shown with their error maps
-    moments: int = Field(default=1000, ge=0, le=5000)  # frames of the test footage that the report can show; 0: none
+    snapshots: int = Field(default=1000, ge=0, le=5000)  # frames of the test footage that the report can show; 0: none
     rollouts: Rollouts = Rollouts()
 
 
@@ -197,7 +207,6 @@ class Params(Section):
     seed: NonNegativeInt = 1
     datasets: tuple[str, ...] = Field(min_length=1)
     models: tuple[str, ...] = ()
-    flow_models: tuple[str, ...] = ()
     fusions: tuple[str, ...] = ()
     flownets: tuple[str, ...] = ()
     machine: Machine = Machine()
@@ -232,6 +241,8 @@ class Params(Section):
                     raise VadError(_first_fault(error, f"{kind}.{name}")) from error
                 except VadError as error:
                     raise VadError(f"{kind}.{name}.{error}" if kind == "dataset" else str(error)) from error
+        if "flow_models" in values:
+            raise ValueError("flow_models: list these systems under models, too; there is one list now")
         return {**values, **typed}
 
     @model_validator(mode="after")
@@ -239,7 +250,6 @@ class Params(Section):
         for key, kind in (
             ("datasets", "dataset"),
             ("models", "model"),
-            ("flow_models", "model"),
             ("fusions", "model"),
             ("flownets", "flownet"),
         ):
@@ -256,35 +266,34 @@ class Params(Section):
                     raise ValueError(
                         f"{kind}.{name}: not a name for a folder; use letters, digits, - _ . and not 'raw' or {FUSED!r}"
                     )
-        for key in ("models", "flow_models", "fusions"):
+        for key in ("models", "fusions"):
             for name in getattr(self, key):
                 if is_fusion(name) != (key == "fusions"):
-                    right = "fusions" if is_fusion(name) else "models or flow_models"
+                    right = "fusions" if is_fusion(name) else "models"
                     raise ValueError(
                         f"{key}: {name!r} is {'a' if is_fusion(name) else 'no'} fusion; list it under {right}"
                     )
         for name in self.fusions:
             for member in self.model[name].of:
-                if member not in (*self.models, *self.flow_models):
-                    raise ValueError(f"model.{name}.of: {member!r} does not run; list it under models or flow_models")
-        for name in self.models:
-            if self.model[name].needs_flow:
-                raise ValueError(f"models: {name!r} needs optical flow; list it under flow_models")
-        for name in self.flow_models:
-            if not self.model[name].needs_flow:
-                raise ValueError(f"flow_models: {name!r} needs no optical flow; list it under models")
+                if member not in self.models:
+                    raise ValueError(f"model.{name}.of: {member!r} does not run; list it under models")
         if not self.all_models:
-            raise ValueError("models: nothing to run; name at least one under models or flow_models")
+            raise ValueError("models: nothing to run; name at least one")
         return self
 
     @property
     def all_models(self) -> tuple[str, ...]:
-        """Every listed system: models, those that need flow, fusions."""
-        return (*self.models, *self.flow_models, *self.fusions)
+        """Every listed system, fusions included."""
+        return (*self.models, *self.fusions)
+
+    @property
+    def needs_flow(self) -> bool:
+        """Whether any listed system reads the stored optical flow."""
+        return any(map(self.reads_flow, self.models))
 
     def reads_flow(self, name: str) -> bool:
         """Whether a listed system reads the stored optical flow; of a fusion, whether a member does."""
-        return any(one in self.flow_models for one in (self.model[name].of if is_fusion(name) else (name,)))
+        return any(self.model[one].needs_flow for one in (self.model[name].of if is_fusion(name) else (name,)))
 
 
 def _model_section(name: str, section: dict) -> ModelConfig | FusionConfig:
@@ -322,6 +331,8 @@ def _first_fault(error: ValidationError, prefix: str = "") -> str:
     parts += [str(part) for n, part in enumerate(fault["loc"]) if n != tag]
     key = ".".join(parts)
     message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden" and key in RENAMED:
+        return f"{key}: is called {RENAMED[key]} now; rename it"
     if fault["type"] == "extra_forbidden":
         return f"{key}: unknown key; correct its spelling or remove it"
     if fault["type"] == "missing":

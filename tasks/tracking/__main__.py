@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from tasks.tracking.follow import refusal, send_finished, serve
+from tasks.tracking.lineage import lineage
 from tasks.tracking.outbox import TRACKING, spools
 from tasks.tracking.server import connect, experiment_id, quieten, wanted_uri, why, without_secrets
-from tasks.tracking.whence import whence
 from vadcore.utils.errors import VadError
 
 
@@ -54,7 +54,7 @@ def main() -> int:
     command = commands.add_parser("init", help="create the database and the experiment")
     command.add_argument("--experiment", default="vad")
     commands.add_parser("send", help="send what a server that was down, or a stage that was killed, has left")
-    command = commands.add_parser("whence", help="print the runs that made a file or folder")
+    command = commands.add_parser("lineage", help="print the runs that made a file or folder")
     command.add_argument("path", type=Path)
     command = commands.add_parser("follow", help="used by the stages: send what running stages log")
     command.add_argument("descriptor", type=int, help="of a listening Unix socket")
@@ -68,7 +68,7 @@ def main() -> int:
             return send()
         if arguments.command == "follow":
             return serve(socket.socket(fileno=arguments.descriptor), arguments.socket)
-        lines = whence(arguments.path)
+        lines = lineage(arguments.path)
     except VadError as error:
         sys.exit(f"error: {error}")
     print("\n".join(lines) or f"{arguments.path}: no run is known to have made it")

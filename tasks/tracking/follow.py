@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tasks.tracking.outbox import Spool, now_ms, spools
+from tasks.tracking.outbox import EventLog, now_ms, spools
 from tasks.tracking.send import Sender
 from tasks.tracking.server import DATABASES, wanted_uri, why, without_secrets
 from tasks.tracking.system import SystemMetrics
@@ -31,7 +31,7 @@ QUICK_SECONDS = 5.0  # a refusal so quick is worth a second attempt when the sta
 class Follower:
     """Follows one stage, whose end (or death) closes its half of the connection ``stage``."""
 
-    def __init__(self, spool: Spool, stage: socket.socket):
+    def __init__(self, spool: EventLog, stage: socket.socket):
         self.spool = spool
         self.stage: socket.socket | None = stage
         self.sender = Sender(spool)
@@ -121,7 +121,7 @@ def refusal(sender: Sender) -> str:
     return f"MLflow at {without_secrets(sender.uri)} refused a part of {sender.spool.key}: {sender.refused[0]}"
 
 
-def send_finished(spool: Spool) -> Sender | None:
+def send_finished(spool: EventLog) -> Sender | None:
     """Send the spool of a stage that no longer runs; None where another process is sending it or has sent it."""
     with spool.claim() as mine:
         if not mine:
@@ -176,7 +176,7 @@ def _send_for(connection: socket.socket, fault: Exception | None) -> None:
         try:
             if fault:
                 raise fault
-            spool = Spool(Path(folder))
+            spool = EventLog(Path(folder))
             with spool.claim() as mine:
                 if mine:
                     said = Follower(spool, connection).run()

@@ -15,7 +15,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tasks.tracking.outbox import Spool
+from tasks.tracking.outbox import EventLog
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADER = Path(__file__).with_name("vad_pyfunc.py")
@@ -28,7 +28,7 @@ def requirements() -> list[str]:
     return [f"{name}=={Version(importlib.metadata.version(name)).public}" for name in names]
 
 
-def create_model(client, spool: Spool, state: dict, offset: int) -> str:
+def create_model(client, spool: EventLog, state: dict, offset: int) -> str:
     """Register the model with MLflow, named as the system and with the run's params; its id. The metrics that the run
     ended with before byte ``offset`` of the log are shown at the model too."""
     from mlflow.entities import LoggedModelOutput, Metric
@@ -50,7 +50,7 @@ def create_model(client, spool: Spool, state: dict, offset: int) -> str:
     return model.model_id
 
 
-def upload_model(client, spool: Spool, run_id: str, model_id: str, event: dict) -> None:
+def upload_model(client, spool: EventLog, run_id: str, model_id: str, event: dict) -> None:
     """Upload the model's folder and mark it as ready. Doing it twice changes nothing."""
     import mlflow
     import numpy as np

@@ -50,7 +50,7 @@ def is_alive(process: dict) -> bool:
         return False
 
 
-class Spool:
+class EventLog:
     """One run in the outbox. ``about`` is its ``run.json``."""
 
     def __init__(self, folder: Path):
@@ -59,7 +59,7 @@ class Spool:
         self.about = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
 
     @classmethod
-    def create(cls, outbox: Path, key: str, about: dict) -> Spool:
+    def create(cls, outbox: Path, key: str, about: dict) -> EventLog:
         """Start a spool. ``about`` needs: name, experiment, uri, tags, start, pipeline, process."""
         folder = outbox / key
         (folder / "files").mkdir(parents=True)
@@ -136,12 +136,12 @@ class Spool:
         shutil.rmtree(self.folder)
 
 
-def spools(outbox: Path) -> list[Spool]:
+def spools(outbox: Path) -> list[EventLog]:
     """Everything in the outbox, oldest first."""
     found = []
     for path in sorted(outbox.glob("*/run.json")):
         try:
-            found.append(Spool(path.parent))
+            found.append(EventLog(path.parent))
         except FileNotFoundError:  # another process has just sent it
             continue
     return sorted(found, key=lambda spool: spool.about["start"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tasks.tracking.digests import locked_digest, out_digest
 from tasks.tracking.facts import stage_tags
-from tasks.tracking.outbox import TRACKING, Spool, now_ms, this_process
+from tasks.tracking.outbox import TRACKING, EventLog, now_ms, this_process
 from tasks.tracking.pipeline import pipeline_of_this_process
 from tasks.tracking.server import wanted_uri, without_secrets
 from tasks.tracking.uploader import Uploader
@@ -44,7 +44,7 @@ def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
 class StageRun:
     """A stage's run. Made by :func:`stage_run`; may be used from several threads."""
 
-    def __init__(self, spool: Spool):
+    def __init__(self, spool: EventLog):
         self.key = spool.key
         self._folder = spool.folder
         self._log = (spool.folder / "events.jsonl").open("a", encoding="utf-8")
@@ -94,7 +94,7 @@ class StageRun:
         self._write({"dataset": {**values, "dvc": locked_digest(str(source))}})
 
     def made(self, path: Path | str) -> None:
-        """An out that the stage has made, by path and by DVC's digest of it: ``python -m tasks.tracking whence`` finds
+        """An out that the stage has made, by path and by DVC's digest of it: ``python -m tasks.tracking lineage`` finds
         the run by either, and so by what dvc.lock of any commit says."""
         shown = Path(os.path.relpath(path)).as_posix()
         digest = out_digest(path)
@@ -114,7 +114,7 @@ class StageRun:
         more: files that shall lie beside its weights. register: the registered model that it becomes a new version of,
         with these ``tags``; empty: none.
         """
-        from vadcore.evaluation.recipe import MEMBERS, SYSTEM
+        from vadcore.evaluation.preprocess import MEMBERS, SYSTEM
 
         folder = Path(folder)
         inputs, outputs = _signature(folder, fused=(folder / MEMBERS).is_dir())
@@ -221,7 +221,7 @@ def stage_run(
     }
     moment = datetime.now().strftime("%Y%m%d-%H%M%S")
     key = re.sub(r"[^\w.-]", "_", "-".join([moment, *words, uuid.uuid4().hex[:6]]))
-    spool = Spool.create(TRACKING.resolve() / "outbox", key, about)
+    spool = EventLog.create(TRACKING.resolve() / "outbox", key, about)
     run = StageRun(spool)
     uploader = uploader or Uploader()
     uploader.follow(spool.folder)

@@ -15,7 +15,7 @@ import cv2
 
 from tasks.tracking import pipeline
 from tasks.tracking.log_model import create_model, upload_model
-from tasks.tracking.outbox import LOGS, Spool
+from tasks.tracking.outbox import LOGS, EventLog
 from tasks.tracking.server import connect, experiment_id, reach, wanted_uri, why, without_secrets
 
 # what MLflow answers to a request that will never be accepted; everything else may succeed later
@@ -53,7 +53,7 @@ class _Batch:
 class Sender:
     """Sends one spool, which the caller has claimed. ``refused`` lists what MLflow would not take."""
 
-    def __init__(self, spool: Spool):
+    def __init__(self, spool: EventLog):
         self.spool = spool
         self.state = spool.state
         self.uri = spool_uri(spool)
@@ -183,7 +183,7 @@ class Sender:
             self.refused.append(why(error))
 
 
-def spool_uri(spool: Spool) -> str:
+def spool_uri(spool: EventLog) -> str:
     """Where a spool goes: to the server that has its run; else to ``MLFLOW_TRACKING_URI``; else where the stage wanted."""
     wanted = wanted_uri()
     begun = spool.state.get("uri")

@@ -9,7 +9,7 @@ import torch
 
 from vadcore.detection.detector import Detector, load_detector
 from vadcore.detection.scan import judge_pictures
-from vadcore.evaluation.recipe import MEMBERS
+from vadcore.evaluation.preprocess import MEMBERS
 from vadcore.models import Batch, Model, load_model
 from vadcore.utils.device import choose_device
 
@@ -42,7 +42,7 @@ class VadModel:
                 flow = part["flow"].to(self.device) if "flow" in part else None
                 clip = torch.arange(first, first + b)  # each window is taken for a clip of its own
                 batch = Batch(frames, clip, torch.arange(length).expand(b, length), flow)
-                scores = self.model.judge(batch).measures[self.model.score]  # [b, J]
+                scores = self.model.predict_step(batch).measures[self.model.score]  # [b, J]
                 parts.append(scores.float().cpu().numpy())
         return np.concatenate(parts)
 

@@ -42,4 +42,4 @@ def test_demo_repeats_every_kept_figure(tmp_path):
             row.pop(key, None)
     by_system = [{row["model"]: row for row in rows} for rows in (made, kept["rows"])]
     assert by_system[0] == by_system[1]
-    assert [row["model"] for row in made] == [*params["models"], *params["flow_models"], *params["fusions"]]
+    assert [row["model"] for row in made] == [*params["models"], *params["fusions"]]

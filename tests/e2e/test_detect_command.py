@@ -25,7 +25,6 @@ def test_inbox_is_scored_once_despite_a_kill(tmp_path, monkeypatch):
         **PARAMS,
         "datasets": ["yard"],
         "models": ["frame_diff"],
-        "flow_models": [],
         "detect": {"settle_seconds": 0.5},
         "dataset": {"yard": {"format": "videos", "source": str(tmp_path / "footage")}},
         "model": {"frame_diff": {}},

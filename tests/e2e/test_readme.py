@@ -106,7 +106,6 @@ def test_own_model_and_dataset_are_a_file_each(tmp_path):
     assert params["dataset"]["gate"]["source"] == "/path/to/days"
     params["dataset"]["gate"]["source"] = str(days)
     params["model"]["tiny_ae"] = {"iterations": 20}
-    params["flow_models"] = []
     project.write(params)
     project.run("dvc", "repro")
     (row,) = json.loads((project.folder / "reports/metrics.json").read_text())["rows"]

@@ -118,7 +118,7 @@ class Served(Rest):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     params = copy.deepcopy(PARAMS)
-    params["models"], params["flow_models"] = ["convlstm_ae"], []
+    params["models"] = ["convlstm_ae"]
     params["dataset"]["street"] |= STREET
     project = FlowProject(tmp_path_factory.mktemp("served"), params)
     project.commit()

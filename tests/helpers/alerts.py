@@ -13,7 +13,7 @@ def results_with_alerts(out: Path, key: str = "gate", events: int = 2) -> Path:
         "video": f"{key}.mp4",
         "detector": {"dataset": "yard", "model": "conv_ae"},
         "threshold": 1.5,
-        "false_alarms_per_hour": 12.0,
+        "target_far_per_hour": 12.0,
         "events": [{"number": n + 1, "start_seconds": 3.0 * n, "peak_score": 2.0, "box": None} for n in range(events)],
     }
     lay_ready(folder, key, about, folder)

@@ -41,7 +41,7 @@ def score(claim: Claim, pause: float = 0.0) -> None:
             "video": claim.name,
             "detector": {},
             "threshold": 1.0,
-            "false_alarms_per_hour": 1.0,
+            "target_far_per_hour": 1.0,
             "events": [{"number": 1}],
         }
         lay_ready(beside, claim.key, about, results)

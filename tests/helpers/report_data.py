@@ -9,7 +9,7 @@ import pandas as pd
 
 from vadcore.evaluation.cost import read_cost, write_cost
 from vadcore.evaluation.frame_metrics import frame_metrics, roc_curve
-from vadcore.evaluation.snapshots import Moment, write_index, write_sheets
+from vadcore.evaluation.snapshots import Snapshot, write_index, write_sheets
 from vadcore.report import build_report, charts
 from vadcore.utils.render import animation, encode, encode_animation, strip, write_png
 
@@ -101,7 +101,7 @@ def write_system(
         "false_alarms_per_hour": 31.5 if labelled else None,
         "normal_hours": 1 / 31.5 if labelled else 0.0,
         "normal_alarmed": 0.021 if labelled else None,
-        "false_alarms_per_hour_asked": 12.0,
+        "target_far_per_hour": 12.0,
         "threshold": THRESHOLD,
         "threshold_extrapolated": True,
         "footage_hours": 0.02,
@@ -125,11 +125,11 @@ def write_system(
     measured = {"parameters": 1_234_567 if trained else 0}
     cost = {"train_seconds": 95.0 if trained else 0.0, "windows_per_second": 61.25 if trained else None}
     if trained:
-        measured |= {"iterations": 400, "best_iteration": 300, "held_out_loss": 0.0123, "device": "cpu"}
+        measured |= {"iterations": 400, "best_iteration": 300, "val_loss": 0.0123, "device": "cpu"}
         iteration = np.arange(10, 401, 10)
         loss = np.exp(-iteration / 60) + 0.01
-        held_out = np.where(iteration % 100 == 0, loss * 1.1, np.nan)
-        history = {"phase": "autoencoder", "iteration": iteration, "mse": loss, "held_out": held_out}
+        val = np.where(iteration % 100 == 0, loss * 1.1, np.nan)
+        history = {"phase": "autoencoder", "iteration": iteration, "mse": loss, "val": val}
         if check_points:
             there = np.isin(iteration, check_points)
             history["psnr"] = np.where(there, 20 + iteration / 100 + PSNR_AHEAD[model], np.nan)
@@ -145,17 +145,17 @@ def write_system(
     (learned / "metrics.json").write_text(json.dumps(measured))
     write_cost(learned, cost | {"peak_memory_mb": 1234})
     (learned / "config.yaml").write_text("image_size: [32, 48]\ncolor: grey\n")
-    held_out = np.sort(random.normal(0.5, 0.3, 720))
-    calibration = {"scores": held_out.tolist(), "above": list(range(719, -1, -1))}
+    val = np.sort(random.normal(0.5, 0.3, 720))
+    calibration = {"scores": val.tolist(), "above": list(range(719, -1, -1))}
     calibration |= {
         "threshold": THRESHOLD,
-        "false_alarms_per_hour": 12.0,
+        "target_far_per_hour": 12.0,
         "extrapolated": True,
         "resolvable_rate": 50.0,
     }
-    calibration |= {"footage_hours": 0.02, "frames": 720, "clips": 3, "merge_seconds": 1.0, "min_seconds": 0.2}
+    calibration |= {"footage_hours": 0.02, "frames": 720, "clips": 3, "merge_gap_s": 1.0, "min_event_s": 0.2}
     (scored / "calibration.json").write_text(json.dumps(calibration | {"tail_events": 9}))
-    operating = pd.DataFrame({"asked_per_hour": [1.0, 12.0, 100.0], "threshold": [2.0, THRESHOLD, 0.9]})
+    operating = pd.DataFrame({"target_far_per_hour": [1.0, 12.0, 100.0], "threshold": [2.0, THRESHOLD, 0.9]})
     figures = {"alarm_precision": [1.0, 0.5, 0.25], "detection_rate": [0.25, 0.5, 1.0]}
     figures |= {"detection_delay_seconds": [np.nan, 0.7, 0.2], "false_alarms_per_hour": [0.0, 31.5, 200.0]}
     operating = operating.assign(
@@ -164,15 +164,15 @@ def write_system(
         **(figures if labelled else dict.fromkeys(figures)),
     )
     operating.to_csv(scored / "operating.csv", index=False)
-    (scored / "moments").mkdir()
+    (scored / "snapshots").mkdir()
     shown = np.arange(5, frames, 10)
     pictures = [
-        Moment(np.full((24, 32), 2 * number % 256, np.uint8), None if not trained else np.full((1, 12, 16), number / 255),
+        Snapshot(np.full((24, 32), 2 * number % 256, np.uint8), None if not trained else np.full((1, 12, 16), number / 255),
                np.full((6, 8), number / frames), None)
         for number in shown
     ]  # fmt: skip
-    sheets = write_sheets(scored / "moments", "clips", shown, pictures, (0.0, 1.0))  # the same for all clips
-    write_index(scored / "moments", dict.fromkeys(names or [f"{clip + 1:02d}" for clip in range(clips)], sheets))
+    sheets = write_sheets(scored / "snapshots", "clips", shown, pictures, (0.0, 1.0))  # the same for all clips
+    write_index(scored / "snapshots", dict.fromkeys(names or [f"{clip + 1:02d}" for clip in range(clips)], sheets))
 
 
 @cache

@@ -11,9 +11,9 @@ from vadcore.data.windows import Segment
 from vadcore.models import create_model
 from vadcore.models.base import Model
 from vadcore.training.checkpoint import CheckpointFolder
-from vadcore.training.trainer import Trained, TrainSettings, Watcher, train
+from vadcore.training.trainer import Callback, Trained, TrainSettings, train
 
-SETTINGS = TrainSettings(seed=5, check_every=4, held_out_windows=6, log_every=3, save_seconds=1e9)
+SETTINGS = TrainSettings(seed=5, check_every=4, val_windows=6, log_every=3, save_seconds=1e9)
 ALWAYS = -1.0  # as ``save_seconds``: a checkpoint after every iteration
 
 Split = tuple[ClipLoader, ClipLoader]
@@ -47,7 +47,7 @@ def small(iterations: int = 10, **changes) -> Model:
 
 def run(model: Model, split: Split, folder: Path, settings: TrainSettings = SETTINGS, **watching) -> Trained:
     """Train ``model``; ``watching`` are fields of the watcher."""
-    watcher = Watcher(say=lambda text: None, **watching)
+    watcher = Callback(say=lambda text: None, **watching)
     return train(model, *split, settings, CheckpointFolder(folder, "train-x"), watcher)
 
 

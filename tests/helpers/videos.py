@@ -16,8 +16,8 @@ from vadcore.data.synthetic.storage import write_video
 from vadcore.data.windows import Segment
 from vadcore.detection.detector import Detector, make_detector
 from vadcore.evaluation.calibration import Calibration, calibrate
-from vadcore.evaluation.inference import Measured, measure
-from vadcore.evaluation.recipe import Recipe, describe
+from vadcore.evaluation.inference import ClipScores, score_clip
+from vadcore.evaluation.preprocess import PreprocessSpec, describe
 from vadcore.flow.compute import store_flow
 from vadcore.models import create_model, save_model
 from vadcore.utils.files import write_json, write_text
@@ -87,12 +87,12 @@ class Place:
         write_text(self.scored / "calibration.json", made.to_json())
         self.calibration: Calibration = made
 
-    def measured(self, clip: ClipId) -> Measured:
-        """What :func:`vadcore.evaluation.inference.measure` says of a stored clip."""
+    def measured(self, clip: ClipId) -> ClipScores:
+        """What :func:`vadcore.evaluation.inference.score_clip` says of a stored clip."""
         segment = Segment(clip, 0, self.frames.length(clip))
-        return measure(self.model, ClipLoader.for_model(self.model, self.frames, [segment], self.flow), 0)
+        return score_clip(self.model, ClipLoader.for_model(self.model, self.frames, [segment], self.flow), 0)
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> PreprocessSpec:
         return describe(self.trained, self.scored, self.frames, self.flow)
 
     def detector(self, **changes) -> Detector:

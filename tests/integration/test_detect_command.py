@@ -34,7 +34,6 @@ def project(tmp_path_factory) -> Project:
         **PARAMS,
         "datasets": ["yard"],
         "models": ["frame_diff", "background"],
-        "flow_models": [],
         "detect": {"settle_seconds": SETTLE},
         "dataset": {"yard": {"format": "videos", "source": str(folder / "footage")}},
         "model": {"frame_diff": {}, "background": {}},
@@ -155,11 +154,11 @@ def test_waiting_alerts_are_sent_without_new_videos(project, tmp_path):
 
 def test_champion_is_loaded_from_the_registry(project, monkeypatch, capsys, detector_folder):
     monkeypatch.setattr(command, "fetch_champion", lambda dataset: (f"frame_diff of {dataset}", detector_folder))
-    arguments = argparse.Namespace(champion="yard", dataset=None, false_alarms_per_hour=0.5)
+    arguments = argparse.Namespace(champion="yard", dataset=None, target_far_per_hour=0.5)
     with project.inside():
         detector = command._loader(load_params(), arguments)()
     assert detector.name == "yard/frame_diff"
-    assert detector.calibration.false_alarms_per_hour == 0.5
+    assert detector.calibration.target_far_per_hour == 0.5
     assert "frame_diff of yard" in capsys.readouterr().out
 
 

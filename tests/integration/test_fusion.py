@@ -63,7 +63,7 @@ def test_other_rule_trains_and_scores_nothing(project):
 
 def test_report_has_a_row_and_what_it_combines(project):
     rows = json.loads((project.folder / "reports/metrics.json").read_text())["rows"]
-    assert [row["model"] for row in rows] == [*PARAMS["models"], *PARAMS["flow_models"], "fusion"]
+    assert [row["model"] for row in rows] == [*PARAMS["models"], "fusion"]
     row = rows[-1]
     assert (row["members"], row["rule"], row["score_measure"]) == ("convlstm_ae + flow_magnitude", "mean", "fused")
     assert row["trained"]
@@ -147,7 +147,7 @@ def test_wrong_stage_ends_with_one_line(project, words, parts):
 
 def test_other_held_out_footage_is_refused(project, tmp_path):
     copy = project.copy(tmp_path, "data", "models", "scores")
-    file: Path = copy.folder / "models/street/flow_magnitude/held_out.parquet"
+    file: Path = copy.folder / "models/street/flow_magnitude/val.parquet"
     table = pd.read_parquet(file)
     table.assign(frame=table["frame"] + 1).to_parquet(file)
     line = copy.stage("fuse", "street", "fusion", code=1).splitlines()[-1]

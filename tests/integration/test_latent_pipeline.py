@@ -20,7 +20,6 @@ def project(tmp_path_factory) -> Project:
     params = copy.deepcopy(PARAMS) | {
         "datasets": ["moving_mnist"],
         "models": ["latent_lstm-mse", "latent_lstm-kl"],
-        "flow_models": [],
         "dataset": {
             "moving_mnist": {
                 "format": "moving_mnist",

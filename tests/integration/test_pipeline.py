@@ -85,7 +85,7 @@ def test_every_stage_is_an_mlflow_run(pipeline_project):
     assert {run.info.status for run in runs} == {"FINISHED"}
 
     training = stages["convlstm_ae train street"].info.run_id
-    assert [point.step for point in client.get_metric_history(training, "held_out")] == [20, 40]
+    assert [point.step for point in client.get_metric_history(training, "val")] == [20, 40]
     scoring = stages["convlstm_ae score street"].info.run_id
     for stage, costs in (("train", ("train_seconds", "windows_per_second", "peak_memory_mb")), ("score", TABLED)):
         assert set(costs) <= stages[f"convlstm_ae {stage} street"].data.metrics.keys()
@@ -94,10 +94,10 @@ def test_every_stage_is_an_mlflow_run(pipeline_project):
     assert [point.value for point in found] == sorted(point.value for point in found)
     assert found[-1].value == 1
     operating = pd.read_csv(pipeline_project.folder / "scores/street/convlstm_ae/operating.csv")
-    asked = operating[operating["asked_per_hour"] % 1 == 0]
+    asked = operating[operating["target_far_per_hour"] % 1 == 0]
     events = client.get_metric_history(scoring, "alarms/events_found")
     assert [(point.step, point.value) for point in events] == [
-        (int(rate), share) for rate, share in zip(asked["asked_per_hour"], asked["detection_rate"], strict=True)
+        (int(rate), share) for rate, share in zip(asked["target_far_per_hour"], asked["detection_rate"], strict=True)
     ]
 
 
@@ -114,7 +114,7 @@ def test_changed_model_section_reruns_that_model(project, params):
 
 
 def test_changed_false_alarm_rate_trains_nothing(project, params):
-    params["calibrate"]["false_alarms_per_hour"] = 500
+    params["calibrate"]["target_far_per_hour"] = 500
     project.write(params)
     stages, _ = project.repro(dry=True)
     assert stages
@@ -129,7 +129,7 @@ def test_changed_machine_settings_rerun_nothing(project, params):
 
 def test_model_variant_runs_only_its_own_stages(project, params):
     params["models"] += ["frame_diff-fine", "background"]  # the one learns nothing, the other gathers a mean image
-    params["model"]["frame_diff-fine"] = {"score": "block_max", "block": 4, "seed": 9}
+    params["model"]["frame_diff-fine"] = {"score": "max_patch_mse", "block": 4, "seed": 9}
     params["model"]["background"] = {"image_size": [24, 32]}
     project.write(params)
     stages = set(project.repro()[0]) - {"report"}
@@ -146,7 +146,7 @@ def test_report_covers_two_data_sets(project, params, tmp_path):
         (own / split).mkdir(parents=True)
         for video in (project.folder / "data/raw/street" / split).glob("*.avi"):
             shutil.copy(video, own / split)
-    params["datasets"], params["models"], params["flow_models"] = ["street", "yard"], ["frame_diff"], []
+    params["datasets"], params["models"] = ["street", "yard"], ["frame_diff"]
     params["dataset"]["yard"] = {"format": "videos", "source": str(own)}
     project.write(params)
     stages, _ = project.repro()

@@ -94,9 +94,9 @@ def test_lowest_wins_where_lower_is_better(project, client, versions):
 def test_version_for_another_false_alarm_rate_is_left_out(project, client, versions):
     """It would find more because it is asked to raise more false alarms."""
     number = versions["convlstm_ae"]
-    client.set_model_version_tag("vad-street", number, "false_alarms_per_hour_asked", "20000.0")
+    client.set_model_version_tag("vad-street", number, "target_far_per_hour", "20000.0")
     output = project.promote("street")
-    client.set_model_version_tag("vad-street", number, "false_alarms_per_hour_asked", "200.0")
+    client.set_model_version_tag("vad-street", number, "target_far_per_hour", "200.0")
     (line,) = (line for line in output.splitlines() if line.startswith("left out: "))
     assert f"convlstm_ae (version {number})" in line
     assert "20000" in line
@@ -105,7 +105,7 @@ def test_version_for_another_false_alarm_rate_is_left_out(project, client, versi
 
 def test_versions_with_other_footage_held_out_are_left_out(project):
     params = project.params
-    project.write({**params, "train": {**params["train"], "held_out": 0.6}})
+    project.write({**params, "train": {**params["train"], "val": 0.6}})
     output = project.promote("street", code=1)
     project.write(params)
     assert output.count("left out: ") == 3

@@ -11,7 +11,7 @@ from mlflow import MlflowClient, artifacts, pyfunc
 
 from tasks.tracking import stage_run
 from tasks.tracking.log_model import register
-from tasks.tracking.outbox import Spool
+from tasks.tracking.outbox import EventLog
 from tasks.tracking.registry import fetch_champion
 from tasks.tracking.send import Sender
 from tasks.tracking.server import connect
@@ -24,7 +24,7 @@ class SenderHere:
     """In place of a stage's uploader: sends when the stage has ended, in this process."""
 
     def follow(self, folder: Path) -> None:
-        self.sender = Sender(Spool(folder))
+        self.sender = Sender(EventLog(folder))
 
     def finish(self) -> None:
         assert self.sender.send()

@@ -21,9 +21,9 @@ def test_extract_leaves_complete_clips_alone(pipeline_project, tmp_path):
 def test_flow_is_computed_only_where_a_model_reads_it(pipeline_project, tmp_path):
     project = pipeline_project.copy(tmp_path, "data/street/frames.zarr")
     flow = project.folder / "data/street/flow.zarr"
-    without = {**PARAMS, "flow_models": []}
+    without = {**PARAMS, "models": ["frame_diff"]}
     project.write(without)
-    assert "flow_models" in project.stage("optical_flow", "street")
+    assert "nothing computed" in project.stage("optical_flow", "street")
     assert not list(flow.glob("*/*/flow"))
     project.write(PARAMS)
     assert "flow.zarr: 5 clips" in project.stage("optical_flow", "street")
@@ -37,7 +37,7 @@ def test_other_false_alarm_rate_keeps_scored_clips(pipeline_project, tmp_path):
     project = pipeline_project.copy(tmp_path, "data", "models", "checkpoints", "scores")
     figures = project.folder / "scores/street/convlstm_ae/metrics.json"
     before, parts = json.loads(figures.read_text()), contents(project.folder / "checkpoints")
-    project.write({**PARAMS, "calibrate": {"false_alarms_per_hour": 2000}})
+    project.write({**PARAMS, "calibrate": {"target_far_per_hour": 2000}})
     project.stage("score", "street", "convlstm_ae")
     after = json.loads(figures.read_text())
     assert contents(project.folder / "checkpoints") == parts

@@ -21,10 +21,10 @@ from mlflow import MlflowClient
 from tasks.tracking import StageRun
 from tasks.tracking.__main__ import send
 from tasks.tracking.digests import locked_digest, out_digest
-from tasks.tracking.outbox import Spool, is_alive, spools, this_process
+from tasks.tracking.lineage import lineage
+from tasks.tracking.outbox import EventLog, is_alive, spools, this_process
 from tasks.tracking.send import Sender
 from tasks.tracking.server import why, without_secrets
-from tasks.tracking.whence import whence
 from tests.helpers.project import LONG_ENOUGH, ROOT
 from tests.helpers.waiting import wait_until
 
@@ -102,7 +102,7 @@ def uploaders(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def outbox(folder: Path) -> list[Spool]:
+def outbox(folder: Path) -> list[EventLog]:
     return spools(folder / "tracking" / "outbox")
 
 
@@ -246,7 +246,7 @@ def test_whence_finds_the_run_of_a_file_a_folder_and_a_renamed_copy(project, tra
     monkeypatch.chdir(project)
     made = "models/street/frame_diff"
     for path in (made, f"{made}/weights.safetensors", f"{made}/config.yaml", "copies/renamed.safetensors"):
-        (line,) = whence(Path(path))
+        (line,) = lineage(Path(path))
         assert line.startswith("frame_diff train street")
         assert f"run {trained.info.run_id}" in line
         assert "earlier" not in line
@@ -258,7 +258,7 @@ def test_whence_says_when_a_run_made_only_an_earlier_version(project, trained, m
     was = file.read_bytes()
     file.write_bytes(b"edited")
     try:
-        (line,) = whence(file)
+        (line,) = lineage(file)
     finally:
         file.write_bytes(was)
     assert f"run {trained.info.run_id}" in line
@@ -266,8 +266,8 @@ def test_whence_says_when_a_run_made_only_an_earlier_version(project, trained, m
 
 
 def test_whence_of_what_no_run_made_says_so(project, trained):
-    assert tracking(project, "whence", "dvc.lock") == (1, "dvc.lock: no run is known to have made it\n")
-    code, text = tracking(project, "whence", "missing.csv")
+    assert tracking(project, "lineage", "dvc.lock") == (1, "dvc.lock: no run is known to have made it\n")
+    code, text = tracking(project, "lineage", "missing.csv")
     assert code == 1
     assert text == "error: missing.csv: no such file or folder; give the path of something that a stage has made\n"
 
@@ -315,7 +315,7 @@ def test_a_killed_stage_is_sent_as_killed_by_the_process_that_followed_it(projec
     assert client.get_run(run.data.tags["mlflow.parentRunId"]).info.status == "KILLED"
 
 
-def may_be_sent(spool: Spool) -> bool:
+def may_be_sent(spool: EventLog) -> bool:
     with spool.claim() as mine:
         return mine
 
@@ -390,7 +390,7 @@ def test_a_server_that_is_down_loses_nothing(project, tmp_path, monkeypatch, cap
 
 
 @pytest.fixture
-def begun(project, tmp_path, monkeypatch) -> Spool:
+def begun(project, tmp_path, monkeypatch) -> EventLog:
     """A spool in a project of its own, with a metric, a file, and no end yet."""
     (tmp_path / "mlflow.db").write_bytes((project / "mlflow.db").read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -404,13 +404,13 @@ def begun(project, tmp_path, monkeypatch) -> Spool:
         "pipeline": {"key": "p", "start": 1_000_000},
         "process": this_process(),
     }
-    spool = Spool.create(tmp_path / "tracking" / "outbox", "k", about)
+    spool = EventLog.create(tmp_path / "tracking" / "outbox", "k", about)
     (spool.folder / "files" / "note.txt").write_text("kept")
     log(spool, {"metrics": {"x": 1.0}, "step": 0, "time": 1_000_001}, {"artifact": "files/note.txt", "folder": ""})
     return spool
 
 
-def log(spool: Spool, *events: dict) -> None:
+def log(spool: EventLog, *events: dict) -> None:
     with (spool.folder / "events.jsonl").open("a") as file:
         file.writelines(json.dumps(event) + "\n" for event in events)
 
@@ -418,7 +418,7 @@ def log(spool: Spool, *events: dict) -> None:
 END = {"end": "FINISHED", "time": 1_000_009}
 
 
-def runs_of(spool: Spool) -> list:
+def runs_of(spool: EventLog) -> list:
     return MlflowClient(spool.about["uri"]).search_runs(["1"], f"tags.`vad.spool` = '{spool.key}'")
 
 
@@ -474,7 +474,7 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(begun):
 
 
 def test_a_pipeline_whose_failed_stage_was_repeated_is_finished(begun, tmp_path):
-    again = Spool.create(tmp_path / "tracking" / "outbox", "k2", {**begun.about, "start": 1_000_020})
+    again = EventLog.create(tmp_path / "tracking" / "outbox", "k2", {**begun.about, "start": 1_000_020})
     log(begun, {**END, "end": "FAILED"})
     assert Sender(begun).send()
     client = MlflowClient(begun.about["uri"])

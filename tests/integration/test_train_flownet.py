@@ -44,8 +44,8 @@ def test_flownet_folder_has_weights_and_history(project):
     assert read_cost(folder)["train_seconds"] > 0
     history = pd.read_csv(folder / "history.csv")
     assert history["iteration"].max() == 6
-    held_out = history["held_out"].dropna()
-    assert metrics["held_out_epe"] == pytest.approx(held_out.min())
+    val = history["val"].dropna()
+    assert metrics["held_out_epe"] == pytest.approx(val.min())
     assert [picture.name for picture in sorted((folder / "samples").iterdir())] == ["000003.png", "000006.png"]
     assert load_flownet(folder / "weights.safetensors").width == TINY["width"]
 
@@ -65,7 +65,7 @@ def test_flownet_training_is_an_mlflow_run(project):
     (run,) = client.search_runs([experiment.experiment_id], "tags.`vad.stage` = 'train_flownet'")
     assert run.info.run_name == "tiny train_flownet"
     assert run.data.params["flownet.width"] == "0.05"
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "held_out")] == [3, 6]
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "val")] == [3, 6]
     assert run.data.metrics["train_seconds"] > 0
 
 

@@ -32,7 +32,7 @@ def lay_ready(folder: Path, key: str, about: dict, results: Path) -> None:
     if not about["events"]:
         return
     (folder / READY).mkdir()
-    shared = {name: about[name] for name in ("video", "detector", "threshold", "false_alarms_per_hour")}
+    shared = {name: about[name] for name in ("video", "detector", "threshold", "target_far_per_hour")}
     for event in about["events"]:
         number = event["number"]
         alert = {

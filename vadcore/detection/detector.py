@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vadcore.evaluation.calibration import Calibration
-from vadcore.evaluation.recipe import MEMBERS, Recipe, read_recipe, system_files
+from vadcore.evaluation.preprocess import MEMBERS, PreprocessSpec, read_recipe, system_files
 from vadcore.flow.estimators import Estimator, create_estimator
 from vadcore.models import Model, load_model
 from vadcore.models.fusion import Fusion, load_fusion
@@ -38,7 +38,7 @@ class Detector:
 
     systems: tuple[System, ...]
     fusion: Fusion | None
-    recipe: Recipe
+    recipe: PreprocessSpec
     calibration: Calibration
     estimator: Estimator | None
     digest: str
@@ -67,12 +67,12 @@ def read_calibration(path: Path | str) -> Calibration:
 
 def make_detector(
     folder: Path | str,
-    recipe: Recipe,
+    recipe: PreprocessSpec,
     calibration: Calibration,
     device: str = "auto",
-    false_alarms_per_hour: float | None = None,
+    target_far_per_hour: float | None = None,
 ) -> Detector:
-    """The system in ``folder``, or the fusion with its members, on ``device``. false_alarms_per_hour: another rate than the
+    """The system in ``folder``, or the fusion with its members, on ``device``. target_far_per_hour: another rate than the
     calibration was made for."""
     folder = Path(folder)
     chosen = choose_device(device)
@@ -92,11 +92,11 @@ def make_detector(
                 f"{folder}: the system needs optical flow, but nothing says how it is made; make detector.json anew"
             )
         estimator = create_estimator(recipe.flow.estimator, str(chosen), **recipe.flow.options)
-    if false_alarms_per_hour is not None:
+    if target_far_per_hour is not None:
         asked = {
-            "false_alarms_per_hour": false_alarms_per_hour,
-            "threshold": calibration.threshold_at(false_alarms_per_hour),
-            "extrapolated": false_alarms_per_hour < calibration.resolvable_rate,
+            "target_far_per_hour": target_far_per_hour,
+            "threshold": calibration.threshold_at(target_far_per_hour),
+            "extrapolated": target_far_per_hour < calibration.resolvable_rate,
         }
         calibration = calibration.model_copy(update=asked)
     digest = sha256_files(system_files(folder))
@@ -108,8 +108,8 @@ def _load_system(folder: Path, name: str, device: torch.device, precision: str) 
     return System(name, model, device, choose_precision(precision, device)[0], sha256_files(system_files(folder)))
 
 
-def load_detector(folder: Path | str, device: str = "auto", false_alarms_per_hour: float | None = None) -> Detector:
-    """From a detector folder (:mod:`vadcore.evaluation.recipe`)."""
+def load_detector(folder: Path | str, device: str = "auto", target_far_per_hour: float | None = None) -> Detector:
+    """From a detector folder (:mod:`vadcore.evaluation.preprocess`)."""
     folder = Path(folder)
     recipe = read_recipe(folder)
-    return make_detector(folder, recipe, read_calibration(folder / "calibration.json"), device, false_alarms_per_hour)
+    return make_detector(folder, recipe, read_calibration(folder / "calibration.json"), device, target_far_per_hour)

@@ -50,7 +50,7 @@ def write_film(path: Path, scanned: Scanned) -> None:
     size = film_size(scanned.size)
     step = math.ceil(scanned.sampling.fps / MOST_RATE)
     painter = _Painter(scanned, size)
-    with _muted_stderr():  # OpenCV remarks there that WebM has no four-letter codes
+    with muted_stderr():  # OpenCV remarks there that WebM has no four-letter codes
         writer = cv2.VideoWriter(
             str(path),
             cv2.CAP_FFMPEG,
@@ -145,7 +145,7 @@ class _Painter:
 
 
 @contextmanager
-def _muted_stderr() -> Iterator[None]:
+def muted_stderr() -> Iterator[None]:
     """What C code writes to the standard error output is lost."""
     sys.stderr.flush()
     kept = os.dup(2)

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from vadcore.detection.reading import rate_of
-from vadcore.evaluation.recipe import Recipe
+from vadcore.evaluation.preprocess import PreprocessSpec
 from vadcore.models.base import ModelConfig
 from vadcore.utils.images import resize_picture, to_color
 
@@ -58,7 +58,7 @@ def sampling_of(path: Path, fps: float, stated: float | None = None) -> Sampling
     return Sampling(rate, fps, rate / fps)
 
 
-def remarks(path: Path, sampling: Sampling, size: tuple[int, int], recipe: Recipe) -> list[str]:
+def remarks(path: Path, sampling: Sampling, size: tuple[int, int], recipe: PreprocessSpec) -> list[str]:
     """What a person has to know of footage that differs from what the system was trained on; size: the video's."""
     said = []
     if sampling.fps < recipe.fps * (1 - SAME_RATE):
@@ -83,7 +83,7 @@ class Prepared(NamedTuple):
     seen: np.ndarray | None
 
 
-def prepare(picture: np.ndarray, recipe: Recipe, configs: Sequence[ModelConfig]) -> Prepared:
+def prepare(picture: np.ndarray, recipe: PreprocessSpec, configs: Sequence[ModelConfig]) -> Prepared:
     """A decoded picture, uint8 RGB ``[H, W, 3]``, by the steps of extraction and of
     :class:`vadcore.data.loader.ClipLoader`: first what the store would hold, from that what each system reads. configs: of
     the systems."""

@@ -1,7 +1,6 @@
-"""Score windows of frames as they arrive, equal to :func:`vadcore.evaluation.inference.measure` on the stored clip.
+"""Score windows of frames as they arrive, equal to :func:`vadcore.evaluation.inference.score_clip` on the stored clip.
 
-The windows, the batches they are judged in and the order of every sum are those of ``measure``, so the figures are the same
-to the bit.
+Windows, batches and the order of every sum are those of ``score_clip``, so the figures are equal to the bit.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from vadcore.data.store import FLOW_UNIT, clip_to_fixed
 from vadcore.data.windows import BACKGROUND_SAMPLES, Batch, background_frames, median_picture
 from vadcore.detection.detector import Detector, System
 from vadcore.evaluation.inference import FRAMES_AT_ONCE
-from vadcore.models.base import Judged
+from vadcore.models.base import Prediction
 from vadcore.models.components.error_maps import map_size, shrink
 from vadcore.utils.device import autocast
 from vadcore.utils.errors import VadError
@@ -103,7 +102,7 @@ class Judge:
         at = starts[:, None] + np.arange(self.windows.length)  # [B, T], numbers of frames
         batch = self._batch(at)
         with torch.inference_mode(), autocast(self.system.device, self.system.dtype):
-            judged = self.system.model.judge(batch)
+            judged = self.system.model.predict_step(batch)
         self._collect(judged, starts[:, None] + np.array(self.windows.judged), batch.frames.shape[3:])
         self._start = int(starts[-1]) + self.windows.step
         free = int(starts[-1]) + 1  # the window that takes up the tail may start here
@@ -132,7 +131,7 @@ class Judge:
         pictures = torch.from_numpy(np.stack([made[key] for key in numbers]))
         return pictures.to(self.system.device).float().div_(255)
 
-    def _collect(self, judged: Judged, frames: np.ndarray, size: tuple[int, int]) -> None:
+    def _collect(self, judged: Prediction, frames: np.ndarray, size: tuple[int, int]) -> None:
         """frames: ``[B, J]``, the number of each judged frame."""
         for name, values in judged.measures.items():
             values = values.float().cpu().numpy().astype(np.float64)

@@ -104,7 +104,7 @@ def _about(detector: Detector, scanned: Scanned, name: str) -> dict:
         "scored_fps": sampling.fps,
         "scored_frames": int(scanned.frames["score"].notna().sum()),
         "threshold": calibration.threshold,
-        "false_alarms_per_hour": calibration.false_alarms_per_hour,
+        "target_far_per_hour": calibration.target_far_per_hour,
         "threshold_extrapolated": calibration.extrapolated,
         "remarks": scanned.remarks,
         "events": [_event(row) for row in scanned.events.to_dict("records")],

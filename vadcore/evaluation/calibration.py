@@ -29,11 +29,11 @@ class Calibration(BaseModel):
 
     Attributes
     ----------
-    false_alarms_per_hour: the rate that was asked for; ``threshold`` is ``threshold_at`` this rate.
+    target_far_per_hour: the rate that was asked for; ``threshold`` is ``threshold_at`` this rate.
     extrapolated: the rate is below ``resolvable_rate``, so that the threshold comes from a fitted tail.
     resolvable_rate: one event in all the footage, per hour.
     footage_hours, frames, clips: the judged footage behind all this.
-    merge_seconds, min_seconds: what an event is, as in :func:`vadcore.evaluation.events.find_events`.
+    merge_gap_s, min_event_s: what an event is, as in :func:`vadcore.evaluation.events.find_events`.
     level_events, levels: m and T_m, falling; every m up to ``LEVELS_KEPT``, then in steps of 2 %.
     tail_base, tail_events, tail_scale, tail_shape: generalised Pareto tail of the alarm levels above ``tail_base``,
         which ``tail_events`` events reach.
@@ -43,14 +43,14 @@ class Calibration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float
-    false_alarms_per_hour: float
+    target_far_per_hour: float
     extrapolated: bool
     resolvable_rate: float
     footage_hours: float
     frames: int
     clips: int
-    merge_seconds: float
-    min_seconds: float
+    merge_gap_s: float
+    min_event_s: float
     tail_base: float
     tail_events: int
     tail_scale: float
@@ -71,7 +71,7 @@ class Calibration(BaseModel):
         at_least = np.concatenate(([self.frames], self.above))[below]
         return np.where(np.isnan(scores), np.nan, (1 + at_least) / (1 + self.frames))
 
-    def threshold_at(self, false_alarms_per_hour: float) -> float:
+    def threshold_at(self, target_far_per_hour: float) -> float:
         """The threshold for a rate of false alarms (events, not frames) per hour; the higher the rate, the lower.
 
         From ``resolvable_rate`` on: the smallest threshold at which, and above which, the held-out footage has no more
@@ -79,14 +79,14 @@ class Calibration(BaseModel):
         footage ever has. Below ``resolvable_rate``: where the fitted tail has that rate, but no lower than the smallest
         threshold at which the held-out footage has no event.
         """
-        _check_rate(false_alarms_per_hour)
-        allowed = math.floor(false_alarms_per_hour * self.footage_hours + 1e-9)
+        _check_rate(target_far_per_hour)
+        allowed = math.floor(target_far_per_hour * self.footage_hours + 1e-9)
         # of the kept levels the last with m <= allowed + 1: if m itself was thinned out, a higher level stands in
         at = np.searchsorted(self.level_events, allowed + 1, side="right") - 1
         empirical = math.nextafter(self.levels[at], math.inf)
         if allowed >= 1:
             return empirical
-        times = self.tail_events / self.footage_hours / false_alarms_per_hour  # rarer than the tail's base
+        times = self.tail_events / self.footage_hours / target_far_per_hour  # rarer than the tail's base
         shape = self.tail_shape
         reach = math.log(times) if shape == 0 else (times**shape - 1) / shape
         return max(self.tail_base + self.tail_scale * reach, empirical)
@@ -114,16 +114,16 @@ class Calibration(BaseModel):
 def calibrate(
     scores: Mapping[str, np.ndarray],
     fps: Fps,
-    false_alarms_per_hour: float,
-    merge_seconds: float = 0.0,
-    min_seconds: float = 0.0,
+    target_far_per_hour: float,
+    merge_gap_s: float = 0.0,
+    min_event_s: float = 0.0,
 ) -> Calibration:
     """Calibrate on held-out normal footage: clip -> scores ``[T]``, NaN = not judged, smoothed as they will be in use.
 
     P-values treat frames as exchangeable; neighbouring frames are not, so a p-value speaks of a frame, and the
     threshold, which counts events, of alarms. Raises :class:`VadError` when there is no score or one is infinite.
     """
-    _check_rate(false_alarms_per_hour)
+    _check_rate(target_far_per_hour)
     scores = {clip: np.asarray(of_clip, np.float64) for clip, of_clip in scores.items()}
     for clip, of_clip in scores.items():
         if np.isinf(of_clip).any():
@@ -135,34 +135,34 @@ def calibrate(
         total = sum(map(len, scores.values()))
         raise VadError(
             f"held-out footage: none of its {total} frames in {len(scores)} clips has a score; "
-            "raise train.held_out or give more (or longer) normal training clips"
+            "raise train.val_share or give more (or longer) normal training clips"
         )
     hours = sum(len(of_clip) / fps_of(fps, clip) for clip, of_clip in judged.items()) / SECONDS_AN_HOUR
-    levels = alarm_levels(scores, fps, merge_seconds, min_seconds)
+    levels = alarm_levels(scores, fps, merge_gap_s, min_event_s)
     values = np.concatenate(list(judged.values()))
     if not len(levels):  # every judged run is shorter than an event: the highest score stands for the one that may come
         levels = values.max(keepdims=True)
     kept = _kept_levels(len(levels))
     calibration = Calibration(
         threshold=0.0,
-        false_alarms_per_hour=false_alarms_per_hour,
-        extrapolated=math.floor(false_alarms_per_hour * hours + 1e-9) < 1,
+        target_far_per_hour=target_far_per_hour,
+        extrapolated=math.floor(target_far_per_hour * hours + 1e-9) < 1,
         resolvable_rate=1 / hours,
         footage_hours=hours,
         frames=frames,
         clips=sum(len(of_clip) > 0 for of_clip in judged.values()),
-        merge_seconds=merge_seconds,
-        min_seconds=min_seconds,
+        merge_gap_s=merge_gap_s,
+        min_event_s=min_event_s,
         level_events=tuple((kept + 1).tolist()),
         levels=tuple(levels[kept].tolist()),
         **_fit_tail(levels, float(values.std())),
         **_order_statistics(values),
     )
-    return calibration.model_copy(update={"threshold": calibration.threshold_at(false_alarms_per_hour)})
+    return calibration.model_copy(update={"threshold": calibration.threshold_at(target_far_per_hour)})
 
 
 def alarm_levels(
-    scores: Mapping[str, np.ndarray], fps: Fps, merge_seconds: float = 0.0, min_seconds: float = 0.0
+    scores: Mapping[str, np.ndarray], fps: Fps, merge_gap_s: float = 0.0, min_event_s: float = 0.0
 ) -> np.ndarray:
     """T_1 >= T_2 >= ...: the highest threshold at which ``find_events`` finds at least 1, 2, ... events in all clips.
 
@@ -174,7 +174,7 @@ def alarm_levels(
     """
     born, gone = [], []  # the thresholds from which down, and until which, a frame starts an event
     for clip, of_clip in scores.items():
-        gap, shortest = event_frames(fps_of(fps, clip), merge_seconds, min_seconds)
+        gap, shortest = event_frames(fps_of(fps, clip), merge_gap_s, min_event_s)
         for first, last in runs(~np.isnan(of_clip)):
             run = np.asarray(of_clip[first : last + 1], np.float64)
             window = min(gap + 1, len(run))
@@ -202,7 +202,7 @@ def alarm_levels(
 
 def _check_rate(rate: float) -> None:
     if not (math.isfinite(rate) and rate > 0):
-        raise VadError(f"false_alarms_per_hour: {rate} is not a rate; give a number above 0")
+        raise VadError(f"target_far_per_hour: {rate} is not a rate; give a number above 0")
 
 
 def _kept_levels(count: int) -> np.ndarray:

@@ -51,7 +51,7 @@ def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibra
     for clip, frames in table.groupby("clip", sort=True):
         fps = float(frames["fps"].iloc[0])
         scores = frames["score"].to_numpy()
-        for event in find_events(scores, calibration.threshold, fps, settings.merge_seconds, settings.min_seconds):
+        for event in find_events(scores, calibration.threshold, fps, settings.merge_gap_s, settings.min_event_s):
             rows.append(
                 {
                     "clip": clip,
@@ -79,13 +79,13 @@ def result_row(
     maps: clip -> ``[T, h, w]``; masks: clip -> ``[T, H, W]``, empty where there are none: then no localisation figures.
     """
     fps = table.groupby("clip")["fps"].first().to_dict()
-    found = detection_metrics(table, calibration.threshold, fps, settings.merge_seconds, settings.min_seconds)
+    found = detection_metrics(table, calibration.threshold, fps, settings.merge_gap_s, settings.min_event_s)
     return {
         **frame_metrics(table),
         **(localisation_metrics({clip: maps[clip] for clip in masks}, masks) if masks else {}),
         **found,
         "threshold": calibration.threshold,
         "threshold_extrapolated": calibration.extrapolated,
-        "false_alarms_per_hour_asked": calibration.false_alarms_per_hour,
+        "target_far_per_hour": calibration.target_far_per_hour,
         "footage_hours": calibration.footage_hours,
     }

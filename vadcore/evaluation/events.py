@@ -29,13 +29,13 @@ def fps_of(fps: Fps, clip: str) -> float:
     return float(fps[clip] if isinstance(fps, Mapping) else fps)
 
 
-def event_frames(fps: float, merge_seconds: float, min_seconds: float) -> tuple[int, int]:
+def event_frames(fps: float, merge_gap_s: float, min_event_s: float) -> tuple[int, int]:
     """(most frames below the threshold that two alarms are merged across, fewest frames of an event).
 
-    The first is the whole frames in ``merge_seconds``, the second the frames that last at least ``min_seconds``. The
+    The first is the whole frames in ``merge_gap_s``, the second the frames that last at least ``min_event_s``. The
     margin keeps 0.29 s at 100 fps at 29 frames, where floating point says 28.999...
     """
-    return math.floor(merge_seconds * fps + 1e-9), max(1, math.ceil(min_seconds * fps - 1e-9))
+    return math.floor(merge_gap_s * fps + 1e-9), max(1, math.ceil(min_event_s * fps - 1e-9))
 
 
 def runs(flags: np.ndarray) -> np.ndarray:
@@ -45,16 +45,16 @@ def runs(flags: np.ndarray) -> np.ndarray:
 
 
 def find_events(
-    scores: np.ndarray, threshold: float, fps: float, merge_seconds: float = 0.0, min_seconds: float = 0.0
+    scores: np.ndarray, threshold: float, fps: float, merge_gap_s: float = 0.0, min_event_s: float = 0.0
 ) -> list[Event]:
     """The events of one clip, in order.
 
-    A frame alarms when its score reaches (>=) the threshold. Alarms with at most ``merge_seconds`` of judged footage
-    between them are one event; an event shorter than ``min_seconds``, after merging, is none. A frame without a score
+    A frame alarms when its score reaches (>=) the threshold. Alarms with at most ``merge_gap_s`` of judged footage
+    between them are one event; an event shorter than ``min_event_s``, after merging, is none. A frame without a score
     is never part of an event and ends the event before it. scores: ``[T]``, NaN = not judged.
     """
     scores = np.asarray(scores, np.float64)
-    gap, shortest = event_frames(fps, merge_seconds, min_seconds)
+    gap, shortest = event_frames(fps, merge_gap_s, min_event_s)
     unjudged = np.concatenate(([0], np.cumsum(np.isnan(scores))))  # [T + 1], unjudged frames before each frame
     alarms = runs(scores >= threshold)
     starts, ends = alarms[:, 0], alarms[:, 1]
@@ -69,8 +69,8 @@ def find_events(
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the labels of one clip say of its alarms.
+class EventMatches:
+    """The alarms of one clip, matched with its labels.
 
     right: the numbers of the alarms that notice a run of abnormal frames. false: of those that do not, and hold a normal
     frame; one on unlabelled frames alone is neither. runs: (first frame, last frame, the first of its frames in an alarm
@@ -82,8 +82,8 @@ class Judged:
     runs: list[tuple[int, int, int | None]]
 
 
-def judge_events(events: Sequence[Event], scores: np.ndarray, labels: np.ndarray, fps: float) -> Judged:
-    """Hold the alarms of one clip, in their order, against its labels.
+def match_events(events: Sequence[Event], scores: np.ndarray, labels: np.ndarray, fps: float) -> EventMatches:
+    """Match the alarms of one clip, in their order, with its labels.
 
     An alarm notices a run of abnormal frames that it begins in, or that it reaches after no more labelled frames than fit
     into ``EARLY_SECONDS``: one that is on already has noticed nothing. scores: ``[T]``, NaN = not judged; labels: ``[T]``,
@@ -101,7 +101,7 @@ def judge_events(events: Sequence[Event], scores: np.ndarray, labels: np.ndarray
         for start in seen:
             noticed.setdefault(start, max(start, event.start_frame))
     judged = [(start, end) for start, end in abnormal if not np.isnan(scores[start : end + 1]).all()]
-    return Judged(right, false, [(start, end, noticed.get(start)) for start, end in judged])
+    return EventMatches(right, false, [(start, end, noticed.get(start)) for start, end in judged])
 
 
 def by_frame(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -112,11 +112,11 @@ def by_frame(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def detection_metrics(
-    table: pd.DataFrame, threshold: float, fps: Fps, merge_seconds: float = 0.0, min_seconds: float = 0.0
+    table: pd.DataFrame, threshold: float, fps: Fps, merge_gap_s: float = 0.0, min_event_s: float = 0.0
 ) -> dict[str, int | float | None]:
     """What a person who watches the alarms gets. ``table``: clip, frame, label (0, 1, NaN), score (NaN = not judged).
 
-    An alarm is an event of :func:`find_events`; :func:`judge_events` says what it notices. It is right when it notices a
+    An alarm is an event of :func:`find_events`; :func:`match_events` says what it notices. It is right when it notices a
     run of abnormal frames. ``events_true``: runs of which at least one frame was judged. ``alarms``,
     ``alarms_per_hour``: all alarms, and that many in an hour of judged frames. ``detected``: the runs that an alarm noticed.
     ``detection_delay_seconds``: from a run's first frame to the first of its frames that lies in such an alarm; mean over
@@ -129,10 +129,10 @@ def detection_metrics(
     for clip, rows in table.groupby("clip", sort=True):
         rate = fps_of(fps, clip)
         scores, labels = by_frame(rows)
-        events = find_events(scores, threshold, rate, merge_seconds, min_seconds)
+        events = find_events(scores, threshold, rate, merge_gap_s, min_event_s)
         judged, normal = ~np.isnan(scores), (labels == 0) & ~np.isnan(scores)
         found += len(events)
-        outcome = judge_events(events, scores, labels, rate)
+        outcome = match_events(events, scores, labels, rate)
         right += len(outcome.right)
         false += len(outcome.false)
         alarmed = np.zeros(len(scores), bool)

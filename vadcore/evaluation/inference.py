@@ -21,7 +21,7 @@ MAP_MAX = "map_max"  # what tables beside the measures call Measured.map_max
 
 
 @dataclass
-class Measured:
+class ClipScores:
     """What a model says about one segment of footage of ``T`` frames.
 
     measures: name -> float32 ``[T]``; NaN where no window judged the frame. maps: float16 ``[T, h, w]``, NaN likewise.
@@ -36,7 +36,7 @@ class Measured:
         return self.maps.max(axis=(1, 2)).astype(np.float32)
 
 
-def measure(model: Model, footage: ClipLoader, number: int, dtype: torch.dtype = torch.float32) -> Measured:
+def score_clip(model: Model, footage: ClipLoader, number: int, dtype: torch.dtype = torch.float32) -> ClipScores:
     """Judge segment ``number`` of ``footage`` with every scoring window; a frame in several windows gets their mean."""
     windows = model.windows
     length = footage.lengths[number]
@@ -55,7 +55,7 @@ def measure(model: Model, footage: ClipLoader, number: int, dtype: torch.dtype =
         batches = take_turns(footage.batches(plan, windows.length), footage.device.type)
         for group, batch in zip(groups, batches, strict=True):
             with autocast(footage.device, dtype):
-                judged = model.judge(batch)
+                judged = model.predict_step(batch)
             frames = group[:, None] + judged_at  # [B, J], numbers inside the segment
             for name, values in judged.measures.items():
                 values = values.float().cpu().numpy().astype(np.float64)  # [B, J]
@@ -83,10 +83,10 @@ def measure(model: Model, footage: ClipLoader, number: int, dtype: torch.dtype =
     }
     if not measures:  # shorter than one window: nothing is judged
         measures = {model.score: np.full(length, np.nan, np.float32)}
-    return Measured(measures, map_sum.astype(np.float16))
+    return ClipScores(measures, map_sum.astype(np.float16))
 
 
-def measure_all(model: Model, footage: ClipLoader, dtype: torch.dtype = torch.float32) -> Iterator[Measured]:
-    """:func:`measure` for every segment of ``footage``, in order."""
+def score_clips(model: Model, footage: ClipLoader, dtype: torch.dtype = torch.float32) -> Iterator[ClipScores]:
+    """:func:`score_clip` for every segment of ``footage``, in order."""
     for number in range(len(footage.segments)):
-        yield measure(model, footage, number, dtype)
+        yield score_clip(model, footage, number, dtype)

@@ -20,24 +20,24 @@ def operating_points(table: pd.DataFrame, calibration: Calibration, settings: Ca
     """One row a rate, rising, up to that of the most alarms that the held-out footage has at any threshold.
 
     ``table`` is that of :func:`vadcore.evaluation.evaluate.score_table` with labels joined.
-    Columns: ``asked_per_hour``; ``threshold`` and ``extrapolated`` as calibration says; ``chosen``: the rate of
+    Columns: ``target_far_per_hour``; ``threshold`` and ``extrapolated`` as calibration says; ``chosen``: the rate of
     ``settings``; ``alarms``, ``alarm_precision``, ``detection_rate``, ``detection_delay_seconds``,
     ``false_alarms_per_hour`` and ``normal_alarmed`` of :func:`~vadcore.evaluation.events.detection_metrics`, NaN
     where a figure is undefined.
     """
     reached = [rate for rate in RATES if rate <= calibration.highest_rate * (1 + 1e-9)]
-    asked = sorted({*reached, settings.false_alarms_per_hour})
+    asked = sorted({*reached, settings.target_far_per_hour})
     fps = table.groupby("clip")["fps"].first().to_dict()
     rows = []
     for rate in asked:
         threshold = calibration.threshold_at(rate)
-        found = detection_metrics(table, threshold, fps, settings.merge_seconds, settings.min_seconds)
+        found = detection_metrics(table, threshold, fps, settings.merge_gap_s, settings.min_event_s)
         rows.append(
             {
-                "asked_per_hour": rate,
+                "target_far_per_hour": rate,
                 "threshold": threshold,
                 "extrapolated": rate < calibration.resolvable_rate * (1 - 1e-9),
-                "chosen": rate == settings.false_alarms_per_hour,
+                "chosen": rate == settings.target_far_per_hour,
                 "alarms": found["alarms"],
                 **{key: np.nan if found[key] is None else found[key] for key in FIGURES},
             }

@@ -1,6 +1,6 @@
 """Moments of the test footage, evenly spread: the frame, what a system makes of it, and where it sees errors.
 
-They are kept as sheets, one picture a clip and kind, in which the small pictures of all its moments stand in rows: a page
+They are kept as sheets, one picture a clip and kind, in which the small pictures of all its snapshots stand in rows: a page
 that moves along a clip shows one of them at a time.
 """
 
@@ -27,7 +27,7 @@ WIDTHS = {"frame": 240, "shown": 192, "error": 96}  # pixels of a small picture,
 QUALITY = {"frame": 55, "shown": 50, "error": 60}  # of WebP, 0..100
 
 
-def moments(lengths: dict[str, int], count: int) -> dict[str, np.ndarray]:
+def snapshot_frames(lengths: dict[str, int], count: int) -> dict[str, np.ndarray]:
     """Clip -> increasing frame numbers, every k-th of all clips alike; k is the least with no more than ``count`` in all."""
     for step in range(1, max(lengths.values(), default=1) + 1):
         chosen = {clip: np.arange(step // 2, length, step) for clip, length in lengths.items()}
@@ -55,7 +55,7 @@ def shown_frames(
     model.eval()
     for group, batch in zip(groups, footage.batches(plan, windows.length), strict=True):
         with autocast(footage.device, dtype):
-            judged = model.judge(batch)
+            judged = model.predict_step(batch)
             if judged.shown is None or judged.shown_of is not None:
                 return {}
             shown = judged.shown()
@@ -83,7 +83,7 @@ def covering(length: int, window: int, judged: tuple[int, ...], wanted: np.ndarr
 
 
 @dataclass
-class Moment:
+class Snapshot:
     """One frame of a clip. frame: uint8 ``[H, W]`` or ``[H, W, 3]``. shown: what a system makes of it, float ``[C, h, w]``
     in 0..1, or None. error: float ``[h', w']``, NaN where it was not judged. mask: 0/1 ``[H, W]``, the true place of an
     anomaly, or None."""
@@ -95,7 +95,7 @@ class Moment:
 
 
 def write_sheets(
-    folder: Path, clip: str, numbers: np.ndarray, moments: Iterable[Moment], scale: tuple[float, float]
+    folder: Path, clip: str, numbers: np.ndarray, snapshots: Iterable[Snapshot], scale: tuple[float, float]
 ) -> dict:
     """Write the sheets of one clip to ``folder``; what a page needs to know of them.
 
@@ -103,7 +103,7 @@ def write_sheets(
     ``file``, ``columns``, and ``width`` and ``height`` of a small picture. A kind that no moment has gets no sheet.
     """
     small: dict[str, list[np.ndarray | None]] = {kind: [] for kind in WIDTHS}
-    for moment in moments:
+    for moment in snapshots:
         thickness = max(1, moment.frame.shape[1] // WIDTHS["frame"])  # about a pixel of the small picture
         small["frame"].append(_small(outlined(moment.frame, moment.mask, thickness), "frame"))
         small["shown"].append(None if moment.shown is None else _small(_picture(moment.shown), "shown"))
@@ -129,8 +129,8 @@ def _write_sheet(folder: Path, clip: str, kind: str, pictures: list[np.ndarray |
 
 
 def write_index(folder: Path, clips: dict[str, dict]) -> None:
-    """``moments.json``: what :func:`write_sheets` returned of every clip."""
-    write_json(folder / "moments.json", clips)
+    """``snapshots.json``: what :func:`write_sheets` returned of every clip."""
+    write_json(folder / "snapshots.json", clips)
 
 
 def _small(picture: np.ndarray, kind: str) -> np.ndarray:

@@ -13,10 +13,10 @@ from typing import Literal
 import cv2
 import numpy as np
 
-Kind = Literal["intruder", "runner", "haste"]
-KINDS: tuple[Kind, ...] = ("intruder", "runner", "haste")
+Kind = Literal["intruder", "runner", "speedup"]
+KINDS: tuple[Kind, ...] = ("intruder", "runner", "speedup")
 SHARE = 0.3  # of a clip's frames that are abnormal
-SPEED = 3  # times: of what was seen (haste, runner)
+SPEED = 3  # times: of what was seen (speedup, runner)
 CROSSING = 0.7  # of the picture's width that an intruder crosses
 HEIGHTS = (0.2, 0.35)  # of the picture's: what is put in
 EDGE = 0.15  # of a patch, over which it fades into the picture
@@ -48,7 +48,7 @@ def alter(frames: np.ndarray, others: np.ndarray, kind: Kind, seed: int) -> Alte
     abnormal = np.zeros(length, bool)
     abnormal[start:stop] = True
     made = frames.copy()
-    if kind == "haste":
+    if kind == "speedup":
         # from the first abnormal frame on the footage runs SPEED times as fast, and back again where it ends
         way = np.arange(stop - start) * SPEED + start
         made[start:stop] = frames[_folded(way, length)]

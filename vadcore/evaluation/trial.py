@@ -25,7 +25,7 @@ def make_trial(frames: ClipStore, held: list[Segment], url: str | Path, seed: in
     trial = ClipStore(url, "frames", write=True)
     pieces = _pieces(held)
     if not pieces:
-        raise VadError(f"{frames.url}: no held-out clip has 6 frames; give longer clips or a larger train.held_out")
+        raise VadError(f"{frames.url}: no held-out clip has 6 frames; give longer clips or a larger train.val_share")
     for number, piece in enumerate(pieces):
         shown = frames.read(piece.clip, piece.start, piece.stop)
         other = pieces[(number + 1) % len(pieces)]
@@ -50,7 +50,7 @@ def make_trial(frames: ClipStore, held: list[Segment], url: str | Path, seed: in
     return ClipStore(url, "frames")
 
 
-def held_out_digest(pieces: list[tuple[str, int, int]]) -> str:
+def val_digest(pieces: list[tuple[str, int, int]]) -> str:
     """Identifies held-out footage: (clip, first frame, frame after the last) of each part of it, in any order."""
     return digest_of(sorted([clip, int(start), int(stop)] for clip, start, stop in pieces))
 

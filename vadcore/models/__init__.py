@@ -16,17 +16,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vadcore.data.windows import Batch
-from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import complete, write_text
 from vadcore.utils.folders import FUSION
 
 __all__ = [
     "Batch",
-    "Judged",
     "Model",
     "ModelConfig",
     "Phase",
+    "Prediction",
     "Update",
     "create_model",
     "list_models",

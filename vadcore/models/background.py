@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Judged, Model, ModelConfig, Phase
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction
 from vadcore.models.components.mean_image import MeanImage
 from vadcore.utils.schema import Size
 
@@ -34,8 +34,8 @@ class Background(Model):
     def phases(self) -> list[Phase]:
         return self.mean_image.phases()
 
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         difference = self.mean_image.centre(batch.frames)  # [B, 1, C, H, W]
         apart = difference.abs().amax(2)  # [B, 1, H, W] in 0..1
         area = (apart * 255 > self.config.threshold).float().mean((2, 3))
-        return Judged({"area": area, "mse": difference.square().mean((2, 3, 4))}, maps=apart)
+        return Prediction({"area": area, "mse": difference.square().mean((2, 3, 4))}, maps=apart)

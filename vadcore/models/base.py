@@ -92,7 +92,7 @@ def check_sides(size: Size, multiple: int) -> None:
 
 
 @dataclass
-class Judged:
+class Prediction:
     """A system's verdict on a batch; ``J`` frames of each window are judged (``Windows.judged`` says which).
 
     measures: name -> float ``[B, J]``, higher = more anomalous; NaN where this window says nothing of that frame.
@@ -128,13 +128,13 @@ class Phase:
     """One leg of a training: its windows, its optimizers, its step.
 
     ``step(batch, update)`` computes losses, calls ``update(name, loss)`` once for each optimizer that shall move (in the
-    order it wants: a GAN calls it twice) and returns scalar tensors to log, ``loss`` first. ``held_out(batch)`` is what
+    order it wants: a GAN calls it twice) and returns scalar tensors to log, ``loss`` first. ``val(batch)`` is what
     selection minimises on held-out normal clips; None keeps the last weights. A phase without optimizers gathers
     statistics. ``begin()`` runs when the phase starts (freeze a part, say), and again, before the saved weights are
     loaded, when a resumed process goes on in the middle of it.
 
     ``source(footage, dtype)`` makes what the windows are read from instead of the footage, at the phase's start (footage
-    that has been encoded once, say). ``judge`` makes the phase's pictures, of its own windows; None: the system's.
+    that has been encoded once, say). ``predict_step`` makes the phase's pictures, of its own windows; None: the system's.
     ``picture(batch)`` draws windows of the phase's source instead, uint8 RGB ``[H, W, 3]``.
     """
 
@@ -146,16 +146,16 @@ class Phase:
     optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
     schedulers: dict[str, torch.optim.lr_scheduler.LRScheduler] = field(default_factory=dict)
     clip_norm: dict[str, float] = field(default_factory=dict)
-    held_out: Callable[[Batch], Tensor] | None = None
+    val: Callable[[Batch], Tensor] | None = None
     begin: Callable[[], None] = lambda: None
     sampling: Literal["windows", "clips"] = "windows"
     source: Callable[[ClipLoader, torch.dtype], WindowSource] | None = None
-    judge: Callable[[Batch], Judged] | None = None
+    predict_step: Callable[[Batch], Prediction] | None = None
     picture: Callable[[Any], np.ndarray] | None = None
 
 
 class Model(nn.Module, ABC):
-    """A system. Subclasses set :attr:`windows` (what scoring reads) and write :meth:`phases` and :meth:`judge`."""
+    """A system. Subclasses set :attr:`windows` (what scoring reads) and write :meth:`phases` and :meth:`predict_step`."""
 
     windows: Windows
     score: str  # the measure that is the system's score unless its configuration says otherwise
@@ -179,7 +179,7 @@ class Model(nn.Module, ABC):
         return []
 
     @abstractmethod
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         """Judge the frames ``windows.judged`` of each window. Called without gradients, in evaluation mode."""
 
 
@@ -207,7 +207,7 @@ class Autoencoder(Model):
             self.config.batch_size,
             self._step,
             optimizers={"optimizer": self.optimizer()},
-            held_out=self.loss,
+            val=self.loss,
             sampling=self.sampling,
         )
         return [*self.statistics(), learn]
@@ -235,7 +235,7 @@ class Autoencoder(Model):
         """What is measured of rebuilt windows, ``[B, T]`` each, and where the errors are; see :func:`frame_errors`."""
         return frame_errors(rebuilt, x, span=self.mean_image.span)
 
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         x = self.as_seen(batch)
         rebuilt = self(x)
-        return Judged(*self.measures(rebuilt, x), lambda: self.mean_image.uncentre(rebuilt).clamp(0, 1))
+        return Prediction(*self.measures(rebuilt, x), lambda: self.mean_image.uncentre(rebuilt).clamp(0, 1))

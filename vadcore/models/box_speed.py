@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update
 
 BATCHES, BATCH_SIZE = 32, 16  # of windows, that each statistic is made from
 ROWS = 16  # bands of the picture's height, each with its own sizes
@@ -129,11 +129,11 @@ class BoxSpeed(Model):
         centres = ((torch.arange(rows, dtype=torch.float64) + 0.5) / rows).clamp(bands[0], bands[-1])
         return ((weights * found).sum() + slope * (centres - mean)).clamp(whole / 3, whole * 3)
 
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         boxes = self._boxes(batch)
         boxes = boxes / self.usual_speeds(boxes.shape[1]).to(boxes)[:, None]
         measures = {"speed": boxes.amax((1, 2)), "mean": boxes.mean((1, 2))}
-        return Judged({name: values[:, None] for name, values in measures.items()}, maps=boxes[:, None])
+        return Prediction({name: values[:, None] for name, values in measures.items()}, maps=boxes[:, None])
 
     def _boxes(self, batch: Batch) -> Tensor:
         """Mean speed of the box around each place, ``[B, h, w]`` in picture heights a frame."""

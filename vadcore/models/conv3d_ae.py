@@ -32,7 +32,7 @@ class Conv3dConfig(AutoencoderConfig):
     learning_rate: PositiveFloat = 1e-4
     weight_decay: float = Field(default=0.0, ge=0)
     step: PositiveInt = 1  # distance between the starts of scoring windows
-    score: Literal["mse", "block_max"] = "mse"  # error of the whole frame, or of its worst block
+    score: Literal["mse", "max_patch_mse"] = "mse"  # error of the whole frame, or of its worst block
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -37,8 +37,8 @@ class ConvAEConfig(AutoencoderConfig):
     weight_decay: float = Field(default=0.0005, ge=0)
     step: PositiveInt = 1  # distance between the starts of scoring windows
     # norm: the error's Euclidean norm over a pixel's colours, summed over pixels in the paper; here, as mse, their mean,
-    # which ranks alike. block_max: the squared error of the worst block
-    score: Literal["norm", "mse", "block_max"] = "norm"
+    # which ranks alike. max_patch_mse: the squared error of the worst block
+    score: Literal["norm", "mse", "max_patch_mse"] = "norm"
 
     @model_validator(mode="after")
     def _size_fits(self):
@@ -51,7 +51,7 @@ class ConvAEConfig(AutoencoderConfig):
         return self
 
 
-class Enlarge(nn.ConvTranspose2d):
+class SubpixelConvTranspose2d(nn.ConvTranspose2d):
     """The same layer, as one convolution that gives the pixels an input pixel becomes as channels: ``[B, C, H, W]`` to
     ``[B, C', (H - 1) * stride + kernel, ...]``. For few output channels PyTorch's own has no fast way in bfloat16 on a CPU:
     measured 25 times as slow forward."""
@@ -87,7 +87,7 @@ class ConvAutoencoder(Autoencoder):
         self.conv3 = nn.Conv2d(second, third, 3, padding=1)  # at 13
         self.deconv3 = nn.ConvTranspose2d(third, second, 3, padding=1)
         self.deconv2 = nn.ConvTranspose2d(second, first, 5, padding=2)
-        self.deconv1 = Enlarge(first, stacked, KERNEL, stride=STRIDE)
+        self.deconv1 = SubpixelConvTranspose2d(first, stacked, KERNEL, stride=STRIDE)
         for layer in (self.conv1, self.conv2, self.conv3, self.deconv3, self.deconv2, self.deconv1):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

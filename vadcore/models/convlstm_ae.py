@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, AutoencoderConfig, Judged, check_sides
+from vadcore.models.base import Autoencoder, AutoencoderConfig, Prediction, check_sides
 from vadcore.models.components.mean_image import MeanImage
 from vadcore.utils.schema import Size
 
@@ -37,7 +37,7 @@ class ConvLSTMConfig(AutoencoderConfig):
     step: PositiveInt = 1  # distance between the starts of scoring windows
     # src: summed error of the window that starts at a frame (as published); mse: a frame's own error, averaged over all
     # windows that hold it, so that the last frames of a clip are judged too
-    score: Literal["src", "mse", "block_max"] = "src"
+    score: Literal["src", "mse", "max_patch_mse"] = "src"
 
     @model_validator(mode="after")
     def _size_fits(self):
@@ -108,8 +108,8 @@ class ConvLSTMAutoencoder(Autoencoder):
         z = self.temporal(z)  # [B, T, lstm[-1], H/8, W/8]
         return self.decoder(z.flatten(0, 1)).unflatten(0, (b, t)).float()
 
-    def judge(self, batch: Batch) -> Judged:
-        judged = super().judge(batch)
+    def predict_step(self, batch: Batch) -> Prediction:
+        judged = super().predict_step(batch)
         pixels = batch.frames[0, 0].numel()
         cost = (judged.measures["mse"] * pixels).sqrt()  # e(t), [B, T]
         src = torch.full_like(cost, torch.nan)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update
 
 
 class FlowMagnitudeConfig(ModelConfig):
@@ -55,7 +55,7 @@ class FlowMagnitude(Model):
         self.row_count += 1
         return {"loss": rows.mean()}  # nothing is minimised: the mean speed, px/frame, is what there is to watch
 
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         speed = self._magnitude(batch)  # [B, h, w]
         mean = speed.mean((1, 2))
         if self.config.row_scale:
@@ -63,4 +63,4 @@ class FlowMagnitude(Model):
             scale = F.interpolate(scale[None, None], speed.shape[1], mode="linear")[0, 0]  # [h]
             speed = speed / scale.clamp(min=0.05)[:, None]  # rows in which nothing moves do not explode
         high = torch.quantile(speed.flatten(1), self.config.percentile / 100, dim=1)
-        return Judged({"magnitude": high[:, None], "mean": mean[:, None]}, maps=speed[:, None])
+        return Prediction({"magnitude": high[:, None], "mean": mean[:, None]}, maps=speed[:, None])

@@ -9,12 +9,12 @@ from pydantic import PositiveInt
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Judged, Model, ModelConfig
+from vadcore.models.base import Model, ModelConfig, Prediction
 
 
 class FrameDiffConfig(ModelConfig):
     block: PositiveInt = 16  # side of the blocks whose largest mean is taken, px
-    score: Literal["mean", "block_max"] = "mean"
+    score: Literal["mean", "max_patch_mse"] = "mean"
 
 
 @register_model("frame_diff", FrameDiffConfig)
@@ -27,9 +27,9 @@ class FrameDiff(Model):
         super().__init__(config)
         self.score = config.score
 
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         difference = (batch.frames[:, 1] - batch.frames[:, 0]).abs().mean(1, keepdim=True)  # [B, 1, H, W] in 0..1
         block = min(self.config.block, *difference.shape[2:])
         blocks = F.avg_pool2d(difference, block, stride=max(1, block // 2), ceil_mode=True)
-        measures = {"mean": difference.mean((2, 3)), "block_max": blocks.amax((2, 3))}  # [B, 1] each
-        return Judged(measures, maps=difference)
+        measures = {"mean": difference.mean((2, 3)), "max_patch_mse": blocks.amax((2, 3))}  # [B, 1] each
+        return Prediction(measures, maps=difference)

@@ -28,7 +28,7 @@ HIGHEST = float(np.finfo(np.float16).max)  # of a map
 class FusionConfig(Section):
     """A section ``model.fusion`` or ``model.fusion-<variant>``."""
 
-    of: tuple[str, ...] = Field(min_length=2)  # systems listed under models or flow_models
+    of: tuple[str, ...] = Field(min_length=2)  # systems listed under models
     rule: Literal["mean", "max"] = "mean"  # of the members' values, each in units of its own normal footage
     weights: tuple[PositiveFloat, ...] | None = None  # of the mean, one a member; null: all count alike
     high: float = Field(default=0.99, gt=0.5, lt=1)  # share of the normal frames whose value is below 1

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vadcore.data.windows import Batch, Windows
 from vadcore.flow.flownet import Enlarge, FlowNetSD, flow_between, load_flownet, seen_size
 from vadcore.models import register_model
-from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update, check_sides
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update, check_sides
 from vadcore.models.components.error_maps import frame_errors
 from vadcore.models.components.losses import gradient_difference, least_squares
 from vadcore.utils.errors import VadError
@@ -59,7 +59,7 @@ class FutureFrameConfig(ModelConfig):
     learning_rate: PositiveFloat = 1e-4
     learning_rate_discriminator: PositiveFloat = 1e-5
     drop_at: PositiveInt | None = None  # iteration from which both rates are a tenth
-    score: Literal["psnr", "mse", "block_max", "flow"] = "psnr"
+    score: Literal["psnr", "mse", "max_patch_mse", "flow"] = "psnr"
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -180,7 +180,7 @@ class FutureFrame(Model):
                 self._step,
                 optimizers,
                 schedulers,
-                held_out=self._held_out,
+                val=self._val,
                 begin=self._read_flownet,
                 sampling="clips",
             )
@@ -232,15 +232,15 @@ class FutureFrame(Model):
         seen = seen_size((height, width), self.config.flow_enlarge)
         return (apart * apart.new_tensor((seen[1] / width, seen[0] / height))).mean()
 
-    def _held_out(self, batch: Batch) -> Tensor:
+    def _val(self, batch: Batch) -> Tensor:
         """Squared error of the predictions, in pictures of 0..1; selection asks for nothing else."""
         return F.mse_loss((self(batch.frames[:, :-1] * 2 - 1) + 1) / 2, batch.frames[:, -1])
 
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         predicted = self(batch.frames[:, :-1] * 2 - 1)
         shown = (predicted[:, None] + 1) / 2  # [B, 1, C, H, W]
         measures, maps = frame_errors(shown, batch.frames[:, -1:])
         measures["psnr"] = 10 * measures["mse"].clamp(min=1e-10).log10()  # negative: higher is more anomalous
         if self.flownet is not None:
             measures["flow"] = (self._flow(batch, predicted) - batch.flow[:, -1]).abs().mean((1, 2, 3))[:, None]
-        return Judged(measures, maps, lambda: shown)
+        return Prediction(measures, maps, lambda: shown)

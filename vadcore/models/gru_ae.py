@@ -38,7 +38,7 @@ class GRUConfig(AutoencoderConfig):
     learning_rate: PositiveFloat = 1e-4
     weight_decay: float = Field(default=1e-5, ge=0)
     step: PositiveInt = 1  # distance between the starts of scoring windows
-    score: Literal["mse", "block_max"] = "mse"  # error of the whole frame, or of its worst block
+    score: Literal["mse", "max_patch_mse"] = "mse"  # error of the whole frame, or of its worst block
 
     @model_validator(mode="after")
     def _size_fits(self):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, Judged, ModelConfig, Phase
+from vadcore.models.base import Autoencoder, ModelConfig, Phase, Prediction
 from vadcore.models.components.hog_hof import DIRECTIONS, HOF, HOG, SPATIAL, TEMPORAL, describe
 from vadcore.utils.errors import VadError
 from vadcore.utils.schema import Size
@@ -109,7 +109,7 @@ class HogHofAutoencoder(Autoencoder):
             self.seen += torch.tensor([len(x), len(chosen)], device=self.seen.device)
         return (self(chosen) - chosen).square().sum() / max(1, len(chosen))
 
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         x, moving = self.describe(batch)
         if self.seen[0] and not self.seen[1]:
             h, w = self.config.image_size
@@ -122,7 +122,7 @@ class HogHofAutoencoder(Autoencoder):
         maps = (rebuilt - x).square().sum(-1) * moving  # [B, rows, columns]
         frames = len(self.windows.judged)
         measures = {"max": maps.amax((1, 2)), "sum": maps.sum((1, 2))}
-        return Judged(
+        return Prediction(
             {name: values[:, None].expand(-1, frames) for name, values in measures.items()},
             maps[:, None].expand(-1, frames, -1, -1),
             shown=lambda: self._roses(rebuilt * moving[..., None]),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update, check_sides
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update, check_sides
 from vadcore.models.components.error_maps import frame_errors
 from vadcore.models.latent.cae_vae import CAEVAE, SHRINK, CAEVAEConfig
 from vadcore.models.latent.front_end import FrontEnd
@@ -63,7 +63,7 @@ class LatentLSTMConfig(ModelConfig):
     warm_up: PositiveInt = 10  # points of a sequence that scoring lets pass before it judges
     # the point that follows, of a predicted density: its mean; mode: the mean of its heaviest Gaussian; sample: drawn
     next: Literal["mean", "mode", "sample"] = "mean"
-    score: Literal["mse", "block_max", "latent_nll"] = "mse"
+    score: Literal["mse", "max_patch_mse", "latent_nll"] = "mse"
 
     @property
     def trained_first(self) -> Section:
@@ -212,7 +212,7 @@ class LatentLSTM(Model):
             self._step,
             {"optimizer": torch.optim.Adam(own, config.learning_rate, fused=True)},
             clip_norm={"optimizer": config.clip_norm},
-            held_out=self._loss,
+            val=self._loss,
             begin=begin,
             source=source,
         )
@@ -261,7 +261,7 @@ class LatentLSTM(Model):
         """Points ``[B, T, Z]`` to frames ``[B, T, C, H, W]``."""
         return self.front.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
 
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         skip, first = self.config.frame_skip, self.config.warm_up
         b = len(batch.frames)
         z = self._points(batch.frames)[0]  # [B, T * skip, Z]
@@ -276,7 +276,7 @@ class LatentLSTM(Model):
         nll = together(density.negative_log_likelihood(apart[:, 1:])[:, first - 1 :])
         predicted = self._frames(together(density.point(self._calm)[:, first - 1 :]))
         measures, maps = frame_errors(predicted, batch.frames[:, first * skip :])
-        return Judged({**measures, "latent_nll": nll}, maps, lambda: predicted)
+        return Prediction({**measures, "latent_nll": nll}, maps, lambda: predicted)
 
     @property
     def _calm(self) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Judged, Model, ModelConfig, Phase, Update
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update
 from vadcore.models.pseudo.alterations import ALTERATIONS, Alteration
 from vadcore.models.pseudo.cutouts import cut_out
 from vadcore.models.pseudo.windows import PastedBatch, PastedWindows, Pasting
@@ -98,7 +98,7 @@ class PseudoAnomaly(Model):
                 self._step,
                 optimizers={"optimizer": optimizer},
                 schedulers={"optimizer": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations)},
-                held_out=self.loss,
+                val=self.loss,
                 source=self._pasted,
                 picture=self._picture,
             )
@@ -171,10 +171,10 @@ class PseudoAnomaly(Model):
             rows.append(np.hstack([outlined(rgb, mask, 1), heat(cv2.resize(found, size), 0, 1)]))
         return np.vstack(rows)
 
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         logits = self(batch.frames[:, :: self.config.every], batch.background)
         top, highest = self.highest(logits)
-        return Judged({"top": top[:, None], "max": highest[:, None]}, maps=logits[:, None])
+        return Prediction({"top": top[:, None], "max": highest[:, None]}, maps=logits[:, None])
 
     def highest(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of the ``top`` highest of ``[B, h, w]`` and the highest, ``[B]`` each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from vadcore.report.checkpoints import quality_rows
@@ -30,7 +30,6 @@ def build_report(
     dataset_facts: dict[str, dict],
     published: tuple[Published, ...] = PUBLISHED,
     title: str = "Video anomaly report",
-    flow_models: Collection[str] = (),
     check_points: tuple[int, ...] | None = None,
     flow_pictures: Mapping[str, Path] | None = None,
     kept: Path | None = None,
@@ -52,8 +51,6 @@ def build_report(
         source digest, label set, ...); shown as given.
     published: figures of the field, shown beside ours where a data set's name begins with that of a known one.
     title: the page's heading.
-    flow_models: those of ``model_names`` that run in the stages ``train_flow`` and ``score_flow``, so that a message
-        about missing results names the right stage.
     check_points: the iterations whose pictures are put side by side; None: up to three that all systems have. One that
         no system has is left out, and the page says so.
     flow_pictures: data sets whose optical flow is to be shown, and the folder of its pictures.
@@ -68,10 +65,7 @@ def build_report(
     for key, names in (("datasets", datasets), ("models", model_names)):
         if not names:
             raise VadError(f"params.yaml: {key} is empty, there is nothing to report; list at least one")
-    systems = {
-        name: [load_system(scores, models, name, model, model in flow_models) for model in model_names]
-        for name in datasets
-    }
+    systems = {name: [load_system(scores, models, name, model) for model in model_names] for name in datasets}
     for group in systems.values():
         same_footage(group)
     rows = [system.row for group in systems.values() for system in group]

@@ -65,7 +65,7 @@ MEASURES = (
 class CheckPoints:
     """One system's check points in the last phase of its training that has any.
 
-    table: index iteration, columns psnr, ssim, sharpness, held_out; NaN where something was not measured.
+    table: index iteration, columns psnr, ssim, sharpness, val; NaN where something was not measured.
     style: the CSS class of the system on the page.
     """
 
@@ -102,13 +102,13 @@ def check_points(system: System, style: str = "") -> CheckPoints | None:
         return None
     measured = history[history["psnr"].notna()]
     phase = measured["phase"].iloc[-1]  # of several the last, which works with what the others learned
-    columns = [*(measure.key for measure in MEASURES), "held_out"]
+    columns = [*(measure.key for measure in MEASURES), "val"]
     table = measured[measured["phase"] == phase].set_index("iteration").reindex(columns=columns).astype(float)
     return CheckPoints(system, style, str(phase), table)
 
 
 def quality_rows(systems: dict[str, list[System]]) -> list[dict]:
-    """One row a check point, for quality.json: dataset, model, seed, iteration, psnr, ssim, sharpness, held_out."""
+    """One row a check point, for quality.json: dataset, model, seed, iteration, psnr, ssim, sharpness, val."""
     return [
         {
             "dataset": system.dataset,

@@ -80,7 +80,7 @@ def decades(values: np.ndarray) -> tuple[int, float]:
 
 
 def _chart(figure: Figure, group: list[System], styles: list[str]) -> dict | None:
-    tables = [system.operating.set_index("asked_per_hour") for system in group]
+    tables = [system.operating.set_index("target_far_per_hour") for system in group]
     asked = np.unique(np.concatenate([table.index.to_numpy(np.float64) for table in tables]))
     tables = [table.reindex(asked) for table in tables]  # a rate that a system was not asked for has no figures
     measured = [table[figure.key].to_numpy(np.float64) * figure.times for table in tables]

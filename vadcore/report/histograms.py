@@ -20,7 +20,7 @@ def histogram(system: System) -> dict | None:
     if not np.isfinite(scores).any():
         return None
     edges = _edges(scores, system.calibration, threshold)
-    classes = [("h0", "held-out normal footage", _held_out(system.calibration, edges))]
+    classes = [("h0", "held-out normal footage", _val(system.calibration, edges))]
     if system.labelled:
         classes += [
             (style, name, _shares(scores[frames["label"].to_numpy() == label], edges))
@@ -44,9 +44,9 @@ def histogram(system: System) -> dict | None:
 
 def _edges(scores: np.ndarray, calibration: dict, threshold: float | None) -> np.ndarray:
     """Ends of the bars: from the lowest finite score to where few are left, the threshold among them."""
-    held_out = np.asarray(calibration.get("scores", ()), np.float64)
+    val = np.asarray(calibration.get("scores", ()), np.float64)
     scores = scores[np.isfinite(scores)]
-    every = np.concatenate((scores, held_out))
+    every = np.concatenate((scores, val))
     high = max(float(np.percentile(scores, HIGHEST)), -np.inf if threshold is None else threshold)
     low = float(every.min())
     air = (high - low) / BARS or 0.5
@@ -61,7 +61,7 @@ def _shares(scores: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
     return 100 * counts / len(scores)
 
 
-def _held_out(calibration: dict, edges: np.ndarray) -> np.ndarray | None:
+def _val(calibration: dict, edges: np.ndarray) -> np.ndarray | None:
     """The same of the held-out scores, of which the calibration knows how many are above each of some of them."""
     if not calibration.get("scores"):
         return None

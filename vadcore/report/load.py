@@ -38,7 +38,7 @@ class System:
         nothing.
     calibration: how its threshold came about. operating: what alarms are like at other thresholds, a row a rate asked for.
     score_stage: the stage that wrote its scores.
-    moments: by clip, what the page can show of it: ``frames`` (their numbers) and ``sheets``, whose files are paths.
+    snapshots: by clip, what the page can show of it: ``frames`` (their numbers) and ``sheets``, whose files are paths.
     rollouts: how close its predictions came, a row a step ahead; None for a system that does not go on from its own, or
         had no clip that is long enough. rollout_folder: their pictures.
     """
@@ -58,7 +58,7 @@ class System:
     calibration: dict
     operating: pd.DataFrame
     score_stage: str
-    moments: dict[str, dict]
+    snapshots: dict[str, dict]
     rollouts: pd.DataFrame | None
     rollout_folder: Path
 
@@ -67,10 +67,8 @@ class System:
         return bool(self.frames["label"].notna().any())
 
 
-def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow: bool = False) -> System:
+def load_system(scores: Path, models: Path, dataset: str, model: str) -> System:
     """Read what scoring and training (or the fusing of systems) left in the folders ``scores`` and ``models``.
-
-    ``needs_flow``: the model runs in the stages that wait for optical flow; only messages depend on it.
 
     Raises
     ------
@@ -78,8 +76,7 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
     """
     scored, trained = (folder_of(Path(root), dataset, model) for root in (scores, models))
     score_stage, train_stage = (
-        f"{'fuse' if is_fusion(model) else f'{stage}_flow' if needs_flow else stage}@{dataset}-{model}"
-        for stage in ("score", "train")
+        f"{'fuse' if is_fusion(model) else stage}@{dataset}-{model}" for stage in ("score", "train")
     )
     training = _read_json(trained / "metrics.json", train_stage)
     row = _read_json(scored / "metrics.json", score_stage)
@@ -116,7 +113,7 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, needs_flow
         calibration=_read_json(scored / "calibration.json", score_stage),
         operating=_read(pd.read_csv, scored / "operating.csv", score_stage),
         score_stage=score_stage,
-        moments=_moments(scored / "moments", score_stage),
+        snapshots=_snapshots(scored / "snapshots", score_stage),
         rollouts=_read(pd.read_csv, steps, score_stage)
         if (steps := scored / "rollouts" / "steps.csv").exists()
         else None,
@@ -130,8 +127,8 @@ def _in_order(samples: Iterable[Path], history: pd.DataFrame | None) -> list[Pat
     return sorted(samples, key=lambda path: (phases.get(path.stem.rpartition("-")[0], len(phases)), path.stem))
 
 
-def _moments(folder: Path, stage: str) -> dict[str, dict]:
-    clips = _read_json(folder / "moments.json", stage)
+def _snapshots(folder: Path, stage: str) -> dict[str, dict]:
+    clips = _read_json(folder / "snapshots.json", stage)
     for clip in clips.values():
         clip["sheets"] = {kind: sheet | {"file": folder / sheet["file"]} for kind, sheet in clip["sheets"].items()}
     return clips

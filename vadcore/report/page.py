@@ -188,7 +188,7 @@ def _cell_notes(system: System, column: Column, published: list[Published], know
     notes = []
     if column.key == "false_alarms_per_hour" and row.get("normal_hours"):
         notes.append(f"{row['false_alarms']:.0f} in {duration(3600 * row['normal_hours'])}")
-    asked = row.get("false_alarms_per_hour_asked")
+    asked = row.get("target_far_per_hour")
     if column.key in ("false_alarms_per_hour", "alarms_per_hour") and asked is not None:
         notes.append(f"asked {asked:g}" + ("‡" if row.get("threshold_extrapolated") else ""))
     return notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from vadcore.evaluation.events import Judged
+from vadcore.evaluation.events import EventMatches
 from vadcore.report.columns import significant
 from vadcore.report.judged import verdict
 from vadcore.report.load import System
@@ -14,7 +14,7 @@ MOST_EVENTS = 200  # listed a clip
 FOREMOST = 30  # listed of all clips together
 
 
-def alarms_of(clip: str, group: list[System], styles: list[str], judged: list[Judged | None]) -> list[dict]:
+def alarms_of(clip: str, group: list[System], styles: list[str], judged: list[EventMatches | None]) -> list[dict]:
     """Every system's alarms in one clip, in the order in which they begin.
 
     ``agree`` is the number of systems, itself included, that are in alarm at the frame where an alarm peaks; ``verdict``

@@ -23,7 +23,7 @@ from vadcore.report.strips import first_and_last
 from vadcore.report.text import calibrated, truth, unlabelled
 
 WORST_SHOWN = 6  # pictures a system
-NO_LOSSES = {"held_out", "step", *(measure.key for measure in MEASURES)}  # columns of history.csv
+NO_LOSSES = {"val", "step", *(measure.key for measure in MEASURES)}  # columns of history.csv
 
 
 def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
@@ -116,7 +116,7 @@ def training(system: System) -> dict:
         ("weights kept from iteration", f"{measured['best_iteration']:,}" if measured.get("best_iteration") else None),
         (
             "held-out loss",
-            significant(measured.get("held_out_loss")) if measured.get("held_out_loss") is not None else None,
+            significant(measured.get("val_loss")) if measured.get("val_loss") is not None else None,
         ),
         *(
             (f"{measure.title} of the kept weights", f"{measure.write(measured[measure.key])}{measure.unit}")
@@ -179,15 +179,13 @@ def _losses(system: System) -> list[dict]:
     if history is None or not len(history):
         return []
     charted = []
-    selecting = (
-        history.loc[history["held_out"].notna(), "phase"] if "held_out" in history else history["phase"].iloc[:0]
-    )
+    selecting = history.loc[history["val"].notna(), "phase"] if "val" in history else history["phase"].iloc[:0]
     for phase, part in history.groupby("phase", sort=False):
         part = part.set_index("iteration").drop(columns="phase").dropna(axis="columns", how="all")
         names = [name for name in part.columns if name not in NO_LOSSES]
         curves = [(f"l{index % 6}", name, part[name]) for index, name in enumerate(names)]
-        if "held_out" in part:
-            curves.append(("held-out", "held-out normal clips", part["held_out"]))
+        if "val" in part:
+            curves.append(("held-out", "held-out normal clips", part["val"]))
         if not curves:
             continue
         # The count starts anew in each phase; the best iteration is that of the last phase that selects.

@@ -14,7 +14,7 @@ KINDS = ("shown", "error")  # sheets that differ between systems
 
 @dataclass(frozen=True)
 class Sheet:
-    """One picture in which the small pictures of all moments stand in rows. key: names it within the page."""
+    """One picture in which the small pictures of all snapshots stand in rows. key: names it within the page."""
 
     key: str
     data: str
@@ -29,7 +29,7 @@ def viewer(clip_id: str, clip: str, group: list[System]) -> dict | None:
 
     Systems that kept pictures of other frames than the first of them show none.
     """
-    known = [system.moments.get(clip) for system in group]
+    known = [system.snapshots.get(clip) for system in group]
     first = next((entry for entry in known if entry is not None), None)
     if first is None or "frame" not in first["sheets"]:
         return None

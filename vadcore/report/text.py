@@ -47,7 +47,7 @@ def _alarming(best: System, judged: list[System]) -> str:
     known = [system for system in known if system.row.get("false_alarms_per_hour") is not None]
     if not known:
         return ""
-    asked = best.row.get("false_alarms_per_hour_asked")
+    asked = best.row.get("target_far_per_hour")
     text = f"At its threshold, set on normal footage alone, it {_finds(best)}" if best in known else ""
     text += f" ({asked:g} an hour asked for). " if text and asked is not None else ". " if text else ""
     kept = [system for system in known if asked is None or system.row["false_alarms"] <= _allowed(system, asked)]
@@ -124,7 +124,7 @@ def protocol(group: list[System]) -> list[str]:
         total = int(group[0].frames["label"].notna().sum())
         lines.append(f"{row['frames_abnormal']:,.0f} of {total:,} labelled frames are abnormal.")
     if row.get("footage_hours") is not None:
-        asked = row.get("false_alarms_per_hour_asked")
+        asked = row.get("target_far_per_hour")
         lines.append(
             f"Thresholds are set{f' for {asked:g} false alarms an hour' if asked is not None else ''} on "
             f"{duration(3600 * row['footage_hours'])} of normal training footage that training did not see; the "
@@ -159,7 +159,7 @@ def calibrated(calibration: dict) -> str:
     """How a threshold came about: what calibration.json says, in sentences."""
     clips, tail = calibration["clips"], calibration["tail_events"]
     text = (
-        f"The threshold {significant(calibration['threshold'])} is set for {calibration['false_alarms_per_hour']:g} false "
+        f"The threshold {significant(calibration['threshold'])} is set for {calibration['target_far_per_hour']:g} false "
         f"alarms an hour, on {duration(3600 * calibration['footage_hours'])} of normal footage that training did not see, "
         f"{clips} clip{'s' if clips != 1 else ''}."
     )
@@ -168,7 +168,7 @@ def calibrated(calibration: dict) -> str:
             f" A single alarm in it would be {calibration['resolvable_rate']:.0f} an hour, so the threshold is extrapolated "
             f"from the highest scores, those of {tail} alarm{'s' if tail != 1 else ''}."
         )
-    merged, least = calibration["merge_seconds"], calibration["min_seconds"]
+    merged, least = calibration["merge_gap_s"], calibration["min_event_s"]
     return f"{text} Alarms at most {merged:g} s apart are one; one shorter than {least:g} s is none."
 
 

@@ -21,9 +21,9 @@ from vadcore.config import FlowTraining
 from vadcore.data.windows import Batch, Windows
 from vadcore.flow.flownet import FLOW_UNIT, FlowNetSD, flow_between, save_flownet
 from vadcore.flow.synthetic_pairs import HELD_OUT_SEED, PairGenerator
-from vadcore.models.base import Judged, Model, Phase, Update
+from vadcore.models.base import Model, Phase, Prediction, Update
 from vadcore.training.checkpoint import CheckpointFolder
-from vadcore.training.trainer import Trained, TrainSettings, Watcher, train
+from vadcore.training.trainer import Callback, Trained, TrainSettings, train
 from vadcore.utils.render import flow_to_rgb, write_png
 
 WEIGHTS = (0.005, 0.01, 0.02, 0.08, 0.32)  # of the scales, finest first, as published
@@ -98,7 +98,7 @@ class FlowLearner(Model):
                 self._step,
                 optimizers={"adam": adam},
                 schedulers={"adam": halving},
-                held_out=lambda batch: self.judge(batch).measures["epe"].mean(),
+                val=lambda batch: self.predict_step(batch).measures["epe"].mean(),
             )
         ]
 
@@ -112,9 +112,9 @@ class FlowLearner(Model):
         """Flow of every pair in pixels, ``[B, 2, H, W]``."""
         return flow_between(self.net, batch.frames[:, 0], batch.frames[:, 1])
 
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         error = torch.linalg.vector_norm(self.estimate(batch) - batch.flow[:, 0], dim=1)  # [B, H, W]
-        return Judged({"epe": error.mean((1, 2))[:, None]}, error[:, None])
+        return Prediction({"epe": error.mean((1, 2))[:, None]}, error[:, None])
 
 
 def learn_flow(
@@ -123,7 +123,7 @@ def learn_flow(
     checkpoint: CheckpointFolder,
     out: Path | str,
     device: torch.device | str = "cpu",
-    watcher: Watcher | None = None,
+    watcher: Callback | None = None,
 ) -> Trained:
     """Train FlowNet on generated pairs and write the weights that did best on held-out ones to ``out`` (safetensors).
 
@@ -134,32 +134,32 @@ def learn_flow(
 
     Returns
     -------
-    What :func:`vadcore.training.trainer.train` does; ``held_out_loss`` is the mean end-point error in pixels on held-out
+    What :func:`vadcore.training.trainer.train` does; ``val_loss`` is the mean end-point error in pixels on held-out
     pairs, which are the same whatever ``settings.seed`` is.
     """
-    watcher = watcher or Watcher()
+    watcher = watcher or Callback()
     torch.manual_seed(settings.seed)
     learner = FlowLearner(config)
     pairs = PairGenerator(config.image_size, settings.seed, config.motion, config.still)
     unseen = PairGenerator(config.image_size, HELD_OUT_SEED, config.motion, config.still)
     footage = GeneratedPairs(pairs, min(config.iterations * config.batch_size, DIFFERENT), device)
-    held_out = GeneratedPairs(unseen, settings.held_out_windows, device)
-    pictured = held_out.batch(np.stack([np.zeros(PICTURED), np.arange(PICTURED), np.ones(PICTURED)], 1).astype(int))
+    val = GeneratedPairs(unseen, settings.val_windows, device)
+    pictured = val.batch(np.stack([np.zeros(PICTURED), np.arange(PICTURED), np.ones(PICTURED)], 1).astype(int))
 
     def metrics(phase: str, iteration: int, values: dict[str, float]) -> None:
-        if "held_out" in values:  # a check point
+        if "val" in values:  # a check point
             path = checkpoint.folder / "samples" / f"{iteration:06d}.png"
             if not path.exists():  # else told again of a training that had finished before
                 _draw(path, pictured, learner)
                 watcher.picture(path)
         watcher.metrics(phase, iteration, values)
 
-    result = train(learner, footage, held_out, settings, checkpoint, replace(watcher, metrics=metrics))
+    result = train(learner, footage, val, settings, checkpoint, replace(watcher, metrics=metrics))
     facts = {
         "image_size": config.image_size,
         "iterations": result.iterations,
         "best_iteration": result.best_iteration,
-        "held_out_epe": result.held_out_loss,
+        "held_out_epe": result.val_loss,
     }
     save_flownet(learner.net, out, facts)
     return result

@@ -41,13 +41,13 @@ class TrainSettings:
     seed: int = 1
     dtype: torch.dtype = torch.float32
     check_every: int = 500
-    held_out_windows: int = 64
+    val_windows: int = 64
     log_every: int = 10
     save_seconds: float = 30.0
 
 
 @dataclass
-class Watcher:
+class Callback:
     """What a training reports while it runs. Every callable may be left out."""
 
     metrics: Callable[[str, int, dict[str, float]], None] = lambda phase, iteration, values: None
@@ -60,7 +60,7 @@ class Watcher:
 class Trained:
     """What came of it.
 
-    history: one row a logged iteration: phase, iteration, losses; at check points also held_out, psnr, ssim, sharpness.
+    history: one row a logged iteration: phase, iteration, losses; at check points also val, psnr, ssim, sharpness.
     quality: psnr, ssim and sharpness of the weights that were kept; empty for a system that shows no picture.
     seconds: time spent training, over all resumes, check points and saving included. step_seconds: how much of it went
     into the steps of learning phases (their data included): what ``windows`` took.
@@ -68,7 +68,7 @@ class Trained:
 
     history: list[dict[str, Any]] = field(default_factory=list)
     best_iteration: int | None = None
-    held_out_loss: float | None = None
+    val_loss: float | None = None
     quality: dict[str, float] = field(default_factory=dict)
     iterations: int = 0
     seconds: float = 0.0
@@ -116,30 +116,30 @@ class _Updates:
 def train(
     model: Model,
     footage: ClipLoader,
-    held_out: ClipLoader,
+    val: ClipLoader,
     settings: TrainSettings,
     checkpoint: CheckpointFolder,
-    watcher: Watcher | None = None,
+    watcher: Callback | None = None,
     first: CheckpointFolder | None = None,
 ) -> Trained:
-    """Train ``model`` in place on ``footage``; it ends with the weights that did best on ``held_out``.
+    """Train ``model`` in place on ``footage``; it ends with the weights that did best on ``val``.
 
     Continues from ``checkpoint`` when that holds a state. What is ``trained_first`` keeps its own in ``first``, which
     systems with the same such part can share: it is trained once. Raises :class:`VadError` when a loss stops being finite.
     """
-    watcher = watcher or Watcher()
+    watcher = watcher or Callback()
     before = Trained()
     if (part := model.trained_first) is not None:
         first = first or CheckpointFolder(checkpoint.folder, "first")
-        before = train(part, footage, held_out, settings, first, watcher)
+        before = train(part, footage, val, settings, first, watcher)
     process = PartialState(cpu=footage.device.type == "cpu")
     torch.manual_seed(settings.seed)
     model.to(footage.device).train()
     phases = model.phases()
     for phase in phases:
         if phase.optimizers:  # what check points need is found missing now, not after the first of them
-            spread(held_out.lengths, phase.windows, 1)
-    run = _Run(model, phases, footage, held_out, settings, checkpoint, watcher, process)
+            spread(val.lengths, phase.windows, 1)
+    run = _Run(model, phases, footage, val, settings, checkpoint, watcher, process)
     run.restore()
     for number in range(run.phase_number, len(phases)):
         run.phase(number)
@@ -150,11 +150,11 @@ def train(
 class _Run:
     """The state of one training: what a checkpoint holds, and the loop over it."""
 
-    def __init__(self, model, phases, footage, held_out, settings, checkpoint, watcher, process):
-        self.model, self.phases, self.footage, self.held_out = model, phases, footage, held_out
+    def __init__(self, model, phases, footage, val, settings, checkpoint, watcher, process):
+        self.model, self.phases, self.footage, self.val = model, phases, footage, val
         self.settings, self.checkpoint, self.watcher, self.process = settings, checkpoint, watcher, process
         self.result = Trained()
-        self.selecting = held_out  # what the held-out loss of the phase is measured on
+        self.selecting = val  # what the held-out loss of the phase is measured on
         self.phase_number = self.iteration = 0  # the next iteration to do
         self.best: dict[str, Tensor] | None = None
         self.pending: dict[str, Tensor] = {}  # sums of logged scalars since the last log
@@ -247,10 +247,10 @@ class _Run:
         if self.iteration == 0:
             phase.begin()
             self.best = None
-        source, self.selecting = self.footage, self.held_out
+        source, self.selecting = self.footage, self.val
         if phase.source:
             source = phase.source(self.footage, settings.dtype)
-            self.selecting = phase.source(self.held_out, settings.dtype) if phase.held_out else self.held_out
+            self.selecting = phase.source(self.val, settings.dtype) if phase.val else self.val
         sampler = Sampler(source.lengths, phase.windows, phase.batch_size, phase.sampling, seed)
         update = _Updates(phase, share)
         first = self.process.process_index if share > 1 else 0
@@ -316,8 +316,8 @@ class _Run:
         self.model.eval()
         row = {}
         with torch.no_grad():
-            if phase.held_out is not None:
-                row["held_out"] = loss = self.held_out_loss(phase)
+            if phase.val is not None:
+                row["val"] = loss = self.val_loss(phase)
                 if not math.isfinite(loss):
                     raise VadError(
                         f"held-out loss is {loss} at iteration {self.iteration} of phase {phase.name}; "
@@ -330,21 +330,21 @@ class _Run:
         if row:
             self.result.history[-1].update(row)
             self.watcher.metrics(phase.name, self.iteration, row)
-        if phase.held_out is None:  # the last weights are kept
+        if phase.val is None:  # the last weights are kept
             self.result.quality = quality
-        elif self.best is None or loss < self.result.held_out_loss:
+        elif self.best is None or loss < self.result.val_loss:
             self.best = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
-            self.result.held_out_loss, self.result.best_iteration = loss, self.iteration
+            self.result.val_loss, self.result.best_iteration = loss, self.iteration
             self.result.quality = quality
 
-    def held_out_loss(self, phase: Phase) -> float:
-        """Mean of ``phase.held_out`` over the same evenly spread windows every time."""
-        picks = spread(self.selecting.lengths, phase.windows, self.settings.held_out_windows)
+    def val_loss(self, phase: Phase) -> float:
+        """Mean of ``phase.val`` over the same evenly spread windows every time."""
+        picks = spread(self.selecting.lengths, phase.windows, self.settings.val_windows)
         groups = np.array_split(picks, -(-len(picks) // phase.batch_size))
         total = 0.0
         for group, batch in zip(groups, self.selecting.batches(groups, phase.windows.length), strict=True):
-            with autocast(self.held_out.device, self.settings.dtype):
-                total += float(phase.held_out(batch)) * len(group)
+            with autocast(self.val.device, self.settings.dtype):
+                total += float(phase.val(batch)) * len(group)
         return total / len(picks)
 
     def look(self, phase: Phase) -> dict[str, float]:
@@ -355,16 +355,16 @@ class _Run:
             (batch,) = self.selecting.batches([picks], phase.windows.length)
             self.write(phase, phase.picture(batch))
             return {}
-        judge = phase.judge or self.model.judge
-        windows = phase.windows if phase.judge else self.model.windows
-        picks = spread(self.held_out.lengths, windows, self.settings.held_out_windows)
+        predict_step = phase.predict_step or self.model.predict_step
+        windows = phase.windows if phase.predict_step else self.model.windows
+        picks = spread(self.val.lengths, windows, self.settings.val_windows)
         pictured = np.linspace(0, len(picks) - 1, min(PICTURED, len(picks))).round().astype(int)
         groups = np.array_split(np.arange(len(picks)), -(-len(picks) // phase.batch_size))
         quality, drawn = PictureQuality(), []
-        batches = self.held_out.batches([picks[group] for group in groups], windows.length)
+        batches = self.val.batches([picks[group] for group in groups], windows.length)
         for group, batch in zip(groups, batches, strict=True):
-            with autocast(self.held_out.device, self.settings.dtype):
-                judged = judge(batch)
+            with autocast(self.val.device, self.settings.dtype):
+                judged = predict_step(batch)
                 if judged.shown is None:
                     return {}
                 shown = judged.shown().float()  # [B, J, C, H, W]
@@ -399,7 +399,7 @@ def spread(lengths: list[int], windows: Windows, count: int) -> np.ndarray:
     (segment, start, stride, number from 0)."""
     if max(lengths) < windows.length:
         raise VadError(
-            f"train.held_out: no held-out clip is as long as one window of {windows.length} frames (the longest has "
+            f"train.val_share: no held-out clip is as long as one window of {windows.length} frames (the longest has "
             f"{max(lengths)}); hold out more, give longer clips, or set a shorter window"
         )
     every = training_windows(lengths, replace(windows, strides=(1,)))

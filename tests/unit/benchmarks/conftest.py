@@ -18,7 +18,7 @@ RUN = {
 }
 RESULT = {"dataset": "street", "model": "gru_ae", "seed": 1, "label_set": "generated", "auc_micro": 0.87654}
 POINT = {"dataset": "street", "model": "gru_ae", "seed": 1, "iteration": 100, "psnr": 23.5, "ssim": 0.7}
-POINT |= {"sharpness": 0.6, "held_out": 0.01}
+POINT |= {"sharpness": 0.6, "val": 0.01}
 
 
 @pytest.fixture

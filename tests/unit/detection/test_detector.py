@@ -15,7 +15,7 @@ from vadcore.detection.judging import Judge
 from vadcore.detection.reading import UnreadableVideo
 from vadcore.detection.scan import scan
 from vadcore.evaluation.evaluate import event_table, score_table
-from vadcore.evaluation.inference import measure
+from vadcore.evaluation.inference import score_clip
 from vadcore.evaluation.maps import Maps, place
 
 pytestmark = pytest.mark.xdist_group("detector")  # its places are made once a worker
@@ -26,7 +26,7 @@ def assert_same_as_stages(found, here: Place, frames: int | None = None):
     """Scores, p-values, events and maps of ``found`` are what extraction, flow and scoring give for the stored clip, or
     for its first ``frames``. Returns the events."""
     segment = Segment(here.stored, 0, frames or here.frames.length(here.stored))
-    stored = measure(here.model, ClipLoader.for_model(here.model, here.frames, [segment], here.flow), 0)
+    stored = score_clip(here.model, ClipLoader.for_model(here.model, here.frames, [segment], here.flow), 0)
     fps = here.frames.attributes(here.stored)["fps"]
     table = score_table({"gate": stored.measures}, here.model.score, {"gate": fps}, 1.5, here.calibration)
     for name in ("score", "p_value", *stored.measures):
@@ -175,7 +175,11 @@ def test_memory_does_not_grow_with_length(place_of):
     most = {"first": (0, 0, 0), "rest": (0, 0, 0)}
     for number in range(300):
         judge.add(frame, field if number else None)
-        held = len(judge._frames), len(judge._fields), 0 if judge._maps is None else len(judge._maps)
+        held = (
+            len(judge._frames),
+            len(judge._fields),
+            0 if judge._maps is None else len(judge._maps),
+        )
         part = "first" if number < 100 else "rest"
         most[part] = tuple(np.maximum(most[part], held))
     assert most["first"] == most["rest"]

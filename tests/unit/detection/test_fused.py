@@ -15,8 +15,8 @@ from vadcore.detection.judging import Judges
 from vadcore.detection.scan import scan
 from vadcore.evaluation.calibration import calibrate
 from vadcore.evaluation.evaluate import score_table
-from vadcore.evaluation.inference import Measured, measure
-from vadcore.evaluation.recipe import MEMBERS, describe, pack
+from vadcore.evaluation.inference import ClipScores, score_clip
+from vadcore.evaluation.preprocess import MEMBERS, describe, pack
 from vadcore.models.fusion import Fusion, Member, Scale, save_fusion
 from vadcore.utils.files import write_json, write_text
 from vadcore.utils.folders import FUSED
@@ -34,19 +34,19 @@ class Fused:
 
     def __init__(self, folder: Path, places: list[Place], rule: str):
         self.places, first = places, places[0]
-        held_out = [[place.measured(clip) for clip in place.frames.clips("train")] for place in places]
+        val = [[place.measured(clip) for clip in place.frames.clips("train")] for place in places]
         self.fusion = Fusion(
             system="fusion",
             of=[place.name for place in places],
             rule=rule,
             members={
                 place.name: Member(
-                    measure=place.model.score,
+                    score_clip=place.model.score,
                     precision="float32",
                     score=Scale.over(np.concatenate([found.measures[place.model.score] for found in of_place]), 0.99),
                     map=Scale.over(np.concatenate([found.map_max for found in of_place]), 0.99),
                 )
-                for place, of_place in zip(places, held_out, strict=True)
+                for place, of_place in zip(places, val, strict=True)
             },
         )
         for place in places:
@@ -54,9 +54,7 @@ class Fused:
         save_fusion(self.fusion, folder / "model")
         write_json(folder / "model/metrics.json", {"dataset": "yard", "model": "fusion", "precision": None})
         write_json(folder / "scores/metrics.json", {"smoothing_frames": 1.5})
-        normal = [
-            self.fusion.measures([found.measures for found in clip])[FUSED] for clip in zip(*held_out, strict=True)
-        ]
+        normal = [self.fusion.measures([found.measures for found in clip])[FUSED] for clip in zip(*val, strict=True)]
         self.calibration = calibrate(dict(enumerate(normal)), dict.fromkeys(range(len(normal)), 10.0), 120, 0.5, 0.2)
         write_text(folder / "scores/calibration.json", self.calibration.to_json())
         flow = next((place.flow for place in places if place.flow), None)
@@ -64,14 +62,14 @@ class Fused:
         pack(recipe, folder / "model", folder / "scores/calibration.json", folder / "detector")
         self.detector: Detector = load_detector(folder / "detector", "cpu")
 
-    def stored(self, frames: int) -> Measured:
+    def stored(self, frames: int) -> ClipScores:
         """What the stages make of the first ``frames`` of the stored clip."""
         judged = []
         for place in self.places:
             footage = ClipLoader.for_model(place.model, place.frames, [Segment(place.stored, 0, frames)], place.flow)
-            judged.append(measure(place.model, footage, 0))
+            judged.append(score_clip(place.model, footage, 0))
         measures = self.fusion.measures([found.measures for found in judged])
-        return Measured(measures, self.fusion.maps([found.maps for found in judged]))
+        return ClipScores(measures, self.fusion.maps([found.maps for found in judged]))
 
 
 @pytest.fixture(scope="session")

@@ -46,9 +46,9 @@ def test_p_values_keep_shape_and_fall_with_scores():
 
 @pytest.mark.parametrize("decimals", [2, 4, 12])  # many ties, some, none
 def test_p_values_are_exact_in_the_tail(decimals):
-    held_out, fresh = np.round(noise(60_000, 3), decimals), np.round(noise(5_000, 4), decimals)
-    found = calibrate({"a": held_out}, 10.0, 60)
-    exact = (1 + (held_out[None] >= fresh[::25, None]).sum(axis=1)) / (1 + len(held_out))
+    val, fresh = np.round(noise(60_000, 3), decimals), np.round(noise(5_000, 4), decimals)
+    found = calibrate({"a": val}, 10.0, 60)
+    exact = (1 + (val[None] >= fresh[::25, None]).sum(axis=1)) / (1 + len(val))
     over = found.p_value(fresh[::25]) - exact
     assert len(found.scores) <= SCORES_KEPT + 2
     assert over.min() >= -1e-15
@@ -124,8 +124,8 @@ def test_merged_events_do_not_allow_a_low_threshold():
 
 @pytest.mark.parametrize("phi", [0.5, 0.9, 0.98])
 def test_fresh_footage_alarms_at_the_rate(phi):
-    held_out = {"a": noise(10 * AN_HOUR, 1, phi), "b": noise(10 * AN_HOUR, 2, phi)}
-    found, fresh = calibrate(held_out, 10.0, 12, 1.0, 0.2), noise(50 * AN_HOUR, 3, phi)
+    val = {"a": noise(10 * AN_HOUR, 1, phi), "b": noise(10 * AN_HOUR, 2, phi)}
+    found, fresh = calibrate(val, 10.0, 12, 1.0, 0.2), noise(50 * AN_HOUR, 3, phi)
     for rate in (6, 12, 60):
         observed = len(find_events(fresh, found.threshold_at(rate), 10.0, 1.0, 0.2)) / 50
         assert rate / 1.5 <= observed <= rate * 1.5
@@ -221,7 +221,7 @@ def test_footage_shorter_than_an_event():
 
 @pytest.mark.parametrize("scores", [{}, {"a": np.array([])}, {"a": np.array([NAN, NAN])}])
 def test_missing_scores_are_an_error(scores):
-    with pytest.raises(VadError, match=r"train\.held_out"):
+    with pytest.raises(VadError, match=r"train\.val"):
         calibrate(scores, 10.0, 12)
 
 
@@ -232,7 +232,7 @@ def test_infinite_score_is_an_error():
 
 @pytest.mark.parametrize("rate", [0, -1, NAN, math.inf])
 def test_invalid_rate_is_an_error(rate):
-    with pytest.raises(VadError, match="false_alarms_per_hour"):
+    with pytest.raises(VadError, match="target_far_per_hour"):
         calibrate({"a": np.array([0.0, 1.0])}, 10.0, rate)
 
 

@@ -10,9 +10,9 @@ from tests.helpers.footage import make_store
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
 from vadcore.data.windows import Segment, Windows
-from vadcore.evaluation.inference import measure
+from vadcore.evaluation.inference import score_clip
 from vadcore.models import create_model
-from vadcore.models.base import Judged, Model, ModelConfig
+from vadcore.models.base import Model, ModelConfig, Prediction
 from vadcore.utils.errors import VadError
 
 
@@ -25,11 +25,11 @@ class Numbers(Model):
         super().__init__(ModelConfig())
         self.windows = windows
 
-    def judge(self, batch):
+    def predict_step(self, batch):
         numbers = batch.numbers[:, list(self.windows.judged)].float()
         half = torch.where(numbers % 2 == 0, numbers, torch.nan)
         maps = numbers[..., None, None].expand(-1, -1, 24, 32)
-        return Judged({"number": numbers, "even": half}, maps)
+        return Prediction({"number": numbers, "even": half}, maps)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def footage(store, start=0, stop=40):
     ],
 )
 def test_scores_are_aligned_with_judged_frames(store, windows, unjudged):
-    result = measure(Numbers(windows), footage(store), 0)
+    result = score_clip(Numbers(windows), footage(store), 0)
     expected = np.arange(40, dtype=float)
     expected[unjudged] = np.nan
     np.testing.assert_array_equal(result.measures["number"], expected)
@@ -62,13 +62,13 @@ def test_scores_are_aligned_with_judged_frames(store, windows, unjudged):
 
 
 def test_frames_without_measure_stay_nan(store):
-    result = measure(Numbers(Windows(4, judged=(0, 1, 2, 3))), footage(store), 0)
+    result = score_clip(Numbers(Windows(4, judged=(0, 1, 2, 3))), footage(store), 0)
     np.testing.assert_array_equal(np.isnan(result.measures["even"]), np.arange(40) % 2 == 1)
     np.testing.assert_array_equal(result.measures["even"][::2], np.arange(0, 40, 2))
 
 
 def test_footage_shorter_than_a_window_has_no_scores(store):
-    result = measure(Numbers(Windows(10)), footage(store, 0, 5), 0)
+    result = score_clip(Numbers(Windows(10)), footage(store, 0, 5), 0)
     assert np.isnan(result.measures["number"]).all()
     assert len(result.measures["number"]) == len(result.maps) == 5
 
@@ -77,9 +77,11 @@ def test_frame_in_several_windows_gets_their_mean(store):
     torch.manual_seed(0)
     model = create_model("convlstm_ae", {"image_size": (24, 32), "frames": 3, "conv": (4, 4), "lstm": (4,)}).eval()
     whole = footage(store)
-    result = measure(model, whole, 0)
+    result = score_clip(model, whole, 0)
     with torch.no_grad():
-        three = [model.judge(whole.batch(np.array([[0, start, 1]]), 3)).measures["mse"][0] for start in (5, 6, 7)]
+        three = [
+            model.predict_step(whole.batch(np.array([[0, start, 1]]), 3)).measures["mse"][0] for start in (5, 6, 7)
+        ]
     assert result.measures["mse"][7] == pytest.approx(float((three[0][2] + three[1][1] + three[2][0]) / 3), rel=1e-5)
 
 
@@ -88,7 +90,7 @@ def test_baselines_detect_running(store):
     segments = [Segment(clip, 0, 40) for clip in store.clips("test")]
     for name in ("frame_diff", "flow_magnitude"):
         model = create_model(name, {})
-        scores = measure(model, ClipLoader.for_model(model, store, segments, flow), 0).measures[model.score]
+        scores = score_clip(model, ClipLoader.for_model(model, store, segments, flow), 0).measures[model.score]
         assert np.nanmin(scores[21:29]) > np.nanmax(scores[:19])
 
 
@@ -96,4 +98,4 @@ def test_non_finite_errors_are_refused(store):
     model = create_model("convlstm_ae", {"image_size": (24, 32), "frames": 3, "conv": (4, 4), "lstm": (4,)})
     torch.nn.init.constant_(model.decoder[0].weight, torch.nan)
     with pytest.raises(VadError, match=r"test/01, frames 0 to .*weights"):
-        measure(model, footage(store), 0)
+        score_clip(model, footage(store), 0)

@@ -10,7 +10,7 @@ from vadcore.evaluation.events import detection_metrics, find_events
 from vadcore.evaluation.operating import FIGURES, RATES, operating_points
 
 FPS = 10.0
-ASKED = Calibrate(false_alarms_per_hour=12, merge_seconds=0.5, min_seconds=0.2)
+ASKED = Calibrate(target_far_per_hour=12, merge_gap_s=0.5, min_event_s=0.2)
 
 
 def scores(seed: int, frames: int) -> np.ndarray:
@@ -38,12 +38,12 @@ def points(calibration, footage):
 
 def test_one_row_per_rate_with_the_chosen_marked(points, calibration):
     reached = [rate for rate in RATES if rate <= calibration.highest_rate]
-    assert points["asked_per_hour"].tolist() == sorted({*reached, 12})
-    assert points.loc[points["chosen"], "asked_per_hour"].tolist() == [12]
+    assert points["target_far_per_hour"].tolist() == sorted({*reached, 12})
+    assert points.loc[points["chosen"], "target_far_per_hour"].tolist() == [12]
 
 
 def test_thresholds_match_calibration(points, calibration):
-    expected = [calibration.threshold_at(rate) for rate in points["asked_per_hour"]]
+    expected = [calibration.threshold_at(rate) for rate in points["target_far_per_hour"]]
     assert points["threshold"].tolist() == expected
     assert (points["threshold"].diff().dropna() <= 0).all()
     assert points.loc[points["chosen"], "threshold"].item() == calibration.threshold
@@ -60,20 +60,20 @@ def test_figures_match_detection_metrics(points, footage):
 def test_extrapolated_rates_are_marked(points, calibration):
     # 20,000 frames at 10 a second are 0.56 hours: fewer than 1.8 alarms an hour cannot be seen in them
     assert calibration.resolvable_rate == pytest.approx(1.8)
-    assert points.loc[points["extrapolated"], "asked_per_hour"].tolist() == [1, 1.5]
+    assert points.loc[points["extrapolated"], "target_far_per_hour"].tolist() == [1, 1.5]
 
 
 def test_unreachable_rates_are_left_out(footage):
     quiet = calibrate({"a": scores(1, 300)}, FPS, 5000, 0.5, 0.2)  # half a minute with a few alarms
     most = max(len(find_events(scores(1, 300), at, FPS, 0.5, 0.2)) for at in np.unique(scores(1, 300)))
     assert quiet.highest_rate == pytest.approx(most * 120)
-    points = operating_points(footage, quiet, ASKED.model_copy(update={"false_alarms_per_hour": 5000.0}))
-    assert points["asked_per_hour"].tolist() == [*(rate for rate in RATES if rate <= most * 120), 5000]
+    points = operating_points(footage, quiet, ASKED.model_copy(update={"target_far_per_hour": 5000.0}))
+    assert points["target_far_per_hour"].tolist() == [*(rate for rate in RATES if rate <= most * 120), 5000]
 
 
 def test_observed_rate_matches_asked_rate(points):
-    between = points[(points["asked_per_hour"] >= 30) & (points["asked_per_hour"] <= 1000)]
-    ratio = between["false_alarms_per_hour"] / between["asked_per_hour"]
+    between = points[(points["target_far_per_hour"] >= 30) & (points["target_far_per_hour"] <= 1000)]
+    ratio = between["false_alarms_per_hour"] / between["target_far_per_hour"]
     assert ((ratio > 0.5) & (ratio < 2)).all()
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tasks.score_pictures import draw_rollouts
+from tasks.scoring.pictures import draw_rollouts
 from tests.helpers.footage import make_store
 from vadcore.data.loader import ClipLoader
 from vadcore.data.windows import Segment

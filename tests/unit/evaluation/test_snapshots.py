@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from tests.helpers.footage import make_store
 from vadcore.data.loader import ClipLoader
 from vadcore.data.windows import Segment, Windows
-from vadcore.evaluation.snapshots import Moment, covering, moments, shown_frames, write_index, write_sheets
-from vadcore.models.base import Judged, Model, ModelConfig
+from vadcore.evaluation.snapshots import Snapshot, covering, shown_frames, snapshot_frames, write_index, write_sheets
+from vadcore.models.base import Model, ModelConfig, Prediction
 
 
 @given(st.dictionaries(st.text("ab", min_size=1, max_size=3), st.integers(1, 300), min_size=1), st.integers(0, 400))
 def test_moments_are_evenly_spread_and_limited(lengths, count):
-    chosen = moments(lengths, count)
+    chosen = snapshot_frames(lengths, count)
     assert set(chosen) == set(lengths)
     assert sum(map(len, chosen.values())) <= count
     for clip, numbers in chosen.items():
@@ -54,12 +54,12 @@ class Numbers(Model):
         super().__init__(ModelConfig())
         self.windows, self.draws = windows, draws
 
-    def judge(self, batch):
+    def predict_step(self, batch):
         numbers = batch.numbers[:, list(self.windows.judged)].float() / 255
         begins = batch.numbers[:, :1].expand_as(numbers) / 255
         pictures = torch.stack((numbers, begins), dim=-1)[:, :, None, None].expand(-1, -1, 1, 4, 2)
         shown = None if self.draws == "nothing" else lambda: pictures
-        return Judged({"number": numbers}, pictures[:, :, 0], shown, shown if self.draws == "others" else None)
+        return Prediction({"number": numbers}, pictures[:, :, 0], shown, shown if self.draws == "others" else None)
 
 
 @pytest.fixture
@@ -98,13 +98,13 @@ class TestSheets:
     @pytest.fixture
     def known(self, tmp_path):
         drawn = [
-            Moment(np.full((30, 40), level, np.uint8), None if level == 0 else np.full((1, 10, 20), level / 255),
+            Snapshot(np.full((30, 40), level, np.uint8), None if level == 0 else np.full((1, 10, 20), level / 255),
                    np.full((6, 8), level / 240), None)
             for level in self.LEVELS
         ]  # fmt: skip
         known = write_sheets(tmp_path, "01", np.array([3, 8, 13, 18, 23]), drawn, (0.0, 1.0))
         write_index(tmp_path, {"01": known})
-        return tmp_path, json.loads((tmp_path / "moments.json").read_text())["01"]
+        return tmp_path, json.loads((tmp_path / "snapshots.json").read_text())["01"]
 
     def small(self, folder, sheet, number):
         picture = cv2.imread(str(folder / sheet["file"]), cv2.IMREAD_GRAYSCALE)
@@ -134,7 +134,7 @@ class TestSheets:
         }
 
     def test_large_pictures_are_reduced(self, tmp_path):
-        moment = Moment(np.zeros((600, 800, 3), np.uint8), None, np.zeros((72, 96)), np.ones((600, 800), bool))
+        moment = Snapshot(np.zeros((600, 800, 3), np.uint8), None, np.zeros((72, 96)), np.ones((600, 800), bool))
         sheets = write_sheets(tmp_path, "01", np.array([0]), [moment], (0.0, 1.0))["sheets"]
         assert (sheets["frame"]["width"], sheets["frame"]["height"]) == (240, 180)
         assert "shown" not in sheets

@@ -36,7 +36,7 @@ def test_anomalies_depend_on_the_seed(kind):
 
 
 def test_haste_multiplies_the_speed():
-    altered = alter(CLIP, OTHERS, "haste", 3)
+    altered = alter(CLIP, OTHERS, "speedup", 3)
     start = int(np.flatnonzero(altered.abnormal)[0])
     for step in range(5):
         assert np.array_equal(altered.frames[start + step], CLIP[start + SPEED * step])

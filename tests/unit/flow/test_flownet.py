@@ -12,7 +12,7 @@ from vadcore.flow.flownet import FlowNetSD, flow_between, load_flownet, save_flo
 from vadcore.flow.synthetic_pairs import HELD_OUT_SEED, PairGenerator
 from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.flownet import FlowLearner, GeneratedPairs, learn_flow, multiscale_loss
-from vadcore.training.trainer import TrainSettings, Watcher, _Updates
+from vadcore.training.trainer import Callback, TrainSettings, _Updates
 from vadcore.utils.errors import VadError
 
 SLIM = 0.125  # width of the networks that tests run
@@ -197,11 +197,11 @@ class TestLoss:
 
 
 CONFIG = FlowTraining(width=SLIM, image_size=(64, 64), batch_size=2, iterations=6, learning_rate=1e-3)
-SETTINGS = TrainSettings(check_every=3, held_out_windows=4, log_every=1, save_seconds=1e9)
+SETTINGS = TrainSettings(check_every=3, val_windows=4, log_every=1, save_seconds=1e9)
 
 
 def run(folder, out, settings=SETTINGS, watcher=None):
-    watcher = watcher or Watcher(say=lambda line: None, progress=False)
+    watcher = watcher or Callback(say=lambda line: None, progress=False)
     return learn_flow(CONFIG, settings, CheckpointFolder(folder, "flownet-1"), out, watcher=watcher)
 
 
@@ -213,10 +213,10 @@ class TestTraining:
         (phase,) = learner.phases()
         batch = GeneratedPairs(PairGenerator((64, 64), seed=1, still=0.0), 2).batch(picks(2))
         update = _Updates(phase, processes=1)
-        before = phase.held_out(batch).item()
+        before = phase.val(batch).item()
         losses = [phase.step(batch, update)["loss"].item() for _ in range(40)]
         assert losses[-1] < losses[0] / 3
-        assert phase.held_out(batch).item() < before / 2
+        assert phase.val(batch).item() < before / 2
 
     def test_resumes_to_the_same_weights(self, tmp_path):
         class Stopped(Exception):
@@ -228,7 +228,7 @@ class TestTraining:
 
         straight = run(tmp_path / "a", tmp_path / "a.safetensors")
         with pytest.raises(Stopped):
-            run(tmp_path / "b", tmp_path / "b.safetensors", watcher=Watcher(metrics=stop, say=print, progress=False))
+            run(tmp_path / "b", tmp_path / "b.safetensors", watcher=Callback(metrics=stop, say=print, progress=False))
         assert not (tmp_path / "b.safetensors").exists()
         resumed = run(tmp_path / "b", tmp_path / "b.safetensors")
         assert resumed.resumed_from == 3
@@ -238,16 +238,16 @@ class TestTraining:
 
     def test_check_points_measure_and_draw_held_out_pairs(self, tmp_path):
         shown = []
-        watcher = Watcher(picture=shown.append, say=lambda line: None, progress=False)
+        watcher = Callback(picture=shown.append, say=lambda line: None, progress=False)
         result = run(tmp_path, tmp_path / "f.safetensors", watcher=watcher)
-        measured = [row["held_out"] for row in result.history if "held_out" in row]
+        measured = [row["val"] for row in result.history if "val" in row]
         assert len(measured) == 2
-        assert result.held_out_loss == min(measured)
+        assert result.val_loss == min(measured)
         assert [path.name for path in shown] == ["000003.png", "000006.png"]
         learner = FlowLearner(CONFIG)
         learner.net = load_flownet(tmp_path / "f.safetensors")
         unseen = GeneratedPairs(PairGenerator((64, 64), HELD_OUT_SEED), 4).batch(picks(4))
-        assert learner.judge(unseen).measures["epe"].mean().item() == pytest.approx(result.held_out_loss, rel=1e-4)
+        assert learner.predict_step(unseen).measures["epe"].mean().item() == pytest.approx(result.val_loss, rel=1e-4)
 
     def test_impossible_sizes_are_refused(self):
         with pytest.raises(ValueError, match=r"multiples of 64.*\[128, 192\]"):

@@ -161,7 +161,7 @@ class TestKinds:
 
     def test_heavy_kinds(self):
         heavy = {name for name, kind in KINDS.items() if kind.heavy}
-        assert heavy == {"optical_flow", "train_flownet", "train", "train_flow", "score", "score_flow"}
+        assert heavy == {"optical_flow", "train_flownet", "train", "score"}
 
 
 def test_flows_name_no_model():

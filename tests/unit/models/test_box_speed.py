@@ -67,7 +67,7 @@ def test_score_is_one_at_usual_speed_and_grows_with_speed(model):
     def score(speed: float) -> float:
         rng = np.random.default_rng(5)
         flow = np.stack([walkers(rng, 8, speed=speed) for _ in range(8)])
-        return float(model.judge(batch(flow)).measures["speed"].mean())
+        return float(model.predict_step(batch(flow)).measures["speed"].mean())
 
     slow, usual, fast = score(0.5), score(2.0), score(6.0)
     assert usual == pytest.approx(1, abs=0.4)
@@ -93,6 +93,6 @@ def test_footage_without_motion_has_finite_scores():
         phase.step(
             batch(np.zeros((2, phase.windows.length - 1, 2, HEIGHT, WIDTH), np.float32)), lambda name, loss: None
         )
-    judged = model.judge(still)
+    judged = model.predict_step(still)
     assert judged.maps.isfinite().all()
     assert float(judged.measures["speed"].max()) == 0

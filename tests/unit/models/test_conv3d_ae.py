@@ -110,11 +110,11 @@ class TestReconstruction:
         model = small(color=color, frames=frames).eval()
         shown_to = window(frames, model.config.channels)
         with torch.no_grad():
-            judged = model.judge(batch(shown_to))
+            judged = model.predict_step(batch(shown_to))
             rebuilt = (model(shown_to * 2 - 1) + 1) / 2
         assert rebuilt.shape == shown_to.shape
         torch.testing.assert_close(judged.measures["mse"], (rebuilt - shown_to).square().mean((2, 3, 4)))
-        assert (judged.measures["block_max"] >= judged.measures["mse"]).all()
+        assert (judged.measures["max_patch_mse"] >= judged.measures["mse"]).all()
 
     def test_time_and_channels_are_not_swapped(self):
         """The network gets ``[B, C, T, H, W]``; with identity layers the frames come back unchanged."""

@@ -112,7 +112,7 @@ def test_errors_without_mean_image_are_in_0_to_1():
     model, batch = small(subtract_mean=False), window()
     assert [phase.name for phase in model.phases()] == ["autoencoder"]
     with torch.no_grad():
-        judged = model.judge(batch)
+        judged = model.predict_step(batch)
         rebuilt = (model(2 * batch.frames - 1) + 1) / 2  # [B, T, C, H, W] in 0..1
     torch.testing.assert_close(judged.shown(), rebuilt)
     torch.testing.assert_close(judged.measures["mse"], (rebuilt - batch.frames).square().mean((2, 3, 4)))
@@ -147,14 +147,14 @@ def test_norm_score_is_mean_norm_over_colours(color, subtract):
     frames = torch.rand(2, model.config.frames, model.config.channels, *model.config.image_size)
     batch = Batch(frames, torch.zeros(2, dtype=torch.long), torch.arange(model.config.frames).expand(2, -1))
     with torch.no_grad():
-        judged = model.judge(batch)
+        judged = model.predict_step(batch)
         x = model.as_seen(batch)
         error = model.mean_image.uncentre(model(x)) - model.mean_image.uncentre(x)  # [B, T, C, H, W]
     expected = error.square().sum(2).sqrt().mean((2, 3))
     torch.testing.assert_close(judged.measures[model.score], expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("score", ["norm", "mse", "block_max"])
+@pytest.mark.parametrize("score", ["norm", "mse", "max_patch_mse"])
 def test_score_and_step_are_settings(score):
     model = small(score=score, step=2)
     assert model.score == score

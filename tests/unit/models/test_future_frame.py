@@ -59,8 +59,8 @@ def test_parameter_count_matches_publication():
     down = sum(conv(a, b, 3) + conv(b, b, 3) for a, b in ((4, 64), (64, 128), (128, 256), (256, 512)))
     up = sum(conv(a, b, 2) + conv(2 * b, b, 3) + conv(b, b, 3) for a, b in ((512, 256), (256, 128), (128, 64)))
     assert sum(p.numel() for p in model.generator.parameters()) == down + up + conv(64, 1, 3)
-    judge = sum(conv(a, b, 4) for a, b in ((1, 128), (128, 256), (256, 512), (512, 512), (512, 1)))
-    assert sum(p.numel() for p in model.discriminator.parameters()) == judge
+    discriminator = sum(conv(a, b, 4) for a, b in ((1, 128), (128, 256), (256, 512), (512, 512), (512, 1)))
+    assert sum(p.numel() for p in model.discriminator.parameters()) == discriminator
 
 
 @pytest.mark.parametrize(("color", "channels"), [("grey", 1), ("rgb", 3)])
@@ -187,9 +187,9 @@ def test_flow_loss_in_pixels_of_flownet(weights):
 def test_best_weights_are_chosen_by_mse(weights):
     model, batch = small(weights).eval(), window()
     with torch.no_grad():
-        expected = model.judge(batch).measures["mse"].mean()
+        expected = model.predict_step(batch).measures["mse"].mean()
         (phase,) = model.phases()
-        torch.testing.assert_close(phase.held_out(batch), expected)
+        torch.testing.assert_close(phase.val(batch), expected)
 
 
 def test_flow_of_enlarged_pictures(weights):
@@ -238,20 +238,20 @@ def test_flow_of_rgb_frames_needs_rgb_model(weights, tmp_path):
 def test_score_is_negative_psnr(weights):
     model, batch = small(weights).eval(), window()
     with torch.no_grad():
-        judged = model.judge(batch)
+        judged = model.predict_step(batch)
         predicted = (model(batch.frames[:, :-1] * 2 - 1) + 1) / 2
     mse = (predicted - batch.frames[:, -1]).square().mean((1, 2, 3))
     torch.testing.assert_close(judged.measures["psnr"], 10 * mse.log10()[:, None])
-    assert set(judged.measures) == {"psnr", "mse", "block_max", "flow"}
+    assert set(judged.measures) == {"psnr", "mse", "max_patch_mse", "flow"}
     torch.testing.assert_close(judged.shown()[:, 0], predicted)
-    assert "flow" not in small().judge(batch).measures
+    assert "flow" not in small().predict_step(batch).measures
 
 
 def test_perfect_prediction_has_a_finite_score():
     model, batch = small().eval(), window()
     with torch.no_grad():
         batch.frames[:, -1] = (model(batch.frames[:, :-1] * 2 - 1) + 1) / 2
-        assert float(model.judge(batch).measures["psnr"].max()) == pytest.approx(-100)
+        assert float(model.predict_step(batch).measures["psnr"].max()) == pytest.approx(-100)
 
 
 def test_saved_model_contains_flownet(weights, tmp_path):
@@ -261,7 +261,7 @@ def test_saved_model_contains_flownet(weights, tmp_path):
     save_model(model, "future_frame", tmp_path / "saved")
     loaded = load_model(tmp_path / "saved")
     with torch.no_grad():
-        expected, found = (m.eval().judge(batch).measures["flow"] for m in (model, loaded))
+        expected, found = (m.eval().predict_step(batch).measures["flow"] for m in (model, loaded))
     assert torch.equal(expected, found)
 
 

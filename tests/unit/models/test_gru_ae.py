@@ -10,7 +10,7 @@ from vadcore.data.loader import ClipLoader
 from vadcore.data.windows import Batch, Segment
 from vadcore.models import create_model, model_config
 from vadcore.training.checkpoint import CheckpointFolder
-from vadcore.training.trainer import TrainSettings, Watcher, train
+from vadcore.training.trainer import Callback, TrainSettings, train
 
 SMALL = {"image_size": (32, 48), "frames": 4, "conv": (4, 4, 8, 8, 8), "z": 6, "hidden": 10, "batch_size": 4}
 
@@ -155,11 +155,11 @@ class TestReconstruction:
         model = small(color=color, frames=frames).eval()
         shown_to = window(frames, model.config.channels)
         with torch.no_grad():
-            judged = model.judge(Batch(shown_to, torch.zeros(2), torch.zeros(2, frames)))
+            judged = model.predict_step(Batch(shown_to, torch.zeros(2), torch.zeros(2, frames)))
             rebuilt = (model(shown_to * 2 - 1) + 1) / 2
         assert rebuilt.shape == shown_to.shape
         torch.testing.assert_close(judged.measures["mse"], (rebuilt - shown_to).square().mean((2, 3, 4)))
-        assert (judged.measures["block_max"] >= judged.measures["mse"]).all()
+        assert (judged.measures["max_patch_mse"] >= judged.measures["mse"]).all()
 
     def test_memory_layout_does_not_change_results(self):
         model = small().eval()
@@ -190,8 +190,8 @@ def test_resume_draws_the_same_noise(tmp_path):
 
     def run(model, folder, **watching):
         kept, held = (ClipLoader.for_model(model, store, part, None) for part in (whole[:2], whole[2:]))
-        settings = TrainSettings(seed=5, check_every=3, held_out_windows=4, log_every=2, save_seconds=0.0)
-        watcher = Watcher(say=lambda text: None, **watching)
+        settings = TrainSettings(seed=5, check_every=3, val_windows=4, log_every=2, save_seconds=0.0)
+        watcher = Callback(say=lambda text: None, **watching)
         train(model, kept, held, settings, CheckpointFolder(folder, "train-x"), watcher)
 
     def kill(phase, iteration, values):

@@ -40,7 +40,7 @@ def test_parameter_count_matches_publication():
 def test_grid_of_cuboids():
     model = create_model("hog_hof_ae", SMALL).eval()
     with torch.no_grad():
-        judged = model.judge(footage(2))
+        judged = model.predict_step(footage(2))
     assert judged.maps.shape == (4, 7, 3, 5)  # 32 x 48 pixels are 4 x 6 cells of 8
     assert judged.measures["max"].shape == (4, 7)
 
@@ -49,14 +49,14 @@ def test_still_footage_has_no_error_and_no_loss():
     model = create_model("hog_hof_ae", SMALL).eval()
     batch = footage(0)
     with torch.no_grad():
-        assert model.judge(batch).maps.abs().max() == 0
+        assert model.predict_step(batch).maps.abs().max() == 0
     assert model.loss(batch) == 0
 
 
 def test_frame_scores_are_max_and_sum_of_cuboids():
     model = create_model("hog_hof_ae", SMALL).eval()
     with torch.no_grad():
-        judged = model.judge(footage(2))
+        judged = model.predict_step(footage(2))
     torch.testing.assert_close(judged.measures["max"], judged.maps.amax((2, 3)))
     torch.testing.assert_close(judged.measures["sum"], judged.maps.sum((2, 3)))
 
@@ -67,7 +67,7 @@ def test_cuboid_error_is_squared_descriptor_distance():
     x, moving = model.describe(batch)
     with torch.no_grad():
         expected = (model(x) - x).norm(dim=-1).square() * moving
-        torch.testing.assert_close(model.judge(batch).maps[:, 0], expected)
+        torch.testing.assert_close(model.predict_step(batch).maps[:, 0], expected)
 
 
 def test_unusual_speed_is_reconstructed_worse():
@@ -78,7 +78,7 @@ def test_unusual_speed_is_reconstructed_worse():
     for seed in range(150):
         phase.step(footage(1, seed=seed % 10), update)
     with torch.no_grad():
-        usual, fast = (model.judge(footage(speed, seed=99)).measures["max"].mean() for speed in (1, 3))
+        usual, fast = (model.predict_step(footage(speed, seed=99)).measures["max"].mean() for speed in (1, 3))
     assert fast > 2 * usual
 
 
@@ -86,7 +86,7 @@ def test_shown_roses_point_along_the_motion():
     """For a square that moves right, the pixel right of the middle is bright in the HOF half."""
     model = create_model("hog_hof_ae", SMALL).eval()
     with torch.no_grad():
-        judged = model.judge(footage(2))
+        judged = model.predict_step(footage(2))
     assert judged.shown().shape == judged.shown_of().shape == (4, 7, 1, 9, 30)
     roses = judged.shown_of()[:, 3, 0, :, 15:].unflatten(1, (3, 3)).unflatten(3, (5, 3))  # [B, rows, 3, columns, 3]
     assert roses[:, :, 1, :, 2].max() > 0.2
@@ -111,7 +111,7 @@ def test_footage_without_motion_is_refused():
     (phase,) = model.phases()
     phase.step(footage(0.2), _Updates(phase, processes=1))
     with pytest.raises(VadError, match=r"32x48.*0\.3 px/frame \(rest\)"):
-        model.eval().judge(footage(0.2))
+        model.eval().predict_step(footage(0.2))
 
 
 def test_flow_is_paired_with_its_first_frame():

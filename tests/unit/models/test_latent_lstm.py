@@ -16,7 +16,7 @@ from vadcore.models.latent.gaussians import draw
 from vadcore.models.latent.points import PointBatch
 from vadcore.models.latent_lstm import Density
 from vadcore.training.checkpoint import CheckpointFolder
-from vadcore.training.trainer import TrainSettings, Watcher, _Updates, train
+from vadcore.training.trainer import Callback, TrainSettings, _Updates, train
 
 VARIANTS = [{"loss": loss, "diffs": diffs} for loss in ("mse", "kl", "mdn") for diffs in (False, True)]
 
@@ -158,7 +158,7 @@ class TestRollout:
         batch = random_frames()
         with torch.no_grad():
             assert not torch.equal(model.roll_out(batch.frames, 3), model.roll_out(batch.frames, 3))
-            one, other = (model.judge(batch).measures["mse"] for _ in range(2))
+            one, other = (model.predict_step(batch).measures["mse"] for _ in range(2))
         assert torch.equal(one, other)
 
 
@@ -166,7 +166,7 @@ class TestJudging:
     def test_frames_after_warm_up_are_judged(self):
         model = build().eval()
         with torch.no_grad():
-            judged = model.judge(random_frames())
+            judged = model.predict_step(random_frames())
             z = model._points(random_frames().frames)[0]
             density = model.predict(z)
         assert model.windows.judged == (3, 4, 5, 6, 7)
@@ -183,11 +183,11 @@ class TestJudging:
         assert model.windows.judged == tuple(range(9, 24))
         batch = random_frames(t=24)
         with torch.no_grad():
-            judged = model.judge(batch)
-            apart = model.judge(Batch(batch.frames, batch.clip, batch.numbers))
+            judged = model.predict_step(batch)
+            apart = model.predict_step(Batch(batch.frames, batch.clip, batch.numbers))
             alone = build().eval()  # the same weights without a skip, on every third frame
             for first in range(3):
-                part = alone.judge(frames_of(batch, slice(first, None, 3)))
+                part = alone.predict_step(frames_of(batch, slice(first, None, 3)))
                 for name in ("mse", "latent_nll"):
                     torch.testing.assert_close(
                         judged.measures[name][:, first::3], part.measures[name], rtol=1e-4, atol=1e-6
@@ -211,8 +211,8 @@ def test_defaults_facts_and_warm_up_limit():
 def test_trains_from_front_end_to_saved_model(footage, tmp_path):
     model = build(CAE_VAE)
     source = footage(model)
-    settings = TrainSettings(check_every=3, held_out_windows=4, log_every=1, save_seconds=1e9)
-    watcher = Watcher(say=lambda text: None)
+    settings = TrainSettings(check_every=3, val_windows=4, log_every=1, save_seconds=1e9)
+    watcher = Callback(say=lambda text: None)
     parts = CheckpointFolder(tmp_path / "front", "a")
 
     def run(folder: str):
@@ -232,6 +232,7 @@ def test_trains_from_front_end_to_saved_model(footage, tmp_path):
     save_model(model, "latent_lstm", tmp_path / "model")
     with torch.no_grad():
         one, other = (
-            each.judge(random_frames()).measures["latent_nll"] for each in (model, load_model(tmp_path / "model"))
+            each.predict_step(random_frames()).measures["latent_nll"]
+            for each in (model, load_model(tmp_path / "model"))
         )
     torch.testing.assert_close(one, other)

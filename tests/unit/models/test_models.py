@@ -73,7 +73,7 @@ def batch_for(model, footage: ClipLoader, windows, size: int = 3) -> Batch:
 def test_judged_frames_have_all_measures_and_a_map(name, device, footage):
     model = build(name).to(device).eval()
     with torch.no_grad():
-        judged = model.judge(batch_for(model, footage(model, device), model.windows))
+        judged = model.predict_step(batch_for(model, footage(model, device), model.windows))
     frames = len(model.windows.judged)
     assert model.score in judged.measures
     for values in judged.measures.values():
@@ -93,7 +93,7 @@ def test_judging_is_deterministic(name, footage):
     model = build(name).eval()
     batch = batch_for(model, footage(model), model.windows)
     with torch.no_grad():
-        first, second = (model.judge(batch).measures[model.score] for _ in range(2))
+        first, second = (model.predict_step(batch).measures[model.score] for _ in range(2))
     assert torch.equal(first.nan_to_num(-1), second.nan_to_num(-1))
 
 
@@ -134,7 +134,7 @@ def test_saved_model_judges_as_before(name, footage, tmp_path):
     loaded = load_model(tmp_path / "saved")
     assert loaded.config == model.config
     with torch.no_grad():
-        first, second = model.judge(batch), loaded.judge(batch)
+        first, second = model.predict_step(batch), loaded.predict_step(batch)
     assert torch.equal(first.maps, second.maps)
 
 
@@ -157,8 +157,8 @@ def test_autoencoder_in_bfloat16_returns_float32(name):
 @pytest.mark.parametrize("name", AUTOENCODERS)
 def test_scoring_settings_need_no_training(name):
     assert {"score", "step"} <= set(build(name).config.scoring_keys)
-    stepping = create_model(name, SMALL[name] | {"step": 2, "score": "block_max"})
-    assert (stepping.windows.step, stepping.score) == (2, "block_max")
+    stepping = create_model(name, SMALL[name] | {"step": 2, "score": "max_patch_mse"})
+    assert (stepping.windows.step, stepping.score) == (2, "max_patch_mse")
 
 
 def test_weights_of_another_model_are_refused(tmp_path):
@@ -241,7 +241,7 @@ class TestConvLSTM:
         model = build("convlstm_ae").eval()
         frames = torch.rand(2, 4, 1, 24, 32)
         with torch.no_grad():
-            judged = model.judge(Batch(frames, torch.zeros(2), torch.zeros(2, 4)))
+            judged = model.predict_step(Batch(frames, torch.zeros(2), torch.zeros(2, 4)))
             rebuilt = model.mean_image.uncentre(model(model.mean_image.centre(frames)))
         expected = (rebuilt - frames).flatten(2).norm(dim=2).sum(1)
         torch.testing.assert_close(judged.measures["src"][:, 0], expected)
@@ -267,11 +267,15 @@ class TestBaselines:
     def test_frame_difference_mean_and_block_max(self):
         frames = torch.zeros(1, 2, 1, 32, 32)
         frames[0, 1, 0, :16, :16] = 0.5
-        judged = create_model("frame_diff", {"block": 16}).judge(Batch(frames, torch.zeros(1), torch.zeros(1, 2)))
+        judged = create_model("frame_diff", {"block": 16}).predict_step(
+            Batch(frames, torch.zeros(1), torch.zeros(1, 2))
+        )
         assert judged.measures["mean"].item() == pytest.approx(0.125)  # a quarter of the pixels changed by a half
-        assert judged.measures["block_max"].item() == pytest.approx(0.5)
-        larger = create_model("frame_diff", {"block": 999}).judge(Batch(frames, torch.zeros(1), torch.zeros(1, 2)))
-        assert larger.measures["block_max"].item() == pytest.approx(0.125)  # a single block
+        assert judged.measures["max_patch_mse"].item() == pytest.approx(0.5)
+        larger = create_model("frame_diff", {"block": 999}).predict_step(
+            Batch(frames, torch.zeros(1), torch.zeros(1, 2))
+        )
+        assert larger.measures["max_patch_mse"].item() == pytest.approx(0.125)  # a single block
 
     def test_background_difference_from_mean_image(self):
         model = create_model("background", {"image_size": (8, 8), "threshold": 30})
@@ -281,7 +285,7 @@ class TestBaselines:
         model.phases()[0].step(Batch(scene, torch.zeros(2), torch.zeros(2, 1)), lambda name, loss: None)
         frame = torch.full((1, 1, 1, 8, 8), 0.4 + 20 / 255)  # less than the threshold
         frame[..., :2, :4] = 0.9
-        judged = model.judge(Batch(frame, torch.zeros(1), torch.zeros(1, 1)))
+        judged = model.predict_step(Batch(frame, torch.zeros(1), torch.zeros(1, 1)))
         assert judged.measures["area"].item() == pytest.approx(8 / 64)
         assert judged.measures["mse"].item() == pytest.approx(8 / 64 * 0.25 + 56 / 64 * (20 / 255) ** 2, rel=1e-4)
 
@@ -289,7 +293,7 @@ class TestBaselines:
         flow = torch.zeros(1, 1, 2, 40, 40)
         flow[0, 0, 0, :4, :4], flow[0, 0, 1, :4, :4] = 3.0, 4.0  # one block of a hundred moves at 5 px/frame
         model = create_model("flow_magnitude", {"pool": 4, "percentile": 100})
-        judged = model.judge(Batch(torch.zeros(1, 2, 1, 40, 40), torch.zeros(1), torch.zeros(1, 2), flow))
+        judged = model.predict_step(Batch(torch.zeros(1, 2, 1, 40, 40), torch.zeros(1), torch.zeros(1, 2), flow))
         assert judged.measures["magnitude"].item() == pytest.approx(5.0)
         assert judged.measures["mean"].item() == pytest.approx(0.05)
 
@@ -300,4 +304,4 @@ class TestBaselines:
         flow[0, 0, 0] = torch.linspace(1, 4, 64)[:, None]
         batch = Batch(torch.zeros(1, 2, 1, 64, 8), torch.zeros(1), torch.zeros(1, 2), flow)
         model.phases()[0].step(batch, lambda name, loss: None)
-        torch.testing.assert_close(model.judge(batch).maps, torch.ones(1, 1, 64, 8), atol=0.02, rtol=0)
+        torch.testing.assert_close(model.predict_step(batch).maps, torch.ones(1, 1, 64, 8), atol=0.02, rtol=0)

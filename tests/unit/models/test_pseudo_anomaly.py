@@ -8,7 +8,7 @@ from tests.unit.models.pseudo.conftest import TALL, Clips, street
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipId, ClipStore
 from vadcore.data.windows import Batch, Segment
-from vadcore.evaluation.inference import measure
+from vadcore.evaluation.inference import score_clip
 from vadcore.models import create_model, model_config
 
 SMALL = {"crop": (48, 64), "object_height": TALL, "conv": (16, 32, 32), "batch_size": 8, "learning_rate": 3e-3}
@@ -75,14 +75,14 @@ def test_every_second_frame_is_seen():
     other[:, 1::2] = 0
     background = torch.zeros(1, 1, 40, 60)
     batches = (Batch(x, torch.zeros(1), torch.zeros(1, 15), background=background) for x in (frames, other))
-    judged = [model.judge(batch).measures["top"] for batch in batches]
+    judged = [model.predict_step(batch).measures["top"] for batch in batches]
     assert torch.equal(*judged)
 
 
 def test_score_is_the_mean_of_the_highest_places():
     model = build(top=3).eval()
     frames = torch.rand(2, 8, 1, 40, 60)
-    judged = model.judge(Batch(frames, torch.zeros(2), torch.zeros(2, 8), background=torch.rand(2, 1, 40, 60)))
+    judged = model.predict_step(Batch(frames, torch.zeros(2), torch.zeros(2, 8), background=torch.rand(2, 1, 40, 60)))
     places = judged.maps.flatten(2).sort(descending=True).values
     torch.testing.assert_close(judged.measures["top"], places[..., :3].mean(-1))
     torch.testing.assert_close(judged.measures["max"], places[..., 0])
@@ -90,7 +90,7 @@ def test_score_is_the_mean_of_the_highest_places():
 
 def test_trained_network_finds_a_fast_object_and_outlines_it(split, tmp_path):
     model = build(iterations=150)
-    settings = SETTINGS.__class__(seed=1, check_every=150, held_out_windows=8)
+    settings = SETTINGS.__class__(seed=1, check_every=150, val_windows=8)
     run(model, split, tmp_path, settings)
     frames = np.concatenate(
         [street(3, objects=((30, 5.0),), speed=0.8)[:30], street(3, objects=((30, 10.0),), speed=4)[:25]]
@@ -100,7 +100,7 @@ def test_trained_network_finds_a_fast_object_and_outlines_it(split, tmp_path):
         writer.append(frames)
         writer.update({"fps": 10.0, "source_sha256": "", "extraction": "", "truth": ""})
     footage = ClipLoader.for_model(model, store, [Segment(ClipId("test", "a"), 0, len(frames))], None)
-    judged = measure(model, footage, 0)
+    judged = score_clip(model, footage, 0)
     normal, fast = judged.measures["top"][4:26], judged.measures["top"][34:50]
     assert np.median(fast) > normal.max()
     row, column = np.unravel_index(np.argmax(judged.maps[40]), judged.maps[40].shape)

@@ -139,7 +139,7 @@ class TestRateCharts:
     def charts(self, folder, measured, extrapolated=(True, True, False, False)):
         write_system(folder, "street", "frame_diff")
         file = folder / "scores" / "street" / "frame_diff" / "operating.csv"
-        table = {"asked_per_hour": self.ASKED, "extrapolated": extrapolated, "chosen": [False, True, False, False]}
+        table = {"target_far_per_hour": self.ASKED, "extrapolated": extrapolated, "chosen": [False, True, False, False]}
         table |= {"false_alarms_per_hour": measured, "detection_rate": [0, 0.5, 1, 1]}
         table |= {"alarm_precision": [np.nan, 1, 0.5, 0.25], "detection_delay_seconds": [np.nan, 0, 2.5, 0.2]}
         pd.DataFrame(table).to_csv(file, index=False)
@@ -196,7 +196,7 @@ def test_loss_chart_leaves_out_other_columns(tmp_path):
     write_system(tmp_path, "street", "future_frame")
     file = tmp_path / "models" / "street" / "future_frame" / "history.csv"
     file.write_text(  # the columns that training writes
-        "phase,iteration,loss,discriminator,adversarial,intensity,gradient,flow,held_out,psnr,ssim,sharpness,step\n"
+        "phase,iteration,loss,discriminator,adversarial,intensity,gradient,flow,val,psnr,ssim,sharpness,step\n"
         "future_frame,10,8.4,0.24,0.12,0.08,0.17,4.1,,,,,10\n"
         "future_frame,20,7.1,0.25,0.12,0.07,0.16,3.4,0.0028,25.6,0.796,0.99,20\n"
     )

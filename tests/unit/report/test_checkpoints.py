@@ -220,7 +220,7 @@ def test_quality_json_has_every_check_point(results, page):
         "psnr": 23.5,
         "ssim": 0.7,
         "sharpness": pytest.approx(0.65),
-        "held_out": pytest.approx(history.loc[200, "held_out"]),
+        "val": pytest.approx(history.loc[200, "val"]),
     }
 
 

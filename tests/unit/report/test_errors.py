@@ -40,11 +40,6 @@ def test_unreadable_results_name_file_and_stage(tmp_path):
         file.write_bytes(good)
 
 
-def test_missing_flow_results_name_the_flow_stage(results):
-    with pytest.raises(VadError, match="`dvc repro train_flow@street-flow_magnitude`"):
-        build(results, models=["flow_magnitude"], flow_models=["flow_magnitude"])
-
-
 def test_unreadable_picture_names_its_file(tmp_path):
     write_system(tmp_path, "street", "frame_diff")
     picture = tmp_path / "scores" / "street" / "frame_diff" / "worst" / "0.png"

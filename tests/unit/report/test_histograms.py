@@ -38,8 +38,8 @@ class TestHistogram:
         drawn = histogram(system)
         edges = np.linspace(drawn["from"], drawn["to"], BARS + 1)
         frames = system.frames.dropna(subset="score")
-        held_out = np.array(system.calibration["scores"])
-        groups = (held_out, *(frames["score"][frames["label"] == label].to_numpy() for label in (0, 1)))
+        val = np.array(system.calibration["scores"])
+        groups = (val, *(frames["score"][frames["label"] == label].to_numpy() for label in (0, 1)))
         top = float(re.search('data-high="(.*?)"', drawn["svg"])[1])
         for style, scores in zip(("h0", "h1", "h2"), groups, strict=True):
             counts = [np.sum((scores >= low) & (scores < high)) for low, high in pairwise(edges)]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from vadcore.evaluation.events import Event, detection_metrics, judge_events
+from vadcore.evaluation.events import Event, detection_metrics, match_events
 from vadcore.report.judged import judge, missed, verdict
 
 NAN = float("nan")
@@ -73,7 +73,7 @@ def test_verdicts_add_up_to_the_metrics():
         table = clip(labels, scores)
         figures = detection_metrics(table, 0.7, 10.0)
         events = [Event(*found) for found in _crossings(scores, 0.7)]
-        judged = judge_events(events, scores, labels, 10.0)
+        judged = match_events(events, scores, labels, 10.0)
         said = [verdict(judged, number) for number in range(len(events))]
         assert (len(said), said.count("false alarm")) == (figures["alarms"], figures["false_alarms"])
         unnoticed = missed([judged], [SimpleNamespace(model="m")], ["s0"], 10.0)

@@ -22,7 +22,7 @@ def system(model, auc, found, false, trained=True):
         "detection_delay_seconds": 0.4 if found else None,
         "false_alarms": false,
         "false_alarms_per_hour": 60.0 * false,
-        "false_alarms_per_hour_asked": 60.0,
+        "target_far_per_hour": 60.0,
         "normal_hours": 1 / 60,
     }
     return SimpleNamespace(model=model, row=row, labelled=True)
@@ -91,7 +91,7 @@ def test_unlabelled_systems_without_alarms():
 
 def test_one_alarm_is_allowed_in_short_footage():
     quiet = system("conv_ae", 0.765, 3, 1)
-    quiet.row["false_alarms_per_hour_asked"] = 12.0  # a fifth of an alarm in its minute
+    quiet.row["target_far_per_hour"] = 12.0  # a fifth of an alarm in its minute
     assert "No system keeps" not in summary([quiet])
     quiet.row["false_alarms"] = 2
     assert "No system keeps" in summary([quiet])
@@ -105,13 +105,13 @@ def test_normal_footage_has_no_ranking():
 
 def test_threshold_calibration_in_words():
     scores = np.random.default_rng(1).gamma(2.0, size=600)
-    made = calibrate({"a": scores}, 10.0, 600, merge_seconds=1.0, min_seconds=0.2)
+    made = calibrate({"a": scores}, 10.0, 600, merge_gap_s=1.0, min_event_s=0.2)
     text = calibrated(made.model_dump())
     assert re.match(
         rf"The threshold {made.threshold:.3g} .*600 false alarms an hour.* 60 s .*1 clip\. .* 1 s .* 0\.2 s", text
     )
     assert "extrapolated" not in text
-    made = calibrate({"a": scores[:300], "b": scores[300:]}, 10.0, 12, merge_seconds=1.0, min_seconds=0.2)
+    made = calibrate({"a": scores[:300], "b": scores[300:]}, 10.0, 12, merge_gap_s=1.0, min_event_s=0.2)
     assert re.search(
         rf"2 clips\. .*60 an hour.* extrapolated .* {made.tail_events} alarms\.", calibrated(made.model_dump())
     )

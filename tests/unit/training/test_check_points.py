@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.helpers.training import SETTINGS, Split, make_split, run, small
 from vadcore.data.windows import Windows
-from vadcore.models.base import Judged, Model, ModelConfig, Phase
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction
 from vadcore.training.trainer import spread
 from vadcore.utils.render import decode_animation
 
@@ -65,8 +65,8 @@ class Shows(Model):
 
     def phases(self):
         sgd = {"sgd": torch.optim.SGD([self.kept], 0.1)}
-        held_out = self._loss if self.selects else None
-        return [Phase("learn", 8, self.windows, 4, self._step, sgd, held_out=held_out)]
+        val = self._loss if self.selects else None
+        return [Phase("learn", 8, self.windows, 4, self._step, sgd, val=val)]
 
     def _loss(self, batch):
         return (self.kept - 1).square()
@@ -76,10 +76,10 @@ class Shows(Model):
         update("sgd", loss)
         return {"loss": loss.detach()}
 
-    def judge(self, batch):
+    def predict_step(self, batch):
         self.judged_batches += 1
         frames = batch.frames[:, 1:3]
-        return Judged({"error": frames.mean((2, 3, 4))}, frames[:, :, 0], lambda: frames * self.kept)
+        return Prediction({"error": frames.mean((2, 3, 4))}, frames[:, :, 0], lambda: frames * self.kept)
 
 
 def test_quality_of_judged_frames_at_every_check_point(split, tmp_path):
@@ -87,7 +87,7 @@ def test_quality_of_judged_frames_at_every_check_point(split, tmp_path):
     result = run(model, split, tmp_path, metrics=lambda phase, iteration, values: seen.append((iteration, values)))
     rows = {row["iteration"]: row for row in result.history if "psnr" in row}
     assert list(rows) == [4, 8]
-    picks = spread(split[1].lengths, model.windows, SETTINGS.held_out_windows)
+    picks = spread(split[1].lengths, model.windows, SETTINGS.val_windows)
     frames = split[1].batch(picks, 3).frames[:, 1:3].flatten(0, 1)  # [2 * 6, 1, H, W]
     # gradient descent on (k - 1)^2 at rate 0.1: 1 - k shrinks by 1 - 2 * 0.1 = 0.8 a step, from 0.5
     for iteration, row in rows.items():
@@ -96,7 +96,7 @@ def test_quality_of_judged_frames_at_every_check_point(split, tmp_path):
         assert row["psnr"] == pytest.approx(expected, abs=1e-3)
         assert row["sharpness"] == pytest.approx(1 - lost, abs=1e-5)
         assert 0 < row["ssim"] < 1
-        reported = {key: row[key] for key in ("held_out", "psnr", "ssim", "sharpness")}
+        reported = {key: row[key] for key in ("val", "psnr", "ssim", "sharpness")}
         assert (iteration, reported) in seen
     assert rows[8]["ssim"] > rows[4]["ssim"]
     assert result.quality == {key: rows[8][key] for key in ("psnr", "ssim", "sharpness")}
@@ -112,7 +112,7 @@ def test_quality_is_that_of_the_kept_weights(split, tmp_path):
     class Worsens(Shows):
         def phases(self):
             (phase,) = super().phases()
-            phase.held_out = lambda batch: self.kept.detach()[None]  # grows while the pictures improve
+            phase.val = lambda batch: self.kept.detach()[None]  # grows while the pictures improve
             return [phase]
 
     result = run(Worsens(), split, tmp_path)
@@ -126,14 +126,14 @@ def test_quality_without_selection_is_of_last_weights(split, tmp_path):
     result = run(Shows(selects=False), split, tmp_path)
     assert result.best_iteration is None
     assert result.quality == {key: result.history[-1][key] for key in ("psnr", "ssim", "sharpness")}
-    assert "held_out" not in result.history[-1]
+    assert "val" not in result.history[-1]
 
 
 def test_model_without_pictures_has_no_quality(split, tmp_path):
     class Blind(Shows):
-        def judge(self, batch):
-            judged = super().judge(batch)
-            return Judged(judged.measures, judged.maps)
+        def predict_step(self, batch):
+            judged = super().predict_step(batch)
+            return Prediction(judged.measures, judged.maps)
 
     model = Blind()
     result = run(model, split, tmp_path, picture=lambda path: pytest.fail(f"made {path}"))
@@ -146,9 +146,9 @@ def test_single_judged_frame_makes_no_animation(split, tmp_path):
     class Predicts(Shows):
         windows = Windows(3, judged=(2,))
 
-        def judge(self, batch):
+        def predict_step(self, batch):
             frames = batch.frames[:, 2:3]
-            return Judged({"error": frames.mean((2, 3, 4))}, frames[:, :, 0], lambda: frames * self.kept)
+            return Prediction({"error": frames.mean((2, 3, 4))}, frames[:, :, 0], lambda: frames * self.kept)
 
     drawn = []
     run(Predicts(), split, tmp_path, picture=drawn.append)
@@ -167,9 +167,9 @@ class Timed(Shows):
         self.clock.now += 1
         return super()._step(batch, update)
 
-    def judge(self, batch):
+    def predict_step(self, batch):
         self.clock.now += 100
-        return super().judge(batch)
+        return super().predict_step(batch)
 
 
 def test_check_points_count_as_training_time_only(split, tmp_path, clock):

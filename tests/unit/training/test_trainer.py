@@ -8,7 +8,7 @@ from tests.helpers.footage import make_store
 from tests.helpers.training import ALWAYS, SETTINGS, Killed, Split, make_split, run, same, small
 from vadcore.data.loader import ClipLoader
 from vadcore.data.windows import Batch, Segment, Windows
-from vadcore.models.base import Judged, Model, ModelConfig, Phase
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction
 from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.trainer import TrainSettings, spread
 from vadcore.utils.errors import VadError
@@ -104,23 +104,23 @@ def test_checkpoint_cannot_run_code(tmp_path):
 def test_weights_with_smallest_held_out_loss_are_kept(split, tmp_path):
     model = small(iterations=12, learning_rate=0.3)  # so high that the loss rises
     result = run(model, split, tmp_path)
-    losses = {row["iteration"]: row["held_out"] for row in result.history if "held_out" in row}
+    losses = {row["iteration"]: row["val"] for row in result.history if "val" in row}
     assert list(losses) == [4, 8, 12]
-    assert result.held_out_loss == min(losses.values())
+    assert result.val_loss == min(losses.values())
     assert result.best_iteration == min(losses, key=losses.get)
     phase = model.phases()[0]
     picks = spread(split[1].lengths, phase.windows, 6)
     with torch.no_grad():
-        again = torch.stack([phase.held_out(split[1].batch(picks[[n]], 4)) for n in range(len(picks))]).mean()
-    assert again.item() == pytest.approx(result.held_out_loss, rel=1e-5)
+        again = torch.stack([phase.val(split[1].batch(picks[[n]], 4)) for n in range(len(picks))]).mean()
+    assert again.item() == pytest.approx(result.val_loss, rel=1e-5)
 
 
 def test_check_points_do_not_change_the_training(split, tmp_path):
     seldom, often = small(), small()
-    once = TrainSettings(seed=5, check_every=10, held_out_windows=6, save_seconds=1e9)
-    last = run(seldom, split, tmp_path / "a", once).held_out_loss
-    every = TrainSettings(seed=5, check_every=1, held_out_windows=6, save_seconds=1e9)
-    losses = {row["iteration"]: row["held_out"] for row in run(often, split, tmp_path / "b", every).history}
+    once = TrainSettings(seed=5, check_every=10, val_windows=6, save_seconds=1e9)
+    last = run(seldom, split, tmp_path / "a", once).val_loss
+    every = TrainSettings(seed=5, check_every=1, val_windows=6, save_seconds=1e9)
+    losses = {row["iteration"]: row["val"] for row in run(often, split, tmp_path / "b", every).history}
     assert losses[10] == last
 
 
@@ -182,8 +182,8 @@ class TwoPhases(Model):
         update("critic", judged)
         return {"loss": fooled, "critic": judged}
 
-    def judge(self, batch):
-        return Judged({"error": batch.frames.mean((1, 2, 3, 4))[:, None]}, batch.frames[:, :1, 0])
+    def predict_step(self, batch):
+        return Prediction({"error": batch.frames.mean((1, 2, 3, 4))[:, None]}, batch.frames[:, :1, 0])
 
 
 @pytest.mark.parametrize("killed_at", [("warm", 2), ("play", 1), ("play", 3)])
@@ -243,7 +243,7 @@ def test_non_finite_held_out_loss_stops_training(split, tmp_path):
     class Blind(TwoPhases):
         def phases(self):
             sgd = {"sgd": torch.optim.SGD([self.start], 0.1)}
-            return [Phase("warm", 3, self.windows, 2, self._warm, sgd, held_out=lambda batch: torch.tensor(torch.nan))]
+            return [Phase("warm", 3, self.windows, 2, self._warm, sgd, val=lambda batch: torch.tensor(torch.nan))]
 
     with pytest.raises(VadError, match=r"held-out.*nan at iteration 3 of phase warm.*model\.\*\.learning_rate"):
         run(Blind(), split, tmp_path)
@@ -280,13 +280,13 @@ def test_frozen_parameters_stay_frozen_after_resume(split, tmp_path):
 
 def test_held_out_windows_have_stride_one(split, tmp_path):
     result = run(small(4, strides=(2, 3)), split, tmp_path)
-    assert result.held_out_loss is not None
+    assert result.val_loss is not None
     assert (spread([20, 20], Windows(4, (2,)), 8)[:, 2] == 1).all()
 
 
 def test_held_out_clips_shorter_than_a_window_are_refused(split, tmp_path):
     kept, held = split
     short = ClipLoader(held.frames, [Segment(held.segments[0].clip, 0, 3)])
-    with pytest.raises(VadError, match=r"train\.held_out.*4 frames"):
+    with pytest.raises(VadError, match=r"train\.val.*4 frames"):
         run(small(), (kept, short), tmp_path)
     assert not (tmp_path / "train-x" / "state.pt").exists()

@@ -23,6 +23,8 @@ from types import ModuleType
 from vadcore.data.formats.base import Clip, DatasetConfig, config_of, list_formats
 from vadcore.utils.errors import VadError
 
+SHIPPED = frozenset(module.name for module in pkgutil.iter_modules(__path__)) - {"base", "clip_files"}  # formats
+
 
 def format_module(name: str) -> ModuleType:
     """The module that implements the format ``name``."""
@@ -34,12 +36,11 @@ def dataset_config(section: dict | DatasetConfig) -> DatasetConfig:
     if isinstance(section, DatasetConfig):
         return section
     name = section.get("format")
-    shipped = [module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("base", "clip_files")]
-    if config_of(name) is None and name in shipped:
+    if config_of(name) is None and name in SHIPPED:
         format_module(name)  # registers its configuration
     config = config_of(name)
     if config is None:
-        known = ", ".join(sorted({*shipped, *list_formats()}))
+        known = ", ".join(sorted({*SHIPPED, *list_formats()}))
         raise VadError(
             f"format: missing; add one of {known}" if name is None else f"format: {name!r} is none of {known}"
         )

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MAP_SIDE = 96  # error maps are kept with about so many pixels on the longer side
-BLOCKS = 16  # block_max looks at squares of a 16th of the picture's height
+BLOCKS = 16  # max_patch_mse looks at squares of a 16th of the picture's height
 
 
 def map_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -38,7 +38,7 @@ def frame_errors(shown: Tensor, frames: Tensor, span: float = 1.0) -> tuple[dict
 
     span: what the whole range of brightness measures in the given values: 1 for 0..1, 2 for -1..1.
 
-    Returns the measures ``mse`` (mean over the frame) and ``block_max`` (mean over the worst square block, a 16th of the
+    Returns the measures ``mse`` (mean over the frame) and ``max_patch_mse`` (mean over the worst square block, a 16th of the
     height wide, half overlapping), each ``[B, T]``, and the error maps ``[B, T, h, w]``, reduced to :func:`map_size`.
     All is taken from the reduced maps where that changes nothing: passing over full-size errors is what costs.
     """
@@ -51,5 +51,5 @@ def frame_errors(shown: Tensor, frames: Tensor, span: float = 1.0) -> tuple[dict
     worst = F.avg_pool2d(maps, block, stride=max(1, block // 2)).amax((1, 2, 3))
     overlap = h % maps.shape[2] or w % maps.shape[3]  # of blocks: then their mean is not quite the frame's
     mean = whole.mean((1, 2, 3)) / span**2 if overlap else maps.mean((1, 2, 3))
-    measures = {"mse": mean.view(b, t), "block_max": worst.view(b, t)}
+    measures = {"mse": mean.view(b, t), "max_patch_mse": worst.view(b, t)}
     return measures, maps.view(b, t, *maps.shape[2:])

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from vadcore.data.windows import Batch
-from vadcore.models.base import Judged, ModelConfig, Phase, Update
+from vadcore.models.base import ModelConfig, Phase, Prediction, Update
 from vadcore.models.latent.front_end import FrontEnd
 from vadcore.models.latent.gaussians import bounded, divergence_from_standard, draw
 from vadcore.utils.schema import Section
@@ -124,11 +124,11 @@ class CAEVAE(FrontEnd):
                 settings.deconv_learning_rate,
                 [self.deconv],
                 self._draw,
-                self.judge,
+                self.predict_step,
             ),
         ]
 
-    def _phase(self, name, iterations, learning_rate, modules, loss, judge) -> Phase:
+    def _phase(self, name, iterations, learning_rate, modules, loss, predict_step) -> Phase:
         parameters = [p for module in modules for p in module.parameters()]
 
         def begin() -> None:
@@ -151,9 +151,9 @@ class CAEVAE(FrontEnd):
             step,
             {"optimizer": torch.optim.Adam(parameters, learning_rate, fused=True)},
             clip_norm={"optimizer": self.settings.clip_norm} if name == "cae" else {},
-            held_out=lambda batch: loss(batch, 0)["loss"],
+            val=lambda batch: loss(batch, 0)["loss"],
             begin=begin,
-            judge=judge,
+            predict_step=predict_step,
         )
 
     _learning = "cae"
@@ -190,11 +190,11 @@ class CAEVAE(FrontEnd):
             features = self._features_of(self.encode(frames)[0])
         return {"loss": F.mse_loss(self.deconv(features).float(), frames)}
 
-    def _judge_autoencoder(self, batch: Batch) -> Judged:
+    def _judge_autoencoder(self, batch: Batch) -> Prediction:
         rebuilt = self.cae_decoder(self.bottleneck(self.features(batch.frames[:, 0])))[:, None].float().clamp(0, 1)
-        return Judged({}, rebuilt.new_zeros(0), lambda: rebuilt)
+        return Prediction({}, rebuilt.new_zeros(0), lambda: rebuilt)
 
-    def _judge_features(self, batch: Batch) -> Judged:
+    def _judge_features(self, batch: Batch) -> Prediction:
         """Features as a picture: their mean over the channels, brightest 1."""
         features = self.features(batch.frames[:, 0]).float()
         rebuilt = self._features_of(self._encode(features)[0])
@@ -203,7 +203,7 @@ class CAEVAE(FrontEnd):
         def picture(of: Tensor) -> Tensor:
             return (of.mean(1)[:, None, None] / high).clamp(0, 1)  # [B, 1, 1, H/2, W/2]
 
-        return Judged({}, rebuilt.new_zeros(0), lambda: picture(rebuilt), lambda: picture(features))
+        return Prediction({}, rebuilt.new_zeros(0), lambda: picture(rebuilt), lambda: picture(features))
 
 
 def _to_frames(conv: tuple[int, int, int], channels: int) -> nn.Sequential:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from torch import Tensor
 
 from vadcore.data.windows import Batch, Windows
-from vadcore.models.base import Judged, Model
+from vadcore.models.base import Model, Prediction
 from vadcore.models.components.error_maps import frame_errors
 
 
@@ -29,7 +29,7 @@ class FrontEnd(Model):
     def decode(self, z: Tensor) -> Tensor:
         """Points ``[N, z]`` to frames ``[N, C, H, W]`` in 0..1, float32."""
 
-    def judge(self, batch: Batch) -> Judged:
+    def predict_step(self, batch: Batch) -> Prediction:
         rebuilt = self.decode(self.encode(batch.frames[:, 0])[0])[:, None]  # [B, 1, C, H, W]
         measures, maps = frame_errors(rebuilt, batch.frames)
-        return Judged(measures, maps, lambda: rebuilt)
+        return Prediction(measures, maps, lambda: rebuilt)

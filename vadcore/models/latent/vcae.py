@@ -79,8 +79,8 @@ class VCAE(FrontEnd):
                 settings.batch_size,
                 self._step,
                 optimizers,
-                held_out=lambda batch: self._losses(batch, samples=0)["loss"],
-                judge=self.judge,
+                val=lambda batch: self._losses(batch, samples=0)["loss"],
+                predict_step=self.predict_step,
             )
         ]
 

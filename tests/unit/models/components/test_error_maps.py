@@ -42,7 +42,7 @@ def test_block_max_finds_a_small_bad_region():
     shown[..., 64:80, 128:144] = 1
     measures, maps = frame_errors(shown, frames)
     assert measures["mse"].item() == pytest.approx(1 / 256)
-    assert measures["block_max"].item() == pytest.approx(1)
+    assert measures["max_patch_mse"].item() == pytest.approx(1)
     rows, columns = torch.nonzero(maps[0, 0], as_tuple=True)  # the map is a quarter of the frame
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (16, 19, 32, 35)
 

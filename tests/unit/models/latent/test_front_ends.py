@@ -73,11 +73,11 @@ class TestFrontEnds:
             phase.begin()
             before = copy.deepcopy(model.state_dict())
             update = _Updates(phase, processes=1)
-            held_out = [phase.held_out(batch).item()]
+            val = [phase.val(batch).item()]
             for _ in range(30):
                 phase.step(batch, update)
-            held_out.append(phase.held_out(batch).item())
-            assert held_out[1] < held_out[0]
+            val.append(phase.val(batch).item())
+            assert val[1] < val[0]
             moved = {name.split(".")[0] for name, value in model.state_dict().items() if not value.equal(before[name])}
             owned = {
                 "vcae": {"encoder", "decoder"},
@@ -159,7 +159,7 @@ class TestFrontEnds:
     def test_phases_show_what_they_reconstruct(self):
         model = build(CAE_VAE).front.eval()
         batch = random_frames(t=1)
-        shown = {phase.name: phase.judge(batch) for phase in model.phases()}
+        shown = {phase.name: phase.predict_step(batch) for phase in model.phases()}
         assert shown["cae"].shown().shape == shown["deconv"].shown().shape == batch.frames.shape
         assert shown["vae"].shown().shape == shown["vae"].shown_of().shape == (2, 1, 1, 8, 12)  # features
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from tasks import paths
-from tasks.score_curves import curves
-from tasks.score_pictures import draw_moments, draw_worst, heat_scale
+from tasks.scoring.curves import curves
+from tasks.scoring.pictures import draw_snapshots, draw_worst, heat_scale
 from tasks.stage import Stage
 from tasks.tracking.registry import registered_name
 from vadcore.config import Params
@@ -23,10 +23,10 @@ from vadcore.evaluation.cost import read_cost, write_cost
 from vadcore.evaluation.evaluate import event_table, result_row, score_table
 from vadcore.evaluation.events import smooth
 from vadcore.evaluation.frame_metrics import join_labels, roc_curve
-from vadcore.evaluation.inference import Measured
+from vadcore.evaluation.inference import ClipScores
 from vadcore.evaluation.operating import operating_points
-from vadcore.evaluation.recipe import MEMBERS, SYSTEM, describe, pack
-from vadcore.evaluation.trial import held_out_digest
+from vadcore.evaluation.preprocess import MEMBERS, SYSTEM, describe, pack
+from vadcore.evaluation.trial import val_digest
 from vadcore.utils.files import complete, write_json, write_text
 
 
@@ -34,7 +34,7 @@ def write_results(
     stage: Stage,
     score: str,
     facts: dict,
-    judged: dict[Segment, Measured],
+    judged: dict[Segment, ClipScores],
     shown: Callable[[int, np.ndarray], dict[int, np.ndarray]],
     cost: dict,
     frames: ClipStore,
@@ -50,7 +50,7 @@ def write_results(
     params, dataset, name = stage.params, stage.dataset, stage.model
     folder, out = paths.model(dataset, name), paths.scores(dataset, name)
     masks = ClipStore(paths.masks(dataset), "masks")
-    calibration = _calibrate(pd.read_parquet(folder / "held_out.parquet"), score, params)
+    calibration = _calibrate(pd.read_parquet(folder / "val.parquet"), score, params)
     trained = json.loads((folder / "metrics.json").read_text())
     fps = {segment.clip.name: frames.attributes(segment.clip)["fps"] for segment in judged}
     labels = {segment.clip.name: frames.labels(segment.clip) for segment in judged}
@@ -74,7 +74,7 @@ def write_results(
     write_cost(out, cost)
     scale = heat_scale(maps)
     draw_worst(out / "worst", _worst(table, calibration, params), maps, scale, frames, masks)
-    draw_moments(out / "moments", list(judged), shown, params.score.moments, maps, scale, frames, masks)
+    draw_snapshots(out / "snapshots", list(judged), shown, params.score.snapshots, maps, scale, frames, masks)
     row |= cost | {"train_seconds": read_cost(folder).get("train_seconds")}
     _log(stage, out, row)
     _register(stage, folder, out, frames, flow, row)
@@ -96,15 +96,15 @@ class _Masks(Mapping):
         return len(self.names)
 
 
-def _calibrate(held_out: pd.DataFrame, measure_name: str, params: Params) -> Calibration:
+def _calibrate(val: pd.DataFrame, measure_name: str, params: Params) -> Calibration:
     """From the raw measures of the held-out normal clips, smoothed as the test scores are."""
     scores = {
         clip: smooth(rows[measure_name].to_numpy(np.float64), params.score.smoothing)
-        for clip, rows in held_out.groupby("clip", sort=True)
+        for clip, rows in val.groupby("clip", sort=True)
     }
     settings = params.calibrate
-    fps = {clip: float(rows["fps"].iloc[0]) for clip, rows in held_out.groupby("clip", sort=True)}
-    return calibrate(scores, fps, settings.false_alarms_per_hour, settings.merge_seconds, settings.min_seconds)
+    fps = {clip: float(rows["fps"].iloc[0]) for clip, rows in val.groupby("clip", sort=True)}
+    return calibrate(scores, fps, settings.target_far_per_hour, settings.merge_gap_s, settings.min_event_s)
 
 
 def _write(
@@ -176,10 +176,10 @@ def _log(stage: Stage, out: Path, row: dict) -> None:
 def _register(stage: Stage, folder: Path, out: Path, frames: ClipStore, flow: ClipStore | None, row: dict) -> None:
     """All that detection in new footage needs, as a version of the data set's model in the registry."""
     weights = getattr(stage.params.optical_flow, "weights", None)
-    held_out = pd.read_parquet(folder / "held_out.parquet").groupby("clip")["frame"].agg(["min", "max"])
-    pieces = [(clip, first, last + 1) for clip, first, last in held_out.itertuples()]
+    val = pd.read_parquet(folder / "val.parquet").groupby("clip")["frame"].agg(["min", "max"])
+    pieces = [(clip, first, last + 1) for clip, first, last in val.itertuples()]
     tags = {key: value for key, value in row.items() if value is not None}
-    tags |= {"vad.dataset": stage.dataset, "vad.model": stage.model, "vad.held_out": held_out_digest(pieces)}
+    tags |= {"vad.dataset": stage.dataset, "vad.model": stage.model, "vad.val": val_digest(pieces)}
     with tempfile.TemporaryDirectory() as temporary:
         detector = Path(temporary) / "detector"
         pack(describe(folder, out, frames, flow, weights), folder, out / "calibration.json", detector)

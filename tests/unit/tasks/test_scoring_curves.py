@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from tasks.score_curves import curves
+from tasks.scoring.curves import curves
 
 OPERATING = pd.DataFrame(
     {
-        "asked_per_hour": [1.0, 1.5, 20.0],
+        "target_far_per_hour": [1.0, 1.5, 20.0],
         "detection_rate": [0.25, 0.5, 1.0],
         "alarm_precision": [np.nan, 1.0, 0.5],
         "detection_delay_seconds": [np.nan, 2.0, 0.7],

@@ -1,4 +1,4 @@
-"""The pictures beside scores: the worst frames, moments of every clip, predictions of many frames ahead."""
+"""The pictures beside scores: the worst frames, snapshots of every clip, predictions of many frames ahead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipId, ClipStore
 from vadcore.data.windows import Segment
 from vadcore.evaluation.rollout import RollsOut, marked, mean_frame, per_step, roll_outs, shown_steps
-from vadcore.evaluation.snapshots import Moment, moments, write_index, write_sheets
+from vadcore.evaluation.snapshots import Snapshot, snapshot_frames, write_index, write_sheets
 from vadcore.utils.files import complete, write_json, write_text
 from vadcore.utils.render import animation, beside, stacked, write_animation, write_png
 
@@ -43,7 +43,7 @@ def draw_worst(
     write_json(folder / "worst.json", worst)
 
 
-def draw_moments(
+def draw_snapshots(
     folder: Path,
     clips: list[Segment],
     shown: Callable[[int, np.ndarray], dict[int, np.ndarray]],
@@ -60,7 +60,7 @@ def draw_moments(
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    chosen = moments({clip: len(of_clip) for clip, of_clip in maps.items()}, count)
+    chosen = snapshot_frames({clip: len(of_clip) for clip, of_clip in maps.items()}, count)
     written = {}
     for number, segment in enumerate(clips):
         name, clip, numbers = segment.clip.name, segment.clip, chosen[segment.clip.name]
@@ -69,7 +69,7 @@ def draw_moments(
         made = shown(number, numbers)
         true = _each(masks, clip, numbers) if masks.has(clip) else repeat(None, len(numbers))
         drawn = (
-            Moment(_flat(picture), made.get(at), maps[name][at], mask)
+            Snapshot(_flat(picture), made.get(at), maps[name][at], mask)
             for at, picture, mask in zip(numbers.tolist(), _each(frames, clip, numbers), true, strict=True)
         )
         written[name] = write_sheets(folder, name, numbers, drawn, scale)

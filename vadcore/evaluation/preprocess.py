@@ -1,7 +1,7 @@
 """How the footage was made that a system was trained on: what foreign footage has to be brought to.
 
 A *detector folder* holds all that scoring needs: ``weights.safetensors`` and ``config.yaml`` of the system,
-``calibration.json``, ``detector.json`` (a :class:`Recipe`), and the weights of the optical flow's network where it has one.
+``calibration.json``, ``detector.json`` (a :class:`PreprocessSpec`), and the weights of the optical flow network, if any.
 That of a fusion has ``members/<name>/`` with weights and configuration of each member, in place of its own weights.
 """
 
@@ -45,7 +45,7 @@ class FlowRecipe(BaseModel):
     size: Size
 
 
-class Recipe(BaseModel):
+class PreprocessSpec(BaseModel):
     """What footage has to become, and how it is judged then.
 
     dataset, name: what the system was trained on, and its name in params.yaml. fps: frames a second. size: height and
@@ -72,7 +72,7 @@ def describe(
     frames: ClipStore,
     flow: ClipStore | None = None,
     flow_weights: str | None = None,
-) -> Recipe:
+) -> PreprocessSpec:
     """The recipe of a system that the stages have trained and scored.
 
     model_folder, scores_folder: outs of the train and the score stage. frames, flow: the stores it was trained on; flow is
@@ -88,7 +88,7 @@ def describe(
         length, *shape = array.shape
         shapes.add(tuple(shape))
         rates[float(array.attrs["fps"])] += length
-    return Recipe(
+    return PreprocessSpec(
         dataset=trained["dataset"],
         name=trained["model"],
         fps=rates.most_common(1)[0][0],  # of clips of several rates, the one that most frames have
@@ -116,7 +116,7 @@ def _describe_flow(flow: ClipStore, weights: str | None) -> FlowRecipe:
     return FlowRecipe(estimator=known["estimator"], options=options, size=flow.array(clips[0]).shape[2:])
 
 
-def pack(recipe: Recipe, model_folder: Path, calibration: Path, folder: Path) -> None:
+def pack(recipe: PreprocessSpec, model_folder: Path, calibration: Path, folder: Path) -> None:
     """Make the detector folder ``folder``, complete or not at all; one that is there is replaced.
 
     calibration: the ``calibration.json`` of the score stage. Raises :class:`VadError` where a file is missing.
@@ -146,11 +146,11 @@ def pack(recipe: Recipe, model_folder: Path, calibration: Path, folder: Path) ->
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def read_recipe(folder: Path) -> Recipe:
+def read_recipe(folder: Path) -> PreprocessSpec:
     """The recipe in a detector folder, the path of its weights made whole. Raises :class:`VadError` for any fault."""
     path = Path(folder) / FILE
     try:
-        recipe = Recipe.model_validate_json(path.read_text(encoding="utf-8"))
+        recipe = PreprocessSpec.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise VadError(f"{path}: not there; a detector folder holds it: make one with tasks.detect --pack") from error
     except ValidationError as error:

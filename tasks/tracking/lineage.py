@@ -13,7 +13,7 @@ from tasks.tracking.server import connect, wanted_uri, why, without_secrets
 from vadcore.utils.errors import VadError
 
 
-def whence(path: Path) -> list[str]:
+def lineage(path: Path) -> list[str]:
     """Lines that name the runs that made ``path``, newest first; empty where none is known.
 
     Runs that made these very bytes, wherever they lie now; else runs that made what the file's folder holds now; else

@@ -31,5 +31,5 @@ def curves(roc: pd.DataFrame, operating: pd.DataFrame) -> Iterator[tuple[int, di
         yield percent, {"roc/abnormal_found": float(roc.loc[roc["fpr"] <= percent / 100 + 1e-12, "tpr"].max())}
     for row in operating.to_dict("records"):
         figures = {metric: float(row[name]) for name, metric in ALARMS.items() if pd.notna(row[name])}
-        if figures and float(row["asked_per_hour"]).is_integer():
-            yield int(row["asked_per_hour"]), figures
+        if figures and float(row["target_far_per_hour"]).is_integer():
+            yield int(row["target_far_per_hour"]), figures

@@ -1,0 +1,1 @@
+"""What the stages score and fuse share: results, curves, pictures."""
