@@ -1,4 +1,4 @@
-"""The report: one HTML file, the same figures as JSON and CSV, and run.js with what differs each time they are made."""
+"""Build the report: one HTML page, the same figures as JSON and CSV, and run.js for what changes from run to run."""
 
 from __future__ import annotations
 
@@ -34,33 +34,37 @@ def build_report(
     flow_pictures: Mapping[str, Path] | None = None,
     kept: Path | None = None,
 ) -> None:
-    """Write ``index.html``, ``metrics.json``, ``results.csv``, ``quality.json`` and ``rollouts.json`` into
-    ``out``, each whole or not at all, and its strips of pictures into ``out/strips``.
+    """Write the report into ``out``.
 
-    The same results give the same bytes. What differs between runs that give them (date, commit, costs) goes into
-    ``run.js``, from where the page shows it; without that file the page shows a dash.
+    Files: ``index.html``, ``metrics.json``, ``results.csv``, ``quality.json``, ``rollouts.json``, ``run.js`` and
+    pictures in ``out/strips``. Each file is written completely or not at all.
+
+    The output is reproducible: the same results give the same bytes. Values that change from run to run (date,
+    commit, costs) are stored in ``run.js`` only. The page reads them from there and shows a dash if the file is
+    missing.
 
     Parameters
     ----------
-    scores, models: the folders that hold ``<dataset>/<model>/`` (of fusions ``fused/<dataset>/<model>/``), as scoring and
-        training wrote them.
-    datasets, model_names: what to show, in this order; whatever else lies in the folders is left out.
+    scores, models: folders that contain ``<dataset>/<model>/`` (fusions: ``fused/<dataset>/<model>/``), as written by
+        scoring and training.
+    datasets, model_names: data sets and models to show, in this order. Other content of the folders is ignored.
     run: how the results were made: command, profile, commit, hardware, versions (a dict), date.
-    params: the configuration, as read or as text.
-    dataset_facts: per data set what a reader should know of the footage (format, clips, frames, hours, size, fps,
-        source digest, label set, ...); shown as given.
-    published: figures of the field, shown beside ours where a data set's name begins with that of a known one.
-    title: the page's heading.
-    check_points: the iterations whose pictures are put side by side; None: up to three that all systems have. One that
-        no system has is left out, and the page says so.
-    flow_pictures: data sets whose optical flow is to be shown, and the folder of its pictures.
-    kept: the folder of results that are kept with the project (see benchmarks/result.py); those of a published data set are
-        shown where ``datasets`` has one of it. None, or not there: none are.
+    params: the configuration, parsed or as text.
+    dataset_facts: facts about the footage of each data set (format, clips, frames, hours, size, fps, source digest,
+        label set, ...), shown as given.
+    published: AUC figures from the literature, shown next to ours if the data set's name begins with the name of a
+        published one.
+    title: heading of the page.
+    check_points: iterations whose pictures are shown side by side. None selects up to three that all systems have. An
+        iteration that no system has is skipped, with a note on the page.
+    flow_pictures: folder of optical flow pictures for each data set whose flow is shown.
+    kept: folder of the committed benchmark results (see benchmarks/result.py). Results on a published data set are
+        shown if ``datasets`` contains that data set. With None or a missing folder nothing is shown.
 
     Raises
     ------
-    VadError: nothing to show, results are missing or unreadable (of kept ones: unreadable, on a published data set), or the
-        models of a data set judged different frames.
+    VadError: ``datasets`` or ``model_names`` is empty, results are missing or unreadable (committed results: those on
+        a published data set), or the models of a data set scored different frames.
     """
     for key, names in (("datasets", datasets), ("models", model_names)):
         if not names:
@@ -72,7 +76,7 @@ def build_report(
 
     facts = plain({key: value for key, value in run.items() if key not in DIFFERS})
     results = {"run": facts, "rows": rows}
-    # Everything is rendered before anything is written: a failure leaves the last report as it was.
+    # Render everything before writing: if rendering fails, the previous report is unchanged.
     page = render_page(
         systems,
         facts,

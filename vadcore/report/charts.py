@@ -1,9 +1,9 @@
-"""Line charts as inline SVG that carry their own data.
+"""Draw line charts as inline SVG that the page's script can read values from.
 
-A chart is stretched to the width it is given, so its coordinates can be the data's: x is the frame number (or the
-iteration, or 1000 times the false positive rate), y runs from 0 (top, ``high``) to 1000 (bottom, ``low``). The page's
-script reads values back from the paths, but for timelines, which carry their scores: a long one is drawn by fewer points
-than it has frames. All text around a chart is HTML.
+A chart is stretched to the available width, so its coordinates are data values: x is the frame number, the iteration or
+1000 times the false positive rate; y runs from 0 (top, ``high``) to 1000 (bottom, ``low``). The script reads values
+from the paths. Timelines also carry their scores, because the path of a long timeline has fewer points than frames. All
+text around a chart is HTML.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import pandas as pd
 from vadcore.report.readings import pack
 
 HEIGHT = 1000  # units of y
-DOTS = 24  # a curve of at most so many check points shows each
-BUCKETS = 240  # a curve keeps the lowest and the highest point of each: about one per pixel of a card
+DOTS = 24  # largest number of checkpoints for which a curve shows a dot at each
+BUCKETS = 240  # a curve keeps the lowest and highest point of each bucket, about one bucket per pixel of a card
 
 
 def intervals(frames: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
-    """The runs of abnormal frames: (first, last) frame numbers, both inclusive.
+    """Return the intervals of abnormal frames as (first, last) frame numbers, both inclusive.
 
     Parameters
     ----------
-    frames: increasing frame numbers ``[T]``; a missing number ends a run.
-    labels: ``[T]``, 1 = abnormal; 0 and NaN are not.
+    frames: ``[T]`` increasing frame numbers. A gap in the numbers ends an interval.
+    labels: ``[T]``, 1 = abnormal. 0 and NaN do not count as abnormal.
     """
     abnormal = np.asarray(frames)[np.asarray(labels) == 1]
     if not len(abnormal):
@@ -36,16 +36,16 @@ def intervals(frames: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
 
 
 def thin(x: np.ndarray, y: np.ndarray, buckets: int = BUCKETS) -> np.ndarray:
-    """Which points of a curve to draw so that it looks the same and no peak is lost.
+    """Downsample a curve for drawing without losing peaks.
 
     Parameters
     ----------
     x, y: ``[T]`` without NaN, x increasing.
-    buckets: x is cut into so many equal parts; each keeps its lowest and its highest point.
+    buckets: number of equal parts of the x range. Each part keeps its lowest and its highest point.
 
     Returns
     -------
-    Increasing indices, at most ``2 * buckets + 2`` of them; first and last always among them.
+    Increasing indices of the points to draw, at most ``2 * buckets + 2``. The first and last point are always included.
     """
     if len(x) <= 2 * buckets:
         return np.arange(len(x))
@@ -57,10 +57,10 @@ def thin(x: np.ndarray, y: np.ndarray, buckets: int = BUCKETS) -> np.ndarray:
 
 
 def path(x: np.ndarray, y: np.ndarray, low: float, high: float, buckets: int = BUCKETS) -> str:
-    """The ``d`` of an SVG path through integer x and y, thinned; NaN in y interrupts the line.
+    """Return the ``d`` attribute of an SVG path through integer x and y, downsampled. NaN in y interrupts the line.
 
-    ``M x y`` starts each piece in absolute units, the points that follow are relative, so that a curve takes about
-    five bytes a point.
+    Each piece starts with an absolute ``M x y``; the following points are relative, which takes about five bytes per
+    point.
     """
     x, y = np.asarray(x).astype(np.int64), np.asarray(y, dtype=np.float64)
     known = np.isfinite(y)
@@ -72,22 +72,22 @@ def path(x: np.ndarray, y: np.ndarray, low: float, high: float, buckets: int = B
         keep = thin(px, py, max(2, round(buckets * len(piece) / len(x))))
         px, py = px[keep], height_of(py[keep], low, high)
         flat = np.zeros(len(px), bool)
-        flat[1:-1] = (py[1:-1] == py[:-2]) & (py[1:-1] == py[2:])  # on a level stretch only its ends count
+        flat[1:-1] = (py[1:-1] == py[:-2]) & (py[1:-1] == py[2:])  # of a flat stretch keep only the ends
         px, py = px[~flat], py[~flat]
         steps = "".join(f"{dx} {dy} " for dx, dy in zip(np.diff(px), np.diff(py), strict=True)).replace(" -", "-")
-        # A single judged frame still shows: a line of no length with round caps is a dot.
+        # A single scored frame is drawn as a line of length 0, which round caps turn into a dot.
         pieces.append(f"M{px[0]} {py[0]}l{steps.rstrip() or '0 0'}")
     return "".join(pieces)
 
 
 def height_of(value: float | np.ndarray, low: float, high: float) -> int | np.ndarray:
-    """y of a value: 0 at ``high``, 1000 at ``low``, rounded."""
+    """Map a value to y: 0 at ``high``, 1000 at ``low``, rounded."""
     y = np.rint((high - np.asarray(value, dtype=np.float64)) / (high - low) * HEIGHT).astype(np.int64)
     return y if y.ndim else int(y)
 
 
 def score_range(scores: np.ndarray, threshold: float | None) -> tuple[float, float]:
-    """(low, high) of an axis that holds every score and the threshold, with 4 % of air at both ends."""
+    """Return (low, high) of an axis that contains all scores and the threshold, with a margin of 4 % at both ends."""
     values = np.asarray(scores, dtype=np.float64)
     values = values[np.isfinite(values)]
     if threshold is not None:
@@ -102,19 +102,19 @@ def score_range(scores: np.ndarray, threshold: float | None) -> tuple[float, flo
 def timeline(
     frames: pd.DataFrame, events: pd.DataFrame, threshold: float | None, low: float, high: float, every: int = 1
 ) -> str:
-    """One system's scores over one clip.
+    """Draw one system's scores over one clip.
 
     Parameters
     ----------
-    frames: this clip's lines of frames.parquet, in the order of frames.
-    events: this clip's lines of events.csv.
-    threshold: drawn as a dashed line; None draws none.
-    low, high: the ends of the score axis, the same for all clips of a system.
-    every: of how many frames one score can be read, the highest of them.
+    frames: rows of frames.parquet for this clip, sorted by frame.
+    events: rows of events.csv for this clip.
+    threshold: drawn as a dashed line. None draws no line.
+    low, high: ends of the score axis, the same for all clips of a system.
+    every: number of frames per readable score. The highest score of each group of frames is used.
     """
     number = frames["frame"].to_numpy()
     first, width = int(number[0]), int(number[-1] - number[0]) + 1
-    # Frame i covers i - 0.5 .. i + 0.5, its score sits in the middle.
+    # Frame i covers i - 0.5 .. i + 0.5, with its score in the middle.
     shades = [
         f'<rect class="truth" x="{start - 0.5}" y="0" width="{end - start + 1}" height="{HEIGHT}"/>'
         for start, end in intervals(number, frames["label"].to_numpy())
@@ -134,12 +134,12 @@ def timeline(
 
 
 def roc(curves: list[tuple[str, pd.DataFrame, float | None]]) -> str:
-    """The ROC curves of several systems in one chart.
+    """Draw the ROC curves of several systems in one chart.
 
     Parameters
     ----------
-    curves: for each system its CSS class, its curve (fpr, tpr, threshold; thresholds falling) and the
-        threshold that was set on normal footage, marked on the curve with a dot; None marks nothing.
+    curves: for each system its CSS class, its ROC curve (fpr, tpr, threshold; thresholds decreasing) and the
+        threshold calibrated on normal footage, marked on the curve with a dot. None draws no dot.
     """
     grid = [f'<path class="grid" d="M0 {at}H1000M{at} 0V1000"/>' for at in (250, 500, 750)]
     grid.append('<path class="chance" d="M0 1000L1000 0"/>')
@@ -147,7 +147,7 @@ def roc(curves: list[tuple[str, pd.DataFrame, float | None]]) -> str:
     for system, curve, threshold in curves:
         fpr, tpr = curve["fpr"].to_numpy(), curve["tpr"].to_numpy()
         points = np.unique(np.rint(1000 * np.stack((fpr, tpr), axis=1)).astype(int), axis=0)
-        # Of the points in one column of the picture only the lowest and the highest can be seen.
+        # Of the points in one pixel column only the lowest and the highest are visible.
         column = pd.DataFrame(points, columns=["x", "y"]).groupby("x")["y"].agg(["min", "max"]).reset_index()
         corners = column.melt("x", value_name="y").sort_values(["x", "y"]).drop_duplicates(["x", "y"])
         lines.append(f'<path class="{system}" d="{path(corners["x"], corners["y"], 0, HEIGHT, buckets=HEIGHT)}"/>')
@@ -159,7 +159,7 @@ def roc(curves: list[tuple[str, pd.DataFrame, float | None]]) -> str:
 
 
 def operating_point(curve: pd.DataFrame, threshold: float | None) -> tuple[float, float] | None:
-    """(false positive rate, true positive rate) of "a frame is abnormal when its score reaches the threshold"."""
+    """Return (false positive rate, true positive rate) for the rule "abnormal if score >= threshold"."""
     if threshold is None:
         return None
     reached = curve[curve["threshold"] >= threshold]
@@ -167,17 +167,17 @@ def operating_point(curve: pd.DataFrame, threshold: float | None) -> tuple[float
 
 
 def losses(curves: list[tuple[str, pd.Series]], best: int | None) -> tuple[str, float, float, bool]:
-    """Loss curves over iterations.
+    """Draw loss curves over iterations.
 
     Parameters
     ----------
-    curves: CSS class and loss by iteration (the index); NaN where it was not measured, which does not break the line.
-    best: the iteration whose weights were kept, marked with a vertical line.
+    curves: CSS class and loss, indexed by iteration. NaN where it was not measured; the line continues across NaN.
+    best: iteration whose weights were kept, marked with a vertical line.
 
     Returns
     -------
-    The SVG, the lowest and the highest loss in it, and whether its axis is logarithmic (when they are all positive
-    and more than 20 times apart).
+    The SVG, the lowest and the highest loss, and whether the axis is logarithmic (all losses are positive and the
+    highest is more than 20 times the lowest).
     """
     curves = [(name, curve.dropna()) for name, curve in curves]
     values = np.concatenate([curve.to_numpy(dtype=np.float64) for _, curve in curves])
@@ -193,34 +193,34 @@ def losses(curves: list[tuple[str, pd.Series]], best: int | None) -> tuple[str, 
 
 
 def quality(curves: list[tuple[str, pd.Series]]) -> tuple[str, float, float]:
-    """A figure of several systems over iterations, with a dot at every check point where they are few.
+    """Draw a figure of several systems over iterations, with a dot per checkpoint if there are few.
 
     Parameters
     ----------
-    curves: CSS class and figure by iteration (the index), without NaN.
+    curves: CSS class and figure, indexed by iteration, without NaN.
 
     Returns
     -------
-    The SVG, and the ends of its linear axis.
+    The SVG, and the low and high end of its linear axis.
     """
     low, high = score_range(np.concatenate([curve.to_numpy(dtype=np.float64) for _, curve in curves]), None)
     first, width = _span(curves)
     shapes = [f'<path class="{name}" d="{path(curve.index, curve, low, high)}"/>' for name, curve in curves]
     for name, curve in curves:
         if len(curve) <= DOTS:
-            # a line of no length with round caps is a dot, round however the chart is stretched
+            # A line of length 0 with round caps is drawn as a dot that stays round when the chart is stretched.
             dots = "".join(f"M{x} {y}l0 0" for x, y in zip(curve.index, height_of(curve, low, high), strict=True))
             shapes.append(f'<path class="dots {name}" d="{dots}"/>')
     return _svg("loss", f"{first} 0 {width} {HEIGHT}", shapes, low, high), low, high
 
 
 def steps(heights: list[tuple[str, np.ndarray]], mark: float | None) -> tuple[str, float]:
-    """Histograms as stepped areas over x from 0 to 1000, each from the base line and back to it.
+    """Draw histograms as stepped areas over x from 0 to 1000, each closed at the base line.
 
     Parameters
     ----------
-    heights: CSS class and the heights of its bars, as many for each.
-    mark: x of a vertical line; None draws none.
+    heights: CSS class and bar heights of each histogram.
+    mark: x of a vertical line. None draws no line.
 
     Returns
     -------
@@ -240,10 +240,10 @@ def steps(heights: list[tuple[str, np.ndarray]], mark: float | None) -> tuple[st
 
 @dataclass(frozen=True)
 class RateCurve:
-    """A figure of one system over the rate that was asked for.
+    """Curve of a figure of one system over the target false-alarm rate.
 
-    style: CSS class. x: ``[T]`` in 0..1000. y: ``[T]`` on the figure's axis, NaN where it is undefined.
-    extrapolated: ``[T]``, true where the threshold is. said: ``T`` texts, what the page reads out at each x.
+    style: CSS class. x: ``[T]`` in 0..1000. y: ``[T]`` on the figure's axis, NaN where undefined.
+    extrapolated: ``[T]``, true where the threshold is extrapolated. said: ``T`` texts that the page shows at each x.
     """
 
     style: str
@@ -260,17 +260,17 @@ def rates(
     grid: tuple[list[float], list[float]],
     diagonal: tuple[float, float] | None = None,
 ) -> str:
-    """A figure of several systems over the rate that was asked for.
+    """Draw a figure of several systems over the target false-alarm rate.
 
-    What is extrapolated is a path of its own, of class ``extra``, up to the first point that is not.
+    Extrapolated points are drawn as a separate path of class ``extra``, up to the first point that is not extrapolated.
 
     Parameters
     ----------
-    curves: one a system.
-    ends: the low and the high end of the figure's axis.
-    dots: CSS class, x and figure of points to mark.
-    grid: x of upright lines, and figures of level ones.
-    diagonal: the figure at x = 0 and x = 1000 on a line to compare with; None draws none.
+    curves: one per system.
+    ends: low and high end of the figure's axis.
+    dots: CSS class, x and figure of the points to mark.
+    grid: x of the vertical grid lines, and figures of the horizontal ones.
+    diagonal: figures at x = 0 and x = 1000 of a reference line. None draws no line.
     """
     lines = "".join(f"M{round(x)} 0V{HEIGHT}" for x in grid[0])
     lines += "".join(f"M0 {height_of(value, *ends)}H1000" for value in grid[1])
@@ -289,19 +289,19 @@ def rates(
             guessed = path(x, np.where(joined, curve.y, np.nan), *ends)
             shapes.append(f'<path class="extra {curve.style}" d="{guessed}"/>')
     for name, x, y in dots:
-        # a line of no length with round caps is a dot, round however the chart is stretched
+        # A line of length 0 with round caps is drawn as a dot that stays round when the chart is stretched.
         shapes.append(f'<path class="dots {name}" d="M{round(x)} {height_of(y, *ends)}l0 0"/>')
     return _svg("loss", f"0 0 1000 {HEIGHT}", shapes, *ends)
 
 
 def _span(curves: list[tuple[str, pd.Series]]) -> tuple[int, int]:
-    """The first iteration of all curves, and how many there are to the last."""
+    """Return the first iteration of all curves and the distance to the last one (at least 1)."""
     first = min(int(curve.index[0]) for _, curve in curves)
     return first, max(1, max(int(curve.index[-1]) for _, curve in curves) - first)
 
 
 def _svg(kind: str, box: str, shapes: list[str], low: float, high: float, read: dict[str, str] | None = None) -> str:
-    """read: what the page's script reads instead of the paths, by name."""
+    """Return the SVG element. read: values for the page's script, by name, used instead of the paths."""
     data = {"low": f"{low:.6g}", "high": f"{high:.6g}"} | (read or {})
     attributes = " ".join(f'data-{name}="{value}"' for name, value in data.items())
     return (

@@ -1,4 +1,4 @@
-"""The check points of a system that shows something: how close it came to the footage, and when."""
+"""Checkpoints of the systems that output pictures: picture quality over iterations."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pandas as pd
 from vadcore.report.columns import NONE
 from vadcore.report.load import System
 
-AT_MOST = 3  # iterations, where none are asked for
+AT_MOST = 3  # number of iterations when none are configured
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure of picture quality: how it is written, and what it means."""
+    """Picture quality measure: number format and meaning."""
 
     key: str
     title: str
@@ -24,7 +24,7 @@ class Measure:
     unit: str
     more_is_better: bool
     meaning: str
-    most: float | None = None  # what the footage itself has; more is noise
+    most: float | None = None  # value of the footage itself; a higher value is noise
 
     def write(self, value: float | None) -> str:
         return NONE if value is None or not np.isfinite(value) else f"{value:.{self.digits}f}"
@@ -63,10 +63,10 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class CheckPoints:
-    """One system's check points in the last phase of its training that has any.
+    """Checkpoints of one system in its last training phase that measured picture quality.
 
-    table: index iteration, columns psnr, ssim, sharpness, val; NaN where something was not measured.
-    style: the CSS class of the system on the page.
+    table: indexed by iteration, columns psnr, ssim, sharpness, val; NaN where something was not measured.
+    style: CSS class of the system on the page.
     """
 
     system: System
@@ -80,35 +80,35 @@ class CheckPoints:
 
     @property
     def kept(self) -> int:
-        """The check point whose weights were kept; the last, where training does not say."""
+        """Iteration of the checkpoint whose weights were kept, or of the last one if training does not record it."""
         best = self.system.training.get("best_iteration")
         return int(best if best in self.table.index else self.table.index[-1])
 
     def value(self, measure: Measure, iteration: int) -> float | None:
-        """A figure at an iteration; None where it was not measured."""
+        """Return a figure at an iteration, or None if it was not measured."""
         value = self.table[measure.key].get(iteration)
         return None if value is None or pd.isna(value) else float(value)
 
     def picture(self, iteration: int) -> Path | None:
-        """The strip that training drew at an iteration; None where there is none."""
+        """Return the strip of pictures that training drew at an iteration, or None if there is none."""
         stem = f"{self.phase}-{iteration:06d}"
         return next((path for path in self.system.samples if path.stem == stem), None)
 
 
 def check_points(system: System, style: str = "") -> CheckPoints | None:
-    """The check points of ``system``; None when it shows nothing."""
+    """Return the checkpoints of ``system``, or None if it has no measured picture quality."""
     history = system.history
     if history is None or "psnr" not in history or not history["psnr"].notna().any():
         return None
     measured = history[history["psnr"].notna()]
-    phase = measured["phase"].iloc[-1]  # of several the last, which works with what the others learned
+    phase = measured["phase"].iloc[-1]  # the last phase, which builds on the earlier ones
     columns = [*(measure.key for measure in MEASURES), "val"]
     table = measured[measured["phase"] == phase].set_index("iteration").reindex(columns=columns).astype(float)
     return CheckPoints(system, style, str(phase), table)
 
 
 def quality_rows(systems: dict[str, list[System]]) -> list[dict]:
-    """One row a check point, for quality.json: dataset, model, seed, iteration, psnr, ssim, sharpness, val."""
+    """Return one row per checkpoint for quality.json: dataset, model, seed, iteration, psnr, ssim, sharpness, val."""
     return [
         {
             "dataset": system.dataset,
@@ -125,8 +125,11 @@ def quality_rows(systems: dict[str, list[System]]) -> list[dict]:
 
 
 def chosen(known: list[CheckPoints], asked: tuple[int, ...] | None) -> list[int]:
-    """The iterations to compare, increasing: of those asked for, what at least one system has; else up to three spread
-    evenly over those that all systems have, or, where they share none, over all."""
+    """Select the iterations to compare, in increasing order.
+
+    With ``asked``: those of them that at least one system has. Otherwise up to three, spread evenly over the iterations
+    that all systems share, or over all iterations if they share none.
+    """
     every = sorted({int(iteration) for points in known for iteration in points.table.index})
     if asked is not None:
         return [iteration for iteration in every if iteration in asked]

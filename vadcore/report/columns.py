@@ -1,17 +1,16 @@
-"""The columns of the results table: how each figure is written and what it means."""
+"""Columns of the results table: number format and meaning of each figure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-NONE = "–"  # a figure that does not exist
+NONE = "–"  # shown for a figure that does not exist
 
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of a row of metrics.json, or of a system's cost; ``better`` says which end is marked as the best of the
-    table."""
+    """One figure in a row of metrics.json, or a cost of a system. ``better`` says which end is marked as the best."""
 
     key: str
     group: str
@@ -19,7 +18,7 @@ class Column:
     kind: Literal["percent", "rate", "time", "speed", "count"]
     better: Literal["high", "low"] | None
     meaning: str
-    unlabelled: bool = False  # shown only of footage without labels, where nothing says more
+    unlabelled: bool = False  # shown only for footage without labels
 
 
 RANKING, PLACE, ALARM, COST = "Ranking of frames", "Place in the frame", "At the threshold", "Cost"
@@ -87,7 +86,7 @@ COLUMNS = (
         "high",
         "Track-based detection criterion (the same paper): as RBDC, over the tracks that regions form in time.",
     ),
-    # none of these has a best: each is had by giving another away
+    # No best value is marked for these: each can be improved at the expense of another.
     Column(
         "detection_rate",
         ALARM,
@@ -161,7 +160,7 @@ COLUMNS = (
 
 
 def write(value: float | None, kind: str) -> str:
-    """A figure as a person reads it."""
+    """Format a figure for display."""
     if value is None:
         return NONE
     if kind == "percent":
@@ -176,9 +175,9 @@ def write(value: float | None, kind: str) -> str:
 
 
 def best_text(values: list[float | None], column: Column) -> str | None:
-    """How the best of a table's ``values`` is written; None where none is marked.
+    """Return the text of the best of ``values``, or None if no best is marked.
 
-    Told apart by what is printed: two equal figures are both the best, and where all are equal none is.
+    Values are compared as printed: equal texts are all marked as best, and if all are equal none is marked.
     """
     there = [value for value in values if value is not None]
     if not column.better or len({write(value, column.kind) for value in there}) < 2:
@@ -187,19 +186,19 @@ def best_text(values: list[float | None], column: Column) -> str | None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as ``42 s``, ``7.5 min`` or ``3.2 h``."""
+    """Format seconds as ``42 s``, ``7.5 min`` or ``3.2 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 or seconds == 0 else f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def count(value: float) -> str:
-    """``950``, ``12.3 k``, ``4.6 M``."""
+    """Format a count as ``950``, ``12.3 k`` or ``4.6 M``."""
     if value < 1000:
         return f"{value:.0f}"
     return f"{value / 1e3:.1f} k" if value < 1e6 else f"{value / 1e6:.1f} M"
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """A score or a threshold with so many significant digits, without an exponent where that stays short."""
+    """Format a score or threshold with ``digits`` significant digits, without an exponent if that stays short."""
     return NONE if value is None else f"{value:.{digits}g}"

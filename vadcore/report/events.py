@@ -1,7 +1,7 @@
-"""The page's section on alarms: what one gets at every rate of false alarms that one could ask for.
+"""Alarm section of the page: operating curves, which show every alarm figure over the target false-alarm rate.
 
-The rate asked for runs along a logarithmic axis from a whole decade on. The rate that was measured has the same axis, so
-that the line on which both are equal is the diagonal, and below them a row of its own for 0, which has no logarithm.
+The x axis is the target false-alarm rate, logarithmic, starting at a whole decade. The measured false-alarm rate uses
+the same axis, so the diagonal marks measured = target. A rate of 0, which has no logarithm, gets its own row below.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from markupsafe import Markup
 from vadcore.report import charts
 from vadcore.report.load import System
 
-ZERO = 0.5  # decades between the lowest one and the row of 0
-AIR = (0.15, 0.08)  # decades below that row and above the highest one
+ZERO = 0.5  # decades between the lowest decade and the row of 0
+AIR = (0.15, 0.08)  # margin in decades, below that row and above the highest decade
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of ``operating.csv``: ``times`` makes its values what is shown, ``unit`` says what that is;
-    ``calibrated`` is the one that was asked for."""
+    """One figure of ``operating.csv``.
+
+    ``times`` scales it for display and ``unit`` is the unit after that. ``calibrated`` marks the figure that has a
+    target, the false-alarm rate.
+    """
 
     key: str
     title: str
@@ -41,19 +44,19 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Axis:
-    """The ends of a figure's axis, and its ticks: (value on the axis, text), rising."""
+    """Ends of a figure's axis and its ticks as (value on the axis, text), increasing."""
 
     low: float
     high: float
     ticks: list[tuple[float, str]]
 
     def places(self) -> list[tuple[float, str]]:
-        """Where the ticks are, in percent from the top, and their texts."""
+        """Return the position of each tick, in percent from the top, and its text."""
         return [(round(100 * (self.high - value) / (self.high - self.low), 2), text) for value, text in self.ticks]
 
 
 def alarms(group: list[System], styles: list[str]) -> dict | None:
-    """Charts of every figure over the asked rate, a curve a system; None without labels, which they all need."""
+    """Return one chart per figure over the target rate, with one curve per system. None without labels."""
     drawn = [chart for figure in FIGURES if (chart := _chart(figure, group, styles)) is not None]
     if not drawn:
         return None
@@ -64,7 +67,7 @@ def alarms(group: list[System], styles: list[str]) -> dict | None:
 
 
 def plain(value: float) -> str:
-    """A figure with three digits and without an exponent, ``1,500`` or ``0.24``; ``none`` where there is none."""
+    """Format a figure with three digits and no exponent, such as ``1,500`` or ``0.24``; ``none`` if it is not finite."""
     if not np.isfinite(value):
         return "none"
     decimals = 0 if value == 0 else max(0, 2 - int(np.floor(np.log10(abs(value)))))
@@ -73,7 +76,10 @@ def plain(value: float) -> str:
 
 
 def decades(values: np.ndarray) -> tuple[int, float]:
-    """The exponents of ten that all positive values lie between, at least a decade: a whole one, and that of the highest."""
+    """Return the exponents of ten, low and high, that enclose all positive values, at least one decade apart.
+
+    The low exponent is whole; the high one is that of the highest value, or ``low + 1``.
+    """
     exponents = np.log10(values[np.isfinite(values) & (values > 0)])
     low = int(np.floor(exponents.min()))
     return low, max(float(exponents.max()), low + 1.0)
@@ -82,7 +88,7 @@ def decades(values: np.ndarray) -> tuple[int, float]:
 def _chart(figure: Figure, group: list[System], styles: list[str]) -> dict | None:
     tables = [system.operating.set_index("target_far_per_hour") for system in group]
     asked = np.unique(np.concatenate([table.index.to_numpy(np.float64) for table in tables]))
-    tables = [table.reindex(asked) for table in tables]  # a rate that a system was not asked for has no figures
+    tables = [table.reindex(asked) for table in tables]  # rates at which a system has no row become NaN
     measured = [table[figure.key].to_numpy(np.float64) * figure.times for table in tables]
     every = np.concatenate(measured)
     if not np.isfinite(every).any():
@@ -109,7 +115,7 @@ def _chart(figure: Figure, group: list[System], styles: list[str]) -> dict | Non
         "svg": Markup(svg),
         "calibrated": figure.calibrated,
         "extrapolated": any(curve.extrapolated.any() for curve in curves),
-        "shape": round((high - low) / (axis.high - axis.low), 4),  # width over height that makes all decades equal
+        "shape": round((high - low) / (axis.high - axis.low), 4),  # aspect ratio that makes all decades equally long
         "across": [(round(at / 10, 2), text) for at, text in upright],
         "upwards": axis.places(),
         "stops": [(round(float(at), 2), plain(rate)) for at, rate in zip(x, asked, strict=True)],
@@ -117,12 +123,12 @@ def _chart(figure: Figure, group: list[System], styles: list[str]) -> dict | Non
 
 
 def _true(table: pd.DataFrame, column: str) -> np.ndarray:
-    """Where a column says so; not at rates that the system was not asked for."""
+    """Return where a column is true. False at rates for which the system has no row."""
     return table[column].eq(True).to_numpy(bool)
 
 
 def _whole(low: int, high: float) -> range:
-    """The exponents that are whole, which get a tick each."""
+    """Return the whole exponents; each gets a tick."""
     return range(low, int(np.floor(high)) + 1)
 
 
@@ -131,7 +137,7 @@ def _across(rates: np.ndarray | float, low: int, high: float) -> np.ndarray:
 
 
 def _above_zero(values: np.ndarray, low: int) -> np.ndarray:
-    """Logarithms of the values, those of 0 on their own row below the lowest decade; NaN stays."""
+    """Return the base-10 logarithm of the values. 0 maps to its own row below the lowest decade; NaN stays NaN."""
     with np.errstate(divide="ignore"):
         return np.where(values == 0, low - ZERO, np.log10(values))
 
@@ -142,7 +148,7 @@ def _calibrated(low: int, high: float) -> Axis:
 
 
 def _linear(figure: Figure, values: np.ndarray) -> Axis:
-    """From 0 to 100 % or to the highest value, with at most five ticks at round figures."""
+    """Axis from 0 to 100 % or to the highest value, with at most five ticks at round figures."""
     top = 100.0 if figure.unit == "%" else float(np.nanmax(values))
     low, high = charts.score_range(np.array([0.0, top]), None)
     if figure.unit == "%":

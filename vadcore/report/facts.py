@@ -1,4 +1,4 @@
-"""What a reader should know of the footage, in few phrases."""
+"""Facts about the footage as short phrases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vadcore.report.columns import NONE, duration
 
 
 def phrases(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and texts of what extraction found (the keys of its facts.json); what it does not know of, as given."""
+    """Return (name, text) pairs for the keys of facts.json. Unknown keys are shown as given."""
     rest = dict(facts)
     said = []
     for name, keys, phrase in PHRASES:
@@ -21,10 +21,10 @@ def phrases(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def fact(value) -> str:
-    """A fact as text; dicts and lists become short phrases."""
+    """Format a fact as text. Dicts and lists become short phrases."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {fact(entry)}" for key, entry in value.items())
-    if isinstance(value, list | tuple):  # sizes, or names
+    if isinstance(value, list | tuple):  # sizes or names
         return (" × " if all(isinstance(entry, int) for entry in value) else ", ").join(map(fact, value)) or "none"
     if isinstance(value, float):
         return f"{value:.4g}"

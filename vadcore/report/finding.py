@@ -1,7 +1,8 @@
-"""Whether the finding of two articles, made there by eye, is seen in the figures of a run.
+"""Check a finding of two articles, made there by visual inspection, against the figures of a run.
 
-The articles set a GRU autoencoder, which reduces every frame to a latent point, beside a 3D-CNN autoencoder, which reduces
-the whole clip to one, and find the first clearly sharper after equally many iterations of the same training.
+The articles compare a GRU autoencoder, which encodes every frame as a latent point, with a 3D-CNN autoencoder, which
+encodes the whole clip as one latent point. They find that the GRU's pictures are clearly sharper after the same number
+of iterations of the same training.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 from vadcore.report.checkpoints import MEASURES, CheckPoints
 
 SHARPER, LESS_SHARP = "gru_ae", "conv3d_ae"
-ALIKE = ("image_size", "color", "frames", "batch_size", "learning_rate", "shift")  # what has to be equal; both use Adam
+ALIKE = ("image_size", "color", "frames", "batch_size", "learning_rate", "shift")  # must be equal; both use Adam
 
 
 def finding(known: list[CheckPoints], iterations: list[int]) -> str | None:
-    """One sentence; None unless both systems are there, were trained alike (:data:`ALIKE`) and share an iteration.
+    """Return one sentence on whether the finding holds.
 
-    It holds at an iteration where the GRU's pictures are sharper and no less close: in sharpness and SSIM above the
-    3D-CNN's and in PSNR at least equal, of the figures as printed.
+    None unless both systems are present, were trained with equal settings (:data:`ALIKE`) and share an iteration.
+
+    The finding holds at an iteration if, in figures as printed, the GRU's sharpness and SSIM are higher than those of
+    the 3D-CNN and its PSNR is at least equal.
     """
     by_name = {points.model: points for points in known}
     if not {SHARPER, LESS_SHARP} <= by_name.keys():

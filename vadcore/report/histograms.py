@@ -1,4 +1,4 @@
-"""How a system's scores spread: held-out normal footage, normal test frames, abnormal test frames."""
+"""Histograms of a system's scores: held-out normal footage, normal test frames, abnormal test frames."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vadcore.report.columns import significant
 from vadcore.report.load import System
 
 BARS = 60
-HIGHEST = 99.5  # percentile of the scores that the last bar starts at or below; it holds all that is higher
+HIGHEST = 99.5  # percentile of the scores at which the last bar starts or below; it includes all higher scores
 
 
 def histogram(system: System) -> dict | None:
-    """One chart of all classes, each as a share of its own frames; None where no frame has a finite score."""
+    """Return one chart of all classes, each in percent of its own frames. None if no frame has a finite score."""
     frames = system.frames.dropna(subset="score")
     scores, threshold = frames["score"].to_numpy(np.float64), system.row.get("threshold")
     if not np.isfinite(scores).any():
@@ -43,7 +43,7 @@ def histogram(system: System) -> dict | None:
 
 
 def _edges(scores: np.ndarray, calibration: dict, threshold: float | None) -> np.ndarray:
-    """Ends of the bars: from the lowest finite score to where few are left, the threshold among them."""
+    """Return the edges of the bars, from the lowest finite score to the 99.5th percentile or the threshold."""
     val = np.asarray(calibration.get("scores", ()), np.float64)
     scores = scores[np.isfinite(scores)]
     every = np.concatenate((scores, val))
@@ -54,7 +54,7 @@ def _edges(scores: np.ndarray, calibration: dict, threshold: float | None) -> np
 
 
 def _shares(scores: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
-    """Percent of the scores in each bar; the first has no lower end and the last no upper one. None of none."""
+    """Return the percentage of scores in each bar, or None without scores. The first and last bar are open-ended."""
     if not len(scores):
         return None
     counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
@@ -62,11 +62,11 @@ def _shares(scores: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
 
 
 def _val(calibration: dict, edges: np.ndarray) -> np.ndarray | None:
-    """The same of the held-out scores, of which the calibration knows how many are above each of some of them."""
+    """Return the same percentages for the held-out scores, from the counts above selected scores in the calibration."""
     if not calibration.get("scores"):
         return None
     kept, above, frames = (calibration[key] for key in ("scores", "above", "frames"))
-    # scores below an edge: all but those above the last kept score that is lower
+    # count of scores at or above an edge: frames above the last stored score below the edge
     at_least = np.concatenate(([frames], above))[np.searchsorted(kept, edges)]
     at_least[-1] = 0
     return -100 * np.diff(at_least.astype(np.float64)) / frames

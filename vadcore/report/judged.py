@@ -1,4 +1,4 @@
-"""What the labels of a clip say of its alarms, and what no alarm noticed: by the rule that the table's figures count by."""
+"""Match alarms to the labels of a clip, by the same rule as the figures of the results table; list missed events."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pandas as pd
 from vadcore.evaluation.events import Event, EventMatches, by_frame, match_events
 from vadcore.report.load import System
 
-MOST_MISSED = 200  # listed a clip
+MOST_MISSED = 200  # largest number listed per clip
 
 
 def judge(frames: pd.DataFrame, events: pd.DataFrame) -> EventMatches | None:
-    """Hold one system's alarms in one clip against its labels; None where it has none.
+    """Match one system's alarms in one clip to its labels. None if the clip has no labels.
 
-    frames, events: that clip's lines of frames.parquet and events.csv.
+    frames, events: rows of frames.parquet and events.csv for this clip.
     """
     if frames["label"].isna().all():
         return None
@@ -26,15 +26,17 @@ def judge(frames: pd.DataFrame, events: pd.DataFrame) -> EventMatches | None:
 
 
 def verdict(judged: EventMatches | None, number: int) -> str | None:
-    """A word for an alarm; None in a clip without labels."""
+    """Return the verdict on alarm ``number``. None in a clip without labels."""
     if judged is None:
         return None
     return "true alarm" if number in judged.right else "false alarm" if number in judged.false else "no labels there"
 
 
 def missed(judged: list[EventMatches | None], group: list[System], styles: list[str], fps: float) -> dict | None:
-    """The runs of abnormal frames of one clip that a system's alarms did not notice, as they begin: how many, and the first
-    :data:`MOST_MISSED` of them. None where there are none."""
+    """Return the missed events of one clip, sorted by start: their number and the first :data:`MOST_MISSED`.
+
+    An event is missed by a system if none of its alarms detects it. None if no event was missed.
+    """
     found = [
         {
             "number": number,

@@ -1,4 +1,4 @@
-"""Reading the results that are kept with the project, files of the form that benchmarks/result.py describes."""
+"""Read the committed benchmark results, in the file format described in benchmarks/result.py."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from vadcore.utils.errors import VadError
 
 FACTS = {"command": str, "profile": str | None, "commit": str | None, "hardware": str, "versions": dict, "date": str}
-NEEDED = {  # what a row of a system is about, and what it has then
+NEEDED = {  # key that identifies the kind of a row, and the keys that such a row needs
     "auc_micro": ("seed", "label_set"),
     "step_ahead": ("seed", "label_set", "sequences", "variant", "what", "psnr", "ssim"),
     "iteration": ("seed",),
 }
-VERSIONS = ("python", "torch", "opencv-python")  # of those kept, which are told
+VERSIONS = ("python", "torch", "opencv-python")  # recorded versions that are shown
 
 
 def read_kept(path: Path) -> list[tuple[dict, list[dict]]]:
-    """Each run of a kept file with its rows, which do not say any more of which run they are.
+    """Read a committed file as pairs of a run and its rows. The ``run`` index is removed from the rows.
 
-    Raises :class:`VadError` for a file that is not of the form.
+    Raises :class:`VadError` for an unreadable file or an invalid format.
     """
     try:
         return by_run(json.loads(path.read_text(encoding="utf-8")))
@@ -28,7 +28,7 @@ def read_kept(path: Path) -> list[tuple[dict, list[dict]]]:
 
 
 def by_run(results: dict) -> list[tuple[dict, list[dict]]]:
-    """As :func:`read_kept`, of what a file holds. Raises ValueError, which says what is wrong."""
+    """Like :func:`read_kept`, for the parsed content of a file. Raises ValueError, which says what is wrong."""
     if not isinstance(results, dict) or not {"run", "runs"} & set(results):
         raise ValueError("says of no run that made it")
     several = "run" not in results
@@ -55,12 +55,15 @@ def by_run(results: dict) -> list[tuple[dict, list[dict]]]:
 
 
 def counted_by_the_present_rule(row: dict) -> bool:
-    """Whether its figures of events are: rows without ``normal_alarmed`` are of an older rule, which is not to be shown."""
+    """Return whether the row's event figures follow the current matching rule.
+
+    Rows without ``normal_alarmed`` follow an older rule, and their event figures are not shown.
+    """
     return "normal_alarmed" in row
 
 
 def label_set(rows: list[dict], path: Path) -> str | None:
-    """What the rows of a table were judged by. Raises :class:`VadError` where that is not the same for all."""
+    """Return the label set of the rows of a table. Raises :class:`VadError` if the rows have different label sets."""
     found = list(dict.fromkeys(row["label_set"] for row in rows))
     if len(found) > 1:
         raise VadError(
@@ -71,7 +74,7 @@ def label_set(rows: list[dict], path: Path) -> str | None:
 
 
 def origin(run: dict) -> dict[str, str]:
-    """How a run was made, in short: its command, hardware, versions, commit and date."""
+    """Return how a run was made: command, hardware, versions, commit and date, shortened."""
     commit, _, changed = (run["commit"] or "unknown").partition("+")
     return {
         "command": run["command"],
@@ -83,6 +86,6 @@ def origin(run: dict) -> dict[str, str]:
 
 
 def seeds(rows: list[dict]) -> str:
-    """``seed 1``, ``seeds 1, 2``; empty without rows."""
+    """Format the seeds as ``seed 1`` or ``seeds 1, 2``; empty without rows."""
     found = sorted({row["seed"] for row in rows})
     return f"seed{'s' * (len(found) > 1)} {', '.join(map(str, found))}" if found else ""

@@ -1,4 +1,4 @@
-"""The table of the results that are kept with the project, on a page about the same published data set."""
+"""Table of the committed benchmark results, shown on a page about the same published data set."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ SHOWN = (
 
 
 def kept_table(folder: Path | None, known: str | None) -> dict | None:
-    """A row a system of each file of ``folder``, seeds taken together, and how each run was made; None where ``known`` is no
-    published data set, or nothing of it is kept. Raises :class:`VadError` for a file that cannot be read, or that has two
-    label sets of one data set."""
+    """Return the table of the committed results on ``known``, and how each run was made.
+
+    Each file of ``folder`` gives one row per system; its seeds are combined. None if ``known`` is not a published data
+    set or has no committed results. Raises :class:`VadError` for an unreadable file, or for a file with two label sets
+    for one data set.
+    """
     paths = Path(folder).glob("*.json") if folder and known else ()
     groups, origins = [], []
     for path in sorted(paths, key=lambda path: (not path.stem.startswith(known), path)):
@@ -31,7 +34,7 @@ def kept_table(folder: Path | None, known: str | None) -> dict | None:
     if not groups:
         return None
     judged_by = {_labels(group) for *_, group in groups}
-    if len(judged_by) > 1:  # which cannot be compared
+    if len(judged_by) > 1:  # results with different label sets cannot be compared
         groups = [(f"{how}; labels: {_labels(group)}", name, group) for how, name, group in groups]
     columns = [column for column in COLUMNS if column.key in SHOWN and any(_there(g, column) for *_, g in groups)]
     return {
@@ -51,14 +54,14 @@ def kept_table(folder: Path | None, known: str | None) -> dict | None:
 
 
 def _of_file(path: Path, known: str) -> tuple[list[tuple[str, str, list[dict]]], list[dict[str, str]]]:
-    """(what it is kept as, system, its rows) of every system on the data set, and how each run was made."""
+    """Return (name of the file, system, rows) for every system on the data set, and how each run was made."""
     groups, origins = [], []
     runs = [(run, [row for row in rows if _is_of(row, known)]) for run, rows in read_kept(path)]
     rows = [{"of": number, **row} for number, (_, of_run) in enumerate(runs) for row in of_run]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         of_set = [row for row in rows if row["dataset"] == dataset]
         kept_as = path.stem + (f", {dataset}" if dataset != known else "")
-        label_set(of_set, path)  # is one
+        label_set(of_set, path)  # raises if there is more than one label set
         groups += [(kept_as, name, group) for name, group in repetitions(of_set).items()]
         for number, (run, _) in enumerate(runs):
             if own := [row for row in of_set if row["of"] == number]:
@@ -69,7 +72,7 @@ def _of_file(path: Path, known: str) -> tuple[list[tuple[str, str, list[dict]]],
 
 
 def _labels(rows: list[dict]) -> str:
-    """What the rows of one file on one data set were judged by."""
+    """Return the label set of the rows of one file on one data set."""
     return rows[0]["label_set"] or "none"
 
 
@@ -89,7 +92,7 @@ def _cell(model: str, group: list[dict], column: Column, known: str) -> dict:
 
 
 def _writer(column: Column, values: list[float]) -> Callable[[float], str]:
-    """How the figures of one cell are written: a mean and a deviation in the same unit."""
+    """Return the formatter of one cell, so that mean and deviation have the same unit."""
     if column.kind == "percent":
         return "{:.1%}".format
     if column.kind == "time":
@@ -98,7 +101,7 @@ def _writer(column: Column, values: list[float]) -> Callable[[float], str]:
 
 
 def _values(group: list[dict], column: Column) -> list[float | None]:
-    """The figures of a system, one a seed; of costs, those of one run: machines differ."""
+    """Return a system's figures, one per seed. Costs come from one run only, because machines differ."""
     if column.key in TABLED:
         group = [row for row in group if row["of"] == group[0]["of"]]
     of_events = column.group == ALARM

@@ -1,4 +1,4 @@
-"""Reads what scoring and training left behind for one system on one data set."""
+"""Load the results of scoring and training for one system on one data set."""
 
 from __future__ import annotations
 
@@ -24,23 +24,22 @@ class System:
 
     Attributes
     ----------
-    row: its line of the results table; AUC and the like in 0..1, None where a metric does not exist.
-    frames: one line a frame, sorted by clip and frame: clip, frame, label (0, 1, NaN), fps, score (NaN: not judged),
+    row: its row of the results table. AUC and similar metrics in 0..1, None where a metric does not exist.
+    frames: one row per frame, sorted by clip and frame: clip, frame, label (0, 1, NaN), fps, score (NaN: not scored),
         p_value.
-    roc: fpr, tpr, threshold; None or empty without labels of both classes.
-    events: where the score crossed the threshold: clip, start_frame, end_frame (inclusive), peak_frame, peak_score,
-        ...
-    worst: its highest-scored frames, ``picture`` as a path.
-    settings: the system's configuration, as it was trained.
-    cost: what training and scoring it cost here; empty where unknown.
-    training: what the training stage measured; ``history`` its losses over iterations, ``samples`` its strips in
-        the order of phases and iterations (an animation may lie beside each); None and empty for systems that learn
-        nothing.
-    calibration: how its threshold came about. operating: what alarms are like at other thresholds, a row a rate asked for.
-    score_stage: the stage that wrote its scores.
-    snapshots: by clip, what the page can show of it: ``frames`` (their numbers) and ``sheets``, whose files are paths.
-    rollouts: how close its predictions came, a row a step ahead; None for a system that does not go on from its own, or
-        had no clip that is long enough. rollout_folder: their pictures.
+    roc: fpr, tpr, threshold. None or empty unless both classes are labelled.
+    events: the alarms: clip, start_frame, end_frame (inclusive), peak_frame, peak_score, ...
+    worst: its highest-scoring frames, with ``picture`` as a path.
+    settings: the configuration with which the system was trained.
+    cost: measured cost of training and scoring on this machine; empty where unknown.
+    training: measurements of the training stage. ``history``: its losses over iterations. ``samples``: its strips of
+        pictures, sorted by phase and iteration (an animation may exist next to each). None and empty for systems
+        without training.
+    calibration: how the threshold was calibrated. operating: the operating curve, one row per target false-alarm rate.
+    score_stage: the stage that wrote the scores.
+    snapshots: pictures per clip for the page: ``frames`` (frame numbers) and ``sheets``, whose files are paths.
+    rollouts: error of multi-step predictions, one row per step ahead. None for a system that does not roll out its own
+        predictions, or if no clip was long enough. rollout_folder: their pictures.
     """
 
     dataset: str
@@ -68,11 +67,11 @@ class System:
 
 
 def load_system(scores: Path, models: Path, dataset: str, model: str) -> System:
-    """Read what scoring and training (or the fusing of systems) left in the folders ``scores`` and ``models``.
+    """Read the results of scoring and training (or fusion) from the folders ``scores`` and ``models``.
 
     Raises
     ------
-    VadError: a file is missing or unreadable; the message names the stage that writes it.
+    VadError: a file is missing or unreadable. The message names the stage that writes it.
     """
     scored, trained = (folder_of(Path(root), dataset, model) for root in (scores, models))
     score_stage, train_stage = (
@@ -122,7 +121,7 @@ def load_system(scores: Path, models: Path, dataset: str, model: str) -> System:
 
 
 def _in_order(samples: Iterable[Path], history: pd.DataFrame | None) -> list[Path]:
-    """Strips named ``<phase>-<iteration>.png`` in the order in which training drew them."""
+    """Sort strips named ``<phase>-<iteration>.png`` in training order."""
     phases = {phase: place for place, phase in enumerate([] if history is None else history["phase"].unique())}
     return sorted(samples, key=lambda path: (phases.get(path.stem.rpartition("-")[0], len(phases)), path.stem))
 
@@ -135,19 +134,22 @@ def _snapshots(folder: Path, stage: str) -> dict[str, dict]:
 
 
 def load_flow_pictures(folder: Path) -> dict:
-    """What the optical_flow stage left in ``folder`` to be looked at: ``longest_px`` and ``pictures``, each with split,
-    clip, frame and ``picture`` as a path. VadError where it is missing or unreadable."""
+    """Read the pictures of the optical_flow stage from ``folder``.
+
+    Returns ``longest_px`` and ``pictures``, each with split, clip, frame and ``picture`` as a path. Raises VadError if
+    they are missing or unreadable.
+    """
     found = _read_json(folder / "pictures.json", f"optical_flow@{folder.parent.name}")
     pictures = [entry | {"picture": folder / entry["picture"]} for entry in found["pictures"]]
     return {"longest_px": found["longest_px"], "pictures": pictures}
 
 
 def same_footage(systems: list[System]) -> None:
-    """Make sure that the systems of one data set judged the same frames against the same labels.
+    """Check that the systems of one data set scored the same frames with the same labels.
 
     Raises
     ------
-    VadError: they did not: one of them was scored before the footage or its labels changed.
+    VadError: frames or labels differ, because one system was scored before the footage or its labels changed.
     """
     first = systems[0]
     for other in systems[1:]:
@@ -159,7 +161,7 @@ def same_footage(systems: list[System]) -> None:
 
 
 def plain(value):
-    """A value as JSON can hold it: NaN and infinities, inside lists and dicts too, become None."""
+    """Convert a value for JSON: NaN and infinity become None, also inside lists and dicts."""
     if isinstance(value, dict):
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Pictures and animations that stages left, embedded in the page."""
+"""Embed pictures and animations written by the stages into the page."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from vadcore.utils.errors import VadError
 from vadcore.utils.render import decode_animation, encode, encode_animation
 
-WIDTH = 520  # pixels of an animation; wider ones are reduced
+WIDTH = 520  # maximum width of an animation in pixels
 QUALITY = 72  # of WebP, 0..100
 PICTURE_WIDTH, PICTURE_QUALITY = 1200, 80  # of single pictures
 
 
 def film(path: Path) -> dict | None:
-    """The animation at ``path`` and its first frame as data URIs, with width and height; None where there is no such file.
+    """Return the animation at ``path`` and its first frame as data URIs, with width and height.
 
-    Raises :class:`VadError` when it cannot be read.
+    None if the file does not exist. Raises :class:`VadError` if it cannot be read.
     """
     if not path.exists():
         return None
@@ -40,7 +40,7 @@ def film(path: Path) -> dict | None:
 
 
 def picture(path: Path) -> dict:
-    """A picture file as a WebP data URI with its size."""
+    """Return a picture file as a WebP data URI with its size. Raises :class:`VadError` if it cannot be read."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise VadError(f"{path}: not a readable picture; run the stage that writes it again with `dvc repro --force`")
@@ -50,12 +50,12 @@ def picture(path: Path) -> dict:
 
 
 def reduced(image: np.ndarray, width: int) -> np.ndarray:
-    """``image`` ``[H, W, ...]``, made smaller where it is wider than ``width``."""
+    """Shrink ``image`` ``[H, W, ...]`` to ``width`` if it is wider."""
     if image.shape[1] <= width:
         return image
     return cv2.resize(image, (width, round(image.shape[0] * width / image.shape[1])), interpolation=cv2.INTER_AREA)
 
 
 def uri(webp: bytes) -> str:
-    """WebP data as a data URI."""
+    """Return WebP data as a data URI."""
     return f"data:image/webp;base64,{base64.b64encode(webp).decode('ascii')}"

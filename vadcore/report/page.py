@@ -1,4 +1,4 @@
-"""From loaded results to the page: what is said about them, and in which words."""
+"""Render the HTML page from the loaded results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ def render_page(
     flow_pictures: dict[str, Path] | None = None,
     kept: Path | None = None,
 ) -> str:
-    """The page as text. See :func:`vadcore.report.build_report`. digest: of the results; run.js of others is not shown."""
+    """Return the page as text. See :func:`vadcore.report.build_report` for the parameters.
+
+    digest: digest of the results. The page ignores a run.js with another digest.
+    """
     return _template().render(
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "script.js").read_text(encoding="utf-8")),
@@ -66,7 +69,7 @@ def render_page(
 
 @cache
 def _template() -> Template:
-    """The page's template, compiled once a process."""
+    """Return the page's template, compiled once per process."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -138,7 +141,7 @@ def _has(group: list[System], column: Column) -> bool:
 
 
 def _groups(columns: list[Column]) -> list[tuple[str, int]]:
-    """The table's upper heading: (title, columns below it)."""
+    """Return the upper heading of the table: (title, number of columns below it)."""
     titles = [column.group for column in columns]
     return [(title, titles.count(title)) for title in dict.fromkeys(titles)]
 
@@ -176,7 +179,7 @@ def _rows(group: list[System], columns: list[Column], published: list[Published]
 
 
 def _cell_notes(system: System, column: Column, published: list[Published], known: str | None) -> list[str]:
-    """What stands in small lines below a figure."""
+    """Return the small lines below a figure."""
     row = system.row
     if column.key == "auc_micro_minmax":
         followed = next((entry for entry in published if entry.is_of(system.model)), None)

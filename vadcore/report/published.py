@@ -1,4 +1,4 @@
-"""Frame AUC figures that the field has published, to be read beside ours, never as ours."""
+"""Published frame-level AUC figures of other systems, shown next to ours for comparison."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Published:
-    """One published system: frame AUC in percent per data set (``ped1``, ``ped2``, ``avenue``, ``shanghaitech``), and
-    which of our systems follows it."""
+    """One published system.
+
+    ``auc``: frame-level AUC in percent per data set (``ped1``, ``ped2``, ``avenue``, ``shanghaitech``).
+    """
 
     system: str
     source: str
     auc: dict[str, float]
-    protocol: str = ""  # what its scores went through before they were pooled, as its paper says; empty: not known here
-    needs: str = ""  # what it uses beyond the footage itself, e.g. a pretrained detector
-    ours: str = ""  # the name under which it is implemented here
+    protocol: str = ""  # how its paper normalises scores before pooling; empty: unknown
+    needs: str = ""  # what it requires beyond the footage, e.g. a pretrained detector
+    ours: str = ""  # name of our implementation of it
 
     def is_of(self, model: str) -> bool:
-        """Whether our ``model`` is this system, or a variant of it."""
+        """Return whether our ``model`` is this system or a variant of it."""
         return bool(self.ours) and model.partition("-")[0] == self.ours
 
 
@@ -75,12 +77,12 @@ PUBLISHED = (
 
 
 def followed(known: str | None, model: str) -> list[Published]:
-    """Those that our system ``model`` itself follows, with a figure on a published data set; none for its variants."""
+    """Return the published systems that ``model`` implements and that have a figure on ``known``. None for variants."""
     return [entry for entry in PUBLISHED if known in entry.auc and entry.ours == model]
 
 
 def known_data_set(name: str) -> str | None:
-    """Which published data set a configured one is, told by how its name begins; None for any other footage."""
+    """Return the published data set that a configured name begins with, or None for other footage."""
     for known in ("ped1", "ped2", "avenue", "shanghaitech"):
         if name.lower().startswith(known):
             return known

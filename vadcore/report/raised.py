@@ -1,4 +1,4 @@
-"""The alarms that were raised, as lists from which one can jump to them, and how many systems agree on each."""
+"""Lists of the raised alarms, with links to them and the number of systems that agree on each."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from vadcore.report.columns import significant
 from vadcore.report.judged import verdict
 from vadcore.report.load import System
 
-MOST_EVENTS = 200  # listed a clip
-FOREMOST = 30  # listed of all clips together
+MOST_EVENTS = 200  # largest number listed per clip
+FOREMOST = 30  # largest number listed over all clips
 
 
 def alarms_of(clip: str, group: list[System], styles: list[str], judged: list[EventMatches | None]) -> list[dict]:
-    """Every system's alarms in one clip, in the order in which they begin.
+    """Return every system's alarms in one clip, sorted by start.
 
-    ``agree`` is the number of systems, itself included, that are in alarm at the frame where an alarm peaks; ``verdict``
-    what the labels say of it. judged: of each system, what :func:`vadcore.report.judged.judge` says of the clip.
+    ``agree``: number of systems, including this one, that are in alarm at the alarm's peak frame. ``verdict``: true or
+    false alarm according to the labels. judged: for each system the result of
+    :func:`vadcore.report.judged.judge` for this clip.
     """
     parts = [system.events[system.events["clip"] == clip] for system in group]
     found = []
@@ -44,15 +45,17 @@ def alarms_of(clip: str, group: list[System], styles: list[str], judged: list[Ev
 
 
 def listed(alarms: list[dict]) -> list[dict]:
-    """What the list of one clip shows of its ``alarms``: the :data:`MOST_EVENTS` rarest, as they begin."""
+    """Return the alarms to list for one clip: the :data:`MOST_EVENTS` with the lowest p-values, sorted by start."""
     return sorted(_rarest(alarms)[:MOST_EVENTS], key=_by_time)
 
 
 def foremost(clips: list[dict]) -> dict | None:
-    """The rarest alarms of all clips, lowest p first, of equals those that most systems agree on, and how many there are
-    in all; ``most`` is the one with the most systems, of equals the rarest. None without any.
+    """Return the alarms with the lowest p-values over all clips, and the number of all alarms. None without alarms.
 
-    clips: those of :func:`vadcore.report.sections.clips`, with all of their alarms, also those that a clip does not list.
+    Ties go to the alarm on which more systems agree. ``most`` is the alarm on which most systems agree; ties go to the
+    lower p-value.
+
+    clips: from :func:`vadcore.report.sections.clips`, with all alarms, including those that a clip does not list.
     """
     rarest = _rarest([alarm | {"clip": clip["id"], "name": clip["name"]} for clip in clips for alarm in clip["alarms"]])
     if not rarest:
@@ -62,7 +65,7 @@ def foremost(clips: list[dict]) -> dict | None:
         "most": max(rarest, key=lambda alarm: alarm["agree"]),
         "all": len(rarest),
         "clips": len({alarm["clip"] for alarm in rarest}),
-        "cut": MOST_EVENTS if any(len(clip["alarms"]) > MOST_EVENTS for clip in clips) else None,  # the list of a clip
+        "cut": MOST_EVENTS if any(len(clip["alarms"]) > MOST_EVENTS for clip in clips) else None,  # per clip
     }
 
 
@@ -71,20 +74,20 @@ def _by_time(alarm: dict) -> tuple[float, int]:
 
 
 def _rarest(alarms: list[dict]) -> list[dict]:
-    """Lowest p first, of equals those that most systems agree on, of these the order in which they were given."""
+    """Sort by p-value, then by the number of systems that agree (most first), then by the given order."""
     return sorted(alarms, key=lambda alarm: (1.0 if alarm["p"] is None else alarm["p"], -alarm["agree"]))
 
 
 def _in_alarm(parts: list[pd.DataFrame], frames: np.ndarray) -> np.ndarray:
-    """How many systems are in alarm at each of ``frames``; parts: the alarms of each, which do not overlap."""
+    """Count the systems that are in alarm at each of ``frames``. parts: the alarms of each system, not overlapping."""
     count = np.zeros(len(frames), np.int64)
     for part in parts:
         order = part.sort_values("start_frame")
         last = (
             np.searchsorted(order["start_frame"].to_numpy(np.int64), frames, side="right") - 1
-        )  # that has begun, or -1
+        )  # index of the last alarm that has begun, or -1
         ends = np.append(
             order["end_frame"].to_numpy(np.int64), -1
-        )  # -1, taken where none has begun, is before every frame
+        )  # index -1 (no alarm has begun) reads this end, which is before every frame
         count += frames <= ends[last]
     return count

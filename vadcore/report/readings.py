@@ -1,7 +1,7 @@
-"""The scores that a timeline reads out: those of its frames, not of its curve, which is thinned to what a screen can show.
+"""Scores that a timeline shows on hover: frame scores, because the drawn curve is downsampled.
 
-They travel as float32 in base64, so that a page holds a million of them in 5 MB. Of more footage than that, one number
-stands for several frames, the highest of them: no alarm's score is lost, and the page says which frames it is about.
+Stored as float32 in base64, so a million scores take 5 MB of the page. For more footage, one number stands for several
+frames and is their highest score, so the peak score of every alarm is kept. The page says which frames a number covers.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import base64
 
 import numpy as np
 
-MOST = 1_000_000  # scores of a data set that the page carries
+MOST = 1_000_000  # largest number of scores per data set in the page
 
 
 def frames_a_reading(scores: int, most: int = MOST) -> int:
-    """Of how many frames one number is carried where a data set has so many ``scores``, over all clips and systems."""
+    """Return how many frames share one number if a data set has ``scores`` scores over all clips and systems."""
     return max(1, -(-scores // most))
 
 
 def pack(frames: np.ndarray, scores: np.ndarray, threshold: float | None, every: int) -> str:
-    """The highest score of every ``every`` frames, from the first to the last: little-endian float32 in base64.
+    """Encode the highest score of every ``every`` frames as little-endian float32 in base64.
 
     Parameters
     ----------
-    frames, scores: ``[T]``, frame numbers increasing; NaN = not judged, and so is a number that is missing.
-    threshold: rounding to float32 takes no score across it.
-    every: 1 or more; the last number may be of fewer frames.
+    frames, scores: ``[T]``, frame numbers increasing. NaN or a missing frame number = not scored.
+    threshold: rounding to float32 never moves a score across it.
+    every: 1 or more. The last number may cover fewer frames.
 
     Returns
     -------
-    One number for each ``every`` frames; NaN where none of them was judged.
+    One number per ``every`` frames, from the first to the last. NaN where no frame was scored.
     """
     frames, scores = np.asarray(frames, np.int64), np.asarray(scores, np.float64)
     highest = np.full((frames[-1] - frames[0]) // every + 1, np.nan)

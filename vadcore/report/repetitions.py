@@ -1,4 +1,4 @@
-"""Several seeds of one system: which rows they are, and how their figures are written together."""
+"""Group rows that are the same system with several seeds, and format their figures together."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from statistics import mean, stdev
 
 
 def repetitions(rows: list[dict]) -> dict[str, list[dict]]:
-    """The rows of each system, by its name.
+    """Group rows by system name.
 
-    Names that differ in a number at their end alone (``gru_ae``, ``gru_ae-2``) are of one where each has a seed of its own
-    and all have the same losses; else the numbers tell variants apart (``conv_ae-64``, ``conv_ae-128``).
+    Names that differ only in a trailing number (``gru_ae``, ``gru_ae-2``) are seeds of one system if each has a
+    different seed and all have the same losses and the same variant. Otherwise the numbers denote variants
+    (``conv_ae-64``, ``conv_ae-128``).
     """
     stems: dict[str, list[dict]] = {}
     for row in rows:
@@ -33,9 +34,9 @@ def _are_seeds(rows: list[dict]) -> bool:
 
 
 def spread(values: list, write: Callable[..., str]) -> str:
-    """Mean and standard deviation, ``76.5% ± 0.7%``, or the one value that all have; empty where there is none.
+    """Format values as mean and standard deviation, ``76.5% ± 0.7%``, or as one value if all are equal.
 
-    Where some are None it says of how many the mean is: ``76.5% (1 of 2)``.
+    Empty if there are no values. If some are None, the text says how many count: ``76.5% (1 of 2)``.
     """
     there = [value for value in values if value is not None]
     if not there:

@@ -1,4 +1,4 @@
-"""The page's section on predictions of many frames ahead: figures a step, beside the baselines, and pictures."""
+"""Multi-step prediction (rollout) section of the page: figures per step, baselines and pictures."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vadcore.report.media import film, picture
 SHOWN_STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 FIGURES = [measure for measure in MEASURES if measure.key in ("psnr", "ssim")]
 OWN = "prediction"
-BASELINES = 4  # styles for them: .b0 to .b3 of style.css
+BASELINES = 4  # number of their styles: .b0 to .b3 of style.css
 REPEAT, MEAN = "repeat last frame", "mean training frame"
-EARLY = 5  # steps to be better than standing still in
-PUBLISHED = (2, 3)  # steps for which published predictions are good, at least and at most
+EARLY = 5  # number of first steps compared with repeating the last frame
+PUBLISHED = (2, 3)  # lowest and highest number of steps for which published predictions are good
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Figures by step ahead of one system, or of what it is compared with. table: index step_ahead."""
+    """Figures per step ahead of one system or one baseline. table: indexed by step_ahead."""
 
     label: str
     style: str
@@ -31,7 +31,7 @@ class Curve:
 
 
 def rollout_rows(systems: dict[str, list[System]]) -> list[dict]:
-    """One row a step ahead, for rollouts.json: dataset, model, variant, seed, and what was measured at that step."""
+    """Return one row per step ahead for rollouts.json: dataset, model, variant, seed and the figures at that step."""
     return [
         {
             "dataset": system.dataset,
@@ -49,7 +49,7 @@ def rollout_rows(systems: dict[str, list[System]]) -> list[dict]:
 
 
 def rollouts(group: list[System], styles: list[str]) -> dict | None:
-    """What the section shows of one data set; None where no system rolls out."""
+    """Return the content of the section for one data set, or None if no system rolls out."""
     known = [(system, style) for system, style in zip(group, styles, strict=True) if system.rollouts is not None]
     if not known:
         return None
@@ -84,7 +84,7 @@ def rollouts(group: list[System], styles: list[str]) -> dict | None:
 
 
 def _curves(known: list[tuple[System, str]]) -> list[Curve]:
-    """Each system's predictions; then what they are compared with, once where it is the same for several."""
+    """Return each system's predictions, then the baselines. A baseline that several systems share appears once."""
     curves, others = [], {}
     for system, style in known:
         for what, part in system.rollouts.groupby("what", sort=False):
@@ -106,7 +106,10 @@ def _curves(known: list[tuple[System, str]]) -> list[Curve]:
 
 
 def verdict(system: System) -> list[str]:
-    """Whether a system beats standing still, and for how long one picture for all steps; of printed figures."""
+    """Return sentences that compare a system's PSNR, as printed, with two baselines.
+
+    The baselines are the repeated last frame (first steps) and the mean training frame (number of steps).
+    """
     by = {what: part.set_index("step_ahead")["psnr"].round(1) for what, part in system.rollouts.groupby("what")}
     own, still, mean = by[OWN], by[REPEAT], by[MEAN]
     early = [step for step in own.index if step <= EARLY]
@@ -119,7 +122,7 @@ def verdict(system: System) -> list[str]:
         said = f"{name} at step {', '.join(map(str, better))} of 1 to {until_step} only"
     else:
         said = f"{name} at none of the steps 1 to {until_step}"
-    ahead = (own > mean).cumprod()  # until it falls behind for the first time
+    ahead = (own > mean).cumprod()  # true until the first step at which it is no better
     steps = int(ahead.sum())
     if steps == len(own):
         return [f"{said}. It is closer than the mean training frame at all {steps} steps."]

@@ -1,4 +1,4 @@
-"""run.js, beside the page: what differs between runs that give the same results. The page shows it where it is there."""
+"""Write and read run.js, next to the page: what differs between runs with equal results."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from vadcore.utils.files import digest_of, write_text
 
 FILE = "run.js"
 START, END = "window.vadRun = ", ";\n"
-DIFFERS = ("date", "commit")  # facts of a run that are not the same twice
-FORMS = {"windows_per_second": "{:.1f} windows/s", "peak_memory_mb": "{:,.0f} MB"}  # of costs that are no columns
+DIFFERS = ("date", "commit")  # facts of a run that are not reproducible
+FORMS = {"windows_per_second": "{:.1f} windows/s", "peak_memory_mb": "{:,.0f} MB"}  # costs that are not table columns
 
 
 def place(name: str) -> Markup:
-    """An element that shows the cell ``name`` of run.js."""
+    """Return an HTML element that shows the cell ``name`` of run.js."""
     return Markup('<span data-run="{}">{}</span>').format(name, NONE)
 
 
@@ -30,13 +30,13 @@ def cell_name(system: System, key: str) -> str:
 
 
 def write_run(path: Path, results: dict, run: dict, cells: dict[str, dict]) -> None:
-    """Write run.js for the page of ``results``, as metrics.json holds them: date and commit of ``run``, and ``cells``."""
+    """Write run.js: date and commit of ``run``, ``cells``, and the digest of ``results`` (as in metrics.json)."""
     facts = {"of": digest_of(results), **{key: run[key] for key in DIFFERS}, "cells": cells}
     write_text(path, f"{START}{json.dumps(facts, indent=1, allow_nan=False)}{END}")
 
 
 def run_cells(run: dict, systems: dict[str, list[System]]) -> dict[str, dict]:
-    """What the page shows of a run: name -> ``text``, and of figures in tables ``value`` and whether it is the ``best``."""
+    """Return the cells of run.js by name: ``text``, and for table figures also ``value`` and ``best`` (a boolean)."""
     cells = {"date": {"text": run["date"]}}
     if run["commit"]:
         head, changes, _ = run["commit"].partition("+changes")
@@ -58,9 +58,9 @@ def run_cells(run: dict, systems: dict[str, list[System]]) -> dict[str, dict]:
 
 
 def read_made(path: Path) -> tuple[dict, list[dict]]:
-    """The run and the rows of a file of figures in the report's folder; the date and the commit are those of run.js.
+    """Read the run and the rows of a file in the report folder, with date and commit from run.js.
 
-    Raises :class:`VadError` for a file that cannot be read, and where run.js is missing or belongs to other results.
+    Raises :class:`VadError` if the file cannot be read, or if run.js is missing or belongs to other results.
     """
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -74,7 +74,7 @@ def read_made(path: Path) -> tuple[dict, list[dict]]:
 
 
 def _facts(folder: Path) -> dict:
-    """Date and commit of the run whose results are in ``folder``. Raises ValueError where run.js belongs to others."""
+    """Return date and commit of the run whose results are in ``folder``. Raises ValueError for other results' run.js."""
     facts = json.loads((folder / FILE).read_text(encoding="utf-8").removeprefix(START).removesuffix(END))
     if facts["of"] != digest_of(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))):
         raise ValueError(f"{FILE} beside it belongs to other results")

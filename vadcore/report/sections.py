@@ -1,4 +1,4 @@
-"""The parts of the page below the table: score curves, highest-scored frames, training."""
+"""Sections of the page below the results table: score curves, highest-scoring frames, training."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from vadcore.report.snapshots import viewer
 from vadcore.report.strips import first_and_last
 from vadcore.report.text import calibrated, truth, unlabelled
 
-WORST_SHOWN = 6  # pictures a system
-NO_LOSSES = {"val", "step", *(measure.key for measure in MEASURES)}  # columns of history.csv
+WORST_SHOWN = 6  # pictures per system
+NO_LOSSES = {"val", "step", *(measure.key for measure in MEASURES)}  # columns of history.csv that are not losses
 
 
 def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
-    """Every clip with one chart a system; a system has one score axis for all clips."""
+    """Return every clip with one chart per system. A system has the same score axis in all clips."""
     every = frames_a_reading(len(group) * len(group[0].frames))
     scales = [charts.score_range(system.frames["score"].to_numpy(), system.row.get("threshold")) for system in group]
     frames = [dict(list(system.frames.groupby("clip", sort=False))) for system in group]
@@ -72,7 +72,7 @@ def clips(number: int, group: list[System], styles: list[str]) -> list[dict]:
 
 
 def worst(system: System) -> list[dict]:
-    """The highest-scored frames with what the labels say of them."""
+    """Return the highest-scoring frames with their labels."""
     return [_worst_frame(system, entry) for entry in system.worst[:WORST_SHOWN]]
 
 
@@ -94,7 +94,7 @@ def _worst_frame(system: System, entry: dict) -> dict:
 
 
 def flow(folder: Path) -> dict | None:
-    """Pictures of optical flow, and how fast its fastest motion is; None where no clip has a second frame."""
+    """Return pictures of optical flow and the longest motion. None if no clip has a second frame."""
     found = load_flow_pictures(folder)
     pictures = [
         {**picture(entry["picture"]), "split": entry["split"], "clip": entry["clip"], "frame": entry["frame"]}
@@ -104,7 +104,7 @@ def flow(folder: Path) -> dict | None:
 
 
 def training(system: System) -> dict:
-    """What training measured, its losses and its check points; and the calibration."""
+    """Return the training measurements, losses, sample pictures and calibration of a system."""
     measured, trained = system.training, system.row.get("trained", True)
     fused = _fused(system.settings)
     learns = trained and not fused
@@ -129,7 +129,7 @@ def training(system: System) -> dict:
         ("precision", measured.get("precision")),
         ("device", measured.get("device")),
     ]
-    # others move where they stand side by side
+    # Other animations are shown in the side-by-side section.
     moving = film(system.samples[-1].with_suffix(".webp")) if system.samples and check_points(system) is None else None
     return {
         "model": system.model,
@@ -145,7 +145,7 @@ def training(system: System) -> dict:
 
 
 def _fused(settings: dict) -> list[tuple[str, str]]:
-    """What a fusion combines, and how: names and texts; nothing of a system that is none."""
+    """Return what a fusion combines and how, as (name, text) pairs. Empty for other systems."""
     members = settings.get("members", {})
     if not members:
         return []
@@ -171,9 +171,9 @@ def _named(sample: Path) -> str:
 
 
 def _losses(system: System) -> list[dict]:
-    """One chart a training phase: every loss of its steps, and the loss on held-out normal clips where it was measured.
+    """Return one chart per training phase: every loss, and the loss on held-out normal clips where it was measured.
 
-    The counter of iterations over all phases and the measures of picture quality, which are no losses, are left out.
+    The overall iteration counter and the picture quality measures are left out, because they are not losses.
     """
     history = system.history
     if history is None or not len(history):
@@ -188,7 +188,7 @@ def _losses(system: System) -> list[dict]:
             curves.append(("held-out", "held-out normal clips", part["val"]))
         if not curves:
             continue
-        # The count starts anew in each phase; the best iteration is that of the last phase that selects.
+        # Iterations restart in each phase; best_iteration belongs to the last phase with a held-out loss.
         best = system.training.get("best_iteration") if len(selecting) and phase == selecting.iloc[-1] else None
         svg, bottom, top, logarithmic = charts.losses([(style, curve) for style, _, curve in curves], best)
         charted.append(
@@ -208,5 +208,5 @@ def _losses(system: System) -> list[dict]:
 
 
 def _facts_of(calibration: dict) -> dict:
-    """A calibration without its thousands of order statistics."""
+    """Return a calibration without its thousands of order statistics."""
     return {key: value for key, value in calibration.items() if not isinstance(value, list | tuple)}

@@ -1,4 +1,4 @@
-"""The page's section that puts the check points of several systems side by side: charts, figures, pictures, a verdict."""
+"""Section of the page that compares checkpoints of several systems: charts, figures, pictures, a verdict."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vadcore.report.media import QUALITY, film, reduced, uri
 from vadcore.utils.errors import VadError
 from vadcore.utils.render import encode, excerpt
 
-STRIP_FRAMES = 4  # of a window
-STRIP_WIDTH = 420  # pixels of a strip; wider ones are reduced
+STRIP_FRAMES = 4  # frames per window
+STRIP_WIDTH = 420  # maximum width of a strip in pixels
 
 
 def side_by_side(group: list[System], styles: list[str], asked: tuple[int, ...] | None) -> dict | None:
-    """What the section shows of one data set; None where no system has check points.
+    """Return the content of the section for one data set, or None if no system has checkpoints.
 
-    asked: the iterations that the configuration names; None: chosen here.
+    asked: iterations from the configuration. None selects them automatically.
     """
     known = [
         points
@@ -46,7 +46,7 @@ def side_by_side(group: list[System], styles: list[str], asked: tuple[int, ...] 
 
 
 def verdict(known: list[CheckPoints], iteration: int) -> str:
-    """One sentence on one iteration: which system has more of what than the next, and by how much, of printed figures."""
+    """Return one sentence that names the leading system at an iteration for each measure, with margins as printed."""
     leads: dict[str, list[str]] = {}
     others = []
     for measure in MEASURES:
@@ -80,7 +80,7 @@ def _joined(words: list[str]) -> str:
 
 
 def remarks(known: list[CheckPoints], iterations: list[int], asked: tuple[int, ...] | None) -> list[str]:
-    """What a reader must know before drawing conclusions; each is a sentence or two."""
+    """Return notes needed to interpret the figures, one or two sentences each."""
     every = sorted({int(iteration) for points in known for iteration in points.table.index})
     said = [
         f"Iteration {missing:,}, listed under report.check_points, is no check point of any system; there are "
@@ -135,14 +135,14 @@ def _chart(measure: Measure, known: list[CheckPoints]) -> dict:
 
 
 def _rows(known: list[CheckPoints], iterations: list[int]) -> list[dict]:
-    """The table: a row a system, and for every measure a column an iteration."""
+    """Return the table: one row per system, and for every measure one column per iteration."""
     rows = [{"model": points.model, "style": points.style, "cells": []} for points in known]
     for measure in MEASURES:
         for iteration in iterations:
             values = [points.value(measure, iteration) for points in known]
             texts = [measure.write(value) for value in values]
             there = [value for value in values if value is not None]
-            # Told apart by what is printed, as in the table of results.
+            # Compared as printed, as in the results table.
             distinct = len({measure.write(value) for value in there}) > 1
             best = measure.write(max(there)) if measure.more_is_better and distinct else None
             for row, value, text in zip(rows, values, texts, strict=True):
@@ -151,7 +151,7 @@ def _rows(known: list[CheckPoints], iterations: list[int]) -> list[dict]:
 
 
 def _strip(points: CheckPoints, iteration: int) -> dict | None:
-    """The picture of one system at one iteration, some frames of one window, with its figures; None where there is none."""
+    """Return one system's picture at one iteration (some frames of one window) with its figures, or None."""
     path = points.picture(iteration)
     if path is None:
         return None
@@ -176,7 +176,7 @@ def _strip(points: CheckPoints, iteration: int) -> dict | None:
 
 
 def _film(points: CheckPoints) -> dict | None:
-    """The animation of the check point that a system kept, and its first frame; None where there is none."""
+    """Return the animation of the kept checkpoint and its first frame, or None if there is none."""
     path = points.picture(points.kept)
     shown = film(path.with_suffix(".webp")) if path else None
     return shown and {"model": points.model, "style": points.style, "iteration": points.kept, **shown}

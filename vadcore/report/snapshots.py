@@ -1,4 +1,4 @@
-"""The pictures that a clip's timeline shows while one moves along it."""
+"""Pictures shown while the pointer moves along a clip's timeline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = ("shown", "error")  # sheets that differ between systems
 
 @dataclass(frozen=True)
 class Sheet:
-    """One picture in which the small pictures of all snapshots stand in rows. key: names it within the page."""
+    """One picture that holds the small pictures of all snapshots in rows. key: its name within the page."""
 
     key: str
     data: str
@@ -25,9 +25,9 @@ class Sheet:
 
 
 def viewer(clip_id: str, clip: str, group: list[System]) -> dict | None:
-    """Frame numbers and sheets of one clip; None where no system kept pictures of it.
+    """Return the frame numbers and sheets of one clip, or None if no system kept pictures of it.
 
-    Systems that kept pictures of other frames than the first of them show none.
+    The frame numbers are those of the first system with pictures. Systems with other frame numbers show no pictures.
     """
     known = [system.snapshots.get(clip) for system in group]
     first = next((entry for entry in known if entry is not None), None)

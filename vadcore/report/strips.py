@@ -1,4 +1,4 @@
-"""The strips of the page as files in one flat folder, for what shows folders of pictures (``dvc plots show``)."""
+"""Copy the strips of pictures into one flat folder, for tools that show folders of pictures (``dvc plots show``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vadcore.report.load import System
 
 
 def first_and_last(samples: list[Path]) -> list[Path]:
-    """Of every phase of a training."""
+    """Return the first and last sample of every training phase."""
     phases: dict[str, list[Path]] = {}
     for path in samples:
         phases.setdefault(path.stem.rpartition("-")[0], []).append(path)
@@ -17,8 +17,11 @@ def first_and_last(samples: list[Path]) -> list[Path]:
 
 
 def write_strips(folder: Path, systems: list[System]) -> None:
-    """``<dataset>-<model>-check-point-<phase>-<iteration>.png`` and ``<dataset>-<model>-rollout-<clip>-<frame>.png``
-    of every system; what else lies in ``folder`` is removed."""
+    """Replace ``folder`` with the strips of every system. Its previous content is removed.
+
+    Names: ``<dataset>-<model>-check-point-<phase>-<iteration>.png`` and
+    ``<dataset>-<model>-rollout-<clip>-<frame>.png``.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for system in systems:

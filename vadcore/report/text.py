@@ -1,4 +1,4 @@
-"""What the page says about the figures, in sentences."""
+"""Sentences on the page that describe the figures."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vadcore.report.load import System
 
 
 def summary(group: list[System], most: dict | None = None) -> str:
-    """What the table says, in a few sentences; no more than the figures bear.
+    """Summarise the results table in a few sentences.
 
-    most: the alarm that most systems agree on, of :func:`vadcore.report.raised.foremost`.
+    most: the alarm on which most systems agree, from :func:`vadcore.report.raised.foremost`.
     """
     if not group[0].labelled:
         return (
@@ -32,7 +32,7 @@ def summary(group: list[System], most: dict | None = None) -> str:
     text = f"{best.model} ranks the frames best{among}: raw micro AUC {100 * auc:.1f} %"
     if trained and free:
         rival = max(free, key=lambda system: system.row["auc_micro"])
-        gap = round(100 * auc, 1) - round(100 * rival.row["auc_micro"], 1)  # of the printed figures
+        gap = round(100 * auc, 1) - round(100 * rival.row["auc_micro"], 1)  # of figures as printed
         side = (
             f"{abs(gap):.1f} points {'above' if gap > 0 else 'below'}" if f"{abs(gap):.1f}" != "0.0" else "level with"
         )
@@ -41,8 +41,10 @@ def summary(group: list[System], most: dict | None = None) -> str:
 
 
 def _alarming(best: System, judged: list[System]) -> str:
-    """What the alarms of ``best`` are worth, and whose are worth more: those that find most events at no more false
-    alarms than were asked for."""
+    """Describe the alarms of ``best``, and name the best system at alarms if it is another one.
+
+    That is the system that detects the most events without exceeding the target false-alarm rate.
+    """
     known = [system for system in judged if system.row.get("detection_rate") is not None]
     known = [system for system in known if system.row.get("false_alarms_per_hour") is not None]
     if not known:
@@ -61,7 +63,7 @@ def _alarming(best: System, judged: list[System]) -> str:
 
 
 def _allowed(system: System, asked: float) -> int:
-    """False alarms at the rate asked for, to the next whole alarm: normal test footage may last less than one takes."""
+    """Return the number of false alarms allowed at the target rate, rounded up because there may be little footage."""
     return math.ceil(asked * system.row["normal_hours"] - 1e-9)
 
 
@@ -71,12 +73,12 @@ def _finds(system: System) -> str:
     after = f", {delay:.1f} s after they begin" if delay is not None else ""
     found = f"finds {row['detected']:.0f} of {row['events_true']:.0f} events{after}"
     count, normal = f"{row['false_alarms']:.0f}", duration(3600 * row["normal_hours"])
-    # not as a rate an hour, which would say too much of so little
+    # counts instead of a rate per hour, which would be misleading for little footage
     return f"{found}, with {count} false alarm{'s' if count != '1' else ''} in {normal} of normal footage"
 
 
 def _raised(group: list[System], most: dict | None) -> str:
-    """How many alarms were raised, in how many clips, and where most systems agree."""
+    """Return how many alarms were raised, in how many clips, and where most systems agree."""
     clips = group[0].frames["clip"].nunique()
     counts = [len(system.events) for system in group]
     where = f" in {len(set().union(*(system.events['clip'] for system in group)))} of {clips} clips"
@@ -99,7 +101,7 @@ def _alarms(count: int) -> str:
 
 
 def protocol(group: list[System]) -> list[str]:
-    """How the figures of a table were made; each line is a sentence."""
+    """Describe how the figures of a table were made, one sentence per line."""
     rows = [system.row for system in group]
     row = rows[0]
     lines = []
@@ -139,7 +141,7 @@ def protocol(group: list[System]) -> list[str]:
 
 
 def made(row: dict) -> list[str]:
-    """How a system's scores came about, in short phrases."""
+    """Describe how a system's scores were made, in short phrases."""
     smoothing, threshold = row.get("smoothing_frames"), row.get("threshold")
     parts = [
         f"score: {row['score_measure']}" if row.get("score_measure") else None,
@@ -151,12 +153,12 @@ def made(row: dict) -> list[str]:
 
 
 def shared(phrases: list[list[str]]) -> list[str]:
-    """What all of several systems have in common; with a single one nothing, so that it stands beside it."""
+    """Return the phrases that all systems share. Empty for a single system, whose phrases stay in its own row."""
     return [part for part in phrases[0] if len(phrases) > 1 and all(part in other for other in phrases)]
 
 
 def calibrated(calibration: dict) -> str:
-    """How a threshold came about: what calibration.json says, in sentences."""
+    """Describe in sentences how a threshold was calibrated, from calibration.json."""
     clips, tail = calibration["clips"], calibration["tail_events"]
     text = (
         f"The threshold {significant(calibration['threshold'])} is set for {calibration['target_far_per_hour']:g} false "
@@ -173,13 +175,13 @@ def calibrated(calibration: dict) -> str:
 
 
 def unlabelled(frames: pd.DataFrame) -> list[tuple[int, int]]:
-    """First and last frames of what the labels of a clip leave out; nothing of a clip without any."""
+    """Return the intervals (first, last) of unlabelled frames. Empty for a clip without any labels."""
     without = frames["label"].isna()
     return [] if without.all() else charts.intervals(frames["frame"].to_numpy(), without.to_numpy(int))
 
 
 def truth(frames: pd.DataFrame) -> str:
-    """What the labels say of one clip."""
+    """Describe the labels of one clip."""
     if frames["label"].isna().all():
         return "no labels"
     runs = charts.intervals(frames["frame"].to_numpy(), frames["label"].to_numpy())
