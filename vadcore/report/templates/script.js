@@ -1,8 +1,7 @@
 "use strict";
-// The page reads without this script; it adds sortable tables, the reading of values under a crosshair, and the pictures of
-// the moment that one reads.
+// The page is readable without this script. The script adds sortable tables, values and frame pictures at the pointer.
 
-// ---- date, commit and costs: from run.js beside the page, where that belongs to these results
+// ---- date, commit and costs: from run.js next to the page, if it belongs to these results
 const run = window.vadRun?.of === document.body.dataset.results ? window.vadRun.cells : {};
 for (const place of document.querySelectorAll("[data-run]")) {
   const cell = run[place.dataset.run];
@@ -12,8 +11,8 @@ for (const place of document.querySelectorAll("[data-run]")) {
   place.classList.toggle("best", cell.best === true);
 }
 
-// ---- tables: a heading becomes a button that sorts, the best first, then the other way round, then as it was; figures that
-// do not exist stay at the end
+// ---- sortable tables: a click on a heading sorts best first, then worst first, then restores the original order; missing
+// figures stay at the end
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   const original = [...table.tBodies[0].rows];
@@ -25,7 +24,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      const way = ways[ways.indexOf(head.getAttribute("aria-sort")) + 1];  // none after the last
+      const way = ways[ways.indexOf(head.getAttribute("aria-sort")) + 1];  // undefined after the last one: original order
       heads.forEach(other => other.removeAttribute("aria-sort"));
       if (!way) {
         table.tBodies[0].append(...original);
@@ -48,7 +47,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// ---- what one jumps to comes to lie below the bar of switches, where that stays above the curves
+// ---- scroll margin, so that link targets are not hidden by the bar of switches where that is sticky
 for (const bar of document.querySelectorAll(".bar")) {
   new ResizeObserver(() => {
     const stays = getComputedStyle(bar).position === "sticky";
@@ -58,10 +57,11 @@ for (const bar of document.querySelectorAll(".bar")) {
 
 const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
 
-// ---- charts: their paths are their data (see vadcore/report/charts.py)
+// ---- charts: values are read from their paths (see vadcore/report/charts.py)
 const parsed = new WeakMap();
 
-// The pieces of a path, each a list of [x, y]; the first point is absolute, the others relative to the one before.
+// Parse a path into pieces, lists of absolute [x, y]. In the path, the first point of a piece is absolute and the others are
+// relative to the previous one.
 function pieces(path) {
   if (!parsed.has(path)) {
     parsed.set(path, path.getAttribute("d").split("M").slice(1).map(text => {
@@ -77,7 +77,7 @@ function pieces(path) {
   return parsed.get(path);
 }
 
-// y of a curve at x, between two points on the line that joins them; null where there is no curve.
+// Return y of a curve at x by linear interpolation; null where there is no curve.
 function at(path, x) {
   for (const points of pieces(path)) {
     if (x < points[0][0] || x > points[points.length - 1][0]) continue;
@@ -93,7 +93,7 @@ function at(path, x) {
   return null;
 }
 
-// The scores of a timeline, one for each `data-every` frames (see vadcore/report/readings.py); NaN: not judged.
+// Return the scores of a timeline, one per `data-every` frames (see vadcore/report/readings.py). NaN: not scored.
 const unpacked = new WeakMap();
 
 function scores(svg) {
@@ -101,7 +101,7 @@ function scores(svg) {
   return unpacked.get(svg);
 }
 
-// ---- pictures of moments: sheets of small pictures, made into images when they are first looked at
+// ---- snapshots: sheets of small pictures, decoded on first use
 const sheets = new Map();
 
 function sheet(id) {
@@ -116,7 +116,7 @@ function sheet(id) {
   return sheets.get(id);
 }
 
-// Show the small picture `number` of the sheet `id` in `tile`, however large that is; without an id nothing.
+// Show picture `number` of the sheet `id` in `tile`, scaled to its size. Hide the tile if there is no id.
 function draw(tile, id, number) {
   tile.parentElement.hidden = !id;
   if (!id) return;
@@ -129,7 +129,7 @@ function draw(tile, id, number) {
   tile.style.backgroundPosition = `${share(number % columns, columns)}% ${share(Math.floor(number / columns), rows)}%`;
 }
 
-// The viewer of a clip: `look(frame)` shows the moment nearest to it, `choose(system)` says whose pictures.
+// Snapshot viewer of a clip: `look(frame)` shows the nearest snapshot, `choose(system)` selects the system to show.
 function momentsOf(chart) {
   const viewer = chart.querySelector(".moment");
   if (!viewer) return null;
@@ -137,7 +137,7 @@ function momentsOf(chart) {
   const tiles = [...viewer.querySelectorAll(".tile")];
   const select = viewer.querySelector("select");
   let shown = 0;
-  let asked = null;  // the frame under the cursor, which may have no picture
+  let asked = null;  // frame at the pointer, which may have no picture
   const redraw = () => {
     const own = {frame: `${chart.id}-frame`, ...select.options[select.selectedIndex].dataset};
     for (const tile of tiles) draw(tile, own[tile.dataset.kind], shown);
@@ -198,14 +198,14 @@ for (const chart of document.querySelectorAll(".chart")) {
   const [first, last] = kind === "tl" ? [box.x + 0.5, box.x + box.width - 0.5] : [box.x, box.x + box.width];
   const lanes = [...chart.querySelectorAll(".lane")];
   const moments = kind === "tl" ? momentsOf(chart) : null;
-  // Where figures exist at some x alone, these and what they mean; curves carry a text for each.
-  const every = Number(chart.dataset.every);  // frames that a score of a timeline is of
+  const every = Number(chart.dataset.every);  // frames per score of a timeline
   const unlabelled = (chart.dataset.unlabelled?.split(" ") ?? []).map(run => run.split("-").map(Number));
+  // For figures that exist only at certain x: these x and their labels. The curves carry a text for each.
   const stops = chart.dataset.stops?.split("|").map(Number);
   const means = chart.dataset.said?.split("|");
   let current = null;
 
-  // What an x means: itself, or a place between two ends of an axis that may be logarithmic.
+  // Convert x to an axis value: x itself, or a position between the ends of an axis, which may be logarithmic.
   const onAxis = x => {
     const {from, to, xlog} = chart.dataset;
     if (from === undefined) return x;
@@ -255,12 +255,12 @@ for (const chart of document.querySelectorAll(".chart")) {
         const score = scores(svg)[Math.floor((x - first) / every)];
         const reading = Number.isNaN(score) ? "no score" : digits(score);
         values[index].textContent = reading;
-        values[index].classList.toggle("over", score >= Number(svg.dataset.threshold));  // never without a threshold
+        values[index].classList.toggle("over", score >= Number(svg.dataset.threshold));  // false without a threshold
         const lane = values[index].parentElement;
         if (lane.offsetParent) spoken.push(`${lane.querySelector(".name").textContent} ${reading}`);
         return;
       }
-      // the areas of a histogram end on the base line: at their right end the last bar counts
+      // A histogram's area closes at the base line, so read the last bar slightly left of its right end.
       const y = at(curve, chart.classList.contains("steps") ? Math.min(x, last - 0.5) : x);
       let reading = "none";
       if (curve.dataset.read !== undefined) {
@@ -300,11 +300,11 @@ for (const chart of document.querySelectorAll(".chart")) {
   };
   area.addEventListener("pointermove", follow);
   area.addEventListener("pointerdown", event => {
-    // a finger leaves when it is lifted: what it has pointed at stays until one touches something else
+    // On touch, focus keeps the values visible after the finger is lifted, until something else is touched.
     if (event.pointerType !== "mouse") area.focus({preventScroll: true});
     follow(event);
   });
-  area.addEventListener("pointercancel", rest);  // it scrolls the page
+  area.addEventListener("pointercancel", rest);  // the touch scrolls the page
   area.addEventListener("pointerleave", () => { if (document.activeElement !== area) rest(); });
   area.addEventListener("blur", rest);
 
@@ -318,12 +318,12 @@ for (const chart of document.querySelectorAll(".chart")) {
       moments?.choose(Number(alarm.dataset.system));
       area.focus({preventScroll: true});
       if (!chart.contains(alarm)) chart.scrollIntoView();
-      lanes[Number(alarm.dataset.system)]?.scrollIntoView({block: "nearest"});  // not below the bar or the pictures
+      lanes[Number(alarm.dataset.system)]?.scrollIntoView({block: "nearest"});  // not below the bar or the pictures: scroll-margin
       show(Number(alarm.dataset.frame));
     });
   }
 
-  // A slider is what a screen reader and a keyboard already know how to move.
+  // The slider role makes the chart usable with a screen reader and a keyboard.
   area.tabIndex = 0;
   area.setAttribute("role", "slider");
   area.setAttribute("aria-label", chart.dataset.label);
@@ -347,7 +347,7 @@ for (const chart of document.querySelectorAll(".chart")) {
   });
 }
 
-// ---- switches of systems: a list says what it holds back, and no picture stays of a system that is switched off
+// ---- switches that hide systems: alarm lists show how many entries are hidden, and the viewer leaves a hidden system
 for (const data of document.querySelectorAll(".data")) {
   data.addEventListener("change", event => {
     if (!event.target.matches(".bar input")) return;
@@ -361,7 +361,7 @@ for (const data of document.querySelectorAll(".data")) {
   });
 }
 
-// ---- on paper nothing can be opened
+// ---- printing: open the collapsed sections of systems and lists of alarms
 addEventListener("beforeprint", () => {
   for (const one of document.querySelectorAll("details:not([open]):is(.system,.found)")) {
     one.open = true;
