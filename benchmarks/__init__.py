@@ -1,1 +1,1 @@
-"""What measures speed. Run as ``python -m benchmarks.<name>``; ``make bench`` runs those that print ratios."""
+"""Speed benchmarks. Run one with ``python -m benchmarks.<name>``; ``make bench`` runs those that print ratios."""

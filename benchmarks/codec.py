@@ -1,10 +1,10 @@
-"""Which codec and chunk length the frames store should use, measured rather than chosen by taste.
+"""Compare codecs and chunk lengths for the frame store: compression ratio, write speed and window read speed.
 
     python -m benchmarks.codec --frames FOLDER [--out benchmarks/results/codec.json]
 
-FOLDER holds one folder of grey pictures a clip (Ped2: ``$VAD_DATA_DIR/ped2/training/frames``). Every candidate stores the
-same clips, one shard file a clip, and then serves the same random 16-frame windows; one process, one core. Printed:
-size over raw size, write speed, and window speed in MB of delivered (raw) window bytes a second.
+FOLDER contains one folder of grey pictures per clip (Ped2: ``$VAD_DATA_DIR/ped2/training/frames``). Every candidate
+stores the same clips, one shard file per clip, and then reads the same random 16-frame windows, in one process on one
+core. Output: stored size over raw size, write speed, and window speed in MB of raw window bytes per second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zarr.codecs.numcodecs import Delta
 
 from benchmarks.result import write_result
 
-TIME_LAST = TransposeCodec(order=(1, 2, 3, 0))  # [t,h,w,c] -> [h,w,c,t]: neighbours in memory are neighbours in time
+TIME_LAST = TransposeCodec(order=(1, 2, 3, 0))  # [t,h,w,c] -> [h,w,c,t]: consecutive frames are adjacent in memory
 DELTA = Delta(dtype="|u1")
 
 
@@ -47,7 +47,7 @@ CODECS = {
 
 
 def measure(clips: list[np.ndarray], chunk: int, filters: list, compressors: list, windows: int) -> dict:
-    """Ratio, write MB/s, window MB/s of one candidate."""
+    """Return compression ratio, write MB/s and window MB/s of one candidate."""
     raw = sum(clip.nbytes for clip in clips)
     with tempfile.TemporaryDirectory() as folder:
         arrays = []

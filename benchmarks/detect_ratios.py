@@ -1,12 +1,16 @@
-"""Scoring of new footage: how many times as fast as it plays, how much memory, and how many false alarms an hour.
+"""Measure scoring of new footage: speed relative to real time, peak memory and false alarms per hour.
 
-    python -m benchmarks.detect_ratios --model convlstm_ae [--dataset street] [--minutes 1 10] [--hour] [--normal-minutes 20]
-        [--out benchmarks/results/detect-ratios.json]
+    python -m benchmarks.detect_ratios --model convlstm_ae [--dataset street] [--minutes 1 10] [--hour]
+        [--normal-minutes 20] [--out benchmarks/results/detect-ratios.json]
 
-Run it in a project where ``dvc repro`` has trained and scored the system. Speed and memory: generated street footage of
-640x360 at 25 frames a second, in MPEG-4, a process of its own for each length (``--hour``: an hour too), the annotated video
-included. False alarms: normal clips of the same place that nobody has seen, filmed for this, with the threshold of the score
-stage, and with one calibrated on as much fresh footage again, which tells a wrong method from too little footage.
+Run it in a project where ``dvc repro`` has trained and scored the system.
+
+Speed and memory: generated street footage, 640x360 at 25 frames per second, MPEG-4, including the annotated video. Each
+length (``--hour`` adds one hour) runs in its own process.
+
+False alarms: unseen normal clips of the same scene, generated for this benchmark, with two thresholds: that of the
+score stage, and one calibrated on the same amount of fresh footage. The second shows whether a deviation comes from the
+method or from too little calibration footage.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ WIDE = StreetConfig(
 
 
 def make_film(path: Path, pictures: np.ndarray, minutes: float) -> None:
-    """``pictures`` forwards and backwards until the time is full, MPEG-4."""
+    """Write an MPEG-4 video of ``pictures``, played forwards and backwards until it is ``minutes`` long."""
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), 25, pictures.shape[2:0:-1])
     there_and_back = [*range(len(pictures)), *range(len(pictures) - 2, 0, -1)]
     for number in range(round(minutes * 60 * 25)):
@@ -51,13 +55,13 @@ def make_film(path: Path, pictures: np.ndarray, minutes: float) -> None:
 
 
 def one_video(arguments: argparse.Namespace) -> None:
-    """In a process of its own: score one video and say what that took."""
+    """Score one video in a separate process and print time and memory."""
     from vadcore.detection.results import detect
 
     detector = detector_of(load_params(), arguments.dataset, arguments.model)
     with tempfile.TemporaryDirectory(dir=arguments.one.parent) as out:
         found = detect(detector, arguments.one, out)
-    # not ru_maxrss, which begins with what the process had that started this one
+    # not ru_maxrss, which starts at the value of the parent process
     (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     memory = int(peak.split()[1]) / 2**10
     print(
@@ -109,7 +113,10 @@ def speed_and_memory(arguments: argparse.Namespace, folder: Path, lengths: list[
 def fresh_scores(
     detector: Detector, config: StreetConfig, first: int, minutes: float, folder: Path
 ) -> dict[str, np.ndarray]:
-    """Scores of normal clips that no data set holds: clip -> ``[T]``, smoothed as in use. first: number of the first."""
+    """Score generated normal clips that are in no data set: clip -> ``[T]``, smoothed as in use.
+
+    first: number of the first clip. Clips are generated until they last ``minutes``.
+    """
     scores, seconds, number = {}, 0.0, first
     while seconds < 60 * minutes:
         video = folder / f"{number}.avi"
@@ -142,7 +149,7 @@ def _alarm_row(model: str, scores: dict[str, np.ndarray], fps: float, calibratio
     rules = calibration.merge_gap_s, calibration.min_event_s
     count = sum(len(find_events(of_clip, calibration.threshold, fps, *rules)) for of_clip in scores.values())
     hours = sum(int((~np.isnan(of_clip)).sum()) for of_clip in scores.values()) / fps / 3600
-    low = chi2.ppf(0.025, 2 * count) / 2 / hours if count else 0.0  # exact limits of a Poisson rate
+    low = chi2.ppf(0.025, 2 * count) / 2 / hours if count else 0.0  # exact confidence limits of a Poisson rate
     high = chi2.ppf(0.975, 2 * count + 2) / 2 / hours
     asked = calibration.target_far_per_hour
     ratio = count / hours / asked

@@ -1,10 +1,10 @@
-"""End-point error and speed of every estimator of optical flow, on pairs whose flow is known.
+"""Measure end-point error and speed of every optical flow estimator on pairs with known flow.
 
     python -m benchmarks.flow_epe [--flownet FILE] [--raft FILE] [--out benchmarks/results/flow-epe.json]
 
-The pairs: generated ones that no training has seen, test clips of ``street``, and what ``$VAD_DATA_DIR/flyingchairs`` holds,
-each pair of FlyingChairs by itself as well. Errors in pixels, speed in pairs a second; the first row of every set is that of
-no motion at all. ``raft`` joins where torchvision is installed and ``--raft`` names its weights.
+Pairs: generated ones not used in training, test clips of ``street``, and the content of ``$VAD_DATA_DIR/flyingchairs``,
+all together and each pair separately. Errors are in pixels, speed in pairs per second. The first row of every set is
+the error of zero flow. ``raft`` is included if torchvision is installed and ``--raft`` gives its weights.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from vadcore.flow.epe import FlowSet, chairs_pairs, generated_pairs, street_pair
 from vadcore.flow.estimators import create_estimator
 from vadcore.utils.device import choose_device
 
-SIZE = (128, 192)  # of the generated pairs; that of street
+SIZE = (128, 192)  # of the generated pairs; same as street
 
 
 def sets(chairs: Path | None) -> Iterator[FlowSet]:
-    """The sets of pairs, one after the other."""
+    """Yield the sets of pairs."""
     yield generated_pairs(SIZE)
     with tempfile.TemporaryDirectory() as raw:
         street = StreetConfig(format="street", train_clips=1, train_frames=2)

@@ -1,10 +1,10 @@
-"""What optical flow costs, as ratios measured side by side in one run.
+"""Measure the cost of optical flow in training and in its stage, as ratios measured side by side.
 
     python -m benchmarks.flow_ratios [--frames FOLDER] [--flownet FILE] [--out benchmarks/results/flow-ratios.json]
 
-FOLDER as in ``benchmarks.ratios``. A training step of ``future_frame`` whose target flow is read from the store, against one
-that computes the flow of the true frames too; and the work of the ``optical_flow`` stage, which reads, estimates and writes,
-against the estimator alone on pictures in memory.
+FOLDER as in ``benchmarks.ratios``. Two comparisons: a training step of ``future_frame`` that reads the target flow from
+the store, against one that also computes the flow of the true frames; and the work of the ``optical_flow`` stage (read,
+estimate, write), against the estimator alone on pictures in memory.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from vadcore.training.trainer import _Updates
 from vadcore.utils.device import autocast, choose_device, choose_precision
 
 SMALL = {"image_size": (128, 192), "conv": (32, 64, 128, 256), "discriminator": (64, 128, 256, 256)}
-CASES = {  # what it is -> settings of future_frame, width of FlowNet, windows a batch, steps a round
+CASES = {  # case -> settings of future_frame, width of FlowNet, windows per batch, steps per round
     "small": (SMALL | {"flow_enlarge": 2}, 0.25, 4, 8),
     "small, no adversary": (SMALL | {"flow_enlarge": 2, "adversarial": 0}, 0.25, 4, 8),
     "small, FlowNet of the published width": (SMALL | {"flow_enlarge": 2}, 1.0, 2, 2),
     "as published": ({}, 1.0, 1, 2),
 }
-PROFILE = Path("profiles/ped2-cpu.yaml")  # whose setting is measured too
+PROFILE = Path("profiles/ped2-cpu.yaml")  # its setting is measured too
 
 
 def step(what: str, settings: dict, width: float, size: int, steps: int, frames, flow, device, folder: Path) -> dict:
-    """Steps a second with the stored flow of the true frames, against computing that as well."""
+    """Compare training steps per second with stored and with computed flow of the true frames."""
     weights = folder / f"flownet-{width:g}.safetensors"
     torch.manual_seed(0)
-    save_flownet(FlowNetSD(width), weights)  # speed does not ask what it has learnt
+    save_flownet(FlowNetSD(width), weights)  # speed does not depend on the weights
     shared = {"batch_size": size, "iterations": steps, "flownet": str(weights), "flownet_width": width}
     model = create_model("future_frame", settings | shared).to(device).train()
     (phase,) = model.phases()
@@ -78,7 +78,7 @@ def step(what: str, settings: dict, width: float, size: int, steps: int, frames,
 
 
 def stage(what: str, name: str, options: dict, frames: ClipStore, device, folder: Path) -> dict:
-    """Fields a second of the stage's work in one process, against the estimator's alone."""
+    """Compare the stage's work in one process with the estimator alone, in flow fields per second."""
     estimate = create_estimator(name, str(device), **options)
     pictures = [frames.read(clip) for clip in frames.clips()]
     fields = sum(len(clip) - 1 for clip in pictures)
@@ -100,7 +100,7 @@ def stage(what: str, name: str, options: dict, frames: ClipStore, device, folder
 
 
 def fixed_point(what: str, name: str, options: dict, frames: ClipStore, device, folder: Path) -> dict:
-    """How large stored flow is, and how far from what the estimator said."""
+    """Measure the size of stored fixed-point flow and its largest error against the estimator's output."""
     flow = ClipStore(folder / f"{what}.zarr", "flow", write=True)
     for clip in frames.clips():
         store_flow(clip, frames.url, flow.url, name, options, device=str(device))

@@ -1,10 +1,10 @@
-"""What Prefect costs and brings: the same stages under ``dvc repro`` and under the pipeline's flow, one after the other.
+"""Compare the Prefect flow with plain ``dvc repro`` on the same stages: time ratio.
 
     python -m benchmarks.flows_ratios [--out benchmarks/results/flows-ratios.json]
 
-Two fresh clones of this checkout for each case, empty caches, a Prefect server and an MLflow server that run already. The
-demo from nothing to the report; and footage of three generated scenes, prepared and extracted, whose branches can run side
-by side. Takes a quarter of an hour on two cores.
+Two cases, each in two fresh clones of this checkout, with empty caches and with a Prefect server and an MLflow server
+already running: the complete demo; and preparing and extracting three generated scenes, whose branches can run in
+parallel. The two variants run one after the other. Takes 15 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCENES = ("street", "lane", "square")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's, with the project of the current folder and nothing of another Prefect or MLflow."""
+    """Return this process's environment with ``more``, without settings of another Prefect, MLflow or project."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "MLFLOW", "PYTHONPATH"))}
     return {**kept, "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", **more}
 
@@ -50,7 +50,7 @@ def free_port() -> int:
 
 @contextmanager
 def servers(folder: Path) -> Iterator[dict[str, str]]:
-    """``python -m flows.serve server`` of a checkout; what its clients have in their environment."""
+    """Run ``python -m flows.serve server`` in a checkout and yield the environment of its clients."""
     ports = free_port(), free_port()
     words = ["server", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
     process = subprocess.Popen(
@@ -68,7 +68,7 @@ def servers(folder: Path) -> Iterator[dict[str, str]]:
                 break
         else:
             raise RuntimeError("".join(said))
-        threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would stop it
+        threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would block the server
         yield environment(
             PREFECT_HOME=str(folder / ".prefect"),
             PREFECT_API_URL=f"http://127.0.0.1:{ports[0]}/api",
@@ -95,7 +95,7 @@ def seconds(command: list[str], folder: Path, known: dict[str, str]) -> float:
 
 
 def case(name: str, params: dict, target: str | None, wanted: float, folder: Path, known: dict[str, str]) -> dict:
-    """Time under the flow / time under ``dvc repro``, as a row."""
+    """Return a row with the time under the flow divided by the time under ``dvc repro``."""
     plain = seconds(["dvc", "repro", *([target] if target else [])], clone(folder / "plain", params), known)
     words = ["flows.pipeline", *(["--target", target] if target else [])]
     flow = seconds(words, clone(folder / "flow", params), known)

@@ -1,9 +1,9 @@
-"""What encoding once is worth: training of the latent LSTM on stored points, against encoding its windows on the fly.
+"""Compare training of the latent LSTM on stored latent points with encoding its windows on the fly.
 
     python -m benchmarks.latent_ratios [--out benchmarks/results/latent-ratios.json]
 
-On Moving MNIST made of scikit-learn's digits: which digits they are changes no speed. Frames a second of a training step;
-both sides take the same windows through the same step.
+Uses Moving MNIST made from scikit-learn's digits; the choice of digits does not affect the speed. Measures frames per
+second of a training step. Both variants train on the same windows with the same step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vadcore.utils.device import autocast, choose_device, choose_precision
 
 PROFILE = Path(__file__).parents[1] / "profiles" / "moving-mnist-cpu.yaml"
 CLIPS = 80
-CASES = {  # what it is -> settings of latent_lstm, steps a round
+CASES = {  # case -> settings of latent_lstm, steps per round
     "as in moving-mnist-cpu, vcae": ("latent_lstm-vcae-mse", 6),
     "as in moving-mnist-cpu, cae_vae": ("latent_lstm-cae_vae-mse", 6),
     "as published, vcae": ({}, 1),
@@ -40,7 +40,7 @@ CASES = {  # what it is -> settings of latent_lstm, steps a round
 
 
 def stored(folder: Path) -> ClipStore:
-    """Extracted sequences of 30 frames."""
+    """Extract sequences of 30 frames and return their store."""
     config = MovingMnistConfig(format="moving_mnist", source="scikit-learn", train_clips=CLIPS, test_clips=1)
     datasets.prepare(config, folder / "raw", lambda text: None)
     frames, masks = folder / "frames.zarr", folder / "masks.zarr"

@@ -1,9 +1,8 @@
-"""What the demo costs beside its work: start and end of each stage, imports, a `dvc repro` with nothing to do, and how much
-two trainings at once slow each other.
+"""Measure the overhead of the demo: stage start and end, imports, an up-to-date `dvc repro`, two trainings at once.
 
     python -m benchmarks.overhead [--out benchmarks/results/overhead.json]
 
-Runs the demo in a fresh clone of this checkout: five to ten minutes on two cores, on which nothing else should run.
+Runs the demo in a fresh clone of this checkout: five to ten minutes on two cores. Run nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from benchmarks.flows_ratios import ROOT, clone, environment
 from benchmarks.result import write_result
 
 STAGES = ("prepare", "extract", "optical_flow", "train", "score", "report")
-TRAINED = "conv3d_ae"  # the model of the trainings at once
+TRAINED = "conv3d_ae"  # the model for the trainings at once
 WITHOUT_TURNS = """
 import sys
 from vadcore.evaluation import inference as score
@@ -37,15 +36,18 @@ main()
 
 
 def limit(name: str, value: float, wanted: float, unit: str = "s") -> dict:
-    """A row for a ``value`` of at most ``wanted``."""
+    """Return a row for a ``value`` that should be at most ``wanted``."""
     row = {"name": name, "value": round(value, 3), "unit": unit, "wanted": f"<= {wanted:g}", "met": value <= wanted}
     print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     return row
 
 
 def demo(folder: Path, known: dict[str, str]) -> list[dict]:
-    """Run all stages: the whole time, and of each stage the time until the next one starts and that of its MLflow run,
-    which begins when the stage has imported its modules and ends before DVC stores what it made."""
+    """Run all stages; return the total time and, for each stage, its duration and that of its MLflow run.
+
+    The duration of a stage lasts until the next stage starts. Its MLflow run begins when the stage has imported its
+    modules and ends before DVC stores the outputs; the difference is the overhead.
+    """
     from vadcore.utils.device import bfloat16_is_faster, choose_device
 
     started = time.time()
@@ -84,7 +86,7 @@ def demo(folder: Path, known: dict[str, str]) -> list[dict]:
 
 
 def _work_seconds(folder: Path, stages: int) -> list[float]:
-    """Duration of the MLflow runs of the ``stages``, in the order in which they ran."""
+    """Return the durations of the MLflow runs of the ``stages``, in execution order."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -98,8 +100,10 @@ def _work_seconds(folder: Path, stages: int) -> list[float]:
 
 
 def imports() -> list[dict]:
-    """Seconds until a fresh interpreter has imported a stage's module, without garbage collection as in ``python -m tasks``;
-    median of five."""
+    """Measure the import time of each stage's module in a fresh interpreter, in seconds; median of five.
+
+    Garbage collection is off, as in ``python -m tasks``.
+    """
     rows = []
     for stage in STAGES:
         seconds = []
@@ -114,7 +118,7 @@ def imports() -> list[dict]:
 
 
 def nothing_to_do(folder: Path, known: dict[str, str]) -> dict:
-    """`dvc repro` where everything is up to date; median of three."""
+    """Time `dvc repro` with everything up to date; median of three."""
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
@@ -126,7 +130,7 @@ def nothing_to_do(folder: Path, known: dict[str, str]) -> dict:
 
 
 def trainings(folder: Path, known: dict[str, str], rounds: int = 3) -> list[dict]:
-    """One training alone, without and with turns, and two at once, side by side; medians of ``rounds``."""
+    """Time one training with and without turns, and two trainings at once; medians of ``rounds``."""
     other = folder.with_name("other")
     shutil.copytree(folder, other, ignore=shutil.ignore_patterns("tracking", ".git", ".dvc"))
     bare, alone, two = [], [], []
@@ -141,7 +145,7 @@ def trainings(folder: Path, known: dict[str, str], rounds: int = 3) -> list[dict
 
 
 def _train(folders: list[Path], known: dict[str, str], words: list[str]) -> float:
-    """Seconds until all of the trainings, each in its folder, have ended."""
+    """Return the seconds until all trainings have ended, one per folder."""
     for folder in folders:
         shutil.rmtree(folder / f"checkpoints/street/{TRAINED}")
     started = time.perf_counter()

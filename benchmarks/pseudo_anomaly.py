@@ -1,12 +1,13 @@
-"""Settings of pseudo_anomaly compared without test labels, and what each part of the recipe is worth.
+"""Compare settings of pseudo_anomaly without test labels, and ablate the parts of its recipe.
 
-    python -m benchmarks.pseudo_anomaly [--dataset ped2] [--iterations 500] [--seeds 1] [--variants base no-unaltered ...]
-        [--out benchmarks/results/pseudo-anomaly.json]
+    python -m benchmarks.pseudo_anomaly [--dataset ped2] [--iterations 500] [--seeds 1]
+        [--variants base no-unaltered ...] [--out benchmarks/results/pseudo-anomaly.json]
 
-Run it in a project where ``dvc repro`` has extracted the data set. Two kinds of alterations are left out of every training
-(``--unseen``). A trained network is measured on held-out normal clips: by the AUC between windows with an object of the
-unseen kinds and windows with unaltered objects only, by the same of the kinds it was trained on, and, where the data set has
-frame labels, by the AUC on the test clips, which is for information: nothing is chosen by it.
+Run it in a project where ``dvc repro`` has extracted the data set. Two kinds of alterations (``--unseen``) are excluded
+from every training. Each trained network is measured on held-out normal clips by two figures: the AUC between windows
+with an object altered by an unseen kind and windows with unaltered objects only, and the same AUC for the kinds in
+training. If the data set has frame labels, the AUC on the test clips is reported for information only; it is not used
+for selection.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.trainer import Callback, TrainSettings, spread, train
 from vadcore.utils.device import choose_device, choose_precision
 
-WINDOWS = 256  # held-out windows of either kind
+WINDOWS = 256  # held-out windows per class
 VARIANTS = {
     "base": {},
     "no-unaltered": {"unaltered": 0},
@@ -103,7 +104,7 @@ def one(variant: str, seed: int, arguments: argparse.Namespace) -> dict:
 
 @torch.inference_mode()
 def separation(model: PseudoAnomaly, source: PastedWindows, weights: dict[str, float]) -> float:
-    """AUC between held-out windows with one altered object of the kinds in ``weights`` and windows without."""
+    """Return the AUC between held-out windows with one object altered by the kinds in ``weights`` and windows without."""
     scores = []
     for pasting in (
         replace(source.pasting, altered=0),
@@ -119,7 +120,7 @@ def separation(model: PseudoAnomaly, source: PastedWindows, weights: dict[str, f
 
 
 def test_auc(model: PseudoAnomaly, frames: ClipStore, tests: list[Segment], device, dtype) -> dict:
-    """Raw micro and macro AUC on the test clips; nothing where they have no labels of both classes."""
+    """Return raw micro and macro AUC on the test clips. Empty unless all test clips are labelled."""
     labels = [frames.labels(segment.clip) for segment in tests]
     if any(label is None for label in labels):
         return {}

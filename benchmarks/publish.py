@@ -1,24 +1,26 @@
-"""Keep a run's results: reports/metrics.json -> benchmarks/results/<profile>.json, and the tables of the docs.
+"""Publish a run's results: copy reports/metrics.json to benchmarks/results/<profile>.json and update the docs tables.
 
-    python -m benchmarks.publish            # after a run: keeps its results, then rewrites the tables
-    python -m benchmarks.publish --tables   # only rewrites the tables from what is kept
-    python -m benchmarks.publish --quality  # as the first, but keeps how close the pictures came at each check point
-    python -m benchmarks.publish --rollouts # as the first, but keeps how close predictions came at each step ahead
-    python -m benchmarks.publish --into P   # as the first, but beside what is kept of profile P: more systems, or seeds
+    python -m benchmarks.publish            # after a run: store its results, then update the tables
+    python -m benchmarks.publish --tables   # only update the tables from the stored results
+    python -m benchmarks.publish --quality  # as the first, but store the picture quality at each checkpoint
+    python -m benchmarks.publish --rollouts # as the first, but store the prediction error at each step ahead
+    python -m benchmarks.publish --into P   # as the first, but add to the stored results of profile P: systems or seeds
     python -m benchmarks.publish --command "OMP_NUM_THREADS=1 python -m flows.pipeline"
 
-``--command`` goes with each of them but --tables: what the run was started with, where that was not `make profile NAME=...`.
-It is kept with the results, and stays there when the same results are kept once more: of the same run, whose report may have
-been written anew since.
+``--command`` can be combined with all of them except --tables. It records the command that started the run, if that was
+not `make profile NAME=...`. The command is stored with the results. It is kept when the same results are published
+again, even if the report has been rewritten since.
 
-What training and scoring cost is kept with them, from the cost.json of each system.
+The cost of training and scoring is stored too, from the cost.json of each system.
 
-A file holds one run of a profile: keeping another run of it drops the rows of the one before, also those of systems that it
-has no more, and rows of the same systems that other profiles put beside it. The command says which are not kept any more.
+A file holds one run per profile. Storing another run of the profile drops the rows of the previous run, including
+systems that no longer exist, and rows of the same systems that were added from other profiles. The command prints what
+was dropped.
 
-docs/results.md shows every file of benchmarks/results whose rows name a data set and a model, those of ORDER first;
-README.md the best systems of SUMMARY; weights/README.md the errors of optical flow. The report of a published data set
-(vadcore/report/kept_table.py) shows what is kept of that one after `dvc repro report`, which `make results` runs after this.
+Updated pages: docs/results.md shows every file of benchmarks/results whose rows name a data set and a model, those in
+ORDER first; README.md shows the best systems of SUMMARY; weights/README.md shows the errors of optical flow. The report
+of a published data set (vadcore/report/kept_table.py) shows the stored results after `dvc repro report`, which `make
+results` runs after this program.
 """
 
 from __future__ import annotations
@@ -43,24 +45,26 @@ from vadcore.utils.files import write_json, write_text
 
 RESULTS = Path("benchmarks/results")
 PAGE = Path("docs/results.md")
-README = Path("README.md")  # has the summary
-WEIGHTS = Path("weights/README.md")  # has the errors of optical flow
-SUMMARY, SUMMARY_ROWS = "ped2-cpu", 8  # the file whose best systems README.md shows, and how many of them
+README = Path("README.md")  # contains the summary
+WEIGHTS = Path("weights/README.md")  # contains the errors of optical flow
+SUMMARY, SUMMARY_ROWS = "ped2-cpu", 8  # the file whose best systems README.md shows, and their number
 SUMMARY_COLUMNS = ("system", "micro raw", "micro per-clip min-max", "published", "macro", "pixel AUC", "RBDC", "TBDC")
-# of the tables; others by name
+# order of the tables; other files follow by name
 ORDER = ("ped2-cpu", "ablation-ped2-cpu", "length-ped2-cpu", "demo", "actions-cpu", "moving-mnist-cpu")
 PUBLISHED_NOTE = "*published*: the frame AUC that the paper prints, usually micro per-clip min-max; not run here."
 
 
 def _published(rows: list[dict]) -> str:
-    """The AUC that a paper has of the system of ``rows`` on their data set, with the paper; empty where none has, and
-    for variants, which differ from what was published."""
+    """Return the AUC from the paper of the system of ``rows`` on their data set, with its source.
+
+    Empty if there is none, and for variants, which differ from the published system.
+    """
     known = known_data_set(rows[0]["dataset"])
     return "; ".join(f"{entry.auc[known]:.1f}% ({entry.source})" for entry in followed(known, rows[0]["model"]))
 
 
 def _events(rows: list[dict]) -> str:
-    """How many of the true events were found, as ``5 of 7``; empty where there are none."""
+    """Return the number of detected events, as ``5 of 7``; empty if there are no true events."""
     counted = _of_this_rule(rows)
     if not counted or not all(row["events_true"] for row in counted):
         return ""
@@ -69,7 +73,7 @@ def _events(rows: list[dict]) -> str:
 
 
 def _false_alarms(rows: list[dict]) -> str:
-    """How many false alarms there were in how much normal footage, as ``1 in 60 s``; empty where there is none."""
+    """Return the false alarms and the duration of normal footage, as ``1 in 60 s``; empty without normal footage."""
     counted = _of_this_rule(rows)
     if not counted or not all(row["normal_hours"] for row in counted):
         return ""
@@ -78,26 +82,26 @@ def _false_alarms(rows: list[dict]) -> str:
 
 
 def _normal_alarmed(rows: list[dict]) -> str:
-    """The share of the normal footage that lies in alarms; empty where there is none."""
+    """Return the share of the normal footage inside alarms; empty without normal footage."""
     return spread([row.get("normal_alarmed") for row in rows], "{:.1%}".format)
 
 
 def _of_this_rule(rows: list[dict]) -> list[dict]:
-    """Those whose events were counted by the present rule."""
+    """Return the rows whose event figures follow the current matching rule."""
     return [row for row in rows if counted_by_the_present_rule(row)]
 
 
 def _share(counted: list[dict], rows: list[dict]) -> str:
-    """``(2 of 3)``, as :func:`spread` has it, where not all rows of a system were counted."""
+    """Return ``(2 of 3)``, as in :func:`spread`, if only some rows of a system were counted."""
     return f" ({len(counted)} of {len(rows)})" if len(counted) < len(rows) else ""
 
 
 def _count(values: list[int]) -> str:
-    """A count; mean and standard deviation where several seeds differ."""
+    """Format a count; mean and standard deviation if seeds differ."""
     return spread(values, ("{:.0f}" if len(set(values)) == 1 else "{:.1f}").format)
 
 
-COLUMNS = (  # heading, key, how it is written; without a key: what writes it of the rows of a system
+COLUMNS = (  # heading, key, format; without a key: function that formats the rows of a system
     ("system", "model", "`{}`"),
     ("losses", "losses", "{}"),
     ("seeds", "seeds", "{}"),
@@ -118,19 +122,30 @@ COLUMNS = (  # heading, key, how it is written; without a key: what writes it of
     ("training", "train_seconds", "{:.0f} s"),
     ("parameters", "parameters", "{:,.0f}"),
 )
-TEXTS = ("system", "losses", "published")  # headings of what is no number
+TEXTS = ("system", "losses", "published")  # headings of columns that are not numbers
 
-STEPS = (1, 2, 3, 5, 10, 30)  # ahead, that the tables show
+STEPS = (1, 2, 3, 5, 10, 30)  # steps ahead that the tables show
 QUALITY = {"PSNR": ("psnr", "{:.1f} dB"), "SSIM": ("ssim", "{:.3f}"), "sharpness": ("sharpness", "{:.2f}")}
 
 
 def keep(report: Path, into: str | None = None, command: str | None = None) -> tuple[Path, list[dict], list[dict]]:
-    """Copy the results of ``report`` to the file that its profile names; the path, the rows, and those no longer kept.
+    """Store the results of ``report`` in the file of its profile.
 
-    into: the profile beside whose kept results they are put instead; they replace those of the same systems.
-    command: what the run was started with; None: what is kept of the same run, else ``make profile NAME=<profile>``.
-    Raises :class:`VadError` when there are none, when params.yaml is not the profile's, when a kept file is broken, or when
-    a data set would have two label sets in one file.
+    Parameters
+    ----------
+    report: file of the report folder, e.g. reports/metrics.json.
+    into: profile whose file the results are added to instead. They replace rows of the same systems.
+    command: command that started the run. None keeps the stored command of the same run, else uses
+        ``make profile NAME=<profile>``.
+
+    Returns
+    -------
+    The path, the new rows, and the dropped rows.
+
+    Raises
+    ------
+    VadError: there are no results, params.yaml differs from the profile, a stored file is invalid, or a data set would
+        have two label sets in one file.
     """
     run, rows = _made(report)
     profile = run["profile"]
@@ -154,7 +169,7 @@ def keep(report: Path, into: str | None = None, command: str | None = None) -> t
 
 
 def _check_params(profile: str) -> None:
-    """Results go by the name of a profile, so that anyone can make them again: it must be what params.yaml says."""
+    """Check that params.yaml equals the profile, so that the results stored under its name can be reproduced."""
     own = Path("profiles", f"{profile}.yaml")
     if not own.exists():
         raise VadError(f"{own}: not there; keep the settings of this run as that profile: cp params.yaml {own}")
@@ -166,7 +181,7 @@ def _check_params(profile: str) -> None:
 
 
 def _made(report: Path) -> tuple[dict, list[dict]]:
-    """The run of ``report`` and its rows, of which there is at least one that has figures; with what they cost."""
+    """Read the run of ``report`` and its rows, with their cost. Raises VadError unless there are rows with figures."""
     if not report.exists():
         raise VadError(f"{report}: not there; run dvc repro first")
     run, rows = read_made(report)
@@ -183,13 +198,17 @@ def _made(report: Path) -> tuple[dict, list[dict]]:
 
 
 def _cost(row: dict) -> dict:
-    """What the tables show of the cost of a system, where it is known."""
+    """Return the cost figures of a system that the tables show, if known."""
     cost = read_costs(paths.SCORES, paths.MODELS, row["dataset"], row["model"])
     return {key: cost[key] for key in TABLED if key in cost}
 
 
 def beside(kept: list[tuple[dict, list[dict]]], made: tuple[dict, list[dict]], first: bool) -> list:
-    """What other profiles gave of ``kept``, and the run just made, in place of those rows that are of the same systems."""
+    """Combine stored parts with a new run.
+
+    Drops stored parts of the same profile, and rows of other profiles for the same systems. ``first``: put the new run
+    first.
+    """
     run, rows = made
     fresh = {(row["dataset"], row["model"]) for row in rows}
     parts = [
@@ -202,17 +221,17 @@ def beside(kept: list[tuple[dict, list[dict]]], made: tuple[dict, list[dict]], f
 
 
 def _identity(row: dict) -> tuple:
-    """What a row of a system is about."""
+    """Return the key that identifies a row of a system."""
     return tuple(row.get(key) for key in ("dataset", "model", "seed")), *(key in row for key in NEEDED)
 
 
 def _names(rows: list[dict]) -> str:
-    """``conv_ae (seed 1), gru_ae (seed 2)``."""
+    """Format as ``conv_ae (seed 1), gru_ae (seed 2)``."""
     return ", ".join(dict.fromkeys(f"{row.get('model')} (seed {row.get('seed')})" for row in rows))
 
 
 def tables() -> str:
-    """One table a data set of every kept result, with how it was made below it."""
+    """Return the tables of all stored results, one per file and data set, each with its origin below."""
     parts = []
     for file in sorted(RESULTS.glob("*.json"), key=_place):
         parts_of = [
@@ -234,7 +253,7 @@ def tables() -> str:
 
 
 def summary() -> str:
-    """The systems of :data:`SUMMARY` with the highest micro AUC, variants left out; empty where nothing is kept of it."""
+    """Return the table of the best systems of :data:`SUMMARY` by micro AUC, without variants; empty without results."""
     file = RESULTS / f"{SUMMARY}.json"
     if not file.exists():
         return ""
@@ -248,12 +267,12 @@ def summary() -> str:
 
 
 def _place(file: Path) -> tuple[int, str]:
-    """Where a file's tables come among the others."""
+    """Return the sort key of a file's tables."""
     return (ORDER.index(file.stem) if file.stem in ORDER else len(ORDER)), file.stem
 
 
 def _origins(runs: list[tuple[dict, list[dict]]], file: Path) -> str:
-    """How a table was made; where it took several runs, which systems each of them gave."""
+    """Describe how a table was made; for several runs, which systems came from each."""
     if len(runs) == 1:
         return _origin(*runs[0], file)
     parts = []
@@ -265,14 +284,14 @@ def _origins(runs: list[tuple[dict, list[dict]]], file: Path) -> str:
 
 
 def _origin(run: dict, rows: list[dict], file: Path) -> str:
-    """How a table was made."""
+    """Describe how a table was made."""
     made = origin(run)
     facts = [made["versions"], seeds(rows), f"commit {made['commit']}", made["date"]]
     return f"Made by `{made['command']}` on {made['hardware']}; {'; '.join(filter(None, facts))}. `{file}`"
 
 
 def _quality_table(rows: list[dict]) -> str:
-    """A line an iteration, the figures of every system beside one another."""
+    """Return a table with one line per iteration and the figures of all systems side by side."""
     models = list(dict.fromkeys(row["model"] for row in rows))
     lines = [
         "| iteration | " + " | ".join(f"`{model}` {name}" for name in QUALITY for model in models) + " |",
@@ -290,7 +309,7 @@ def _quality_table(rows: list[dict]) -> str:
 
 
 def _rollout_table(rows: list[dict]) -> str:
-    """A line a system, then one for each of what they are compared with, once where it is the same for several."""
+    """Return a table with one line per system, then the baselines. A baseline that several systems share appears once."""
     steps = [step for step in STEPS if any(row["step_ahead"] == step for row in rows)]
     lines = {}
     for row in rows:
@@ -310,9 +329,10 @@ def _rollout_table(rows: list[dict]) -> str:
 
 
 def _table(runs: list[list[dict]], wanted: tuple[str, ...] | None = None, order: list[str] | None = None) -> str:
-    """A line a system; where it was run with several seeds, mean and standard deviation, of costs those of one run.
+    """Return a table with one line per system.
 
-    Columns that no line fills are left out. wanted: headings of the columns; None: all. order: of the systems.
+    Several seeds of a system are combined into mean and standard deviation; costs come from one run. Empty columns are
+    left out. wanted: headings of the columns; None for all. order: order of the systems.
     """
     rows = [{"of": number, **row} for number, of_run in enumerate(runs) for row in of_run]
     groups = repetitions(rows)
@@ -339,7 +359,7 @@ def _table(runs: list[list[dict]], wanted: tuple[str, ...] | None = None, order:
 
 
 def flow_table(file: Path) -> str:
-    """End-point errors: a line a set of pairs, a column an estimator, with its pairs a second in brackets."""
+    """Return the end-point errors: one line per set of pairs, one column per estimator, pairs per second in brackets."""
     ((run, rows),) = read_kept(file)
     cells = {(row["set"], row["estimator"]): row for row in rows}
     sets, estimators = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
@@ -352,7 +372,7 @@ def flow_table(file: Path) -> str:
 
 
 def rewrite(page: Path, text: str, mark: str = "results") -> None:
-    """Put ``text`` between the two marks of a page."""
+    """Replace the text between two marks of a page. Raises VadError if the marks are missing."""
     first, last = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     before, start, rest = _text(page).partition(first)
     _, end, after = rest.partition(last)
@@ -362,7 +382,7 @@ def rewrite(page: Path, text: str, mark: str = "results") -> None:
 
 
 def _text(path: Path) -> str:
-    """A file of the project, as text."""
+    """Read a file of the project as text. Raises VadError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:

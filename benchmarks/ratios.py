@@ -1,10 +1,10 @@
-"""What the pipeline's layers cost, as ratios to the bare work, measured side by side in one run.
+"""Measure the overhead of the pipeline's layers over the bare work, as ratios measured side by side.
 
     python -m benchmarks.ratios [--frames FOLDER] [--out benchmarks/results/ratios.json]
 
-FOLDER holds one folder of pictures a clip (default: ``$VAD_DATA_DIR/ped2/training/frames``; without it, generated
-``street`` footage is used). Each pair is measured in alternating rounds; the ratio is that of the
-median rounds, so that whatever else the machine does meanwhile weighs on both sides alike.
+FOLDER contains one folder of pictures per clip (default: ``$VAD_DATA_DIR/ped2/training/frames``; without it, generated
+``street`` footage). Each pair is measured in alternating rounds, and the ratio is that of the median rounds, so that
+other load on the machine affects both sides equally.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from vadcore.training.trainer import Callback, TrainSettings, train
 from vadcore.utils.device import autocast, bfloat16_is_faster, choose_device, choose_precision
 
 SIZE = (128, 192)
-SMALL = {  # systems that learn, so small that they take some steps a second on two cores
+SMALL = {  # learning systems, small enough for several steps per second on two cores
     "convlstm_ae": {"image_size": SIZE, "subtract_mean": False, "conv": (64, 32), "lstm": (32, 16, 32)},
     "conv_ae": {"image_size": (127, 191), "subtract_mean": False, "conv": (128, 64, 32)},
     "gru_ae": {"image_size": (64, 96)},
@@ -54,7 +54,7 @@ SMALL = {  # systems that learn, so small that they take some steps a second on 
     "hog_hof_ae": {"image_size": SIZE},
 }
 ROUNDS = 5
-COPIES = 16  # of the footage, for the measurement of scaling: so many that the pool's start, some seconds, is little
+COPIES = 16  # of the footage, to measure scaling: many, so that the pool's start-up (some seconds) has little weight
 
 
 Work = float | tuple[float, float]
@@ -63,9 +63,10 @@ Work = float | tuple[float, float]
 def side_by_side(
     bare: Callable[[], Work], ours: Callable[[], Work], warm_up: int = 1, rounds: int = ROUNDS
 ) -> tuple[float, float]:
-    """Median rate of each over alternating rounds, after ``warm_up`` unmeasured ones, in units a second.
+    """Return the median rates of both functions over alternating rounds, in units per second.
 
-    Both return the units of work done; and, where not all of the call is to count, the seconds they took.
+    The first ``warm_up`` rounds are not measured. Each function returns the units of work done, and optionally the
+    seconds they took, if only part of the call counts.
     """
     rates: tuple[list[float], list[float]] = ([], [])
     for number in range(warm_up + rounds):
@@ -79,7 +80,7 @@ def side_by_side(
 
 
 def footage_at_hand(frames: Path | None, folder: Path) -> tuple[list[datasets.Clip], object, str]:
-    """Clips to extract, their settings, and what they are."""
+    """Return the clips to extract, their settings and a description."""
     if frames is None and os.environ.get("VAD_DATA_DIR"):
         frames = Path(os.environ["VAD_DATA_DIR"]) / "ped2" / "training" / "frames"
     if frames is not None and frames.is_dir():
@@ -92,7 +93,7 @@ def footage_at_hand(frames: Path | None, folder: Path) -> tuple[list[datasets.Cl
 
 
 def bare_extraction(clips: list[datasets.Clip]) -> int:
-    """Decode, grey, resize with OpenCV alone, straight from the files."""
+    """Decode, convert to grey and resize with OpenCV only, directly from the files."""
     count = 0
     for clip in clips:
         if clip.source.is_dir():
@@ -109,7 +110,7 @@ def bare_extraction(clips: list[datasets.Clip]) -> int:
 
 
 def bare_processes(clips: list[datasets.Clip], processes: int) -> tuple[int, float]:
-    """The bare loop in several processes at once, each on a core of its own: what the machine can give."""
+    """Run the bare loop in several processes at once, each on its own core, to measure the machine's limit."""
     allowed = sorted(os.sched_getaffinity(0))
     context = multiprocessing.get_context("fork")
     with on_cores(processes):
@@ -146,8 +147,8 @@ def extraction(clips, config, folder: Path) -> list[dict]:
     bare, one = side_by_side(lambda: bare_extraction(clips), ours)
     rows = [row("extraction, one process, against a bare OpenCV loop", "frames/s", bare, one, 0.70)]
 
-    # scaling: the same clips, many times over, through the pipeline's own pool, whose start-up is in the figure; a process
-    # alone may use one core, because its decoder and its compressor would otherwise take two already
+    # Scaling: many copies of the clips through the pipeline's own pool, including its start-up. A single process is
+    # limited to one core, because its decoder and compressor would otherwise use two.
     many = [(clip, config) for _ in range(COPIES) for clip in clips]
 
     def pooled(workers: int) -> Callable[[], int]:
@@ -161,7 +162,7 @@ def extraction(clips, config, folder: Path) -> list[dict]:
 
         return work
 
-    single, double = side_by_side(pooled(1), pooled(2), warm_up=0, rounds=1)  # long, and warm from above
+    single, double = side_by_side(pooled(1), pooled(2), warm_up=0, rounds=1)  # one long round, already warm from above
     alone, both = side_by_side(lambda: bare_processes(clips, 1), lambda: bare_processes(clips, 2), warm_up=0)
     rows.append(row("two bare OpenCV loops on two cores, against one on one", "frames/s", alone, both, None))
     rows.append(row("extraction, two processes on two cores, against one on one", "frames/s", single, double, None))
@@ -170,7 +171,7 @@ def extraction(clips, config, folder: Path) -> list[dict]:
 
 @contextmanager
 def on_cores(count: int) -> Iterator[None]:
-    """Let this process, and what it starts, use only so many cores."""
+    """Restrict this process and its children to ``count`` cores."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -183,7 +184,7 @@ def on_cores(count: int) -> Iterator[None]:
 
 
 def stored(clips, config, folder: Path) -> tuple[ClipStore, ClipStore]:
-    """The clips' frames, and the optical flow of them, as the pipeline stores both."""
+    """Store the clips' frames and their optical flow as the pipeline does."""
     urls = folder / "frames.zarr", folder / "masks.zarr", folder / "flow.zarr"
     for url, kind in zip(urls, ("frames", "masks", "flow"), strict=True):
         ClipStore(url, kind, write=True)
@@ -198,7 +199,7 @@ def stored(clips, config, folder: Path) -> tuple[ClipStore, ClipStore]:
 def system(
     name: str, frames: ClipStore, flow: ClipStore, device, iterations: int, settings: dict | None = None
 ) -> tuple[Model, ClipLoader]:
-    """A system small enough to take some steps a second, or one with these ``settings``, and all footage as it wants it."""
+    """Create a small system (see :data:`SMALL`), or one with ``settings``, and a loader of all footage for it."""
     torch.manual_seed(0)
     model = create_model(name, (settings or SMALL[name]) | {"batch_size": 4, "iterations": iterations}).to(device)
     segments = [Segment(clip, 0, frames.length(clip)) for clip in frames.clips("train")]
@@ -207,7 +208,7 @@ def system(
 
 def training(name: str, model: Model, footage: ClipLoader, dtype, folder: Path) -> dict:
     every_phase = model.phases
-    model.phases = lambda: every_phase()[-1:]  # gathering statistics is no training
+    model.phases = lambda: every_phase()[-1:]  # the phase that gathers statistics is not training
     phase = model.phases()[0]
     sampler = Sampler(footage.lengths, phase.windows, phase.batch_size, phase.sampling, 0)
     batches = [footage.batch(sampler.batch(n), phase.windows.length) for n in range(phase.iterations)]
@@ -219,7 +220,7 @@ def training(name: str, model: Model, footage: ClipLoader, dtype, folder: Path) 
         (optimizer,) = phase.optimizers.values()
         for batch in batches:
             with autocast(footage.device, dtype):
-                loss = phase.val(batch)  # the loss, by itself
+                loss = phase.val(batch)  # the loss alone
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -230,7 +231,7 @@ def training(name: str, model: Model, footage: ClipLoader, dtype, folder: Path) 
         settings = TrainSettings(dtype=dtype, check_every=10**9, save_seconds=1e9, val_windows=1)
         folded = CheckpointFolder(folder / f"{name}{next(number)}", "train-x")
         trained = train(model, footage, footage, settings, folded, Callback(say=lambda text: None, progress=False))
-        return len(batches), trained.step_seconds  # the check point at the end is no step
+        return len(batches), trained.step_seconds  # without the final checkpoint
 
     what = f"training step of {name} (small), against a bare loop"
     entry = row(what, "steps/s", *side_by_side(bare, ours), 0.95)
@@ -239,7 +240,7 @@ def training(name: str, model: Model, footage: ClipLoader, dtype, folder: Path) 
 
 
 def precision(model, footage) -> dict:
-    """What bfloat16 brings on this machine: the rule of vadcore.utils.device.bfloat16_is_faster, checked."""
+    """Compare bfloat16 with float32 on this machine, to check vadcore.utils.device.bfloat16_is_faster."""
     phase = model.phases()[-1]
     sampler = Sampler(footage.lengths, phase.windows, phase.batch_size, phase.sampling, 0)
     x = footage.batch(sampler.batch(0), phase.windows.length).frames * 2 - 1
@@ -266,7 +267,7 @@ def precision(model, footage) -> dict:
 
 
 def tracking(folder: Path) -> dict:
-    """What logging a step costs: appending to the outbox, as a stage does."""
+    """Measure the cost of logging a step: appending to the outbox, as a stage does."""
     outbox = EventLog.create(folder / "outbox", "bench", {"name": "bench"})
     run = StageRun(outbox)
     started = time.perf_counter()
@@ -301,7 +302,7 @@ def scoring(what: str, model: Model, footage: ClipLoader, dtype) -> dict:
 
 
 def descriptors(frames: ClipStore, flow: ClipStore) -> dict:
-    """HOG and HOF of dense cuboids at 128x128, on one core."""
+    """Measure HOG and HOF of dense cuboids at 128x128 on one core."""
     clip = frames.clips()[0]
     pictures = np.stack([cv2.resize(frame, (128, 128)) for frame in frames.read(clip, 0, 15)])
     fields = flow.read(clip, 0, 15).astype(np.float32) / FLOW_UNIT  # [15, 2, H, W]
@@ -318,7 +319,7 @@ def descriptors(frames: ClipStore, flow: ClipStore) -> dict:
 
 
 def windows_from_zarr(clips, config, folder: Path) -> dict:
-    """Random 16-frame windows out of a store of the footage at its own size, on one core."""
+    """Measure random reads of 16-frame windows from a store of the footage at its original size, on one core."""
     urls = folder / "native.zarr", folder / "native-masks.zarr"
     store = ClipStore(urls[0], "frames", write=True)
     ClipStore(urls[1], "masks", write=True)

@@ -1,11 +1,12 @@
-"""How large a report is, and how long Chromium takes to open it and to answer its reader.
+"""Measure the size of a report, and how fast Chromium opens it and responds to the reader.
 
     python -m benchmarks.report_speed [reports/index.html] [--out benchmarks/results/report-speed.json]
 
-Every round is a browser of its own, without a cache, with a screen of 1366 x 768. *open* ends with the page's load event.
-The others begin with the pointer or a click and end when a screenshot of what is seen then is done; taking it is part of the
-time. *point* at a curve of the clip in the middle of the list, *sort* the table of results, *jump* to the first alarm that
-is listed (where there is one), *hide* a system. The slowest of all rounds is kept beside the median.
+Every round starts a new browser without a cache, with a screen of 1366 x 768. *open* ends with the page's load event.
+The other actions begin with the pointer move or click and end when a screenshot of the result is complete; taking the
+screenshot is included in the time. Actions: *point* at a curve of the clip in the middle of the list, *sort* the
+results table, *jump* to the first listed alarm (if any), *hide* a system. The median and the slowest of all rounds are
+stored.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from vadcore.report.run import read_made
 from vadcore.utils.errors import VadError
 
 SCREEN = {"width": 1366, "height": 768}
-LONG_ENOUGH = 120_000  # milliseconds to wait for an action on a busy machine
+LONG_ENOUGH = 120_000  # timeout of an action in milliseconds, for a busy machine
 
 
 def one_round(browser: Browser, report: Path) -> dict[str, float]:
-    """Seconds by what the reader does."""
+    """Run every action once and return its seconds by name."""
     page = browser.new_page(viewport=SCREEN)
     page.set_default_timeout(LONG_ENOUGH)
     took = {"open": _seconds(lambda: page.goto(report.resolve().as_uri()))}
@@ -45,7 +46,7 @@ def one_round(browser: Browser, report: Path) -> dict[str, float]:
         steps.insert(2, ("jump", alarm, alarm.click))
     for name, element, act in steps:
         element.scroll_into_view_if_needed()
-        page.screenshot()  # all that is in sight is drawn before
+        page.screenshot()  # draw everything visible first
         took[name] = _seconds(lambda act=act: (act(), page.screenshot()))
     page.close()
     return took
@@ -59,7 +60,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A Chromium of its own, without a cache. Raises :class:`VadError` where none is installed."""
+    """Launch a new Chromium without a cache. Raises :class:`VadError` if none is installed."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         raise VadError("no Chromium on the PATH; install it (Debian: sudo apt-get install chromium)")
@@ -70,10 +71,10 @@ def chromium() -> Iterator[Browser]:
 
 
 def measure(report: Path, rounds: int, launch: Callable[[], AbstractContextManager[Browser]] = chromium) -> list[dict]:
-    """One row a thing that the reader does: median and slowest seconds, beside what the report holds.
+    """Return one row per action with median and slowest seconds, and with facts about the report.
 
-    launch: starts the browser of a round. Raises :class:`VadError` where there is no report, none that shows clips, or no
-    Chromium.
+    launch: starts the browser of a round. Raises :class:`VadError` if the report or its metrics.json is missing, if the
+    report shows no clips, or if Chromium is not installed.
     """
     beside = report.with_name("metrics.json")
     if not report.exists() or not beside.exists():

@@ -1,6 +1,7 @@
-"""The one form of a file in benchmarks/results: {"run": where it comes from, "rows": what was measured}.
+"""Write files of benchmarks/results in their common format: {"run": how they were made, "rows": measurements}.
 
-Where the rows come from several runs, {"runs": [...], "rows": [...]}, and each row says with ``run`` which of them, from 0.
+If the rows come from several runs, the format is {"runs": [...], "rows": [...]}, and ``run`` of each row is the index
+of its run, starting at 0.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from vadcore.utils.provenance import run_facts
 
 
 def write_result(path: Path, rows: list[dict], profile: str | None, command: str | None = None) -> None:
-    """Write ``rows`` with the facts of this run; ``command`` defaults to the command line of this process."""
+    """Write ``rows`` with the facts of this run. ``command`` defaults to the command line of this process."""
     if command is None:
         program = "python -m benchmarks." + Path(sys.argv[0]).stem
         command = shlex.join([*program.split(), *sys.argv[1:]])
@@ -27,7 +28,10 @@ def write_result(path: Path, rows: list[dict], profile: str | None, command: str
 
 
 def joined(parts: list[tuple[dict, list[dict]]]) -> dict:
-    """What :func:`vadcore.report.kept.read_kept` takes apart; runs without rows are left out."""
+    """Combine runs with their rows into the file format, the inverse of :func:`vadcore.report.kept.read_kept`.
+
+    Runs without rows are left out.
+    """
     parts = [(run, rows) for run, rows in parts if rows]
     if len(parts) == 1:
         return dict(zip(("run", "rows"), parts[0], strict=True))

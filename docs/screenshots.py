@@ -1,15 +1,15 @@
-"""Pictures of the pages that a run leaves, for the README and these docs.
+"""Take screenshots of the report, DVC plots and MLflow for the README and the docs.
 
     python -m docs.screenshots [--chromium /usr/bin/chromium] [--vega FOLDER]
     python -m docs.screenshots --model latent_lstm [--chromium /usr/bin/chromium]
 
-Run it in a project where ``dvc repro`` has run: it opens reports/index.html, the page of ``dvc plots show`` and an MLflow
-server on mlflow.db, and writes docs/report.png, docs/timeline.png, docs/dvc-plots.png (of the last system that learns; the
-whole page has all), docs/mlflow-runs.png and docs/mlflow-scores.png. DVC's page loads Vega from the net; for a machine
-without, FOLDER holds vega.min.js, vega-lite.min.js and vega-embed.min.js.
+Run it in a project after ``dvc repro``. It opens reports/index.html, the page of ``dvc plots show`` and an MLflow
+server on mlflow.db. It writes docs/report.png, docs/timeline.png, docs/dvc-plots.png (only the last trained system; the
+full page has all), docs/mlflow-runs.png and docs/mlflow-scores.png. DVC's page loads Vega from the internet. On a
+machine without internet access, FOLDER must contain vega.min.js, vega-lite.min.js and vega-embed.min.js.
 
-With ``--model`` it writes docs/mlflow-compare.png instead, which shows the trainings of the systems whose names begin so: of
-one system and its variants, with every curve that all of them have.
+With ``--model`` it writes docs/mlflow-compare.png instead: the trainings of all systems whose names begin with NAME (a
+system and its variants), with every curve that all of them have.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from playwright.sync_api import Page, sync_playwright
 DOCS = Path("docs")
 STORE = "sqlite:///mlflow.db"
 WIDE = {"width": 1400, "height": 900}
-PATIENCE = 180_000  # ms; a busy machine takes its time
+PATIENCE = 180_000  # timeout in ms, for a busy machine
 DRAWN_ALARM = """() => {
     for (const alarm of document.querySelectorAll(".clip .raised li")) {
         const clip = alarm.closest(".clip");
@@ -48,7 +48,7 @@ SCORES = ("roc/abnormal_found", "alarms/events_found", "alarms/false_an_hour", "
 
 @contextmanager
 def mlflow_server() -> Iterator[str]:
-    """The address of an MLflow server on this project's database."""
+    """Run an MLflow server on this project's database and yield its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -85,12 +85,12 @@ def mlflow_server() -> Iterator[str]:
 def report(page: Page) -> None:
     page.goto(Path("reports/index.html").resolve().as_uri())
     page.screenshot(path=DOCS / "report.png")
-    # the first alarm of a system that draws frames, read at its peak
+    # select the first alarm of a system that draws frames, at its peak
     name, number = page.evaluate(DRAWN_ALARM)
     clip = page.locator(f"#{name}")
     clip.locator(".alarms summary").click()
     clip.locator(".raised button").nth(number).click()
-    page.add_style_tag(content=".bar,.moment{position:static}")  # they would lie over what is pictured whole
+    page.add_style_tag(content=".bar,.moment{position:static}")  # sticky parts would cover the clip
     clip.screenshot(path=DOCS / "timeline.png")
 
 
@@ -110,7 +110,7 @@ def plots(page: Page, vega: Path | None) -> None:
 
 
 def _plots_of_one() -> list[str]:
-    """What `dvc plots show` has of the last system that learns, and one picture of optical flow where there is any."""
+    """Return the plots of the last trained system, and one picture of optical flow if there is any."""
     learned = sorted(Path("models").glob("*/*/history.csv"), key=lambda path: path.stat().st_mtime)
     if not learned:
         sys.exit("models: no system that learns; run dvc repro first")
@@ -122,7 +122,7 @@ def _plots_of_one() -> list[str]:
 
 
 def runs(page: Page, address: str) -> None:
-    """Picture the table of the stages of the latest pipeline."""
+    """Take a screenshot of the stages of the latest pipeline run."""
     _open_runs(page, address, "", "TABLE")
     page.mouse.move(0, 0)
     page.wait_for_timeout(4000)
@@ -130,7 +130,7 @@ def runs(page: Page, address: str) -> None:
 
 
 def trainings(page: Page, address: str, model: str) -> None:
-    """Picture the trainings of systems whose names begin with ``model`` side by side."""
+    """Take a screenshot that compares the trainings of systems whose names begin with ``model``."""
     trained = f"tags.`vad.stage` = 'train' AND tags.`vad.model` LIKE '{model}%'"
     found = MlflowClient(STORE).search_runs([_experiment()], trained)
     if not found:
@@ -141,7 +141,7 @@ def trainings(page: Page, address: str, model: str) -> None:
 
 
 def scores(page: Page, address: str) -> None:
-    """Picture the scores of all systems side by side, of the latest pipeline."""
+    """Take a screenshot that compares the scores of all systems in the latest pipeline run."""
     scored = "tags.`vad.stage` = 'score'"
     found = MlflowClient(STORE).search_runs([_experiment()], scored, order_by=["attributes.start_time DESC"])
     latest = found[0].data.tags["mlflow.parentRunId"]
@@ -149,15 +149,15 @@ def scores(page: Page, address: str) -> None:
 
 
 def _compared(page: Page, address: str, wanted: str, shown: Sequence[str], file: str) -> None:
-    """Picture the curves ``shown`` of the runs that MLflow's filter ``wanted`` leaves."""
-    page.set_viewport_size(WIDE | {"height": 1140})  # two rows of charts, whole
+    """Take a screenshot of the curves ``shown``, for the runs that match MLflow's filter ``wanted``."""
+    page.set_viewport_size(WIDE | {"height": 1140})  # high enough for two rows of charts
     _open_runs(page, address, wanted, "CHART")
     page.get_by_test_id("experiment-view-runs-visibility-column-header").first.click()
-    page.get_by_text("Show all runs").click()  # not the first ten alone
+    page.get_by_text("Show all runs").click()  # all runs, not only the first ten
     page.get_by_placeholder("Search metric charts").fill(f"^({'|'.join(shown)})$")
     page.wait_for_selector(".main-svg", timeout=PATIENCE)
-    page.wait_for_timeout(4000)  # until all of them are drawn
-    page.mouse.move(0, 0)  # else a hint covers what it points at
+    page.wait_for_timeout(4000)  # until all charts are drawn
+    page.mouse.move(0, 0)  # avoid a tooltip
     page.screenshot(path=DOCS / file)
 
 
@@ -167,7 +167,7 @@ def _experiment() -> str:
 
 
 def _open_runs(page: Page, address: str, wanted: str, mode: str) -> None:
-    """Go to MLflow's list of runs and open the latest pipeline there.
+    """Open MLflow's list of runs and expand the latest pipeline run.
 
     wanted: MLflow's search filter. mode: TABLE or CHART.
     """
@@ -179,7 +179,7 @@ def _open_runs(page: Page, address: str, wanted: str, mode: str) -> None:
 
 
 def _open_pipeline(page: Page) -> None:
-    """Show the stages of the latest pipeline below it, as a person does; MLflow remembers groups that were opened."""
+    """Expand the stages of the latest pipeline run, unless MLflow remembers the group as expanded."""
     page.wait_for_selector(".ag-row", timeout=PATIENCE)
     page.wait_for_timeout(2000)
     second = page.locator('.ag-row[row-index="1"]')
