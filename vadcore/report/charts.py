@@ -2,8 +2,8 @@
 
 A chart is stretched to the available width, so its coordinates are data values: x is the frame number, the iteration or
 1000 times the false positive rate; y runs from 0 (top, ``high``) to 1000 (bottom, ``low``). The script reads values
-from the paths. Timelines also carry their scores, because the path of a long timeline has fewer points than frames. All
-text around a chart is HTML.
+from the paths. For timelines it reads separately stored scores instead, because the path of a long timeline has fewer
+points than frames. All text around a chart is HTML.
 """
 
 from __future__ import annotations

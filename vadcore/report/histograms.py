@@ -10,7 +10,7 @@ from vadcore.report.columns import significant
 from vadcore.report.load import System
 
 BARS = 60
-HIGHEST = 99.5  # percentile of the scores at which the last bar starts or below; it includes all higher scores
+HIGHEST = 99.5  # percentile of the scores; the last bar starts there (or at the threshold) at the latest, open-ended
 
 
 def histogram(system: System) -> dict | None:
@@ -43,7 +43,7 @@ def histogram(system: System) -> dict | None:
 
 
 def _edges(scores: np.ndarray, calibration: dict, threshold: float | None) -> np.ndarray:
-    """Return the edges of the bars, from the lowest finite score to the 99.5th percentile or the threshold."""
+    """Return the edges of the bars, from the lowest finite score to the 99.5th percentile or a higher threshold."""
     val = np.asarray(calibration.get("scores", ()), np.float64)
     scores = scores[np.isfinite(scores)]
     every = np.concatenate((scores, val))

@@ -1,4 +1,4 @@
-"""Published frame-level AUC figures of other systems, shown next to ours for comparison."""
+"""Published frame-level AUC figures of other systems, shown next to ours for comparison and never as ours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Published:
     system: str
     source: str
     auc: dict[str, float]
-    protocol: str = ""  # how its paper normalises scores before pooling; empty: unknown
+    protocol: str = ""  # post-processing of its scores before pooling, according to its paper; empty: unknown
     needs: str = ""  # what it requires beyond the footage, e.g. a pretrained detector
     ours: str = ""  # name of our implementation of it
 
