@@ -1,7 +1,7 @@
-"""The systems. One file each; ``@register_model`` makes its name usable as ``model.<name>`` in params.yaml.
+"""Model registry. Each model is one file; ``@register_model`` makes its name valid as ``model.<name>`` in params.yaml.
 
-``list_models()`` names them, ``create_model(name, config)`` builds one, ``save_model`` and ``load_model`` move a trained
-one to and from a folder.
+``list_models()`` lists the names, ``create_model(name, config)`` builds a model, ``save_model`` and ``load_model`` write
+and read a trained model.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _REGISTRY: dict[str, tuple[type[Model], type[ModelConfig]]] = {}
 
 
 def register_model(name: str, config: type[ModelConfig]):
-    """Class decorator: makes the system known as ``name``, configured by ``config``."""
+    """Class decorator: register a model as ``name`` with the configuration class ``config``."""
 
     def register(model: type[Model]) -> type[Model]:
         if name in _REGISTRY:
@@ -53,12 +53,12 @@ def register_model(name: str, config: type[ModelConfig]):
 
 
 def list_models() -> list[str]:
-    """Names of all systems."""
+    """Names of all registered models, sorted."""
     return sorted(_REGISTRY)
 
 
 def system_of(name: str) -> str:
-    """The system that ``model.<name>`` configures: ``<system>``, or one of its variants, ``<system>-<variant>``."""
+    """Name of the registered model for ``name``, which is ``<system>`` or a variant, ``<system>-<variant>``."""
     return name.partition("-")[0]
 
 
@@ -70,19 +70,19 @@ def _known(name: str) -> tuple[type[Model], type[ModelConfig]]:
 
 
 def model_config(name: str, section: dict | ModelConfig) -> ModelConfig:
-    """The validated ``model.<name>`` section."""
+    """Validate the section ``model.<name>``."""
     config = _known(name)[1]
     return section if isinstance(section, config) else config(**section)
 
 
 def create_model(name: str, config: ModelConfig | dict | None = None) -> Model:
-    """Build system ``name``, or a variant of it (published figures where ``config`` does not say otherwise)."""
+    """Build the model ``name`` (or a variant). Keys missing from ``config`` take their defaults, the published values."""
     model, _ = _known(name)
     return model(model_config(name, config or {}))
 
 
 def save_model(model: Model, name: str, folder: Path) -> None:
-    """Write ``weights.safetensors`` and ``config.yaml`` into ``folder``; each complete or not at all."""
+    """Write ``weights.safetensors`` and ``config.yaml`` into ``folder``, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     with complete(folder / "weights.safetensors") as temporary:
@@ -92,7 +92,10 @@ def save_model(model: Model, name: str, folder: Path) -> None:
 
 
 def load_model(folder: Path | str) -> Model:
-    """The model that :func:`save_model` wrote to ``folder``, in evaluation mode on the CPU."""
+    """Load the model that :func:`save_model` wrote to ``folder``, in evaluation mode on the CPU.
+
+    Raises :class:`VadError` when a file is missing, unreadable or does not fit the model.
+    """
     folder = Path(folder)
     file = folder / "weights.safetensors"
     try:

@@ -1,4 +1,4 @@
-"""Baseline: how much of the picture is not the still scene. It knows nothing but how full the picture is."""
+"""Background subtraction baseline: share of the picture that differs from the mean image of the scene."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from vadcore.utils.schema import Size
 
 class BackgroundConfig(ModelConfig):
     image_size: Size = (128, 192)
-    threshold: float = Field(default=20.0, gt=0, lt=255)  # grey levels from which a pixel is not the still scene's
+    threshold: float = Field(default=20.0, gt=0, lt=255)  # of the difference from the mean image, in grey levels
     score: Literal["area", "mse"] = "area"
 
 
 @register_model("background", BackgroundConfig)
 class Background(Model):
-    """A frame against the mean image of the training footage: the share of its pixels that differ, and the mean squared
-    difference. What a system that rebuilds nothing but the still scene would score."""
+    """Compare a frame with the mean image of the training footage: share of differing pixels and mean squared difference.
+
+    The latter is the score of an autoencoder that reconstructs only the static background.
+    """
 
     windows = Windows(length=1, judged=(0,))
 

@@ -1,4 +1,4 @@
-"""What a system has to say about itself, so that one trainer and one scorer can run all of them."""
+"""Model interface: what the trainer and the scorer need from every model."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
 
 
 class ModelConfig(Section):
-    """Keys that every ``model.<name>`` section has; each system adds its own."""
+    """Configuration keys common to all ``model.<name>`` sections. Each model adds its own."""
 
     needs_flow: ClassVar[bool] = False
-    # keys that do not touch training: changing one retrains nothing
+    # keys that affect only scoring: changing one does not cause retraining
     scoring_keys: ClassVar[tuple[str, ...]] = ("score",)
 
-    image_size: Size | None = None  # [height, width] the model works at; null: the stored frames' own
+    image_size: Size | None = None  # [height, width] of the model's input; null: the size of the stored frames
     color: Literal["grey", "rgb"] = "grey"
-    seed: NonNegativeInt | None = None  # null: the seed of params.yaml
+    seed: NonNegativeInt | None = None  # random seed; null: the seed of params.yaml
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Files besides the footage that training reads; their content decides its result."""
+        """Files besides the footage that training reads. Training runs again when their content changes."""
         return ()
 
     @property
     def flow_made_by(self) -> dict:
-        """Settings of ``optical_flow`` that stored flow should be made with, for a system that computes flow itself."""
+        """``optical_flow`` settings that stored flow should have, for a model that also computes flow itself."""
         return {}
 
     @property
     def trained_first(self) -> Section | None:
-        """The section of what is trained before the system, and is the same for all variants that have the same section."""
+        """Section of the submodel that is trained first, or None. Variants with equal sections share that submodel."""
         return None
 
     @property
     def facts(self) -> dict[str, str | int | float]:
-        """What tells a variant of the system from another, for the line of results."""
+        """Properties that distinguish this variant of the model, shown with its results."""
         return {}
 
     @property
@@ -60,7 +60,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _windows_leave_no_gap(self):
-        """Of systems that judge every frame of a window."""
+        """Check that consecutive scoring windows cover all frames, for models that score every frame of a window."""
         step, frames = getattr(self, "step", 1), getattr(self, "frames", 1)
         if step > frames:
             raise ValueError(
@@ -70,10 +70,10 @@ class ModelConfig(Section):
 
 
 class AutoencoderConfig(ModelConfig):
-    """Keys of the systems that rebuild frames."""
+    """Configuration keys of autoencoders that reconstruct frames."""
 
     image_size: Size
-    # each training window is moved by up to so many pixels, its frames alike: more to learn from than few clips show
+    # data augmentation for few clips: shift each training window by up to this many pixels, all its frames alike
     shift: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -85,7 +85,7 @@ class AutoencoderConfig(ModelConfig):
 
 
 def check_sides(size: Size, multiple: int) -> None:
-    """For validators: ValueError with the nearest size that would do, unless both sides are multiples of ``multiple``."""
+    """Raise ValueError, naming the nearest valid size, unless both sides are multiples of ``multiple``. For validators."""
     if any(side % multiple for side in size):
         near = [max(multiple, round(side / multiple) * multiple) for side in size]
         raise ValueError(f"image_size {list(size)}: sides must be multiples of {multiple}, such as {near}")
@@ -93,13 +93,13 @@ def check_sides(size: Size, multiple: int) -> None:
 
 @dataclass
 class Prediction:
-    """A system's verdict on a batch; ``J`` frames of each window are judged (``Windows.judged`` says which).
+    """Anomaly scores and maps of a batch, for the ``J`` frames of each window that ``Windows.judged`` names.
 
-    measures: name -> float ``[B, J]``, higher = more anomalous; NaN where this window says nothing of that frame.
-    maps: float ``[B, J, h, w]``, where in the frame, higher = more anomalous, at any resolution.
-    shown: makes what a person compares the input with (a reconstruction or prediction), ``[B, J, C, H, W]`` in 0..1; None
-    where there is nothing to see. Scoring never asks for it.
-    shown_of: makes what that is to be compared with, alike, where it is not the judged frames but something else.
+    measures: name -> float ``[B, J]``, higher = more anomalous. NaN: this window gives no score for that frame.
+    maps: anomaly maps, float ``[B, J, h, w]`` at any resolution, higher = more anomalous.
+    shown: function that returns the reconstruction or prediction to display, ``[B, J, C, H, W]`` in 0..1. None: there is
+    nothing to display. Scoring never calls it.
+    shown_of: function that returns the target to display beside ``shown``, in the same format. None: the judged frames.
     """
 
     measures: dict[str, Tensor]
@@ -109,7 +109,7 @@ class Prediction:
 
 
 class WindowSource(Protocol):
-    """What a training reads windows from: :class:`~vadcore.data.loader.ClipLoader`, or what stands in its place."""
+    """Source of training windows: :class:`~vadcore.data.loader.ClipLoader` or a class with the same interface."""
 
     lengths: list[int]
     device: torch.device
@@ -118,24 +118,25 @@ class WindowSource(Protocol):
 
 
 class Update(Protocol):
-    """Given to :attr:`Phase.step`: one optimizer step down a loss."""
+    """Callback passed to :attr:`Phase.step`: one step of the named optimizer on ``loss``."""
 
     def __call__(self, optimizer: str, loss: Tensor) -> None: ...
 
 
 @dataclass
 class Phase:
-    """One leg of a training: its windows, its optimizers, its step.
+    """One training phase: its windows, optimizers and training step. A phase without optimizers gathers statistics.
 
-    ``step(batch, update)`` computes losses, calls ``update(name, loss)`` once for each optimizer that shall move (in the
-    order it wants: a GAN calls it twice) and returns scalar tensors to log, ``loss`` first. ``val(batch)`` is what
-    selection minimises on held-out normal clips; None keeps the last weights. A phase without optimizers gathers
-    statistics. ``begin()`` runs when the phase starts (freeze a part, say), and again, before the saved weights are
-    loaded, when a resumed process goes on in the middle of it.
-
-    ``source(footage, dtype)`` makes what the windows are read from instead of the footage, at the phase's start (footage
-    that has been encoded once, say). ``predict_step`` makes the phase's pictures, of its own windows; None: the system's.
-    ``picture(batch)`` draws windows of the phase's source instead, uint8 RGB ``[H, W, 3]``.
+    ``step(batch, update)`` computes the losses, calls ``update(name, loss)`` once per optimizer, in any order (a GAN calls
+    it twice), and returns scalar tensors to log, ``loss`` first.
+    ``val(batch)`` is the validation loss on held-out normal clips. The weights with the lowest loss are kept; with None, the
+    last weights.
+    ``begin()`` runs when the phase starts, for example to freeze layers. When training resumes in the middle of the phase,
+    it runs again before the saved weights are loaded.
+    ``source(footage, dtype)`` is called at the start of the phase and returns the source of its windows, for example
+    encoded footage. None: the footage itself.
+    ``predict_step`` makes the sample pictures from the phase's windows. None: the ``predict_step`` of the model.
+    ``picture(batch)`` replaces these pictures: it draws windows of the phase's source, uint8 RGB ``[H, W, 3]``.
     """
 
     name: str
@@ -155,10 +156,10 @@ class Phase:
 
 
 class Model(nn.Module, ABC):
-    """A system. Subclasses set :attr:`windows` (what scoring reads) and write :meth:`phases` and :meth:`predict_step`."""
+    """Base class of all models. Subclasses set :attr:`windows` (for scoring), :meth:`phases` and :meth:`predict_step`."""
 
     windows: Windows
-    score: str  # the measure that is the system's score unless its configuration says otherwise
+    score: str  # name of the measure that is the anomaly score, unless the configuration sets another
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -166,29 +167,29 @@ class Model(nn.Module, ABC):
 
     @property
     def trained(self) -> bool:
-        """Whether there is anything to learn (False: an untrained baseline)."""
+        """Whether the model is trained with an optimizer. False for a baseline without training."""
         return any(phase.optimizers for phase in self.phases())
 
     @property
     def trained_first(self) -> Model | None:
-        """A part of the system that is trained before it, as a system of its own, and then frozen."""
+        """Submodel that is trained first, as a model of its own, and then frozen. None: no submodel."""
         return None
 
     def phases(self) -> list[Phase]:
-        """The legs of the training, in order; none for a baseline."""
+        """Training phases in order. Empty for a baseline without training."""
         return []
 
     @abstractmethod
     def predict_step(self, batch: Batch) -> Prediction:
-        """Judge the frames ``windows.judged`` of each window. Called without gradients, in evaluation mode."""
+        """Score the frames ``windows.judged`` of each window. Called in evaluation mode without gradients."""
 
 
 class Autoencoder(Model):
-    """A system that rebuilds its windows, trained in one phase by one optimizer; its score is the error of what it rebuilds.
+    """Base class of autoencoders: reconstruct windows, with the reconstruction error as anomaly score.
 
-    Subclasses set :attr:`windows`, :attr:`score` and :attr:`mean_image` (or write anew what uses it), have ``batch_size``,
-    ``iterations``, ``learning_rate`` and ``weight_decay`` in their configuration, and write ``forward``: ``[B, T, C, H, W]``
-    in -1..1 to the same, float32.
+    One optimizer, one training phase. Subclasses set :attr:`windows`, :attr:`score` and :attr:`mean_image` (or override the
+    methods that use it). Their configuration has ``batch_size``, ``iterations``, ``learning_rate`` and ``weight_decay``.
+    They implement ``forward``: ``[B, T, C, H, W]`` in -1..1 to a reconstruction of the same shape and range, float32.
     """
 
     mean_image: MeanImage
@@ -213,16 +214,16 @@ class Autoencoder(Model):
         return [*self.statistics(), learn]
 
     def statistics(self) -> list[Phase]:
-        """What has to be gathered from the footage before the training."""
+        """Phases that gather statistics of the footage before training."""
         return self.mean_image.phases()
 
     def as_seen(self, batch: Batch) -> Tensor:
-        """The windows as the network sees them, ``[B, T, C, H, W]`` in -1..1: centred, and in training moved about."""
+        """Network input ``[B, T, C, H, W]`` in -1..1: centred windows, randomly shifted in training."""
         x = self.mean_image.centre(batch.frames)
         return shift_windows(x, self.config.shift) if self.training else x
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean squared error of the rebuilt windows, in the units of what the network sees."""
+        """Mean squared reconstruction error, in units of the network input."""
         x = self.as_seen(batch)
         return F.mse_loss(self(x), x)
 
@@ -232,7 +233,7 @@ class Autoencoder(Model):
         return {"loss": loss.detach()}
 
     def measures(self, rebuilt: Tensor, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """What is measured of rebuilt windows, ``[B, T]`` each, and where the errors are; see :func:`frame_errors`."""
+        """Measures of each frame, ``[B, T]`` each, and error maps; see :func:`frame_errors`."""
         return frame_errors(rebuilt, x, span=self.mean_image.span)
 
     def predict_step(self, batch: Batch) -> Prediction:

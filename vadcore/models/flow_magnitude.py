@@ -1,4 +1,4 @@
-"""Baseline without training: how fast the fastest pixels move."""
+"""Baseline without training: speed of the fastest pixels, from optical flow."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update
 class FlowMagnitudeConfig(ModelConfig):
     needs_flow: ClassVar[bool] = True
 
-    pool: PositiveInt = 4  # the flow is averaged over blocks of so many pixels first
+    pool: PositiveInt = 4  # side in pixels of the blocks that the flow is averaged over first
     percentile: float = Field(default=99.5, gt=0, le=100)
-    row_scale: bool = False  # divide each row's speed by what normal training footage shows there (perspective)
+    row_scale: bool = False  # divide each row's speed by its mean in normal training footage (perspective)
     score: Literal["magnitude", "mean"] = "magnitude"
 
 
 @register_model("flow_magnitude", FlowMagnitudeConfig)
 class FlowMagnitude(Model):
-    """A high percentile of the optical flow's magnitude from a frame to the next, px/frame.
+    """Score a frame by a high percentile of the optical flow magnitude to the next frame, px/frame.
 
-    With ``row_scale`` each row's magnitude is divided by the mean magnitude that training footage has in that row.
+    With ``row_scale``, the magnitude in each row is divided by the mean magnitude of that row in training footage.
     """
 
     windows = Windows(length=2, judged=(0,), flow=True)
@@ -35,12 +35,12 @@ class FlowMagnitude(Model):
     def __init__(self, config: FlowMagnitudeConfig):
         super().__init__(config)
         self.score = config.score
-        rows = 256  # the scale is kept on a fixed grid and interpolated to the footage's rows
+        rows = 256  # fixed size of the stored scale, interpolated to the rows of the footage
         self.register_buffer("row_sum", torch.zeros(rows, dtype=torch.float64))
         self.register_buffer("row_count", torch.zeros((), dtype=torch.float64))
 
     def _magnitude(self, batch: Batch) -> Tensor:
-        """Speed of the averaged flow ``[B, h, w]``, px/frame."""
+        """Magnitude of the block-averaged flow, ``[B, h, w]`` in px/frame."""
         flow = F.avg_pool2d(batch.flow[:, 0], self.config.pool, ceil_mode=True)  # [B, 2, h, w]
         return flow.norm(dim=1)
 
@@ -53,7 +53,7 @@ class FlowMagnitude(Model):
         rows = self._magnitude(batch).mean((0, 2))  # [h]
         self.row_sum += F.interpolate(rows[None, None], len(self.row_sum), mode="linear")[0, 0].double()
         self.row_count += 1
-        return {"loss": rows.mean()}  # nothing is minimised: the mean speed, px/frame, is what there is to watch
+        return {"loss": rows.mean()}  # for the log only, nothing is minimised: mean speed, px/frame
 
     def predict_step(self, batch: Batch) -> Prediction:
         speed = self._magnitude(batch)  # [B, h, w]
@@ -61,6 +61,6 @@ class FlowMagnitude(Model):
         if self.config.row_scale:
             scale = (self.row_sum / self.row_count.clamp(min=1)).float()
             scale = F.interpolate(scale[None, None], speed.shape[1], mode="linear")[0, 0]  # [h]
-            speed = speed / scale.clamp(min=0.05)[:, None]  # rows in which nothing moves do not explode
+            speed = speed / scale.clamp(min=0.05)[:, None]  # avoid huge values in rows without motion
         high = torch.quantile(speed.flatten(1), self.config.percentile / 100, dim=1)
         return Prediction({"magnitude": high[:, None], "mean": mean[:, None]}, maps=speed[:, None])

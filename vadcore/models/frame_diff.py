@@ -1,4 +1,4 @@
-"""Baseline without training: how much neighbouring frames differ."""
+"""Baseline without training: absolute difference of consecutive frames."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vadcore.models.base import Model, ModelConfig, Prediction
 
 
 class FrameDiffConfig(ModelConfig):
-    block: PositiveInt = 16  # side of the blocks whose largest mean is taken, px
+    block: PositiveInt = 16  # side of the blocks for max_patch_mse, px
     score: Literal["mean", "max_patch_mse"] = "mean"
 
 
 @register_model("frame_diff", FrameDiffConfig)
 class FrameDiff(Model):
-    """Absolute difference of a frame and the one before it: its mean, and the mean of its most different block."""
+    """Score a frame by its absolute difference from the previous frame: the mean, or the largest mean over a block."""
 
     windows = Windows(length=2, judged=(1,))
 

@@ -1,7 +1,7 @@
-"""Several systems of a data set combined into one, by a stated rule; nothing is trained.
+"""Late fusion: combine the frame scores and anomaly maps of several trained models by a fixed rule, without training.
 
-The values of each member, a score a frame and a map a frame, are brought to units of its own normal footage: 0 is the median
-of held-out normal footage, 1 a high percentile of it. Of a map, it is the highest value in the frame that is measured so.
+The values of each member are first normalised with its own statistics on held-out normal footage: 0 is the median, 1 a
+high percentile. For maps, the statistics are those of the highest value in each frame.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from vadcore.utils.folders import FUSED, is_fusion
 from vadcore.utils.images import resize_picture
 from vadcore.utils.schema import Section
 
-ROUNDING = 1e-6  # values that differ by a smaller share are the same but for rounding
-HIGHEST = float(np.finfo(np.float16).max)  # of a map
+ROUNDING = 1e-6  # relative difference up to which values count as equal (rounding)
+HIGHEST = float(np.finfo(np.float16).max)  # largest value of a map
 
 
 class FusionConfig(Section):
-    """A section ``model.fusion`` or ``model.fusion-<variant>``."""
+    """Section ``model.fusion`` or ``model.fusion-<variant>``."""
 
-    of: tuple[str, ...] = Field(min_length=2)  # systems listed under models
-    rule: Literal["mean", "max"] = "mean"  # of the members' values, each in units of its own normal footage
-    weights: tuple[PositiveFloat, ...] | None = None  # of the mean, one a member; null: all count alike
-    high: float = Field(default=0.99, gt=0.5, lt=1)  # share of the normal frames whose value is below 1
+    of: tuple[str, ...] = Field(min_length=2)  # names of the models to combine, all listed under models
+    rule: Literal["mean", "max"] = "mean"  # how to combine the normalised values of the members
+    weights: tuple[PositiveFloat, ...] | None = None  # one per member, for rule mean; null: equal weights
+    high: float = Field(default=0.99, gt=0.5, lt=1)  # quantile of held-out normal frames that is normalised to 1
 
     @model_validator(mode="after")
     def _members_fit(self):
@@ -50,32 +50,39 @@ class FusionConfig(Section):
 
 
 class Scale(Section):
-    """A member's values over held-out normal footage: their median and a high percentile."""
+    """Normalisation of one member: median and a high percentile of its values on held-out normal footage."""
 
     median: float
     high: float
 
     @classmethod
     def over(cls, values: np.ndarray, share: float) -> Scale:
-        """values: ``[n]``, NaN = not judged; at least one is not. share: of them that is below ``high``."""
+        """Compute the statistics from data.
+
+        values: ``[n]``, at least one of them finite; NaN values (no score) are ignored. share: quantile for ``high``, 0..1.
+        """
         median, high = np.nanquantile(values.astype(np.float64), [0.5, share]).tolist()
         return cls(median=median, high=high)
 
     @property
     def unit(self) -> float:
-        """What is 1: ``high`` minus the median. Where normal footage shows no difference between them, the median itself,
-        and 1 where that is 0."""
+        """Value range that is normalised to 1: ``high`` minus the median. When the two are equal, the absolute value of the
+        median; when that is 0, 1.
+        """
         unit = self.high - self.median
         return unit if unit > ROUNDING * abs(self.median) else abs(self.median) or 1.0
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Values of any shape in units of normal footage, float64; NaN stays NaN."""
+        """Normalise values of any shape, float64. NaN stays NaN."""
         return (np.asarray(values, np.float64) - self.median) / self.unit
 
 
 class Member(Section):
-    """What a fusion knows of one of its systems. measure: its score. precision: of its training. score: of that measure.
-    map: of the highest value in the map of a frame."""
+    """One model of a fusion.
+
+    measure: name of the measure that is its score. precision: dtype of its training. score: normalisation of that measure.
+    map: normalisation of its anomaly maps, from the highest value in the map of each frame.
+    """
 
     measure: str
     precision: Literal["float32", "bfloat16"]
@@ -84,14 +91,26 @@ class Member(Section):
 
 
 class Fusion(FusionConfig):
-    """A fusion of trained systems. system: its name in params.yaml. members: by name, in the order of ``of``."""
+    """Fusion of trained models.
+
+    system: name of the fusion in params.yaml. members: by name, in the order of ``of``.
+    """
 
     system: str
     members: dict[str, Member]
 
     def measures(self, judged: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """The measures of one clip, float32 ``[T]`` each: ``fused``, NaN where a member did not judge the frame, and by name
-        what each member says in units of its normal footage. judged: the measures of each member, ``[T]`` each."""
+        """Fuse the scores of one clip.
+
+        Parameters
+        ----------
+        judged: measures of each member, ``[T]`` each.
+
+        Returns
+        -------
+        float32 ``[T]`` each: ``fused``, NaN where any member has no score for the frame, and the normalised score of each
+        member under its name.
+        """
         scaled = {
             name: member.score(measures[member.measure])
             for (name, member), measures in zip(self.members.items(), judged, strict=True)
@@ -100,10 +119,17 @@ class Fusion(FusionConfig):
         return {name: values.astype(np.float32) for name, values in every.items()}
 
     def maps(self, maps: Sequence[np.ndarray]) -> np.ndarray:
-        """The members' maps of the same frames, ``[T, h, w]`` of any size each, as one: float16 ``[T, h, w]`` of the largest
-        size, NaN where a member did not judge the frame.
+        """Fuse the anomaly maps of one clip by the same rule as the scores.
 
-        They are combined as the scores are. What that makes of maps that are 0 everywhere is taken off, so that 0 stays 0.
+        The result for all-zero maps is subtracted, so that 0 stays 0.
+
+        Parameters
+        ----------
+        maps: maps of each member for the same frames, ``[T, h, w]`` of any size.
+
+        Returns
+        -------
+        float16 ``[T, h, w]`` at the largest of the sizes; NaN where any member has no score for the frame.
         """
         size = max((of_member.shape[1:] for of_member in maps), key=math.prod)
         zero = self._combined(np.array([member.map(0.0) for member in self.members.values()]))
@@ -115,7 +141,7 @@ class Fusion(FusionConfig):
         return fused
 
     def _combined(self, values: np.ndarray) -> np.ndarray:
-        """By the rule over the members: ``[members, ...]`` to ``[...]``, NaN where one is NaN."""
+        """Apply the rule over the members: ``[members, ...]`` to ``[...]``. NaN in any member gives NaN."""
         return values.max(axis=0) if self.rule == "max" else np.average(values, axis=0, weights=self.weights)
 
 
@@ -125,7 +151,7 @@ def save_fusion(fusion: Fusion, folder: Path) -> None:
 
 
 def load_fusion(folder: Path) -> Fusion:
-    """What :func:`save_fusion` wrote to ``folder``. Raises :class:`VadError` where it is missing or broken."""
+    """Load the fusion that :func:`save_fusion` wrote to ``folder``. Raises :class:`VadError` if missing or invalid."""
     file = folder / "config.yaml"
     try:
         return Fusion.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))

@@ -1,4 +1,7 @@
-"""Autoencoder on HOG and HOF: the second variant of Hasan et al. 2016, "Learning Temporal Regularity in Video Sequences"."""
+"""Autoencoder on HOG and HOF descriptors.
+
+Hasan et al. 2016, "Learning Temporal Regularity in Video Sequences", the variant on handcrafted features.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +20,28 @@ from vadcore.models.components.hog_hof import DIRECTIONS, HOF, HOG, SPATIAL, TEM
 from vadcore.utils.errors import VadError
 from vadcore.utils.schema import Size
 
-BRIGHT = (TEMPORAL * SPATIAL**2) ** 0.5  # in pictures: what one direction would have if each cell had only one is white
+BRIGHT = (TEMPORAL * SPATIAL**2) ** 0.5  # display factor: a bin is white if each cell has a single direction
 
 
 class HogHofConfig(ModelConfig):
-    """Layers are the published ones as commonly given; cuboids as in dense trajectories: 32 pixels wide, 15 frames long."""
+    """Layers as commonly given for the paper. Cuboids as in dense trajectories: 32 pixels wide, 15 frames long."""
 
     needs_flow: ClassVar[bool] = True
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "step")
 
     image_size: Size = (240, 320)
-    cell: PositiveInt = Field(default=16, ge=4)  # pixels; a cuboid is 2 cells wide and high
-    frames: PositiveInt = 15  # length of a cuboid, in 3 cells
-    rest: PositiveFloat = 0.4  # px/frame; slower pixels are at rest
-    # cuboids with a smaller share of moving pixels are passed over
+    cell: PositiveInt = Field(default=16, ge=4)  # side of a cell, pixels; a cuboid is 2 cells wide and high
+    frames: PositiveInt = 15  # length of a cuboid, split into 3 cells
+    rest: PositiveFloat = 0.4  # pixels up to this speed, px/frame, are at rest
+    # share of moving pixels in a cuboid; cuboids up to this share are ignored
     least_motion: float = Field(default=0.05, ge=0, lt=1)
     layers: tuple[PositiveInt, ...] = Field(default=(2000, 1000, 500, 30), min_length=1)  # from 204 down, and mirrored
-    batch_size: PositiveInt = 4  # windows; each has some hundreds of cuboids
+    batch_size: PositiveInt = 4  # windows, each with some hundreds of cuboids
     iterations: PositiveInt = 5_000
     learning_rate: PositiveFloat = 1e-4
     weight_decay: float = Field(default=0.0, ge=0)
     step: PositiveInt = 5  # distance between the starts of scoring windows
-    score: Literal["max", "sum"] = "max"  # the worst cuboid of a frame, or all together (grows with the crowd)
+    score: Literal["max", "sum"] = "max"  # error of the worst cuboid, or sum over all (grows with the crowd)
 
     @field_validator("frames")
     @classmethod
@@ -63,17 +66,17 @@ class HogHofConfig(ModelConfig):
 
 @register_model("hog_hof_ae", HogHofConfig)
 class HogHofAutoencoder(Autoencoder):
-    """Reconstructs the descriptor of every cuboid in which something moves.
+    """Fully connected autoencoder, 204-2000-1000-500-30 and mirrored, on descriptors of cuboids with motion.
 
-    Fully connected, 204-2000-1000-500-30 and mirrored. A cuboid's error is the squared distance of descriptor and
-    reconstruction; cuboids at rest have none. A frame's score comes from the cuboids that hold it. Descriptors are made by
-    OpenCV on the CPU, wherever the network runs.
+    The error of a cuboid is the squared distance between descriptor and reconstruction; cuboids at rest have error 0. The
+    score of a frame is the maximum or sum over the cuboids that contain it. OpenCV computes the descriptors on the CPU, also
+    when the network runs on a GPU.
     """
 
     def __init__(self, config: HogHofConfig):
         super().__init__(config)
         self.score = config.score
-        # one frame more than a cuboid is long, because flow leads from a frame to the next
+        # one frame more than the cuboid length: flow leads from each frame to the next
         self.windows = Windows(config.frames + 1, judged=tuple(range(config.frames + 1)), step=config.step, flow=True)
         widths = (HOG + HOF, *config.layers)
         both = list(pairwise((*widths, *reversed(widths[:-1]))))
@@ -81,10 +84,10 @@ class HogHofAutoencoder(Autoencoder):
         for number, (a, b) in enumerate(both):
             layers += [nn.Linear(a, b)] + ([nn.Tanh()] if number < len(both) - 1 else [])
         self.network = nn.Sequential(*layers)
-        self.register_buffer("seen", torch.zeros(2, dtype=torch.long))  # in training: windows, cuboids that moved
+        self.register_buffer("seen", torch.zeros(2, dtype=torch.long))  # counts in training: windows, moving cuboids
 
     def describe(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Descriptors of a batch's cuboids, ``[B, rows, columns, 204]``, and which of them move, bool alike."""
+        """Descriptors of all cuboids, ``[B, rows, columns, 204]``, and whether each moves, bool ``[B, rows, columns]``."""
         config = self.config
         frames = (batch.frames[:, :-1].mean(2) * 255).round().byte().cpu().numpy()  # [B, T, H, W]
         flow = batch.flow.float().cpu().numpy()  # [B, T, 2, H, W]
@@ -102,7 +105,7 @@ class HogHofAutoencoder(Autoencoder):
         return []
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean squared distance over the cuboids that move."""
+        """Mean over the moving cuboids of the squared distance between descriptor and reconstruction."""
         x, moving = self.describe(batch)
         chosen = x[moving]  # [n, 204]
         if self.training:
@@ -130,15 +133,16 @@ class HogHofAutoencoder(Autoencoder):
         )
 
     def _roses(self, descriptors: Tensor) -> Tensor:
-        """Descriptors as pictures in 0..1, HOG left, HOF right, ``[B, J, C, 3 rows, 6 columns]``.
+        """Draw descriptors as pictures in 0..1, HOG left, HOF right, ``[B, J, C, 3 * rows, 6 * columns]``.
 
-        A square of 3 x 3 pixels a cuboid, of which its first cell is shown: each outer pixel is the direction it lies in
-        (right is right), the middle one is rest. A descriptor has length 1, and so its parts are small: :data:`BRIGHT`.
+        Each cuboid is a square of 3 x 3 pixels that shows its first cell. Each outer pixel is the bin of the direction in
+        which it lies, the middle pixel the bin at rest. Descriptors have length 1 and thus small values, scaled by
+        :data:`BRIGHT`.
         """
         b, rows, columns, _ = descriptors.shape
         hog = descriptors[..., :HOG].unflatten(-1, (TEMPORAL, SPATIAL**2, DIRECTIONS))[..., 0, :]  # [B, r, c, 3, 8]
         hof = descriptors[..., HOG:].unflatten(-1, (TEMPORAL, SPATIAL**2, DIRECTIONS + 1))[..., 0, :]
-        hog = torch.cat([hog, torch.zeros_like(hog[..., :1])], dim=-1)  # [.., 9]: nothing in the middle
+        hog = torch.cat([hog, torch.zeros_like(hog[..., :1])], dim=-1)  # [.., 9]: HOG has no bin at rest
         around = [5, 6, 7, 4, 8, 0, 3, 2, 1]  # the bin at each pixel, row by row
         squares = torch.stack([hog, hof], dim=1)[..., around]  # [B, 2, r, c, 3, 9]
         squares = squares.unflatten(-1, (3, 3)).permute(0, 4, 2, 5, 1, 3, 6)  # [B, 3, r, 3, 2, c, 3]

@@ -1,4 +1,4 @@
-"""Windows of footage, varied in training so that few clips teach more."""
+"""Data augmentation of training windows."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def shift_windows(x: Tensor, most: int) -> Tensor:
-    """Move each window of ``x`` ``[B, T, C, H, W]`` as a whole, by up to ``most`` pixels each way; edges are mirrored.
+    """Shift each window of ``x`` ``[B, T, C, H, W]`` by up to ``most`` pixels in each direction, with reflection padding.
 
-    All frames of a window move alike, so that what moves in it keeps its motion. ``most`` is below H and W. The
-    displacements are whole pixels, evenly distributed, from torch's generator of the CPU, whose state a checkpoint holds.
+    All frames of a window are shifted alike, which preserves the motion between them. ``most`` must be below H and W. Shifts
+    are whole pixels, uniformly distributed, from torch's CPU generator, whose state is part of the checkpoint.
     """
     if not most:
         return x

@@ -1,8 +1,8 @@
 """HOG and HOF descriptors of dense spatio-temporal cuboids.
 
-As in dense trajectories (Wang et al. 2013): a cuboid of 2 x 2 x 3 cells has, for each cell, 8 directions of the brightness
-gradient (HOG, 96 numbers) and 8 directions of the optical flow and one bin of pixels at rest (HOF, 108 numbers). Here the
-cuboids do not follow trajectories but stand on a grid, one cell apart.
+Descriptors are those of dense trajectories (Wang et al. 2013). A cuboid has 2 x 2 x 3 cells. Each cell has a histogram of 8
+directions of the brightness gradient (HOG, 96 numbers per cuboid), and one of 8 directions of the optical flow plus a bin
+for pixels at rest (HOF, 108 numbers). Here, cuboids lie on a grid, one cell apart, and do not follow trajectories.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ import cv2
 import numpy as np
 
 DIRECTIONS = 8  # of 45 degrees each; bin 0 points right, bin 2 down (rows count downwards)
-SPATIAL, TEMPORAL = 2, 3  # cells of a cuboid along each side, and in time
+SPATIAL, TEMPORAL = 2, 3  # cells of a cuboid along height and width, and in time
 HOG = SPATIAL**2 * TEMPORAL * DIRECTIONS  # 96
 HOF = SPATIAL**2 * TEMPORAL * (DIRECTIONS + 1)  # 108
-LEAST_GRADIENT = 10.0  # grey levels a pixel: a HOG weaker than this is not blown up to unit length (sensor noise)
+LEAST_GRADIENT = 10.0  # grey levels/pixel: a HOG weaker than this (sensor noise) is not scaled up to unit length
 
 
 def orientation_histograms(x: np.ndarray, y: np.ndarray, cell: int, rest: float | None = None) -> np.ndarray:
-    """How strongly the vectors of a field point in each direction, cell by cell.
+    """Compute a histogram of directions for each cell of a vector field, weighted by vector length.
 
     Parameters
     ----------
-    x, y: float32 ``[N, H, W]``, components to the right and downwards; H and W multiples of ``cell``.
+    x, y: components to the right and downwards, float32 ``[N, H, W]``; H and W multiples of ``cell``.
     cell: side of a cell, pixels.
-    rest: vectors no longer than this count 1 in a ninth bin instead of their length in two directions; None: no such bin.
+    rest: vectors up to this length add 1 to a ninth bin instead of their length to two directions; None: no such bin.
 
     Returns
     -------
-    float32 ``[N, H / cell, W / cell, 8 or 9]``: mean over the cell's pixels. A vector's length is shared between the two
-    nearest of the 8 directions, linearly in the angle.
+    float32 ``[N, H / cell, W / cell, 8 or 9]``: mean over the pixels of each cell. The length of a vector is split between
+    the two nearest of the 8 directions, linearly in the angle.
     """
     n, height, width = x.shape
     rows, columns = height // cell, width // cell
     length, angle = cv2.cartToPolar(x.reshape(n * height, width), y.reshape(n * height, width))
     bins = DIRECTIONS + (rest is not None)
     row = np.arange(n * height) // cell
-    place = row[:, None] * columns + np.arange(width) // cell  # [N*H, W]: number of the cell
+    place = row[:, None] * columns + np.arange(width) // cell  # [N*H, W]: index of the cell
     place *= bins
     at = angle * np.float32(DIRECTIONS / (2 * np.pi))
     low = at.astype(np.int64)
@@ -55,7 +55,7 @@ def orientation_histograms(x: np.ndarray, y: np.ndarray, cell: int, rest: float 
 
 
 def gradients(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Brightness gradient of uint8 ``[N, H, W]`` to the right and downwards, grey levels a pixel, float32 ``[N, H, W]``."""
+    """Brightness gradient of uint8 ``[N, H, W]`` to the right and downwards, float32 ``[N, H, W]`` in grey levels/pixel."""
     pairs = [
         (cv2.Sobel(f, cv2.CV_32F, 1, 0, ksize=1, scale=0.5), cv2.Sobel(f, cv2.CV_32F, 0, 1, ksize=1, scale=0.5))
         for f in frames
@@ -64,18 +64,20 @@ def gradients(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def describe(frames: np.ndarray, flow: np.ndarray, cell: int, rest: float) -> tuple[np.ndarray, np.ndarray]:
-    """Descriptors of every cuboid of one window.
+    """Compute the descriptors of all cuboids of one window.
 
     Parameters
     ----------
-    frames: uint8 ``[T, H, W]``; T a multiple of 3, H and W multiples of ``cell``. flow: float32 ``[T, 2, H, W]``, px/frame.
+    frames: uint8 ``[T, H, W]``; T a multiple of 3, H and W multiples of ``cell``.
+    flow: float32 ``[T, 2, H, W]``, px/frame.
     cell: side of a cell, pixels; a cuboid is 2 cells wide and high and T frames long.
-    rest: flow up to this, px/frame, is no motion.
+    rest: pixels with flow up to this, px/frame, count as at rest.
 
     Returns
     -------
-    descriptors: float32 ``[rows, columns, 204]``, HOG then HOF, each of about unit length; within each the order is time,
-    row, column, bin. moving: float32 ``[rows, columns]`` in 0..1, the share of the cuboid's pixels that move.
+    descriptors: float32 ``[rows, columns, 204]``, HOG then HOF, each of about unit length. The order within each is time,
+    row, column, bin.
+    moving: float32 ``[rows, columns]`` in 0..1, share of moving pixels in each cuboid.
     """
     t = len(frames)
     hog = orientation_histograms(*gradients(frames), cell)  # [T, h, w, 8]
@@ -86,12 +88,12 @@ def describe(frames: np.ndarray, flow: np.ndarray, cell: int, rest: float) -> tu
     moving = 1 - _cuboids(hof[..., DIRECTIONS:]).mean(-1)
     hog, hof = _cuboids(hog), _cuboids(hof)  # [h - 1, w - 1, 96 and 108]
     hog = hog / np.maximum(np.linalg.norm(hog, axis=-1, keepdims=True), LEAST_GRADIENT)
-    hof = hof / np.linalg.norm(hof, axis=-1, keepdims=True)  # never 0: what does not move counts in the ninth bin
+    hof = hof / np.linalg.norm(hof, axis=-1, keepdims=True)  # never 0: pixels at rest count in the ninth bin
     return np.concatenate([hog, hof], axis=-1), moving
 
 
 def _cuboids(cells: np.ndarray) -> np.ndarray:
-    """``[3, h, w, bins]`` to the cells of every cuboid, ``[h - 1, w - 1, 12 * bins]``."""
+    """Collect the cells of each cuboid: ``[3, h, w, bins]`` to ``[h - 1, w - 1, 12 * bins]``."""
     h, w = cells.shape[1:3]
     parts = [cells[:, r : h - 1 + r, c : w - 1 + c] for r in range(SPATIAL) for c in range(SPATIAL)]
     stacked = np.stack(parts, axis=1)  # [3, 4, h - 1, w - 1, bins]

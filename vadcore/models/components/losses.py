@@ -1,4 +1,4 @@
-"""Losses between pictures that more than one system, or more than one term of a system, can use."""
+"""Losses shared by several models or loss terms."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def gradient_difference(shown: Tensor, frames: Tensor) -> Tensor:
-    """How unlike the edges of pictures ``[B, C, H, W]`` are: the mean of ``| |dx frames| - |dx shown| |``, plus that of dy.
+    """Gradient difference loss of pictures ``[B, C, H, W]``: mean of ``| |dx frames| - |dx shown| |``, plus that of dy.
 
-    dx and dy are differences of neighbouring pixels, beyond the border zeros, so that each has a value a pixel. Mathieu et
-    al. 2016, "Deep Multi-Scale Video Prediction beyond Mean Square Error", with exponent 1.
+    dx and dy are differences of neighbouring pixels, zero-padded at the border to one value per pixel. Mathieu et al. 2016,
+    "Deep Multi-Scale Video Prediction beyond Mean Square Error", with exponent 1.
     """
     loss = frames.new_zeros(())
     for axis, pad in ((3, (0, 1, 0, 0)), (2, (0, 0, 0, 1))):
@@ -20,5 +20,5 @@ def gradient_difference(shown: Tensor, frames: Tensor) -> Tensor:
 
 
 def least_squares(verdict: Tensor, wanted: float) -> Tensor:
-    """Half the mean squared distance of a discriminator's verdict from what it should say (Mao et al. 2017)."""
+    """LSGAN loss: half the mean squared distance of a discriminator output from the target (Mao et al. 2017)."""
     return (verdict - wanted).square().mean() / 2

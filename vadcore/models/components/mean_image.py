@@ -1,4 +1,4 @@
-"""The mean image of training footage, which systems of a fixed camera subtract: what is left is what moves."""
+"""Mean image of the training footage. Models for fixed cameras subtract it, which leaves what moves."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from vadcore.data.windows import Batch, Windows
 from vadcore.models.base import Phase, Update
 
-BATCHES = 64  # of 16 frames each
+BATCHES = 64  # batches of 16 frames for the mean image
 
 
 class MeanImage(nn.Module):
-    """Frames in 0..1 to what a network sees, in -1..1, and back.
+    """Normalise frames from 0..1 to network input in -1..1, and back.
 
-    With ``subtract`` the mean image is taken off, which :meth:`phase` gathers before the training; else the range is
-    stretched. ``span`` is what the brightness range of a frame measures in what the network sees.
+    With ``subtract``, subtracts the mean image, which the phase from :meth:`phases` gathers before training. Otherwise
+    rescales 0..1 to -1..1. ``span`` is the width of the brightness range 0..1 after normalisation: 1 or 2.
     """
 
     def __init__(self, channels: int, size: tuple[int, int], subtract: bool):
@@ -27,15 +27,15 @@ class MeanImage(nn.Module):
             self.register_buffer("count", torch.zeros(()))
 
     def centre(self, frames: Tensor) -> Tensor:
-        """``[..., C, H, W]`` in 0..1 to -1..1."""
+        """Normalise ``[..., C, H, W]`` from 0..1 to -1..1."""
         return frames - self._mean() if self.subtract else frames * 2 - 1
 
     def uncentre(self, x: Tensor) -> Tensor:
-        """The inverse of :meth:`centre`."""
+        """Invert :meth:`centre`."""
         return x + self._mean() if self.subtract else (x + 1) / 2
 
     def phases(self) -> list[Phase]:
-        """The phase that gathers the mean image; none when nothing is subtracted."""
+        """Phase that gathers the mean image. Empty without ``subtract``."""
         return [Phase("mean_image", BATCHES, Windows(1), 16, self._add, sampling="clips")] if self.subtract else []
 
     def _mean(self) -> Tensor:
@@ -44,4 +44,4 @@ class MeanImage(nn.Module):
     def _add(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         self.sum += batch.frames[:, 0].mean(0)
         self.count += 1
-        return {"loss": batch.frames.var()}  # nothing is minimised: the variance is what there is to watch
+        return {"loss": batch.frames.var()}  # for the log only, nothing is minimised: variance of the frames
