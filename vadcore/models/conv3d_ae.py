@@ -1,4 +1,4 @@
-"""3D-CNN autoencoder: a whole clip through convolutions over space and time to one latent point, and back."""
+"""3D convolutional autoencoder: encodes a window of frames to a single latent vector."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vadcore.models.base import Autoencoder, AutoencoderConfig, check_sides
 from vadcore.models.components.mean_image import MeanImage
 from vadcore.utils.schema import Size
 
-SHRINK = 16  # of the four convolutions with stride 2, in time, height and width alike
+SHRINK = 16  # downsampling factor of the four convolutions with stride 2, in time, height and width
 
 
 class Conv3dConfig(AutoencoderConfig):
-    """Defaults are the published figures."""
+    """Defaults are the published values."""
 
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "step")
 
@@ -26,17 +26,17 @@ class Conv3dConfig(AutoencoderConfig):
     frames: PositiveInt = 16  # window length
     strides: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)  # frame strides in training
     conv: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256, 512)  # channels of the encoder
-    z: PositiveInt = 128  # numbers a window is reduced to
+    z: PositiveInt = 128  # latent dimension of a window
     batch_size: PositiveInt = 16
     iterations: PositiveInt = 5_000
     learning_rate: PositiveFloat = 1e-4
     weight_decay: float = Field(default=0.0, ge=0)
     step: PositiveInt = 1  # distance between the starts of scoring windows
-    score: Literal["mse", "max_patch_mse"] = "mse"  # error of the whole frame, or of its worst block
+    score: Literal["mse", "max_patch_mse"] = "mse"  # squared error of the whole frame, or of its worst block
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Frames, height and width of what the last convolution leaves."""
+        """Shape of the encoder output ``(T, H, W)``."""
         return self.frames // SHRINK, self.image_size[0] // SHRINK, self.image_size[1] // SHRINK
 
     @model_validator(mode="after")
@@ -52,9 +52,10 @@ class Conv3dConfig(AutoencoderConfig):
 
 @register_model("conv3d_ae", Conv3dConfig)
 class Conv3dAutoencoder(Autoencoder):
-    """Reconstructs a window of frames from one latent point. The score is the squared error of the reconstruction.
+    """Reconstruct a window of frames from one latent vector. The score is the squared reconstruction error.
 
-    Several processes normalise each over its own share of a batch: here their number does change the result, a little.
+    In distributed training, each process computes BatchNorm statistics over its share of the batch. The number of processes
+    therefore changes the result slightly.
     """
 
     sampling = "clips"  # a random clip, then a random start
@@ -83,9 +84,9 @@ class Conv3dAutoencoder(Autoencoder):
         self.decoder = nn.Sequential(*decoder)  # [B, conv[-1], T/16, H/16, W/16] -> [B, C, T, H, W]
 
     def encode(self, x: Tensor) -> Tensor:
-        """A window ``[B, T, C, H, W]`` in -1..1 to its latent point ``[B, z]``."""
+        """Encode windows ``[B, T, C, H, W]`` in -1..1 to latent vectors ``[B, z]``."""
         return self.to_latent(self.encoder(x.transpose(1, 2)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruct ``x`` ``[B, T, C, H, W]`` in -1..1; every frame is made of all frames."""
+        """Reconstruct ``x`` ``[B, T, C, H, W]`` in -1..1. Every output frame depends on all input frames."""
         return self.decoder(self.from_latent(self.encode(x))).transpose(1, 2).float()

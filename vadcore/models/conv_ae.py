@@ -15,29 +15,31 @@ from vadcore.models.base import Autoencoder, AutoencoderConfig
 from vadcore.models.components.mean_image import MeanImage
 from vadcore.utils.schema import Size
 
-KERNEL, STRIDE = 11, 4  # of the first convolution, unpadded
-LEAST = 23  # the smallest side of which anything is left after the second pooling
+KERNEL, STRIDE = 11, 4  # of the first convolution, without padding
+LEAST = 23  # smallest side whose output after the second pooling is not empty
 
 
 class ConvAEConfig(AutoencoderConfig):
-    """Defaults are the published figures; optimizer, rate and weight decay are as commonly given for the paper. That rate
-    overwrites initial weights in Adagrad's first steps: for trainings of minutes take Adam."""
+    """Defaults are the published values. Optimizer, learning rate and weight decay are as commonly given for the paper.
+
+    With that learning rate the first steps of Adagrad overwrite the initial weights. Use Adam for trainings of minutes.
+    """
 
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "step")
 
     image_size: Size = (227, 227)
-    frames: PositiveInt = Field(default=10, ge=2)  # window length; the frames are the channels of one picture
+    frames: PositiveInt = Field(default=10, ge=2)  # window length; frames are stacked as channels
     strides: tuple[PositiveInt, ...] = Field(default=(1, 2, 3), min_length=1)  # frame strides in training
     conv: tuple[PositiveInt, PositiveInt, PositiveInt] = (512, 256, 128)  # channels of the encoder
-    subtract_mean: bool = True  # the mean image of the training frames; false: the range is stretched to -1..1
+    subtract_mean: bool = True  # subtract the mean training frame; false: rescale to -1..1
     batch_size: PositiveInt = 32
     iterations: PositiveInt = 20_000
     optimizer: Literal["adagrad", "adam"] = "adagrad"
     learning_rate: PositiveFloat = 0.01
     weight_decay: float = Field(default=0.0005, ge=0)
     step: PositiveInt = 1  # distance between the starts of scoring windows
-    # norm: the error's Euclidean norm over a pixel's colours, summed over pixels in the paper; here, as mse, their mean,
-    # which ranks alike. max_patch_mse: the squared error of the worst block
+    # norm: Euclidean norm of the error over the colours of a pixel, mean over pixels (the paper sums: same ranking);
+    # mse: mean squared error; max_patch_mse: squared error of the worst block
     score: Literal["norm", "mse", "max_patch_mse"] = "norm"
 
     @model_validator(mode="after")
@@ -52,13 +54,15 @@ class ConvAEConfig(AutoencoderConfig):
 
 
 class SubpixelConvTranspose2d(nn.ConvTranspose2d):
-    """The same layer, as one convolution that gives the pixels an input pixel becomes as channels: ``[B, C, H, W]`` to
-    ``[B, C', (H - 1) * stride + kernel, ...]``. For few output channels PyTorch's own has no fast way in bfloat16 on a CPU:
-    measured 25 times as slow forward."""
+    """Transposed convolution as one convolution and a pixel shuffle: same parameters and result as ``nn.ConvTranspose2d``.
+
+    ``[B, C, H, W]`` to ``[B, C', (H - 1) * stride + kernel, ...]``. For few output channels, PyTorch has no fast kernel in
+    bfloat16 on CPU: its forward pass was measured to take 25 times as long.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride, (h, w) = self.kernel_size[0], self.stride[0], x.shape[2:]
-        taps = -(-kernel // stride)  # input pixels that reach an output pixel, along a side
+        taps = -(-kernel // stride)  # input pixels per output pixel, along one side
         spare = taps * stride - kernel
         weight = F.pad(self.weight, (0, spare, 0, spare))  # [C, C', taps * stride, taps * stride]
         weight = weight.unflatten(3, (taps, stride)).unflatten(2, (taps, stride)).flip(2, 4)
@@ -69,10 +73,10 @@ class SubpixelConvTranspose2d(nn.ConvTranspose2d):
 
 @register_model("conv_ae", ConvAEConfig)
 class ConvAutoencoder(Autoencoder):
-    """Reconstructs a window of frames, stacked as the channels of one picture, through convolutions and poolings.
+    """Convolutional autoencoder with pooling that reconstructs a window of frames, stacked as channels.
 
-    Unpooling puts values back where the pooling took them from. The score is a frame's reconstruction error, averaged
-    over all windows that hold the frame.
+    Unpooling uses the indices of the pooling. The score is the reconstruction error of a frame, averaged over all windows
+    that contain the frame.
     """
 
     def __init__(self, config: ConvAEConfig):
@@ -93,8 +97,10 @@ class ConvAutoencoder(Autoencoder):
             nn.init.zeros_(layer.bias)
 
     def encode(self, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, torch.Size]]]:
-        """Stacked frames ``[B, T*C, H, W]`` to ``[B, conv[2], h, w]``; and, for each pooling, where its values came from
-        and the size of what it pooled."""
+        """Encode stacked frames ``[B, T*C, H, W]`` to ``[B, conv[2], h, w]``.
+
+        Also returns, for each pooling, the indices of the maxima and the size of its input.
+        """
         wide = torch.tanh(self.conv1(x))  # [B, conv[0], h1, w1]
         pooled, from_wide = F.max_pool2d(wide, 2, return_indices=True)
         middle = torch.tanh(self.conv2(pooled))  # [B, conv[1], h1 // 2, w1 // 2]
@@ -102,7 +108,7 @@ class ConvAutoencoder(Autoencoder):
         return torch.tanh(self.conv3(pooled)), [(from_wide, wide.shape[2:]), (from_middle, middle.shape[2:])]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruct ``x`` ``[B, T, C, H, W]``, centred by the mean image."""
+        """Reconstruct normalised windows ``x`` ``[B, T, C, H, W]``."""
         z, (wide, middle) = self.encode(x.flatten(1, 2))
         y = F.max_unpool2d(torch.tanh(self.deconv3(z)), middle[0], 2, output_size=middle[1])
         y = F.max_unpool2d(torch.tanh(self.deconv2(y)), wide[0], 2, output_size=wide[1])
@@ -119,6 +125,6 @@ class ConvAutoencoder(Autoencoder):
         return measures | {"norm": norm}, maps
 
     def loss(self, batch: Batch) -> Tensor:
-        """Half the squared Euclidean distance of a window and its reconstruction, the mean over the batch."""
+        """Half the squared Euclidean distance between a window and its reconstruction, mean over the batch."""
         x = self.as_seen(batch)
         return (self(x) - x).square().sum() / (2 * len(x))

@@ -15,28 +15,29 @@ from vadcore.models.base import Autoencoder, AutoencoderConfig, Prediction, chec
 from vadcore.models.components.mean_image import MeanImage
 from vadcore.utils.schema import Size
 
-SHRINK = 8  # of the two strided convolutions, 4 and 2
+SHRINK = 8  # downsampling factor of the two convolutions, strides 4 and 2
 
 
 class ConvLSTMConfig(AutoencoderConfig):
-    """Defaults are the published figures; Adam's rate is 1e-4 as commonly given for the paper."""
+    """Defaults are the published values. Adam's learning rate of 1e-4 is as commonly given for the paper."""
 
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "step")
 
     image_size: Size = (256, 256)
     frames: PositiveInt = Field(default=10, ge=2)  # window length
-    # frame strides in training; without them the published figure is lost
+    # frame strides in training; with stride 1 alone, the published result is not reached
     strides: tuple[PositiveInt, ...] = Field(default=(1, 2, 3, 4), min_length=1)
     conv: tuple[PositiveInt, PositiveInt] = (128, 64)  # channels of the spatial encoder
     lstm: tuple[PositiveInt, ...] = (64, 32, 64)  # channels of the ConvLSTM layers; the last feeds the decoder
     batch_size: PositiveInt = 8
     iterations: PositiveInt = 20_000
     learning_rate: PositiveFloat = 1e-4
-    subtract_mean: bool = True  # the mean image of the training frames, as the paper does: only what moves is left
+    subtract_mean: bool = True  # subtract the mean training frame, as in the paper; only what moves is left
     weight_decay: float = Field(default=0.0, ge=0)
     step: PositiveInt = 1  # distance between the starts of scoring windows
-    # src: summed error of the window that starts at a frame (as published); mse: a frame's own error, averaged over all
-    # windows that hold it, so that the last frames of a clip are judged too
+    # src: summed error of the window that starts at the frame (as published); mse: error of the frame itself, averaged
+    # over all windows that contain it, so that the last frames of a clip have scores too;
+    # max_patch_mse: squared error of the worst block
     score: Literal["src", "mse", "max_patch_mse"] = "src"
 
     @model_validator(mode="after")
@@ -48,12 +49,12 @@ class ConvLSTMConfig(AutoencoderConfig):
 
 
 class ConvLSTM(nn.Module):
-    """Shi et al. 2015 without peepholes: ``[B, T, C, H, W]`` to the hidden states ``[B, T, hidden, H, W]``."""
+    """ConvLSTM layer (Shi et al. 2015) without peepholes: ``[B, T, C, H, W]`` to hidden states ``[B, T, hidden, H, W]``."""
 
     def __init__(self, channels: int, hidden: int, kernel: int = 3):
         super().__init__()
         self.hidden = hidden
-        # what comes from the input is one convolution over all frames at once; only the recurrent part is sequential
+        # one convolution over the inputs of all frames; only the recurrent part is sequential
         self.from_input = nn.Conv2d(channels, 4 * hidden, kernel, padding=kernel // 2)
         self.from_state = nn.Conv2d(hidden, 4 * hidden, kernel, padding=kernel // 2, bias=False)
 
@@ -62,7 +63,7 @@ class ConvLSTM(nn.Module):
         driven = self.from_input(x.flatten(0, 1)).unflatten(0, (b, t))  # [B, T, 4*hidden, H, W]
         state = cell = None
         states = []
-        for gates in driven.unbind(1):  # not driven[:, step], whose gradient is as large as all of driven at every step
+        for gates in driven.unbind(1):  # unbind: driven[:, step] would make a gradient of the full size at every step
             if state is not None:
                 gates = gates + self.from_state(state)
             i, f, o, g = gates.chunk(4, dim=1)  # [B, hidden, H, W] each
@@ -75,9 +76,9 @@ class ConvLSTM(nn.Module):
 
 @register_model("convlstm_ae", ConvLSTMConfig)
 class ConvLSTMAutoencoder(Autoencoder):
-    """Reconstructs a window of frames through strided convolutions a frame and ConvLSTM layers over time.
+    """Reconstruct a window of frames with strided convolutions per frame and ConvLSTM layers over time.
 
-    The score is the reconstruction error: e(t) = ||I(t) - f(I)(t)||_2 over the pixels, summed over the window.
+    The score is the reconstruction error e(t) = ||I(t) - f(I)(t)||_2 over the pixels, summed over the window.
     """
 
     def __init__(self, config: ConvLSTMConfig):
@@ -102,7 +103,7 @@ class ConvLSTMAutoencoder(Autoencoder):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruct ``x`` ``[B, T, C, H, W]``, centred by the mean image."""
+        """Reconstruct normalised windows ``x`` ``[B, T, C, H, W]``."""
         b, t = x.shape[:2]
         z = self.encoder(x.flatten(0, 1)).unflatten(0, (b, t))
         z = self.temporal(z)  # [B, T, lstm[-1], H/8, W/8]
@@ -113,6 +114,6 @@ class ConvLSTMAutoencoder(Autoencoder):
         pixels = batch.frames[0, 0].numel()
         cost = (judged.measures["mse"] * pixels).sqrt()  # e(t), [B, T]
         src = torch.full_like(cost, torch.nan)
-        src[:, 0] = cost.sum(1)  # belongs to the frame that the window starts at
+        src[:, 0] = cost.sum(1)  # score of the first frame of the window
         judged.measures["src"] = src
         return judged

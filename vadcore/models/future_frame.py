@@ -1,6 +1,6 @@
 """Future frame prediction: Liu et al. 2018, "Future Frame Prediction for Anomaly Detection - A New Baseline".
 
-A U-Net predicts a frame from those before it; what it cannot predict is anomalous.
+A U-Net predicts the next frame from the previous ones. A large prediction error indicates an anomaly.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from vadcore.models.components.losses import gradient_difference, least_squares
 from vadcore.utils.errors import VadError
 from vadcore.utils.schema import Size
 
-SHRINK = 8  # of the three poolings
-LOSSES = ("intensity", "gradient", "adversarial", "flow")  # of the generator
-LEAST = 32  # the smallest side that leaves the discriminator something to judge
+SHRINK = 8  # downsampling factor of the three poolings
+LOSSES = ("intensity", "gradient", "adversarial", "flow")  # loss terms of the generator
+LEAST = 32  # smallest side for which the discriminator output is not empty
 
 
 class FutureFrameConfig(ModelConfig):
-    """Defaults are the published figures for grey footage; the weight of a loss that is 0 switches it off."""
+    """Defaults are the published values for grey footage. A loss weight of 0 switches the loss off."""
 
     needs_flow: ClassVar[bool] = True
     scoring_keys: ClassVar[tuple[str, ...]] = ("score",)
 
     image_size: Size = (256, 256)
-    frames: PositiveInt = 4  # that a frame is predicted from
+    frames: PositiveInt = 4  # number of input frames
     conv: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (
         64,
         128,
         256,
         512,
     )  # channels of the U-Net's levels
-    batch_norm: bool = False  # in the U-Net; a known re-implementation has it, the original has not
-    discriminator: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (128, 256, 512, 512)  # channels
-    intensity: NonNegativeFloat = 1.0  # weights of the losses
+    batch_norm: bool = False  # in the U-Net; used by a known re-implementation, not by the original
+    discriminator: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (128, 256, 512, 512)  # its channels
+    intensity: NonNegativeFloat = 1.0  # loss weights
     gradient: NonNegativeFloat = 1.0
     flow: NonNegativeFloat = 2.0
     adversarial: NonNegativeFloat = 0.05
-    # file of the weights that flow to a predicted frame is computed with, as optical_flow.weights; null: no such flow
+    # file with the FlowNet weights for the flow to the predicted frame, as optical_flow.weights; null: do not compute it
     flownet: str | None = "weights/flownet.safetensors"
-    flownet_width: PositiveFloat = 0.25  # of the network in that file; the published one has 1
+    flownet_width: PositiveFloat = 0.25  # width of the network in that file; published: 1
     flow_enlarge: Enlarge = (
         1.5,
         2,
-    )  # that it sees pictures larger by, as optical_flow.enlarge; published: at 384 x 512
+    )  # upscaling of FlowNet's input, as optical_flow.enlarge; published: input of 384 x 512
     batch_size: PositiveInt = 4
     iterations: PositiveInt = 80_000
     learning_rate: PositiveFloat = 1e-4
     learning_rate_discriminator: PositiveFloat = 1e-5
-    drop_at: PositiveInt | None = None  # iteration from which both rates are a tenth
+    drop_at: PositiveInt | None = None  # iteration at which both learning rates drop to a tenth
     score: Literal["psnr", "mse", "max_patch_mse", "flow"] = "psnr"
 
     @property
@@ -91,7 +91,7 @@ class FutureFrameConfig(ModelConfig):
 
 
 class UNet(nn.Module):
-    """``[B, before, H, W]`` to ``[B, after, H, W]`` in -1..1."""
+    """U-Net with skip connections: ``[B, before, H, W]`` to ``[B, after, H, W]`` in -1..1."""
 
     def __init__(self, before: int, after: int, channels: tuple[int, ...], batch_norm: bool):
         super().__init__()
@@ -121,7 +121,7 @@ class UNet(nn.Module):
 
 
 def patch_discriminator(before: int, channels: tuple[int, ...]) -> nn.Sequential:
-    """``[B, before, H, W]`` to a verdict a patch in 0..1, ``[B, 1, h, w]``; 1: it looks real."""
+    """Build a patch discriminator: ``[B, before, H, W]`` to one value per patch, ``[B, 1, h, w]`` in 0..1; 1 = real."""
     layers: list[nn.Module] = []
     for depth, (a, b) in enumerate(pairwise((before, *channels))):
         last = depth == len(channels) - 1
@@ -131,10 +131,11 @@ def patch_discriminator(before: int, channels: tuple[int, ...]) -> nn.Sequential
 
 @register_model("future_frame", FutureFrameConfig)
 class FutureFrame(Model):
-    """Predicts the next frame under four losses: intensity, gradient, optical flow, and an adversary's.
+    """Predict the next frame with a U-Net, trained with intensity, gradient, optical flow and adversarial losses.
 
-    The flow from the last frame to the true next one comes from the store. That to the predicted one goes through a frozen
-    FlowNet, and its gradient on into the U-Net. The score is the negative PSNR of the prediction in dB.
+    The flow loss compares two flows from the last input frame: the stored flow to the true next frame, and the flow to the
+    predicted frame, which a frozen FlowNet computes and which passes gradients to the U-Net. The score is the negative PSNR
+    of the prediction in dB.
     """
 
     score = "psnr"
@@ -145,9 +146,9 @@ class FutureFrame(Model):
         self.windows = Windows(config.frames + 1, judged=(config.frames,), flow=True)
         self.generator = UNet(config.frames * config.channels, config.channels, config.conv, config.batch_norm)
         self.discriminator = patch_discriminator(config.channels, config.discriminator)
-        # weights are read when training begins, and travel with the trained model
+        # weights are loaded when training begins, and saved with the trained model
         self.flownet = FlowNetSD(config.flownet_width).eval().requires_grad_(False) if config.flownet else None
-        self.to(memory_format=torch.channels_last)  # a third off a step on a CPU
+        self.to(memory_format=torch.channels_last)  # a training step takes a third less time on CPU
 
     def train(self, mode: bool = True) -> FutureFrame:
         super().train(mode)
@@ -156,7 +157,7 @@ class FutureFrame(Model):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """From frames ``[B, T, C, H, W]`` in -1..1 the next, ``[B, C, H, W]`` in -1..1."""
+        """Predict the next frame ``[B, C, H, W]`` from frames ``[B, T, C, H, W]``, both in -1..1."""
         return self.generator(x.flatten(1, 2)).float()
 
     def phases(self) -> list[Phase]:
@@ -221,19 +222,21 @@ class FutureFrame(Model):
         return {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}}
 
     def _flow(self, batch: Batch, predicted: Tensor) -> Tensor:
-        """From the last frame before the predicted one to that, ``[B, 2, H, W]`` in pixels, with gradient."""
+        """Flow from the last input frame to the predicted frame, ``[B, 2, H, W]`` in pixels, differentiable."""
         return flow_between(self.flownet, batch.frames[:, -2], (predicted + 1) / 2, self.config.flow_enlarge)
 
     def _flow_difference(self, batch: Batch, predicted: Tensor) -> Tensor:
-        """Mean absolute difference of the flow to the predicted frame and the stored one, in the pixels of the pictures as
-        FlowNet sees them: the published weight is for these."""
-        apart = (self._flow(batch, predicted) - batch.flow[:, -1]).abs().mean((0, 2, 3))  # to the right, downwards
+        """Mean absolute difference between the flow to the predicted frame and the stored flow.
+
+        In pixels of FlowNet's input size, because the published loss weight is for that unit.
+        """
+        apart = (self._flow(batch, predicted) - batch.flow[:, -1]).abs().mean((0, 2, 3))  # [2]: right, down
         height, width = predicted.shape[2:]
         seen = seen_size((height, width), self.config.flow_enlarge)
         return (apart * apart.new_tensor((seen[1] / width, seen[0] / height))).mean()
 
     def _val(self, batch: Batch) -> Tensor:
-        """Squared error of the predictions, in pictures of 0..1; selection asks for nothing else."""
+        """Validation loss: mean squared error of the predictions, in units of pictures in 0..1."""
         return F.mse_loss((self(batch.frames[:, :-1] * 2 - 1) + 1) / 2, batch.frames[:, -1])
 
     def predict_step(self, batch: Batch) -> Prediction:

@@ -1,4 +1,4 @@
-"""GRU autoencoder: every frame becomes one latent point, a GRU over the points, every frame is drawn from its state."""
+"""GRU autoencoder: encode each frame to a latent vector, run a GRU over them, decode each frame from the GRU state."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ from vadcore.models.base import Autoencoder, AutoencoderConfig, check_sides
 from vadcore.models.components.mean_image import MeanImage
 from vadcore.utils.schema import Size
 
-SHRINK = 16  # of the four convolutions with stride 2
+SHRINK = 16  # downsampling factor of the four convolutions with stride 2
 
 
 class GRUConfig(AutoencoderConfig):
-    """Defaults are the published figures; beside the 3D-CNN: image_size [128, 128], frames 16, z 128, 5 000 iterations."""
+    """Defaults are the published values.
+
+    For comparison with the 3D-CNN: image_size [128, 128], frames 16, z 128, 5 000 iterations.
+    """
 
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "step")
 
     image_size: Size = (64, 64)
     frames: PositiveInt = Field(default=4, ge=2)  # window length
     strides: tuple[PositiveInt, ...] = Field(default=(1,), min_length=1)  # frame strides in training
-    # channels of the frame encoder; the first layer keeps the size, the others halve it
+    # channels of the frame encoder; the first layer keeps height and width, the others halve them
     conv: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (32, 64, 128, 256, 512)
-    z: PositiveInt = 64  # numbers a frame is reduced to
-    hidden: PositiveInt = 100  # state of the GRU
-    # the GRU's state before the first frame. normal: drawn from N(0, 1) at every training step, its mean (zeros) when
-    # scoring; learned: one for all windows, trained with the rest
+    z: PositiveInt = 64  # latent dimension of a frame
+    hidden: PositiveInt = 100  # dimension of the GRU state
+    # GRU state before the first frame. normal: drawn from N(0, 1) at every training step, zeros when scoring; learned:
+    # one trained state for all windows
     initial_state: Literal["normal", "zeros", "learned"] = "normal"
     batch_size: PositiveInt = 16
     iterations: PositiveInt = 10_000
     learning_rate: PositiveFloat = 1e-4
     weight_decay: float = Field(default=1e-5, ge=0)
     step: PositiveInt = 1  # distance between the starts of scoring windows
-    score: Literal["mse", "max_patch_mse"] = "mse"  # error of the whole frame, or of its worst block
+    score: Literal["mse", "max_patch_mse"] = "mse"  # squared error of the whole frame, or of its worst block
 
     @model_validator(mode="after")
     def _size_fits(self):
@@ -48,10 +51,10 @@ class GRUConfig(AutoencoderConfig):
 
 @register_model("gru_ae", GRUConfig)
 class GRUAutoencoder(Autoencoder):
-    """Reconstructs each frame of a window from the state of a GRU that has read the latents up to that frame.
+    """Reconstruct each frame of a window from the GRU state after the latent vectors up to that frame.
 
-    The score is the squared error of the reconstruction. Several processes normalise, and draw initial states, each for
-    its own share of a batch: here their number does change the result, a little.
+    The score is the squared reconstruction error. In distributed training, each process computes BatchNorm statistics and
+    draws initial states for its share of the batch. The number of processes therefore changes the result slightly.
     """
 
     sampling = "clips"  # a random clip, then a random start
@@ -84,23 +87,23 @@ class GRUAutoencoder(Autoencoder):
             decoder += [nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
         decoder += [nn.Conv2d(config.conv[0], config.channels, 3, padding=1, bias=False), nn.Tanh()]
         self.decoder = nn.Sequential(*decoder)  # [N, conv[-1], H/16, W/16] -> [N, C, H, W]
-        self.to(memory_format=torch.channels_last)  # the same sums in two thirds of the time, measured on a CPU
+        self.to(memory_format=torch.channels_last)  # same result in two thirds of the time, measured on CPU
 
     def encode(self, x: Tensor) -> Tensor:
-        """Frames ``[B, T, C, H, W]`` in -1..1 to their latents ``[B, T, z]``, each on its own."""
+        """Encode each frame of ``[B, T, C, H, W]`` in -1..1 to a latent vector, ``[B, T, z]``."""
         b, t = x.shape[:2]
         return self.to_latent(self.encoder(x.flatten(0, 1)).flatten(1)).unflatten(0, (b, t))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruct ``x`` ``[B, T, C, H, W]`` in -1..1; frame t is made of the frames up to t."""
+        """Reconstruct ``x`` ``[B, T, C, H, W]`` in -1..1. Output frame t depends on the frames up to t."""
         b, t = x.shape[:2]
         z = self.encode(x)
-        with torch.autocast(x.device.type, enabled=False):  # too small to gain, and errors add up over time
+        with torch.autocast(x.device.type, enabled=False):  # too small to gain speed; errors add up over time
             states, _ = self.gru(z.float(), self._initial_state(b))  # [B, T, hidden]
         return self.decoder(self.from_state(states.flatten(0, 1))).unflatten(0, (b, t)).float()
 
     def _initial_state(self, b: int) -> Tensor:
-        """``[1, b, hidden]``; noise comes from torch's generator, whose state a checkpoint holds."""
+        """Initial GRU state ``[1, b, hidden]``. Noise comes from torch's generator, whose state is in the checkpoint."""
         shape, device = (1, b, self.config.hidden), self.to_latent.weight.device
         if self.config.initial_state == "learned":
             return self.initial.expand(shape).contiguous()

@@ -1,4 +1,4 @@
-"""Latent video prediction: a variational autoencoder for single frames, an LSTM over its latent points."""
+"""Latent video prediction: a variational autoencoder of single frames and an LSTM over its latent vectors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vadcore.models.latent.points import PointBatch, Points
 from vadcore.models.latent.vcae import VCAE, VCAEConfig
 from vadcore.utils.schema import Section, Size
 
-SPREAD_BATCHES = 32  # that the spread of the errors is measured on
+SPREAD_BATCHES = 32  # batches for measuring the spread of the prediction errors
 
 
 def _front_end(section) -> str | None:
@@ -40,28 +40,29 @@ AnyFrontEnd = Annotated[
 
 
 class LatentLSTMConfig(ModelConfig):
-    """Defaults are the published figures; the batch and the length of the LSTM's training are not published."""
+    """Defaults are the published values. Batch size and number of iterations of the LSTM are not published."""
 
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "warm_up", "next")
 
     image_size: Size = (64, 64)
     front_end: AnyFrontEnd = VCAEConfig()
-    frames: int = Field(default=30, ge=2)  # points in a sequence
-    frame_skip: PositiveInt = 1  # distance between its frames; published: 1 for digits, 3 for film
-    # mse: of the point. kl: divergence of the encoder's Gaussian from a predicted one. mdn: likelihood under a mixture
+    frames: int = Field(default=30, ge=2)  # frames in a sequence
+    frame_skip: PositiveInt = 1  # distance between frames of a sequence; published: 1 for digits, 3 for film
+    # mse: mean squared error of the latent vector. kl: Kullback-Leibler divergence of the encoder's Gaussian from the
+    # predicted one. mdn: negative log-likelihood under a predicted mixture of Gaussians
     loss: Literal["mse", "kl", "mdn"] = "mse"
-    diffs: bool = False  # sequences of the differences between points (the first is the first point itself)
-    mixtures: PositiveInt = 20  # Gaussians of mdn
+    diffs: bool = False  # input and predict differences of latent vectors; the first input is the first vector itself
+    mixtures: PositiveInt = 20  # Gaussians in the mixture of mdn
     hidden: PositiveInt = 1024
     layers: PositiveInt = 2
-    dropout: float = Field(default=0.3, ge=0, lt=1)  # before each layer
+    dropout: float = Field(default=0.3, ge=0, lt=1)  # before each LSTM layer
     initial_state: Literal["learned", "zeros"] = "learned"
-    clip_norm: PositiveFloat = 10.0  # largest norm of the gradient
+    clip_norm: PositiveFloat = 10.0  # largest gradient norm
     batch_size: PositiveInt = 64
     iterations: PositiveInt = 10_000
     learning_rate: PositiveFloat = 1e-4
-    warm_up: PositiveInt = 10  # points of a sequence that scoring lets pass before it judges
-    # the point that follows, of a predicted density: its mean; mode: the mean of its heaviest Gaussian; sample: drawn
+    warm_up: PositiveInt = 10  # first frames of a sequence, which get no score
+    # latent vector taken from a predicted density: its mean; mode: mean of its heaviest Gaussian; sample: random draw
     next: Literal["mean", "mode", "sample"] = "mean"
     score: Literal["mse", "max_patch_mse", "latent_nll"] = "mse"
 
@@ -84,20 +85,23 @@ class LatentLSTMConfig(ModelConfig):
 
 @dataclass
 class Density:
-    """What is predicted of points: one Gaussian or a mixture. logits: ``[..., K]``; mean, log_sigma: ``[..., K, Z]``."""
+    """Predicted density of latent vectors: a Gaussian (K = 1) or a mixture of K Gaussians.
+
+    logits: ``[..., K]``, unnormalised log weights. mean, log_sigma: ``[..., K, Z]``.
+    """
 
     logits: Tensor
     mean: Tensor
     log_sigma: Tensor
 
     def negative_log_likelihood(self, z: Tensor) -> Tensor:
-        """Of points ``[..., Z]``: ``[...]`` in nats."""
+        """Negative log-likelihood of latent vectors ``[..., Z]``: ``[...]`` in nats."""
         if self.logits.shape[-1] == 1:
             return negative_log_likelihood(z, self.mean.squeeze(-2), self.log_sigma.squeeze(-2))
         return mixture_negative_log_likelihood(z, self.logits, self.mean, self.log_sigma)
 
     def point(self, how: str) -> Tensor:
-        """One point ``[..., Z]``: ``mean``, ``mode`` (the mean of the heaviest Gaussian) or ``sample``."""
+        """Get a latent vector ``[..., Z]``. how: ``mean``, ``mode`` (mean of the heaviest Gaussian) or ``sample``."""
         if how == "mean":
             return (self.logits.softmax(-1).unsqueeze(-1) * self.mean).sum(-2)
         heaviest = self.logits.argmax(-1)
@@ -109,10 +113,11 @@ class Density:
 
 @register_model("latent_lstm", LatentLSTMConfig)
 class LatentLSTM(Model):
-    """Predicts each frame's latent point from those before it, and the frame from the point.
+    """Predict the latent vector of each frame from the previous ones, and decode it to a frame.
 
-    The score is the error of the predicted frame; ``latent_nll``, in nats, says how unlikely its true point was. Of a
-    prediction without a density (``mse``) that is the likelihood under a Gaussian as wide as its errors in training.
+    The score is the error of the predicted frame. The measure ``latent_nll`` is the negative log-likelihood of the true
+    latent vector, in nats. With the loss ``mse``, which predicts no density, it is that under a Gaussian with the spread of
+    the prediction errors on training footage.
     """
 
     def __init__(self, config: LatentLSTMConfig):
@@ -121,7 +126,7 @@ class LatentLSTM(Model):
         kind = VCAE if isinstance(config.front_end, VCAEConfig) else CAEVAE
         self.front = kind(config, config.front_end)
         skip, length = config.frame_skip, config.frames
-        # all interleaved sequences of a window are judged together, so that every frame gets its turn
+        # a window holds frame_skip interleaved sequences, scored together, so that every frame gets a score
         self.windows = Windows(
             length * skip,
             judged=tuple(range(config.warm_up * skip, length * skip)),
@@ -135,7 +140,7 @@ class LatentLSTM(Model):
         if config.initial_state == "learned":
             self.initial = nn.Parameter(torch.zeros(config.layers, 2, config.hidden))
         self.last = nn.Linear(config.hidden, {"mse": z, "kl": 2 * z, "mdn": k * (1 + 2 * z)}[config.loss])
-        self.register_buffer("spread_sum", torch.zeros(z, dtype=torch.float64))  # of squared errors
+        self.register_buffer("spread_sum", torch.zeros(z, dtype=torch.float64))  # sum of squared errors
         self.register_buffer("spread_count", torch.zeros((), dtype=torch.float64))
 
     @property
@@ -147,17 +152,17 @@ class LatentLSTM(Model):
         self.front.eval()
         return self
 
-    # --- the prediction of points ------------------------------------------------------------------------------------
+    # --- prediction of latent vectors --------------------------------------------------------------------------------
 
     def _start(self, batch: int) -> list[tuple[Tensor, Tensor]]:
-        """State and cell of each layer before the first point, ``[1, batch, hidden]``."""
+        """Initial hidden and cell state of each layer, ``[1, batch, hidden]`` each."""
         if self.config.initial_state == "learned":
             return [tuple(part.expand(1, batch, -1).contiguous() for part in layer) for layer in self.initial]
         zeros = self.last.weight.new_zeros(1, batch, self.config.hidden)
         return [(zeros, zeros) for _ in self.layers]
 
     def _run(self, seen: Tensor, state: list) -> tuple[Tensor, list]:
-        """What the layers make of ``seen`` ``[B, T, Z]``: raw outputs ``[B, T, ...]`` and the states after it."""
+        """Run the LSTM on ``seen`` ``[B, T, Z]``. Returns raw outputs ``[B, T, ...]`` and the states after the last step."""
         after = []
         for dropout, layer, before in zip(self.dropouts, self.layers, state, strict=True):
             seen, kept = layer(dropout(seen), before)
@@ -165,7 +170,7 @@ class LatentLSTM(Model):
         return self.last(seen).float(), after
 
     def _density(self, out: Tensor, origin: Tensor) -> Density:
-        """Of the next points, from raw outputs. origin: ``[B, T, Z]``, what a predicted difference is added to."""
+        """Convert raw outputs to densities of the next latent vectors. With ``diffs``, adds ``origin`` ``[B, T, Z]``."""
         z, k = self.front.z, self.config.mixtures
         if self.config.loss == "mdn":
             logits, means, raw = out.split((k, k * z, k * z), dim=-1)
@@ -177,17 +182,17 @@ class LatentLSTM(Model):
         return Density(logits, mean + origin.unsqueeze(-2) if self.config.diffs else mean, log_sigma)
 
     def _spread(self) -> Tensor:
-        """Log of the root mean squared error of each component, ``[Z]``; 0 before it was measured."""
+        """Log of the root mean squared error of each latent dimension, ``[Z]``; 0 before it is measured."""
         if not self.spread_count:
             return torch.zeros_like(self.spread_sum, dtype=torch.float32)
         return ((self.spread_sum / self.spread_count).clamp(min=1e-12).log() / 2).float()
 
     def _seen(self, z: Tensor) -> Tensor:
-        """Points ``[B, T, Z]`` as the LSTM sees them: themselves or their differences, beginning with the first point."""
+        """LSTM input for latent vectors ``[B, T, Z]``: unchanged, or with ``diffs`` the first one, then differences."""
         return torch.diff(z, dim=1, prepend=torch.zeros_like(z[:, :1])) if self.config.diffs else z
 
     def predict(self, z: Tensor) -> Density:
-        """Of the points 1 to T of ``z`` ``[B, T + 1, Z]``, each from those before it: ``[B, T, K, ...]``."""
+        """Predict latent vectors 1 to T of ``z`` ``[B, T + 1, Z]``, each from the ones before it: ``[B, T, K, ...]``."""
         out, _ = self._run(self._seen(z)[:, :-1], self._start(len(z)))
         return self._density(out, z[:, :-1])
 
@@ -221,10 +226,10 @@ class LatentLSTM(Model):
         return [learn, Phase("spread", SPREAD_BATCHES, sequences, config.batch_size, self._gather, source=source)]
 
     def _loss(self, batch: PointBatch) -> Tensor:
-        """mse: a component's. kl, mdn: nats a point."""
+        """Training and validation loss. mse: mean over latent dimensions. kl, mdn: nats per latent vector."""
         z = batch.mean
         if self.config.loss == "mdn" and self.training:
-            z = draw(z, batch.log_sigma)  # else a component could learn to be certain of means it has seen
+            z = draw(z, batch.log_sigma)  # keeps a Gaussian from collapsing onto a mean it has seen
         density = self.predict(z)
         following = z[:, 1:]
         if self.config.loss == "mse":
@@ -232,7 +237,7 @@ class LatentLSTM(Model):
         if self.config.loss == "mdn":
             return density.negative_log_likelihood(following).mean()
         true = batch.log_sigma[:, 1:]
-        if self.config.diffs:  # of a difference between two independent Gaussians
+        if self.config.diffs:  # log sigma of the difference of two independent Gaussians
             true = torch.logaddexp(2 * true, 2 * batch.log_sigma[:, :-1]) / 2
         return divergence(following, true, density.mean.squeeze(-2), density.log_sigma.squeeze(-2)).mean()
 
@@ -248,17 +253,17 @@ class LatentLSTM(Model):
         self.train()
         self.spread_sum += error.flatten(0, 1).sum(0).double()
         self.spread_count += error.shape[0] * error.shape[1]
-        return {"loss": error.mean()}  # nothing is minimised
+        return {"loss": error.mean()}  # for the log only, nothing is minimised
 
     # --- frames ------------------------------------------------------------------------------------------------------
 
     def _points(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log sigma of frames ``[B, T, C, H, W]``, ``[B, T, Z]`` each."""
+        """Encode frames ``[B, T, C, H, W]`` to mean and log sigma, ``[B, T, Z]`` each."""
         mean, log_sigma = self.front.encode(frames.flatten(0, 1))
         return mean.unflatten(0, frames.shape[:2]), log_sigma.unflatten(0, frames.shape[:2])
 
     def _frames(self, z: Tensor) -> Tensor:
-        """Points ``[B, T, Z]`` to frames ``[B, T, C, H, W]``."""
+        """Decode latent vectors ``[B, T, Z]`` to frames ``[B, T, C, H, W]``."""
         return self.front.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
 
     def predict_step(self, batch: Batch) -> Prediction:
@@ -272,7 +277,7 @@ class LatentLSTM(Model):
             """``[B * skip, T, ...]`` to ``[B, T * skip, ...]``."""
             return x.unflatten(0, (b, skip)).transpose(1, 2).flatten(1, 2)
 
-        # the first point of a sequence has no prediction: predictions are one fewer than points
+        # the first frame of a sequence has no prediction: there is one prediction less than frames
         nll = together(density.negative_log_likelihood(apart[:, 1:])[:, first - 1 :])
         predicted = self._frames(together(density.point(self._calm)[:, first - 1 :]))
         measures, maps = frame_errors(predicted, batch.frames[:, first * skip :])
@@ -280,18 +285,25 @@ class LatentLSTM(Model):
 
     @property
     def _calm(self) -> str:
-        """How a judged frame's point is chosen: nothing may be drawn there."""
+        """``next`` for scoring, which must be deterministic: ``mean`` in place of ``sample``."""
         return "mean" if self.config.next == "sample" else self.config.next
 
     def roll_out(self, frames: Tensor, steps: int) -> Tensor:
-        """Frames ``[B, P, C, H, W]`` in 0..1, ``frame_skip`` apart, to what follows: ``[B, P - 1 + steps, C, H, W]``.
+        """Predict future frames autoregressively.
 
-        The first P - 1 are predictions of the frames 1 to P - 1 from the true points before them, the rest goes on from its
-        own points.
+        Parameters
+        ----------
+        frames: ``[B, P, C, H, W]`` in 0..1, ``frame_skip`` apart.
+        steps: number of frames to predict after the input.
+
+        Returns
+        -------
+        ``[B, P - 1 + steps, C, H, W]`` in 0..1. The first P - 1 predict the input frames 1 to P - 1 from the true latent
+        vectors before them. The last ``steps`` continue the input, from predicted latent vectors where it has ended.
         """
         z = self._points(frames)[0]
         out, state = self._run(self._seen(z), self._start(len(z)))
-        points = self._density(out, z).point(self.config.next)  # [B, P, Z]: of the frames 1 to P
+        points = self._density(out, z).point(self.config.next)  # [B, P, Z]: predictions of frames 1 to P
         now, made = z[:, -1:], [points]
         for _ in range(steps - 1):
             following = made[-1][:, -1:]
@@ -301,5 +313,5 @@ class LatentLSTM(Model):
         return self._frames(torch.cat(made, dim=1))
 
     def reconstruct(self, frames: Tensor) -> Tensor:
-        """Frames ``[B, T, C, H, W]`` through their points and back: as good as a prediction can be."""
+        """Encode and decode frames ``[B, T, C, H, W]``: an upper bound for the quality of predictions."""
         return self._frames(self._points(frames)[0])

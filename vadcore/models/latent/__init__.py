@@ -1,2 +1,1 @@
-"""What latent video prediction is made of: front ends between frames and latent points, densities over the points, and the
-points of whole clips, encoded once."""
+"""Parts of the latent LSTM: encoders and decoders of single frames, densities of latent vectors, cached encoded clips."""

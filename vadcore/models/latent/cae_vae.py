@@ -1,5 +1,8 @@
-"""Front end for natural footage: a convolutional autoencoder whose features a variational autoencoder reduces, and a
-deconvolution network that draws frames from features. Image -> features -> point -> features -> image."""
+"""Front end for natural footage: convolutional autoencoder, variational autoencoder and deconvolution network.
+
+The VAE encodes the features of the convolutional autoencoder. The deconvolution network decodes features to frames. Frame ->
+features -> latent vector -> features -> frame.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +20,20 @@ from vadcore.models.latent.front_end import FrontEnd
 from vadcore.models.latent.gaussians import bounded, divergence_from_standard, draw
 from vadcore.utils.schema import Section
 
-SHRINK = 2  # of the pooling
+SHRINK = 2  # downsampling factor of the pooling
 
 
 class CAEVAEConfig(Section):
-    """Defaults are the published figures; the lengths of the phases are not published."""
+    """Defaults are the published values. The lengths of the phases are not published."""
 
     name: Literal["cae_vae"]
-    conv: tuple[PositiveInt, PositiveInt, PositiveInt] = (16, 32, 32)  # channels; kernels of 5, 3 and 3
+    conv: tuple[PositiveInt, PositiveInt, PositiveInt] = (16, 32, 32)  # channels; kernel sizes 5, 3 and 3
     dropout: float = Field(default=0.2, ge=0, lt=1)  # before each layer of the convolutional autoencoder
-    dense: PositiveInt = 512  # its bottleneck
+    dense: PositiveInt = 512  # width of the bottleneck of the convolutional autoencoder
     vae_dense: PositiveInt = 1500
     z: PositiveInt = 256
-    samples: PositiveInt = 2  # latent points drawn a frame, in the loss
-    clip_norm: PositiveFloat = 10.0  # largest norm of the convolutional autoencoder's gradient
+    samples: PositiveInt = 2  # latent vectors sampled per frame in the loss
+    clip_norm: PositiveFloat = 10.0  # largest gradient norm, for the convolutional autoencoder
     batch_size: PositiveInt = 128
     cae_iterations: PositiveInt = 5_000
     vae_iterations: PositiveInt = 5_000
@@ -41,14 +44,17 @@ class CAEVAEConfig(Section):
 
 
 class CAEVAE(FrontEnd):
-    """Three phases: the convolutional autoencoder; the VAE on its frozen features; features back to frames."""
+    """Frame autoencoder trained in three phases.
+
+    1. The convolutional autoencoder. 2. The VAE on its frozen features. 3. The deconvolution network, features to frames.
+    """
 
     def __init__(self, config: ModelConfig, settings: CAEVAEConfig):
         super().__init__(config)
         self.settings, self.z = settings, settings.z
         height, width = (side // SHRINK for side in config.image_size)
         first, second, last = settings.conv
-        self.grid = (last, height, width)  # of the features
+        self.grid = (last, height, width)  # shape of the features
         cells = last * height * width
         dropout = settings.dropout
         self.features = nn.Sequential(
@@ -95,7 +101,7 @@ class CAEVAE(FrontEnd):
         return self.deconv(self._features_of(z)).float().clamp(0, 1)
 
     def _features_of(self, z: Tensor) -> Tensor:
-        """Points ``[N, z]`` to features ``[N, *grid]``, float32."""
+        """Decode latent vectors ``[N, z]`` to features ``[N, *grid]``, float32."""
         return self.vae_decoder(z).float().unflatten(1, self.grid)
 
     def phases(self) -> list[Phase]:
@@ -159,7 +165,7 @@ class CAEVAE(FrontEnd):
     _learning = "cae"
 
     def train(self, mode: bool = True) -> CAEVAE:
-        """Only the first phase drops pixels and features: to the others the features are given."""
+        """Set the training mode. Dropout is active in the first phase only: later phases use fixed features."""
         super().train(mode)
         if self._learning != "cae":
             self.features.eval()
@@ -170,9 +176,12 @@ class CAEVAE(FrontEnd):
         return {"loss": F.mse_loss(rebuilt, batch.frames[:, 0])}
 
     def _reduce(self, batch: Batch, samples: int) -> dict[str, Tensor]:
-        """Nats a frame, by number of features: of a frame they are thousands. Their Gaussian is as wide as the errors of the
-        batch, the likeliest of all widths (Rybkin et al. 2021, "Simple and Effective VAE Training with Calibrated
-        Decoders"): one that starts too wide leaves the points unused."""
+        """VAE loss on features, in nats per frame divided by the number of features (thousands).
+
+        Sigma of the Gaussian likelihood is the root mean squared error of the batch, the maximum-likelihood value (Rybkin et
+        al. 2021, "Simple and Effective VAE Training with Calibrated Decoders"). With a sigma that is too large at the start,
+        the latent vectors stay unused.
+        """
         with torch.no_grad():
             features = self.features(batch.frames[:, 0]).float()
         mean, log_sigma = self._encode(features)
@@ -184,7 +193,7 @@ class CAEVAE(FrontEnd):
         return {"loss": likelihood + divergence, "likelihood": likelihood, "divergence": divergence}
 
     def _draw(self, batch: Batch, samples: int) -> dict[str, Tensor]:
-        """The deconvolution network learns from the features that come back from the points: those it will be given."""
+        """Loss of the deconvolution network. Its input is features decoded from latent vectors, as in inference."""
         frames = batch.frames[:, 0]
         with torch.no_grad():
             features = self._features_of(self.encode(frames)[0])
@@ -195,7 +204,7 @@ class CAEVAE(FrontEnd):
         return Prediction({}, rebuilt.new_zeros(0), lambda: rebuilt)
 
     def _judge_features(self, batch: Batch) -> Prediction:
-        """Features as a picture: their mean over the channels, brightest 1."""
+        """Show features as pictures: mean over the channels, scaled to a maximum of 1."""
         features = self.features(batch.frames[:, 0]).float()
         rebuilt = self._features_of(self._encode(features)[0])
         high = features.mean(1).amax((1, 2)).clamp(min=1e-6)[:, None, None, None, None]
@@ -207,8 +216,10 @@ class CAEVAE(FrontEnd):
 
 
 def _to_frames(conv: tuple[int, int, int], channels: int) -> nn.Sequential:
-    """Features ``[N, conv[2], H/2, W/2]`` to frames ``[N, C, H, W]``, not limited to 0..1: a sigmoid would end black on
-    nearly black footage, where no gradient comes through it any more."""
+    """Build a decoder from features ``[N, conv[2], H/2, W/2]`` to frames ``[N, C, H, W]``.
+
+    The output is not limited to 0..1. On nearly black footage a sigmoid would saturate at black and stop the gradient.
+    """
     first, second, last = conv
     return nn.Sequential(
         nn.Conv2d(last, second, 3, padding=1),

@@ -1,4 +1,4 @@
-"""What stands between frames and latent points: the interface that both front ends have."""
+"""Front end interface: encoder from frames to latent vectors, and decoder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vadcore.models.components.error_maps import frame_errors
 
 
 class FrontEnd(Model):
-    """Frames to Gaussians over latent points, and points to frames; each frame on its own.
+    """Encode single frames to Gaussians over latent vectors, and decode latent vectors to frames.
 
-    Trained before, and frozen under, the system that predicts its latent points. ``z``: components of a point.
+    Trained first, then frozen while the model that predicts its latent vectors is trained. ``z``: latent dimension.
     """
 
     windows = Windows(1, judged=(0,))
@@ -23,11 +23,11 @@ class FrontEnd(Model):
 
     @abstractmethod
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames ``[N, C, H, W]`` in 0..1 to mean and log sigma of their points, ``[N, z]`` each, float32."""
+        """Encode frames ``[N, C, H, W]`` in 0..1 to mean and log sigma of latent vectors, ``[N, z]`` each, float32."""
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
-        """Points ``[N, z]`` to frames ``[N, C, H, W]`` in 0..1, float32."""
+        """Decode latent vectors ``[N, z]`` to frames ``[N, C, H, W]`` in 0..1, float32."""
 
     def predict_step(self, batch: Batch) -> Prediction:
         rebuilt = self.decode(self.encode(batch.frames[:, 0])[0])[:, None]  # [B, 1, C, H, W]

@@ -1,7 +1,7 @@
-"""Densities over latent points: Gaussians with independent components, and mixtures of them.
+"""Densities of latent vectors: Gaussians with diagonal covariance, and mixtures of them.
 
-Everywhere ``[..., Z]`` holds a mean or the logarithm of a standard deviation; what comes back is summed over Z, ``[...]``,
-in nats. Agrees with ``torch.distributions``, without its objects and checks in the innermost loop.
+Means and log standard deviations have shape ``[..., Z]``. Likelihoods and divergences are summed over Z, ``[...]``, in nats.
+Results agree with ``torch.distributions``; its objects and checks are avoided because this is the innermost loop.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ LARGEST_LOG_SIGMA = 6.0
 
 
 def bounded(raw: Tensor) -> Tensor:
-    """A network's output as the logarithm of a standard deviation: smoothly within -6..6, so that no density explodes."""
+    """Limit a network output smoothly to -6..6, for use as log sigma, so that densities stay finite."""
     return LARGEST_LOG_SIGMA * torch.tanh(raw / LARGEST_LOG_SIGMA)
 
 
 def draw(mean: Tensor, log_sigma: Tensor) -> Tensor:
-    """One sample, with gradient to both."""
+    """Draw one sample with the reparameterisation trick: differentiable in mean and log sigma."""
     return mean + log_sigma.exp() * torch.randn_like(mean)
 
 
 def negative_log_likelihood(z: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
     """``-log N(z; mean, sigma)``."""
     scaled = (z - mean) * (-log_sigma).exp()
-    # summed apart: fewer passes over everything, which a mixture has a lot of
+    # separate sums need fewer passes over the large tensors of a mixture
     return scaled.square().sum(-1) / 2 + log_sigma.sum(-1) + z.shape[-1] * math.log(2 * math.pi) / 2
 
 
@@ -45,11 +45,11 @@ def divergence_from_standard(mean: Tensor, log_sigma: Tensor) -> Tensor:
 
 
 def mixture_negative_log_likelihood(z: Tensor, logits: Tensor, means: Tensor, log_sigmas: Tensor) -> Tensor:
-    """``-log`` of a mixture's density at ``z`` ``[..., Z]``: Graves 2013, "Generating Sequences With Recurrent Neural
-    Networks", for Z dimensions with independent components.
+    """Negative log-likelihood of ``z`` ``[..., Z]`` under a mixture of Gaussians with diagonal covariance.
 
-    logits: ``[..., K]``, unnormalised log weights. means, log_sigmas: ``[..., K, Z]``. Sums of exponentials are taken in
-    logarithms, so that components far from ``z`` neither underflow nor lose their gradient.
+    logits: ``[..., K]``, unnormalised log weights. means, log_sigmas: ``[..., K, Z]``. Log-sum-exp prevents underflow and
+    keeps the gradient of components far from ``z``. Graves 2013, "Generating Sequences With Recurrent Neural Networks", for
+    Z dimensions.
     """
     of_each = negative_log_likelihood(z.unsqueeze(-2), means, log_sigmas)  # [..., K]
     return -torch.logsumexp(F.log_softmax(logits, dim=-1) - of_each, dim=-1)

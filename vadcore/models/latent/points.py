@@ -1,4 +1,4 @@
-"""The latent points of whole footage, encoded once: what the predictor trains on in place of frames."""
+"""Cached latent vectors of all footage: training data of the latent LSTM, in place of frames."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from vadcore.utils.device import autocast
 if TYPE_CHECKING:
     from vadcore.data.loader import ClipLoader
 
-AT_ONCE = 256  # frames encoded together, at most
+AT_ONCE = 256  # largest number of frames encoded in one batch
 
 
 @dataclass
 class PointBatch:
-    """Windows of latent points: mean and log sigma of each frame's, ``[B, T, Z]``."""
+    """Windows of latent vectors: mean and log sigma for each frame, ``[B, T, Z]`` each."""
 
     mean: Tensor
     log_sigma: Tensor
 
 
 class Points:
-    """Stands in the place of :class:`~vadcore.data.loader.ClipLoader`: the points of all its segments, on its device.
+    """Encode all segments of ``footage`` once and serve windows of latent vectors, on the device of ``footage``.
 
-    Kept in memory, float32: a frame takes 8 bytes a component of its point.
+    Has the interface of :class:`~vadcore.data.loader.ClipLoader`. Kept in memory as float32: 8 bytes per frame and latent
+    dimension.
     """
 
     def __init__(self, front: FrontEnd, footage: ClipLoader, dtype: torch.dtype):
@@ -49,7 +50,7 @@ class Points:
         front.train(was_training)
 
     def batch(self, picks: np.ndarray, length: int) -> PointBatch:
-        """The windows ``picks`` ``[B, 3]`` (segment, start, stride) of ``length`` points each."""
+        """Get the windows ``picks`` ``[B, 3]`` (segment, start, stride), each of ``length`` latent vectors."""
         index = (self._offsets[picks[:, 0]] + picks[:, 1])[:, None] + picks[:, 2:3] * np.arange(length)
         mean, log_sigma = self._points[torch.from_numpy(index).to(self.device)].unbind(2)
         return PointBatch(mean, log_sigma)
@@ -59,8 +60,10 @@ class Points:
 
 
 def _runs(lengths: list[int]) -> Iterator[tuple[np.ndarray, int]]:
-    """Runs of neighbouring frames that cover everything in order, several at once where they are equally long: picks
-    ``[B, 3]`` (segment, start, stride 1) and their length."""
+    """Split all segments, in order, into batches of runs of consecutive frames, all runs of a batch of equal length.
+
+    Yields picks ``[B, 3]`` (segment, start, stride 1) and the length of the runs.
+    """
     every = [
         (clip, start, min(AT_ONCE, total - start))
         for clip, total in enumerate(lengths)

@@ -1,4 +1,4 @@
-"""Convolutional variational autoencoder of single frames, for footage whose pixels are nearly black or white."""
+"""Convolutional variational autoencoder (VAE) of single frames, for footage with nearly black or white pixels."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from vadcore.utils.schema import Section
 
 
 class VCAEConfig(Section):
-    """Defaults are the published figures."""
+    """Defaults are the published values."""
 
     name: Literal["vcae"] = "vcae"
     conv: PositiveInt = 32  # channels
     dense: PositiveInt = 1024
     z: PositiveInt = 32
-    dropout: float = Field(default=0.3, ge=0, lt=1)  # of the input's pixels
-    samples: PositiveInt = 2  # latent points drawn a frame, in the loss
+    dropout: float = Field(default=0.3, ge=0, lt=1)  # of input pixels
+    samples: PositiveInt = 2  # latent vectors sampled per frame in the loss
     batch_size: PositiveInt = 128
-    iterations: PositiveInt = 5_625  # 12 passes over 60,000 frames
+    iterations: PositiveInt = 5_625  # 12 epochs of 60,000 frames
     learning_rate: PositiveFloat = 3e-5
 
 
 class VCAE(FrontEnd):
-    """Bernoulli likelihood of the pixels and divergence of the points from N(0, 1): Kingma & Welling 2014."""
+    """VAE with Bernoulli likelihood of the pixels and standard normal prior: Kingma & Welling 2014."""
 
     def __init__(self, config: ModelConfig, settings: VCAEConfig):
         super().__init__(config)
@@ -55,7 +55,7 @@ class VCAE(FrontEnd):
             nn.Unflatten(1, (settings.conv, height, width)),
             nn.Conv2d(settings.conv, config.channels, 3, padding=1),  # logits
         )
-        # Glorot & Bengio 2010, for tanh: from torch's own, which are smaller, the points stay unused
+        # Glorot & Bengio 2010, for tanh: with PyTorch's smaller default weights, the latent vectors stay unused
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(layer.weight)
@@ -90,7 +90,7 @@ class VCAE(FrontEnd):
         return {name: value.detach() for name, value in losses.items()}
 
     def _losses(self, batch: Batch, samples: int) -> dict[str, Tensor]:
-        """Nats a frame. samples: points drawn a frame; 0: its mean instead, so that nothing is random."""
+        """VAE loss, nats per frame. samples: latent vectors sampled per frame; 0: use the mean (deterministic)."""
         frames = batch.frames[:, 0]
         mean, log_sigma = self.encode(frames)
         points = [draw(mean, log_sigma) for _ in range(samples)] or [mean]
