@@ -1,4 +1,4 @@
-"""Training state on disk, so that a killed training continues as if it had not been stopped."""
+"""Checkpoints: save the training state, so that an interrupted training resumes with the same result."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from vadcore.utils.files import complete
 
 
 class CheckpointFolder:
-    """``root/<key>/state.pt``: the resume state of one training.
+    """Folder of the checkpoint of one training, ``root/<key>/state.pt``.
 
-    ``key`` is a digest of everything that decides the result (configuration, data, code): a state made under another key
-    is never taken, and is deleted here.
+    ``key`` is ``<name>-<digest>``, with a digest of everything that determines the result (configuration, data, code).
+    States with the same name and another digest are stale: they are deleted here and never loaded.
     """
 
     def __init__(self, root: Path | str, key: str):
@@ -29,22 +29,22 @@ class CheckpointFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write ``state``; the previous one stays until the new one is whole."""
+        """Write ``state`` atomically: the previous one remains until the new one is complete."""
         with complete(self.file) as temporary:
             torch.save(state, temporary)
 
     def load(self) -> dict[str, Any] | None:
-        """The last state, tensors on the CPU; None when there is none."""
+        """Load the last state, tensors on the CPU; None if there is none. Raises :class:`VadError` if it is unreadable."""
         if not self.file.exists():
             return None
         try:
             return torch.load(self.file, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file makes the reader raise whatever its bytes lead it to
+        except Exception as error:  # a damaged file can raise any exception
             raise VadError(f"{self.file}: not a readable checkpoint; delete it to train from the start") from error
 
 
 def random_state() -> dict[str, torch.Tensor]:
-    """The state of torch's generators."""
+    """State of torch's random generators, CPU and, if available, CUDA."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
@@ -52,6 +52,7 @@ def random_state() -> dict[str, torch.Tensor]:
 
 
 def set_random_state(state: dict[str, torch.Tensor]) -> None:
+    """Restore a state from :func:`random_state`."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

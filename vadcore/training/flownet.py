@@ -1,7 +1,7 @@
-"""FlowNet's training: multi-scale end-point error on generated pairs, run by the same trainer as every system.
+"""Train FlowNet with the multi-scale end-point error on synthetic image pairs.
 
-:class:`GeneratedPairs` stands in the place of footage, so that checkpoints, exact resume, selection of the best weights on
-held-out pairs and several processes are those of :func:`vadcore.training.trainer.train`.
+:class:`GeneratedPairs` replaces the footage in :func:`vadcore.training.trainer.train`, which provides checkpoints, exact
+resume, selection of the best weights on validation pairs, and distributed training.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.trainer import Callback, Trained, TrainSettings, train
 from vadcore.utils.render import flow_to_rgb, write_png
 
-WEIGHTS = (0.005, 0.01, 0.02, 0.08, 0.32)  # of the scales, finest first, as published
-HALVINGS = (1 / 2, 2 / 3, 5 / 6)  # of the training, where the rate halves: 300k, 400k, 500k of the published 600k
-DIFFERENT = 1 << 20  # pairs; after so many they come again
+WEIGHTS = (0.005, 0.01, 0.02, 0.08, 0.32)  # loss weights of the scales, finest first, as published
+HALVINGS = (1 / 2, 2 / 3, 5 / 6)  # of training, when the learning rate halves; published: 300k, 400k, 500k of 600k
+DIFFERENT = 1 << 20  # number of different pairs, which then repeat
 AHEAD = 4  # batches generated ahead
-PICTURED = 4  # held-out pairs shown at every check point
+PICTURED = 4  # validation pairs in the sample pictures
 
 
 def multiscale_loss(flows: tuple[Tensor, ...], target: Tensor) -> Tensor:
-    """Weighted sum over the scales of the end-point error, summed over a scale's pixels, mean over the batch.
+    """Multi-scale end-point error: weighted sum over scales, sum over the pixels of a scale, mean over the batch.
 
-    flows: ``[B, 2, h, w]`` each, finest first, in units of 20 px. target: true flow in pixels ``[B, 2, H, W]``, averaged
-    down to each scale. Dosovitskiy et al. 2015, "FlowNet: Learning Optical Flow with Convolutional Networks".
+    flows: estimated flow at each scale, ``[B, 2, h, w]``, finest first, in units of 20 px.
+    target: true flow ``[B, 2, H, W]`` in pixels, average-pooled to each scale.
+    Dosovitskiy et al. 2015, "FlowNet: Learning Optical Flow with Convolutional Networks".
     """
     loss = target.new_zeros(())
     for weight, flow in zip(WEIGHTS, flows, strict=True):
@@ -47,15 +48,18 @@ def multiscale_loss(flows: tuple[Tensor, ...], target: Tensor) -> Tensor:
 
 
 class GeneratedPairs:
-    """Pairs 0 to ``count`` - 1 of a generator as batches on ``device``, in place of
-    :class:`vadcore.data.loader.ClipLoader`. They look like one clip whose windows of two frames are the pairs."""
+    """Source of synthetic image pairs 0 to ``count`` - 1, as batches on ``device``.
+
+    Has the interface of :class:`vadcore.data.loader.ClipLoader`. Looks like one clip whose windows of two frames are the
+    pairs.
+    """
 
     def __init__(self, generator: PairGenerator, count: int, device: torch.device | str = "cpu"):
         self.generator, self.device = generator, torch.device(device)
         self.lengths = [count + 1]
 
     def batch(self, picks: np.ndarray, length: int = 2) -> Batch:
-        """The pairs ``picks`` ``[B, 3]``, of (0, number, 1)."""
+        """Generate the pairs ``picks`` ``[B, 3]``: rows of (0, number of the pair, 1)."""
         pairs = self.generator.batch(picks[:, 1])
         frames = torch.from_numpy(pairs.frames).to(self.device).permute(0, 1, 4, 2, 3).float() / 255
         flow = torch.from_numpy(pairs.flow).to(self.device)[:, None]
@@ -63,7 +67,7 @@ class GeneratedPairs:
         return Batch(frames.contiguous(), torch.zeros(len(picks), dtype=torch.long), numbers, flow)
 
     def batches(self, plan: Iterable[np.ndarray], length: int = 2) -> Iterator[Batch]:
-        """A batch for every entry of ``plan``, generated ahead."""
+        """Yield a batch for every entry of ``plan``, generated ahead in threads."""
         with ThreadPoolExecutor(max_workers=2) as pool:
             ahead: deque = deque()
             for picks in plan:
@@ -75,7 +79,7 @@ class GeneratedPairs:
 
 
 class FlowLearner(Model):
-    """FlowNet as the trainer sees a system: pairs with true flow in, end-point error out."""
+    """FlowNet with the model interface of the trainer. The measure ``epe`` is the end-point error in pixels."""
 
     windows = Windows(2, flow=True)
     score = "epe"
@@ -109,7 +113,7 @@ class FlowLearner(Model):
         return {"loss": loss.detach()}
 
     def estimate(self, batch: Batch) -> Tensor:
-        """Flow of every pair in pixels, ``[B, 2, H, W]``."""
+        """Estimate the flow of each pair, ``[B, 2, H, W]`` in pixels."""
         return flow_between(self.net, batch.frames[:, 0], batch.frames[:, 1])
 
     def predict_step(self, batch: Batch) -> Prediction:
@@ -125,17 +129,17 @@ def learn_flow(
     device: torch.device | str = "cpu",
     watcher: Callback | None = None,
 ) -> Trained:
-    """Train FlowNet on generated pairs and write the weights that did best on held-out ones to ``out`` (safetensors).
+    """Train FlowNet on synthetic pairs and write the weights with the lowest validation error to ``out`` (safetensors).
 
     Parameters
     ----------
-    checkpoint: where to go on from; its key must identify ``config`` and ``settings``. At check points it gets
-        ``samples/<iteration>.png``: held-out first frames, true flow, estimated flow.
+    checkpoint: folder to resume from; its key must identify ``config`` and ``settings``. At each validation,
+        ``samples/<iteration>.png`` is written there: first frames of validation pairs, true flow, estimated flow.
 
     Returns
     -------
-    What :func:`vadcore.training.trainer.train` does; ``val_loss`` is the mean end-point error in pixels on held-out
-    pairs, which are the same whatever ``settings.seed`` is.
+    The result of :func:`vadcore.training.trainer.train`. ``val_loss`` is the mean end-point error in pixels on validation
+    pairs, which do not depend on ``settings.seed``.
     """
     watcher = watcher or Callback()
     torch.manual_seed(settings.seed)
@@ -147,9 +151,9 @@ def learn_flow(
     pictured = val.batch(np.stack([np.zeros(PICTURED), np.arange(PICTURED), np.ones(PICTURED)], 1).astype(int))
 
     def metrics(phase: str, iteration: int, values: dict[str, float]) -> None:
-        if "val" in values:  # a check point
+        if "val" in values:  # at each validation
             path = checkpoint.folder / "samples" / f"{iteration:06d}.png"
-            if not path.exists():  # else told again of a training that had finished before
+            if not path.exists():  # exists when a finished training reports its metrics again
                 _draw(path, pictured, learner)
                 watcher.picture(path)
         watcher.metrics(phase, iteration, values)
@@ -167,7 +171,7 @@ def learn_flow(
 
 @torch.no_grad()
 def _draw(path: Path, batch: Batch, learner: FlowLearner) -> None:
-    """A row a pair: first frame, true flow, estimated flow in the same colours."""
+    """Draw one row per pair: first frame, true flow, estimated flow with the same colour scale."""
     estimated = learner.estimate(batch).cpu().numpy()
     rows = []
     for frame, true, found in zip(batch.frames[:, 0].cpu(), batch.flow[:, 0].cpu().numpy(), estimated, strict=True):

@@ -1,8 +1,8 @@
-"""One trainer for every system: phases, check points, selection on held-out normal footage, exact resume.
+"""Trainer for all models: training phases, validation on held-out normal footage, checkpoints, exact resume.
 
-Gradients of several processes (``torchrun``, ``accelerate launch``) are averaged in :class:`_Updates`; each process takes
-its share of the same global batch, so the number of processes changes the speed and not the result, but for systems that
-say otherwise (batch normalisation, drawn states and unequal counts belong to a process's share).
+Distributed training (``torchrun``, ``accelerate launch``) averages the gradients in :class:`_Updates`. Each process takes
+its share of the same global batch, so the number of processes does not change the result. Exceptions are models with batch
+normalisation, randomly drawn states or means over a varying number of items: each process computes these for its share.
 """
 
 from __future__ import annotations
@@ -31,12 +31,16 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.render import animation, strip, write_animation, write_png
 from vadcore.utils.turns import take_turns
 
-PICTURED = 3  # of the held-out windows are shown at every check point
+PICTURED = 3  # validation windows in the sample pictures
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train; mirrors the ``train`` section of params.yaml."""
+    """Training settings, as in the ``train`` section of params.yaml.
+
+    check_every, log_every: iterations between validations, and between logs. val_windows: number of validation windows, at
+    most. save_seconds: longest time between checkpoints, in seconds.
+    """
 
     seed: int = 1
     dtype: torch.dtype = torch.float32
@@ -48,7 +52,11 @@ class TrainSettings:
 
 @dataclass
 class Callback:
-    """What a training reports while it runs. Every callable may be left out."""
+    """Callbacks that report the progress of training. All are optional.
+
+    metrics: called with phase name, iteration and values at each log and each validation. picture: called with the path of
+    each sample picture. say: called with messages for the user. progress: False updates the progress bar less often.
+    """
 
     metrics: Callable[[str, int, dict[str, float]], None] = lambda phase, iteration, values: None
     picture: Callable[[Path], None] = lambda path: None
@@ -58,12 +66,12 @@ class Callback:
 
 @dataclass
 class Trained:
-    """What came of it.
+    """Result of training.
 
-    history: one row a logged iteration: phase, iteration, losses; at check points also val, psnr, ssim, sharpness.
-    quality: psnr, ssim and sharpness of the weights that were kept; empty for a system that shows no picture.
-    seconds: time spent training, over all resumes, check points and saving included. step_seconds: how much of it went
-    into the steps of learning phases (their data included): what ``windows`` took.
+    history: one row per logged iteration: phase, iteration, losses; at validations also val, psnr, ssim, sharpness.
+    quality: psnr, ssim and sharpness for the selected weights; empty for a model that shows no pictures.
+    seconds: total training time including validation and saving, summed over all resumed runs.
+    step_seconds: the part of it spent on optimizer steps and loading their data, for ``windows`` training windows.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -74,12 +82,12 @@ class Trained:
     seconds: float = 0.0
     step_seconds: float = 0.0
     windows: int = 0
-    peak_memory_mb: float = 0.0  # of the process that took most
-    resumed_from: int | None = None  # the iteration, in its phase, that this process went on from
-    found_finished: bool = False  # nothing was left to do
+    peak_memory_mb: float = 0.0  # maximum over the processes
+    resumed_from: int | None = None  # iteration within its phase at which this process resumed
+    found_finished: bool = False  # training had finished before; nothing was run
 
     def after(self, first: Trained) -> Trained:
-        """This training and that of a part before it, as one; ``windows`` and their time stay those of this one."""
+        """Merge with the result of a submodel trained first. ``windows`` and ``step_seconds`` remain those of this one."""
         return replace(
             self,
             history=[*first.history, *self.history],
@@ -90,7 +98,7 @@ class Trained:
 
 
 class _Updates:
-    """The ``update`` given to :attr:`Phase.step`: zero, backward, average over processes, clip, step."""
+    """Optimizer step for :attr:`Phase.step`: zero gradients, backward, average over processes, clip, step, scheduler."""
 
     def __init__(self, phase: Phase, processes: int):
         self.phase, self.processes = phase, processes
@@ -108,7 +116,7 @@ class _Updates:
         if name in self.phase.clip_norm:
             torch.nn.utils.clip_grad_norm_(parameters, self.phase.clip_norm[name])
         optimizer.step()
-        torch.clear_autocast_cache()  # a later forward pass of this step must see the moved weights
+        torch.clear_autocast_cache()  # later forward passes in this step must use the updated weights
         if name in self.phase.schedulers:
             self.phase.schedulers[name].step()
 
@@ -122,10 +130,18 @@ def train(
     watcher: Callback | None = None,
     first: CheckpointFolder | None = None,
 ) -> Trained:
-    """Train ``model`` in place on ``footage``; it ends with the weights that did best on ``val``.
+    """Train ``model`` in place and load the weights with the lowest validation loss. Resumes from a checkpoint.
 
-    Continues from ``checkpoint`` when that holds a state. What is ``trained_first`` keeps its own in ``first``, which
-    systems with the same such part can share: it is trained once. Raises :class:`VadError` when a loss stops being finite.
+    Parameters
+    ----------
+    footage, val: normal footage for training and for validation.
+    checkpoint: folder of the training state. Training resumes if it contains one.
+    watcher: callbacks for metrics, pictures and messages.
+    first: checkpoint folder of the submodel ``model.trained_first``. Models with the same submodel can share it, so that the
+        submodel is trained once. None: a folder below that of ``checkpoint``.
+
+    Raises :class:`VadError` when a loss is not finite, when ``val`` has no clip as long as a window, or when a batch size is
+    not divisible by the number of processes.
     """
     watcher = watcher or Callback()
     before = Trained()
@@ -137,7 +153,7 @@ def train(
     model.to(footage.device).train()
     phases = model.phases()
     for phase in phases:
-        if phase.optimizers:  # what check points need is found missing now, not after the first of them
+        if phase.optimizers:  # fail now, not at the first validation, if val has no window
             spread(val.lengths, phase.windows, 1)
     run = _Run(model, phases, footage, val, settings, checkpoint, watcher, process)
     run.restore()
@@ -148,14 +164,14 @@ def train(
 
 
 class _Run:
-    """The state of one training: what a checkpoint holds, and the loop over it."""
+    """State of one training (saved in checkpoints) and the training loop."""
 
     def __init__(self, model, phases, footage, val, settings, checkpoint, watcher, process):
         self.model, self.phases, self.footage, self.val = model, phases, footage, val
         self.settings, self.checkpoint, self.watcher, self.process = settings, checkpoint, watcher, process
         self.result = Trained()
-        self.selecting = val  # what the held-out loss of the phase is measured on
-        self.phase_number = self.iteration = 0  # the next iteration to do
+        self.selecting = val  # source of the windows for the validation loss
+        self.phase_number = self.iteration = 0  # next to run
         self.best: dict[str, Tensor] | None = None
         self.pending: dict[str, Tensor] = {}  # sums of logged scalars since the last log
         self.pending_count = 0
@@ -164,12 +180,12 @@ class _Run:
     # --- checkpoints -------------------------------------------------------------------------------------------------
 
     def restore(self) -> None:
-        """Take up the last saved state, if there is one."""
+        """Load the last checkpoint, if there is one."""
         state = self.checkpoint.load()
         if state is None:
             return
         self.phase_number, self.iteration = state["phase"], state["iteration"]
-        if self.iteration:  # in the middle of a phase: what it froze is to be frozen again
+        if self.iteration:  # in the middle of a phase: freeze its layers again
             self.phases[self.phase_number].begin()
         self.model.load_state_dict(state["model"])
         if self.phase_number < len(self.phases):
@@ -193,7 +209,7 @@ class _Run:
         )
 
     def tell_again(self) -> None:
-        """Report all that a finished training reported: who asks for it again gets its record too, not only its weights."""
+        """Report the metrics and pictures of a finished training again, for a new tracking record."""
         for row in self.result.history:
             values = {key: value for key, value in row.items() if key not in ("phase", "iteration")}
             self.watcher.metrics(row["phase"], row["iteration"], values)
@@ -201,9 +217,9 @@ class _Run:
             self.watcher.picture(path)
 
     def save(self) -> None:
-        """Write everything that the rest of the training depends on."""
+        """Write a checkpoint."""
         self.check_finite()
-        self.count_time(stepping=self.iteration > 0)  # else a phase has just ended
+        self.count_time(stepping=self.iteration > 0)  # 0: a phase has just ended
         phase = self.phases[self.phase_number] if self.phase_number < len(self.phases) else None
         self.result.peak_memory_mb = max(self.result.peak_memory_mb, peak_memory_mb(self.footage.device))
         if self.process.is_main_process:
@@ -225,9 +241,9 @@ class _Run:
         self.saved_at = self.counted_to
 
     def count_time(self, stepping: bool) -> None:
-        """Put the time since the last call down as spent on training, and on steps of a learning phase if it was.
+        """Add the time since the last call to ``seconds`` and, if ``stepping``, to ``step_seconds``.
 
-        Called after something that waits for the device, so that what it has been asked to do is done.
+        Call it after a synchronisation with the device, so that queued work is included.
         """
         passed = time.monotonic() - self.counted_to
         self.counted_to += passed
@@ -235,12 +251,12 @@ class _Run:
         if stepping and self.phases[self.phase_number].optimizers:
             self.result.step_seconds += passed
 
-    # --- the loop ----------------------------------------------------------------------------------------------------
+    # --- training loop -----------------------------------------------------------------------------------------------
 
     def phase(self, number: int) -> None:
         """Run phase ``number`` from ``self.iteration`` to its end."""
         settings, phase = self.settings, self.phases[number]
-        share = self.process.num_processes if phase.optimizers else 1  # statistics: every process gathers all of them
+        share = self.process.num_processes if phase.optimizers else 1  # statistics: every process uses the whole batch
         if phase.batch_size % share:
             raise VadError(f"batch_size {phase.batch_size}: not divisible by the {share} processes; change either")
         seed = int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
@@ -291,7 +307,7 @@ class _Run:
         self.save()
 
     def log(self, phase: Phase, bar: tqdm) -> None:
-        """Report the mean of each loss since the last log."""
+        """Log the mean of each loss since the last log."""
         means = {key: float(value) / self.pending_count for key, value in self.pending.items()}
         self.check_finite()
         self.pending, self.pending_count = {}, 0
@@ -309,7 +325,7 @@ class _Run:
                 )
 
     def check_point(self, phase: Phase) -> None:
-        """Measure the held-out loss and how good the pictures are, keep the best weights. Leaves the random state alone."""
+        """Compute validation loss and image quality, keep the best weights. Does not change the random state."""
         if not phase.optimizers:
             return
         before = random_state()
@@ -338,7 +354,7 @@ class _Run:
             self.result.quality = quality
 
     def val_loss(self, phase: Phase) -> float:
-        """Mean of ``phase.val`` over the same evenly spread windows every time."""
+        """Validation loss: mean of ``phase.val`` over evenly spaced windows, the same at every validation."""
         picks = spread(self.selecting.lengths, phase.windows, self.settings.val_windows)
         groups = np.array_split(picks, -(-len(picks) // phase.batch_size))
         total = 0.0
@@ -348,8 +364,11 @@ class _Run:
         return total / len(picks)
 
     def look(self, phase: Phase) -> dict[str, float]:
-        """PSNR, SSIM and sharpness of what the model shows, over the same evenly spread held-out windows every time, and
-        pictures of the first and the last of them; nothing of a model that shows nothing."""
+        """Compute PSNR, SSIM and sharpness of reconstructions or predictions, and write sample pictures.
+
+        Uses evenly spaced validation windows, the same at every validation. The pictures show up to 3 of them, including the
+        first and the last. Empty for a model that shows no pictures.
+        """
         if phase.picture is not None:
             picks = spread(self.selecting.lengths, phase.windows, PICTURED)
             (batch,) = self.selecting.batches([picks], phase.windows.length)
@@ -369,15 +388,17 @@ class _Run:
                     return {}
                 shown = judged.shown().float()  # [B, J, C, H, W]
                 of = judged.shown_of().float() if judged.shown_of else batch.frames[:, list(windows.judged)]
-            if not judged.shown_of:  # else no pictures of the footage: their quality would mean nothing
+            if not judged.shown_of:  # image quality is only meaningful for pictures of the footage
                 quality.add(shown.flatten(0, 1), of.flatten(0, 1))
             drawn += [(of[at].cpu().numpy(), shown[at].cpu().numpy()) for at, n in enumerate(group) if n in pictured]
         self.draw(phase, drawn)
         return quality.means()
 
     def draw(self, phase: Phase, windows: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Input above output of the same held-out windows: a strip a check point and, of several frames, an animation.
-        Where a window shows one frame, the windows stand beside one another."""
+        """Draw input above output for validation windows: a strip and, for several frames per window, an animation.
+
+        If a window shows a single frame, the windows are drawn side by side.
+        """
         moving = len(windows[0][0]) > 1
         rows = windows if moving else [tuple(np.concatenate(part) for part in zip(*windows, strict=True))]
         path = self.write(phase, np.concatenate([strip(inputs, outputs) for inputs, outputs in rows]))
@@ -387,7 +408,7 @@ class _Run:
             self.watcher.picture(path)
 
     def write(self, phase: Phase, picture: np.ndarray) -> Path:
-        """Write and report a picture of this check point, uint8 RGB ``[H, W, 3]``; its path."""
+        """Write and report a sample picture, uint8 RGB ``[H, W, 3]``. Returns its path."""
         path = self.checkpoint.folder / "samples" / f"{phase.name}-{self.iteration:06d}.png"
         write_png(path, picture)
         self.watcher.picture(path)
@@ -395,8 +416,10 @@ class _Run:
 
 
 def spread(lengths: list[int], windows: Windows, count: int) -> np.ndarray:
-    """At most ``count`` windows of neighbouring frames, evenly spread over all there are in held-out footage: ``[n, 4]`` of
-    (segment, start, stride, number from 0)."""
+    """Choose up to ``count`` evenly spaced windows of consecutive frames from validation footage.
+
+    Returns ``[n, 4]``: (segment, start, stride, number from 0). Raises :class:`VadError` when no segment is long enough.
+    """
     if max(lengths) < windows.length:
         raise VadError(
             f"train.val_share: no held-out clip is as long as one window of {windows.length} frames (the longest has "
