@@ -15,7 +15,8 @@ from vadcore.utils.schema import Size
 
 class BackgroundConfig(ModelConfig):
     image_size: Size = (128, 192)
-    threshold: float = Field(default=20.0, gt=0, lt=255)  # of the difference from the mean image, in grey levels
+    # pixels that differ from the mean image by more grey levels than this are foreground
+    threshold: float = Field(default=20.0, gt=0, lt=255)
     score: Literal["area", "mse"] = "area"
 
 

@@ -24,7 +24,7 @@ from vadcore.utils.schema import Size
 
 SHRINK = 8  # downsampling factor of the three poolings
 LOSSES = ("intensity", "gradient", "adversarial", "flow")  # loss terms of the generator
-LEAST = 32  # smallest side for which the discriminator output is not empty
+LEAST = 32  # smallest side; the discriminator output then has 2 patches per side
 
 
 class FutureFrameConfig(ModelConfig):
@@ -41,12 +41,12 @@ class FutureFrameConfig(ModelConfig):
         256,
         512,
     )  # channels of the U-Net's levels
-    batch_norm: bool = False  # in the U-Net; used by a known re-implementation, not by the original
-    discriminator: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (128, 256, 512, 512)  # its channels
-    intensity: NonNegativeFloat = 1.0  # loss weights
-    gradient: NonNegativeFloat = 1.0
-    flow: NonNegativeFloat = 2.0
-    adversarial: NonNegativeFloat = 0.05
+    batch_norm: bool = False  # BatchNorm in the U-Net; used by a known re-implementation, not by the original
+    discriminator: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (128, 256, 512, 512)  # channels
+    intensity: NonNegativeFloat = 1.0  # weight of the intensity loss
+    gradient: NonNegativeFloat = 1.0  # weight of the gradient difference loss
+    flow: NonNegativeFloat = 2.0  # weight of the optical flow loss
+    adversarial: NonNegativeFloat = 0.05  # weight of the adversarial loss
     # file with the FlowNet weights for the flow to the predicted frame, as optical_flow.weights; null: do not compute it
     flownet: str | None = "weights/flownet.safetensors"
     flownet_width: PositiveFloat = 0.25  # width of the network in that file; published: 1

@@ -1,6 +1,6 @@
 """Autoencoder on HOG and HOF descriptors.
 
-Hasan et al. 2016, "Learning Temporal Regularity in Video Sequences", the variant on handcrafted features.
+Second variant of Hasan et al. 2016, "Learning Temporal Regularity in Video Sequences", on handcrafted features.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class HogHofConfig(ModelConfig):
     image_size: Size = (240, 320)
     cell: PositiveInt = Field(default=16, ge=4)  # side of a cell, pixels; a cuboid is 2 cells wide and high
     frames: PositiveInt = 15  # length of a cuboid, split into 3 cells
-    rest: PositiveFloat = 0.4  # pixels up to this speed, px/frame, are at rest
-    # share of moving pixels in a cuboid; cuboids up to this share are ignored
+    rest: PositiveFloat = 0.4  # largest speed, px/frame, of a pixel at rest
+    # share of moving pixels up to which a cuboid is ignored
     least_motion: float = Field(default=0.05, ge=0, lt=1)
-    layers: tuple[PositiveInt, ...] = Field(default=(2000, 1000, 500, 30), min_length=1)  # from 204 down, and mirrored
+    # widths of the encoder layers after the input of 204 values; the decoder mirrors them
+    layers: tuple[PositiveInt, ...] = Field(default=(2000, 1000, 500, 30), min_length=1)
     batch_size: PositiveInt = 4  # windows, each with some hundreds of cuboids
     iterations: PositiveInt = 5_000
     learning_rate: PositiveFloat = 1e-4

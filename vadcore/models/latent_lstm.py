@@ -277,7 +277,7 @@ class LatentLSTM(Model):
             """``[B * skip, T, ...]`` to ``[B, T * skip, ...]``."""
             return x.unflatten(0, (b, skip)).transpose(1, 2).flatten(1, 2)
 
-        # the first frame of a sequence has no prediction: there is one prediction less than frames
+        # the first frame of a sequence has no prediction: there is one prediction fewer than frames
         nll = together(density.negative_log_likelihood(apart[:, 1:])[:, first - 1 :])
         predicted = self._frames(together(density.point(self._calm)[:, first - 1 :]))
         measures, maps = frame_errors(predicted, batch.frames[:, first * skip :])

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MAP_SIDE = 96  # longer side of stored error maps, pixels (about)
-BLOCKS = 16  # block side for max_patch_mse, as a fraction of the frame height: 1/16
+BLOCKS = 16  # frame height over block side, for max_patch_mse
 
 
 def map_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -180,7 +180,7 @@ class CAEVAE(FrontEnd):
 
         Sigma of the Gaussian likelihood is the root mean squared error of the batch, the maximum-likelihood value (Rybkin et
         al. 2021, "Simple and Effective VAE Training with Calibrated Decoders"). With a sigma that is too large at the start,
-        the latent vectors stay unused.
+        the latent vectors stay unused (posterior collapse).
         """
         with torch.no_grad():
             features = self.features(batch.frames[:, 0]).float()

@@ -55,7 +55,7 @@ class VCAE(FrontEnd):
             nn.Unflatten(1, (settings.conv, height, width)),
             nn.Conv2d(settings.conv, config.channels, 3, padding=1),  # logits
         )
-        # Glorot & Bengio 2010, for tanh: with PyTorch's smaller default weights, the latent vectors stay unused
+        # Glorot & Bengio 2010, for tanh: with PyTorch's smaller initial weights, the latent vectors stay unused
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(layer.weight)
