@@ -1,4 +1,4 @@
-"""What a run cost: figures of a machine, kept beside the results and apart from them, which are the same on every run."""
+"""Cost of a run (times, throughput). Stored beside the results in a separate file, because it depends on the machine."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.files import sha256_files, write_json
 from vadcore.utils.folders import folder_of
 
-FILE = "cost.json"  # .dvcignore names it: DVC neither stores it nor counts it as part of a dependency
+FILE = "cost.json"  # listed in .dvcignore: DVC does not store it and does not count it as part of a dependency
 TABLED = ("score_fps", "train_seconds")  # shown in tables of results
 
 
 def write_cost(folder: Path, cost: dict) -> None:
-    """Write ``cost`` beside the metrics.json in ``folder``, whose results it belongs to."""
+    """Write ``cost`` to ``folder``, beside the metrics.json of the results it belongs to."""
     write_json(folder / FILE, {"of": _digest(folder), **cost})
 
 
 def read_cost(folder: Path) -> dict:
-    """The cost of the results in ``folder``; empty where it is unknown: no run on this machine gave these results, or not
-    the last one.
+    """Read the cost of the results in ``folder``.
 
-    Raises :class:`VadError` for a file that cannot be read.
+    Empty if the cost is unknown: the results do not come from a run on this machine, or not from the last one. Raises
+    :class:`VadError` if the file cannot be read.
     """
     path = folder / FILE
     try:
@@ -36,7 +36,7 @@ def read_cost(folder: Path) -> dict:
 
 
 def read_costs(scores: Path, models: Path, dataset: str, model: str) -> dict:
-    """The costs of training and of scoring a system, from the folders models/ and scores/."""
+    """Read the costs of training and scoring a system from the folders models/ and scores/."""
     return read_cost(folder_of(models, dataset, model)) | read_cost(folder_of(scores, dataset, model))
 
 

@@ -1,4 +1,4 @@
-"""From raw measures to a table of scores, and from the table to one row of results."""
+"""Build the score table from raw measures, and one row of results from the score table."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def score_table(
     smoothing: float,
     calibration: Calibration,
 ) -> pd.DataFrame:
-    """One row a frame: clip, frame, fps, score, p_value, and every raw measure.
+    """Table with one row per frame: clip, frame, fps, score, p_value, and every raw measure.
 
-    measures: clip -> measure -> ``[T]``. ``score`` names the measure that is the score, smoothed over time by a Gaussian
-    of ``smoothing`` frames. Frames that no window judged have NaN.
+    measures: clip -> measure -> ``[T]``. score: name of the measure that is the anomaly score. fps: clip -> frames per
+    second. smoothing: sigma, in frames, of the Gaussian that smooths the score over time. Frames that no window scored
+    have NaN.
     """
     tables = []
     for clip, raw in measures.items():
@@ -36,7 +37,10 @@ def score_table(
 
 
 def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibrate) -> pd.DataFrame:
-    """Every event above the calibrated threshold: clip, frames, seconds, peak score and its p-value."""
+    """Table of all events above the calibrated threshold: clip, frames, seconds, peak score and its p-value.
+
+    table: that of :func:`score_table`. settings: ``merge_gap_s`` and ``min_event_s`` define an event.
+    """
     columns = [
         "clip",
         "start_frame",
@@ -74,9 +78,10 @@ def result_row(
     maps: dict[str, np.ndarray],
     masks: dict[str, np.ndarray],
 ) -> dict[str, int | float | bool | None]:
-    """Every figure of one system on one data set, flat. ``table``: that of :func:`score_table`, with labels joined.
+    """All metrics of one system on one data set, as a flat dictionary.
 
-    maps: clip -> ``[T, h, w]``; masks: clip -> ``[T, H, W]``, empty where there are none: then no localisation figures.
+    table: that of :func:`score_table`, with labels joined. maps: clip -> error maps ``[T, h, w]``. masks: clip ->
+    ground-truth masks ``[T, H, W]``; without masks there are no localisation metrics.
     """
     fps = table.groupby("clip")["fps"].first().to_dict()
     found = detection_metrics(table, calibration.threshold, fps, settings.merge_gap_s, settings.min_event_s)

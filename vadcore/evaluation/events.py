@@ -1,4 +1,4 @@
-"""From scores over time to events, and from events to detection delay and false alarms per hour."""
+"""Find events in scores over time; compute detection delay and false alarms per hour from events."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-Fps = float | Mapping[str, float]  # one rate for all clips, or one a clip
+Fps = float | Mapping[str, float]  # frames per second: one rate for all clips, or clip -> rate
 SECONDS_AN_HOUR = 3600.0
-EARLY_SECONDS = 1.0  # that an alarm may begin before a true event and still be about it
+EARLY_SECONDS = 1.0  # an alarm may begin this long before a true event and still count as its detection
 
 
 @dataclass(frozen=True)
 class Event:
-    """An alarm: frames ``start_frame`` to ``end_frame``, both inclusive; the peak is the first of its highest frames."""
+    """An alarm from ``start_frame`` to ``end_frame``, both inclusive. The peak is the first frame with the top score."""
 
     start_frame: int
     end_frame: int
@@ -25,21 +25,21 @@ class Event:
 
 
 def fps_of(fps: Fps, clip: str) -> float:
-    """Frames a second of ``clip``."""
+    """Frames per second of ``clip``."""
     return float(fps[clip] if isinstance(fps, Mapping) else fps)
 
 
 def event_frames(fps: float, merge_gap_s: float, min_event_s: float) -> tuple[int, int]:
-    """(most frames below the threshold that two alarms are merged across, fewest frames of an event).
+    """Convert the definition of an event to frames: (maximum gap across which alarms are merged, minimum length).
 
-    The first is the whole frames in ``merge_gap_s``, the second the frames that last at least ``min_event_s``. The
-    margin keeps 0.29 s at 100 fps at 29 frames, where floating point says 28.999...
+    ``merge_gap_s`` is rounded down and ``min_event_s`` is rounded up to whole frames. The margin of 1e-9 compensates
+    floating-point error: 0.29 s at 100 fps is 29 frames, not 28.999...
     """
     return math.floor(merge_gap_s * fps + 1e-9), max(1, math.ceil(min_event_s * fps - 1e-9))
 
 
 def runs(flags: np.ndarray) -> np.ndarray:
-    """First and last (inclusive) index of every run of true values of ``flags`` bool ``[T]``: int64 ``[runs, 2]``."""
+    """First and last (inclusive) index of every run of true values in ``flags`` bool ``[T]``: int64 ``[runs, 2]``."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
     return edges.reshape(-1, 2) - np.array([0, 1])
 
@@ -47,15 +47,17 @@ def runs(flags: np.ndarray) -> np.ndarray:
 def find_events(
     scores: np.ndarray, threshold: float, fps: float, merge_gap_s: float = 0.0, min_event_s: float = 0.0
 ) -> list[Event]:
-    """The events of one clip, in order.
+    """Find the events of one clip, in order.
 
-    A frame alarms when its score reaches (>=) the threshold. Alarms with at most ``merge_gap_s`` of judged footage
-    between them are one event; an event shorter than ``min_event_s``, after merging, is none. A frame without a score
-    is never part of an event and ends the event before it. scores: ``[T]``, NaN = not judged.
+    A frame is an alarm if its score is at or above the threshold. Alarms at most ``merge_gap_s`` apart are merged into
+    one event. After merging, events shorter than ``min_event_s`` are discarded. A frame without a score ends an event
+    and is never part of one.
+
+    scores: ``[T]``, NaN = not scored. fps: frames per second. merge_gap_s, min_event_s: seconds.
     """
     scores = np.asarray(scores, np.float64)
     gap, shortest = event_frames(fps, merge_gap_s, min_event_s)
-    unjudged = np.concatenate(([0], np.cumsum(np.isnan(scores))))  # [T + 1], unjudged frames before each frame
+    unjudged = np.concatenate(([0], np.cumsum(np.isnan(scores))))  # [T + 1], unscored frames before each frame
     alarms = runs(scores >= threshold)
     starts, ends = alarms[:, 0], alarms[:, 1]
     apart = (starts[1:] - ends[:-1] - 1 > gap) | (unjudged[starts[1:]] > unjudged[ends[:-1]])
@@ -72,9 +74,10 @@ def find_events(
 class EventMatches:
     """The alarms of one clip, matched with its labels.
 
-    right: the numbers of the alarms that notice a run of abnormal frames. false: of those that do not, and hold a normal
-    frame; one on unlabelled frames alone is neither. runs: (first frame, last frame, the first of its frames in an alarm
-    that noticed it or None) of every run of which at least one frame was judged.
+    right: indices of the alarms that detect a run of abnormal frames (true alarms). false: indices of the alarms that
+    detect none and contain a normal frame (false alarms); an alarm that covers only unlabelled frames is in neither list.
+    runs: (first frame, last frame, first frame that is inside a detecting alarm, or None if not detected) of every run
+    of abnormal frames with at least one scored frame.
     """
 
     right: list[int]
@@ -83,14 +86,16 @@ class EventMatches:
 
 
 def match_events(events: Sequence[Event], scores: np.ndarray, labels: np.ndarray, fps: float) -> EventMatches:
-    """Match the alarms of one clip, in their order, with its labels.
+    """Match the alarms of one clip with its labels.
 
-    An alarm notices a run of abnormal frames that it begins in, or that it reaches after no more labelled frames than fit
-    into ``EARLY_SECONDS``: one that is on already has noticed nothing. scores: ``[T]``, NaN = not judged; labels: ``[T]``,
-    0, 1 or NaN; both by frame number.
+    An alarm detects a run of abnormal frames if it overlaps the run and begins inside it, or before it by at most as many
+    labelled frames as fit into ``EARLY_SECONDS``. An alarm that began earlier is not a detection of that run.
+
+    events: in order of time. scores: ``[T]``, NaN = not scored. labels: ``[T]``, 0 (normal), 1 (abnormal) or NaN
+    (unlabelled). Both are indexed by frame number.
     """
     abnormal = [(start, end) for start, end in runs(labels == 1).tolist()]
-    noticed: dict[int, int] = {}  # first frame of a run -> the first of its frames in an alarm that noticed it
+    noticed: dict[int, int] = {}  # first frame of a run -> first frame of it inside a detecting alarm
     right, false = [], []
     for number, event in enumerate(events):
         seen = [start for start, end in abnormal if _notices(event, start, end, labels, fps)]
@@ -105,7 +110,7 @@ def match_events(events: Sequence[Event], scores: np.ndarray, labels: np.ndarray
 
 
 def by_frame(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """The scores and the labels of one clip by frame number, ``[T]`` each, NaN where ``rows`` has no such frame."""
+    """Scores and labels of one clip, indexed by frame number: ``[T]`` each, NaN for frames missing in ``rows``."""
     scores, labels = np.full((2, int(rows["frame"].max()) + 1), np.nan)
     scores[rows["frame"]], labels[rows["frame"]] = rows["score"], rows["label"]
     return scores, labels
@@ -114,15 +119,23 @@ def by_frame(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 def detection_metrics(
     table: pd.DataFrame, threshold: float, fps: Fps, merge_gap_s: float = 0.0, min_event_s: float = 0.0
 ) -> dict[str, int | float | None]:
-    """What a person who watches the alarms gets. ``table``: clip, frame, label (0, 1, NaN), score (NaN = not judged).
+    """Event-level metrics at a threshold: detection rate, detection delay, false alarms per hour, alarm precision.
 
-    An alarm is an event of :func:`find_events`; :func:`match_events` says what it notices. It is right when it notices a
-    run of abnormal frames. ``events_true``: runs of which at least one frame was judged. ``alarms``,
-    ``alarms_per_hour``: all alarms, and that many in an hour of judged frames. ``detected``: the runs that an alarm noticed.
-    ``detection_delay_seconds``: from a run's first frame to the first of its frames that lies in such an alarm; mean over
-    the detected. ``false_alarms``: alarms with a normal frame that are not right; one on unlabelled frames alone is
-    neither. ``alarm_precision``: the share of right ones among right and false ones. ``normal_hours``: judged frames
-    labelled normal; ``normal_alarmed``: the share of them that lies in any alarm. A figure that is undefined is None.
+    table: clip, frame, label (0 = normal, 1 = abnormal, NaN = unlabelled), score (NaN = not scored). fps: frames per
+    second. merge_gap_s, min_event_s: definition of an event, in seconds.
+
+    An alarm is an event of :func:`find_events`. A true event is a run of abnormal frames with at least one scored frame.
+    :func:`match_events` decides which true events an alarm detects. Undefined metrics are None.
+
+    - ``events_true``: number of true events.
+    - ``alarms``, ``alarms_per_hour``: number of alarms, and that number per hour of scored frames.
+    - ``detected``, ``detection_rate``: number and share of true events that an alarm detects.
+    - ``detection_delay_seconds``: time from the first frame of a true event to its first frame inside a detecting alarm;
+      mean over the detected events.
+    - ``false_alarms``, ``false_alarms_per_hour``: alarms that detect no true event and contain a normal frame; per hour
+      of ``normal_hours``. An alarm that covers only unlabelled frames is neither a true nor a false alarm.
+    - ``alarm_precision``: share of true alarms among true and false alarms.
+    - ``normal_hours``: duration of the scored frames labelled normal. ``normal_alarmed``: share of them inside an alarm.
     """
     true = found = right = false = 0
     delays, normal_seconds, alarmed_seconds, judged_seconds = [], 0.0, 0.0, 0.0
@@ -160,23 +173,25 @@ def detection_metrics(
 
 
 def _notices(event: Event, start: int, end: int, labels: np.ndarray, fps: float) -> bool:
-    """Whether an alarm is about the abnormal frames ``start`` to ``end``: begins among them, or shortly before."""
-    before = labels[event.start_frame : start]  # empty where it begins among them
+    """Whether an alarm detects the abnormal frames ``start`` to ``end``: it begins inside them, or shortly before."""
+    before = labels[event.start_frame : start]  # empty if the alarm begins inside them
     early = math.floor(EARLY_SECONDS * fps + 1e-9)
     return event.start_frame <= end and start <= event.end_frame and int(np.sum(~np.isnan(before))) <= early
 
 
 def smooth(scores: np.ndarray, sigma_frames: float) -> np.ndarray:
-    """Gaussian smoothing along time within one clip; a frame without a score keeps none and lends none.
+    """Smooth the scores of one clip over time with a Gaussian.
 
-    Normalised convolution: (g * s) / (g * 1) over the judged frames, so that clip ends and gaps do not pull scores down.
-    The kernel ends at 4 sigma on both sides: a smoothed score knows 4 sigma frames of its future. scores: ``[T]``;
-    sigma 0 gives an unchanged copy.
+    Uses normalised convolution, (g * s) / (g * 1) over the scored frames, so that clip ends and gaps do not lower the
+    scores. Frames without a score stay NaN and do not affect other frames. The kernel is truncated at 4 sigma on both
+    sides, so a smoothed score depends on up to 4 sigma future frames.
+
+    scores: ``[T]``, NaN = not scored. sigma_frames: sigma in frames; 0 returns an unchanged copy.
     """
     scores = np.array(scores, np.float64)
     if sigma_frames == 0:
         return scores
-    from scipy.ndimage import gaussian_filter1d  # takes a tenth of a second to import
+    from scipy.ndimage import gaussian_filter1d  # imported here: the import takes 0.1 s
 
     judged = ~np.isnan(scores)
     total = gaussian_filter1d(np.where(judged, scores, 0.0), sigma_frames, mode="constant")

@@ -1,7 +1,8 @@
-"""Frame-level metrics over a table with one row a frame: clip, frame, label (0, 1, NaN), score (NaN = not judged).
+"""Frame-level metrics: ROC AUC (micro, macro), average precision, equal error rate, ROC curve.
 
-Higher scores mean more anomalous. Only frames with a score and a label are evaluated. A metric that is undefined,
-because only one class was judged, is None.
+They are computed from a table with one row per frame: clip, frame, label (0 = normal, 1 = abnormal, NaN = unlabelled),
+score (NaN = not scored; higher = more anomalous). Only frames with a score and a label are evaluated. A metric is None
+if the evaluated frames contain only one class.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ CURVE_POINTS = 500
 
 
 def join_labels(scores: pd.DataFrame, labels: Mapping[str, np.ndarray | None]) -> pd.DataFrame:
-    """``scores`` (clip, frame, score, ...; a row for every frame, judged or not) with a column ``label``.
+    """Add a column ``label`` to a score table, joined by clip and frame number.
 
-    labels: clip -> uint8 ``[T]``, 1 = abnormal, or None: unlabelled (NaN). Joined by frame number. Raises
-    :class:`VadError` where the labels and the frames of a clip are not the same frames.
+    scores: clip, frame, score, ...; one row for every frame, scored or not. labels: clip -> uint8 ``[T]``, 0 = normal,
+    1 = abnormal; None = unlabelled (label NaN). Raises :class:`VadError` if the labels and the scores of a clip do not
+    cover the same frames.
     """
     lacking = sorted(set(labels) - set(scores["clip"]))
     if lacking:
@@ -45,13 +47,17 @@ def join_labels(scores: pd.DataFrame, labels: Mapping[str, np.ndarray | None]) -
 
 
 def frame_metrics(table: pd.DataFrame) -> dict[str, int | float | None]:
-    """All frame-level metrics, flat and ready for JSON.
+    """All frame-level metrics, as a flat dictionary that can be written to JSON.
 
-    ``auc_micro``: all clips pooled, scores as they are. ``auc_micro_minmax``: pooled after each clip's judged scores are
-    stretched to 0..1, as most papers do (it looks at the whole test clip first; a clip with one score throughout becomes
-    0). ``auc_macro``: mean of the AUC of single clips over the ``macro_clips`` clips whose judged frames hold both
-    classes. ``ap``: average precision, pooled. ``eer``: equal error rate, where the linearly interpolated ROC curve has
-    as many false positives as misses. Counts are of all frames of the table but for ``frames_evaluated``.
+    - ``auc_micro``: ROC AUC over all clips pooled, raw scores.
+    - ``auc_micro_minmax``: pooled ROC AUC after min-max normalisation of each clip's scores to 0..1, as in most papers.
+      It needs the whole test clip in advance. A clip with constant score becomes 0.
+    - ``auc_macro``: mean ROC AUC of single clips, over the ``macro_clips`` clips whose evaluated frames contain both
+      classes.
+    - ``ap``: average precision, pooled.
+    - ``eer``: equal error rate: the point of the linearly interpolated ROC curve where the false-positive rate equals
+      the miss rate.
+    - ``frames_evaluated``: frames with a score and a label. All other counts are over all frames of the table.
     """
     used = _evaluated(table)
     label, score = used["label"].to_numpy(), used["score"].to_numpy()
@@ -79,7 +85,7 @@ def frame_metrics(table: pd.DataFrame) -> dict[str, int | float | None]:
 
 
 def per_clip_min_max(table: pd.DataFrame) -> pd.Series:
-    """Every clip's judged scores stretched to 0..1; a constant clip becomes 0; infinite scores take the clip's limits."""
+    """Min-max normalise the scores of each clip to 0..1. A constant clip becomes 0; infinite scores are clipped."""
 
     def stretch(scores: pd.Series) -> pd.Series:
         finite = scores[np.isfinite(scores)]
@@ -92,10 +98,10 @@ def per_clip_min_max(table: pd.DataFrame) -> pd.Series:
 
 
 def roc_curve(table: pd.DataFrame) -> pd.DataFrame:
-    """The pooled ROC curve of raw scores: fpr, tpr, threshold (falling; a frame is positive from it on).
+    """Pooled ROC curve of the raw scores: fpr, tpr, threshold (descending; positive = score >= threshold).
 
-    Points on a straight line are left out, then the curve is thinned to at most ``CURVE_POINTS`` evenly spaced points,
-    which moves its area by 1e-3 at the very most. Empty when only one class was judged.
+    Collinear points are dropped. The curve is then thinned to at most ``CURVE_POINTS`` evenly spaced points, which
+    changes its area by at most 1e-3. Empty if the evaluated frames contain only one class.
     """
     used = _evaluated(table)
     if not _both_classes(used["label"].to_numpy()):
@@ -113,14 +119,16 @@ def _both_classes(label: np.ndarray) -> bool:
 
 
 def rank_auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Area under the ROC curve from the weight of positives and of negatives at each distinct score, both ``[n]`` in rising
-    order of the score: the share of (positive, negative) pairs in the right order, ties counted half."""
+    """ROC AUC from weights: the share of (positive, negative) pairs in the right order, ties counted half.
+
+    positive, negative: ``[n]``, total weight of the positives and negatives at each distinct score, ascending by score.
+    """
     below = np.cumsum(negative) - negative
     return float(np.sum(positive * (below + negative / 2)) / (positive.sum() * negative.sum()))
 
 
 def _counts(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(distinct scores, rising; positives at each; negatives at each)."""
+    """(distinct scores in ascending order, number of positives at each, number of negatives at each)."""
     distinct, ranks = np.unique(score, return_inverse=True)
     positive = np.bincount(ranks, label, len(distinct))
     return distinct, positive, np.bincount(ranks, minlength=len(distinct)) - positive
@@ -131,17 +139,17 @@ def _auc(label: np.ndarray, score: np.ndarray) -> float:
 
 
 def _average_precision(label: np.ndarray, score: np.ndarray) -> float:
-    """Sum over the distinct scores, from the highest, of precision times the gain in recall."""
+    """Average precision: sum of precision times gain in recall over the distinct scores, from the highest down."""
     _, positive, negative = (values[::-1] for values in _counts(label, score))
     found, false = np.cumsum(positive), np.cumsum(negative)
     return float(np.sum(found / (found + false) * positive) / found[-1])
 
 
 def _roc(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(fpr, tpr, threshold), from no positive frame to all of them; points on a straight line are left out."""
+    """ROC curve (fpr, tpr, threshold), from no frame predicted positive to all frames; collinear points are dropped."""
     distinct, positive, negative = (values[::-1] for values in _counts(label, score))
     found, false = np.append(0, np.cumsum(positive)), np.append(0, np.cumsum(negative))
-    # at the first point no frame is positive: the next number above the highest score, which unlike inf can be plotted
+    # first point, no positives: the next float above the highest score, because infinity cannot be plotted
     threshold = np.append(np.nextafter(distinct[0], np.inf), distinct)
     bends = np.flatnonzero(np.diff(found, 2).astype(bool) | np.diff(false, 2).astype(bool)) + 1
     kept = np.concatenate(([0], bends, [len(found) - 1]))
@@ -150,12 +158,12 @@ def _roc(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 def _equal_error_rate(label: np.ndarray, score: np.ndarray) -> float:
     fpr, tpr, _ = _roc(label, score)
-    # fpr equals the miss rate 1 - tpr where fpr + tpr, which rises strictly along the curve, passes 1
+    # fpr equals the miss rate 1 - tpr where fpr + tpr = 1; fpr + tpr increases strictly along the curve
     return float(np.interp(1.0, fpr + tpr, fpr))
 
 
 def _thin(curve: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """At most CURVE_POINTS rows, evenly spaced along the curve (city block length), both ends kept."""
+    """Thin a curve to at most CURVE_POINTS rows, evenly spaced along its city-block length; both ends are kept."""
     if len(curve) <= CURVE_POINTS:
         return curve
     along = np.concatenate(([0.0], np.cumsum(curve[x].diff().abs() + curve[y].diff().abs())[1:]))

@@ -1,7 +1,7 @@
-"""How close what a system shows comes to the footage: PSNR, SSIM and sharpness of pictures in 0..1.
+"""Image quality of predicted or reconstructed pictures against the true frames: PSNR, SSIM and sharpness.
 
-Every function takes float pictures ``[N, C, H, W]`` in 0..1, works on their device in float32, whatever autocast says,
-and gives one figure a picture, ``[N]``.
+All functions take float pictures ``[N, C, H, W]`` in 0..1 and return one value per picture, ``[N]``. They compute on the
+pictures' device in float32, even under autocast.
 """
 
 from __future__ import annotations
@@ -11,28 +11,30 @@ import math
 import torch
 from torch import Tensor
 
-HIGHEST_PSNR = 100.0  # dB, of pictures without any error; rounding to 8 bits alone leaves 58.9 dB
-SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window: 11 x 11
-C1, C2 = 0.01**2, 0.03**2  # (K L)^2 with the published K and L = 1, the range of values
+HIGHEST_PSNR = 100.0  # dB, for pictures without error; rounding to 8 bits alone gives 58.9 dB
+SIGMA, RADIUS = 1.5, 5  # Gaussian window of SSIM: 11 x 11
+C1, C2 = 0.01**2, 0.03**2  # (K L)^2 with the published K and the value range L = 1
 
 
 def psnr(shown: Tensor, frames: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB, ``-10 log10(mean squared error)`` as the peak is 1.
+    """Peak signal-to-noise ratio (PSNR) in dB: ``-10 log10(mean squared error)``, because the peak is 1.
 
-    Without any error it would be infinite and a mean over pictures with it; it is 100 dB at most.
+    Capped at 100 dB: pictures without error would give infinity and make a mean over pictures infinite.
     """
     error = (shown.float() - frames.float()).square().mean((1, 2, 3))
     return -10 * error.clamp(min=10 ** (-HIGHEST_PSNR / 10)).log10()
 
 
 def ssim(shown: Tensor, frames: Tensor) -> Tensor:
-    """Structural similarity, -1..1: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity"
-    (IEEE TIP 2004): Gaussian window of 11 x 11 with sigma 1.5, K = 0.01 and 0.03, mean over the windows that lie wholly
-    inside the picture and over its channels. In a picture smaller than the window, the window is cut to it.
+    """Structural similarity (SSIM), -1..1.
+
+    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (IEEE TIP 2004). Gaussian
+    window of 11 x 11 with sigma 1.5, K = 0.01 and 0.03. Mean over all windows that lie fully inside the picture and over
+    the channels. If the picture is smaller than the window, the window is cropped.
     """
     with torch.autocast(shown.device.type, enabled=False):
         x, y = shown.float(), frames.float()
-        # Variances do not depend on the brightness; near zero, differences of squares keep their digits.
+        # Subtracting the mean leaves variances unchanged and keeps the differences of squares below accurate.
         level_x, level_y = (part.mean((1, 2, 3), keepdim=True) for part in (x, y))
         x, y = x - level_x, y - level_y
         mean_x, mean_y = _blur(x), _blur(y)
@@ -46,14 +48,14 @@ def ssim(shown: Tensor, frames: Tensor) -> Tensor:
 
 
 def gradient(frames: Tensor) -> Tensor:
-    """Mean length of the brightness gradient, from the differences to the neighbours at the right and below."""
+    """Mean gradient magnitude, from the differences to the right and the lower neighbour."""
     frames = frames.float()
     here = frames[..., :-1, :-1]
     return torch.hypot(frames[..., :-1, 1:] - here, frames[..., 1:, :-1] - here).mean((1, 2, 3))
 
 
 class PictureQuality:
-    """Means of the three figures over all pictures that were added."""
+    """Accumulates PSNR, SSIM and sharpness over pictures and returns their means."""
 
     def __init__(self):
         self._psnr: list[Tensor] = []
@@ -61,7 +63,10 @@ class PictureQuality:
         self._gradients: list[Tensor] = []
 
     def add(self, shown: Tensor, frames: Tensor) -> None:
-        """Pictures ``[N, C, H, W]`` in 0..1 that are shown, and the true ones. ValueError when the shapes differ."""
+        """Add pictures of a system, ``shown``, and the true ``frames``; both ``[N, C, H, W]`` in 0..1.
+
+        Raises ValueError if the shapes differ.
+        """
         if shown.shape != frames.shape:
             raise ValueError(
                 f"pictures {tuple(shown.shape)} shown for frames {tuple(frames.shape)}: not the same shape"
@@ -71,9 +76,12 @@ class PictureQuality:
         self._gradients.append(torch.stack((gradient(shown), gradient(frames))))  # [2, N]
 
     def means(self) -> dict[str, float]:
-        """``psnr`` (mean over pictures of each one's dB), ``ssim``, and ``sharpness``: the mean gradient of what is shown
-        over that of the frames; 1 = as sharp, less = blurred, more = noise. A figure that is not finite is left out:
-        frames without any gradient have no sharpness. Of no pictures there are no figures."""
+        """Means over all pictures added so far; empty if there are none.
+
+        ``psnr``: mean of the per-picture PSNR, dB. ``ssim``: mean SSIM. ``sharpness``: mean gradient of the shown
+        pictures divided by that of the frames; 1 = equally sharp, below 1 = blurred, above 1 = noisy. Values that are
+        not finite are left out, for example the sharpness of frames without any gradient.
+        """
         if not self._psnr:
             return {}
         shown, true = torch.cat(self._gradients, dim=1).mean(1).tolist()
@@ -86,9 +94,10 @@ class PictureQuality:
 
 
 def _blur(x: Tensor) -> Tensor:
-    """Weighted mean of each window inside the picture: ``[..., H, W]`` to ``[..., H - 10, W - 10]``.
+    """Gaussian-weighted mean of each window inside the picture: ``[..., H, W]`` to ``[..., H - 10, W - 10]``.
 
-    Two matrix products: many times faster than a convolution with one channel, and exact where a GPU's are not.
+    Computed as two matrix products: many times faster than a one-channel convolution, and exact, which GPU
+    convolutions are not.
     """
     height, width = x.shape[-2:]
     radius = min(RADIUS, (min(height, width) - 1) // 2)
@@ -96,7 +105,7 @@ def _blur(x: Tensor) -> Tensor:
 
 
 def _windows(length: int, radius: int, like: Tensor) -> Tensor:
-    """Row n holds the Gaussian weights of the window that starts at n: ``[length - 2 radius, length]``."""
+    """Matrix of Gaussian weights ``[length - 2 radius, length]``: row n is the window that starts at n."""
     starts = torch.arange(length - 2 * radius, device=like.device)
     distance = torch.arange(length, device=like.device) - starts[:, None] - radius
     weights = torch.exp(-(distance**2) / (2 * SIGMA**2)) * (distance.abs() <= radius)

@@ -1,4 +1,4 @@
-"""From a model and footage to raw measures and error maps. A measure belongs to a frame of a clip, always."""
+"""Run a model on footage: raw measures per frame and error maps."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.turns import take_turns
 
 FRAMES_AT_ONCE = {"cpu": 80, "cuda": 640}  # frames in a batch of windows
-MAP_MAX = "map_max"  # what tables beside the measures call Measured.map_max
+MAP_MAX = "map_max"  # column name of ClipScores.map_max in tables of measures
 
 
 @dataclass
 class ClipScores:
-    """What a model says about one segment of footage of ``T`` frames.
+    """Measures and error maps of one segment of footage with ``T`` frames.
 
-    measures: name -> float32 ``[T]``; NaN where no window judged the frame. maps: float16 ``[T, h, w]``, NaN likewise.
+    measures: name -> float32 ``[T]``. maps: float16 ``[T, h, w]``. Both are NaN for frames that no window scored.
     """
 
     measures: dict[str, np.ndarray]
@@ -32,12 +32,15 @@ class ClipScores:
 
     @property
     def map_max(self) -> np.ndarray:
-        """The highest value in the map of each frame, float32 ``[T]``; NaN where no window judged the frame."""
+        """Maximum of each frame's error map, float32 ``[T]``; NaN for frames that no window scored."""
         return self.maps.max(axis=(1, 2)).astype(np.float32)
 
 
 def score_clip(model: Model, footage: ClipLoader, number: int, dtype: torch.dtype = torch.float32) -> ClipScores:
-    """Judge segment ``number`` of ``footage`` with every scoring window; a frame in several windows gets their mean."""
+    """Score segment ``number`` of ``footage`` with all scoring windows.
+
+    A frame that several windows score gets their mean. Raises :class:`VadError` if an error map is not finite.
+    """
     windows = model.windows
     length = footage.lengths[number]
     judged_at = np.array(windows.judged)
@@ -81,12 +84,12 @@ def score_clip(model: Model, footage: ClipLoader, number: int, dtype: torch.dtyp
         name: np.where(counts[name] > 0, total / np.maximum(counts[name], 1), np.nan).astype(np.float32)
         for name, total in sums.items()
     }
-    if not measures:  # shorter than one window: nothing is judged
+    if not measures:  # segment shorter than one window: no frame is scored
         measures = {model.score: np.full(length, np.nan, np.float32)}
     return ClipScores(measures, map_sum.astype(np.float16))
 
 
 def score_clips(model: Model, footage: ClipLoader, dtype: torch.dtype = torch.float32) -> Iterator[ClipScores]:
-    """:func:`score_clip` for every segment of ``footage``, in order."""
+    """Apply :func:`score_clip` to every segment of ``footage``, in order."""
     for number in range(len(footage.segments)):
         yield score_clip(model, footage, number, dtype)

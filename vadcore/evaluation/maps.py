@@ -1,4 +1,4 @@
-"""Error maps on disk: those of an hour would fill the memory. Written once, in order, then read anywhere."""
+"""Error maps on disk (those of an hour of footage do not fit into memory); location of the anomaly; heat-map scale."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-SMOOTH = 0.04  # sigma of the Gaussian that a map is smoothed with before a place is looked for, in picture heights
-SHARE = 0.5  # of the highest value: what still belongs to the place
-SAMPLES = 240  # maps that the scale of colours is taken from
+SMOOTH = 0.04  # sigma of the Gaussian that smooths a map before localisation, in picture heights
+SHARE = 0.5  # share of the maximum down to which a pixel belongs to the located region
+SAMPLES = 240  # number of maps from which the colour scale is estimated
 
 
 class Maps:
-    """float16 ``[T, h, w]`` in a file; NaN where no window judged a frame. Read by seeking, not mapped: mapped pages would
-    count as memory of the process."""
+    """Error maps float16 ``[T, h, w]`` in a file; NaN for frames that no window scored.
+
+    Maps are appended in order and can be read in any order. The file is read by seeking, not memory-mapped, because
+    mapped pages count as memory of the process.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -23,29 +26,30 @@ class Maps:
         self.shape: tuple[int, int] = (0, 0)
 
     def append(self, maps: np.ndarray) -> None:
-        """The maps of the next frames, ``[n, h, w]``."""
+        """Append the maps of the next n frames, ``[n, h, w]``."""
         self.shape = maps.shape[1:]
         self._file.seek(0, 2)
         self._file.write(np.ascontiguousarray(maps, np.float16).data)
         self.count += len(maps)
 
     def __getitem__(self, frame: int) -> np.ndarray:
-        """float32 ``[h, w]``."""
+        """Read the map of one frame, float32 ``[h, w]``."""
         size = 2 * int(np.prod(self.shape))
         self._file.seek(frame * size)
         return np.frombuffer(self._file.read(size), np.float16).reshape(self.shape).astype(np.float32)
 
     def close(self) -> None:
-        """The file goes away."""
+        """Close and delete the file."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
 
 def place(error: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """Where the error is highest: (x, y, width, height) in pixels of a picture of ``size`` [height, width].
+    """Bounding box (x, y, width, height) of the highest error, in pixels of a picture of ``size`` (height, width).
 
-    error: ``[h, w]``, of the same picture; None where it says nothing (not judged, or the same everywhere). The place is
-    what hangs together with the highest point of the smoothed map and has at least half of its value.
+    The box encloses the connected region around the maximum of the smoothed map with at least half of the maximum.
+
+    error: ``[h, w]``, error map of that picture. Returns None if the map is constant or the frame was not scored.
     """
     if not np.isfinite(error).all() or error.max() <= error.min():
         return None
@@ -59,16 +63,18 @@ def place(error: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]
 
 
 def for_the_eye(error: np.ndarray) -> np.ndarray:
-    """A map ``[h, w]`` smoothed a little: single pixels do not show in a video."""
+    """Smooth a map ``[h, w]`` slightly for display, so that single pixels do not show in a video."""
     return cv2.GaussianBlur(error, (0, 0), max(0.3, SMOOTH / 2 * error.shape[0]))
 
 
 def colour_scale(maps: Maps, usual: np.ndarray) -> tuple[float, float]:
-    """(low, high) of the heat over a video, whose maps are smoothed :func:`for_the_eye`: from what its usual frames hardly
-    reach to what stands out most.
+    """Error values (low, high) at the ends of the heat-map colours, one scale for a whole video.
 
-    usual: bool ``[T]``, the judged frames outside events. One scale for the whole video, so that a quiet one stays dark:
-    ``high`` is at least three times ``low``.
+    ``low`` is the 98th percentile of the errors in the usual frames. ``high`` is the 99.9th percentile of the errors in
+    the other frames, but at least three times ``low``, so that a video without anomalies stays dark. Maps are smoothed by
+    :func:`for_the_eye`.
+
+    usual: bool ``[T]``, the scored frames outside events; if there are none, ``low`` is taken from all frames.
     """
     every = np.arange(maps.count)
     quiet = _values(maps, every[usual] if usual.any() else every)
@@ -79,7 +85,7 @@ def colour_scale(maps: Maps, usual: np.ndarray) -> tuple[float, float]:
 
 
 def _values(maps: Maps, numbers: np.ndarray) -> np.ndarray:
-    """What the maps of some of these frames hold, evenly spread, as one array."""
+    """Finite values of the maps of at most ``SAMPLES`` frames, evenly spread over ``numbers``, as one array."""
     if not len(numbers):
         return np.empty(0, np.float32)
     taken = numbers[np.unique(np.linspace(0, len(numbers) - 1, SAMPLES).astype(int))]

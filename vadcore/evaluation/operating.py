@@ -1,7 +1,7 @@
-"""What alarms would be like at other thresholds: one line for each rate of false alarms that a person might ask for.
+"""Operating points: alarms at the thresholds for a range of target false-alarm rates.
 
-Every threshold is what calibration on held-out normal footage gives for the asked rate, so the lines answer two questions:
-is the rate that one gets on test footage the one that was asked for, and what does a lower rate cost in events missed.
+Each threshold comes from the calibration on held-out normal clips. The table therefore shows whether the false-alarm rate
+on test footage matches the target rate, and how many events are missed at lower rates.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from vadcore.config import Calibrate
 from vadcore.evaluation.calibration import Calibration
 from vadcore.evaluation.events import detection_metrics
 
-RATES = tuple(step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 5, 7))  # an hour, 1 to 7,000 at most
+RATES = tuple(step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 5, 7))  # per hour, 1 to 7,000
 
 
 def operating_points(table: pd.DataFrame, calibration: Calibration, settings: Calibrate) -> pd.DataFrame:
-    """One row a rate, rising, up to that of the most alarms that the held-out footage has at any threshold.
+    """Table with one row per target false-alarm rate, ascending, up to ``calibration.highest_rate``.
 
-    ``table`` is that of :func:`vadcore.evaluation.evaluate.score_table` with labels joined.
-    Columns: ``target_far_per_hour``; ``threshold`` and ``extrapolated`` as calibration says; ``chosen``: the rate of
-    ``settings``; ``alarms``, ``alarm_precision``, ``detection_rate``, ``detection_delay_seconds``,
-    ``false_alarms_per_hour`` and ``normal_alarmed`` of :func:`~vadcore.evaluation.events.detection_metrics`, NaN
-    where a figure is undefined.
+    table: that of :func:`vadcore.evaluation.evaluate.score_table`, with labels joined. settings: the target rate in
+    use, which always has a row, and the definition of an event.
+
+    Columns: ``target_far_per_hour``; ``threshold`` and ``extrapolated`` from the calibration; ``chosen``: whether this
+    is the rate of ``settings``; ``alarms``, ``alarm_precision``, ``detection_rate``, ``detection_delay_seconds``,
+    ``false_alarms_per_hour`` and ``normal_alarmed`` from
+    :func:`~vadcore.evaluation.events.detection_metrics`, NaN if undefined.
     """
     reached = [rate for rate in RATES if rate <= calibration.highest_rate * (1 + 1e-9)]
     asked = sorted({*reached, settings.target_far_per_hour})

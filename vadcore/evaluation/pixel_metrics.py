@@ -1,8 +1,8 @@
-"""Localisation: where in the frame, against the true masks. Pixel-level AUC, RBDC and TBDC.
+"""Localisation metrics against ground-truth masks: pixel-level AUC, RBDC and TBDC.
 
-Error maps are smaller (or larger) than masks. A map's value holds in the whole of its cell, and truth is never resampled:
-every area below is the exact area of mask pixels inside map cells, whatever the two sizes, and every true region counts,
-however small. A frame with NaN in its map was not judged; it is left out, its true regions with it.
+RBDC is the region-based and TBDC the track-based detection criterion. Error maps and masks may have different sizes. A
+map value holds for its whole cell, and masks are not resampled: all areas are exact areas of mask pixels inside map cells,
+so true regions of any size count. A frame with NaN in its map was not scored; it is left out together with its true regions.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import numpy as np
 from vadcore.evaluation.frame_metrics import rank_auc
 from vadcore.utils.errors import VadError
 
-LEVELS = 200  # thresholds that RBDC and TBDC sweep
-OVERLAP = 0.1  # intersection over union from which a region is found (beta of the paper)
-TRACK_SHARE = 0.1  # share of its regions from which a track is found (alpha of the paper)
-FRAME_SHARE = 0.4  # share of a frame's abnormal area from which the pixel-level criterion holds
-DROPPED_BITS = 12  # of a float32: values that agree in the leading 12 bits of their significand are one value
+LEVELS = 200  # number of thresholds for RBDC and TBDC
+OVERLAP = 0.1  # minimum intersection over union of a detected region (beta of the paper)
+TRACK_SHARE = 0.1  # minimum share of detected regions of a detected track (alpha of the paper)
+FRAME_SHARE = 0.4  # minimum detected share of a frame's abnormal area in the pixel-level criterion
+DROPPED_BITS = 12  # of a float32: values that agree in the leading 12 bits of their significand count as equal
 BINS = 1 << (32 - DROPPED_BITS)
-ROUNDING = 1e-9  # areas are sums of fractions: a tenth reached but for rounding is reached
+ROUNDING = 1e-9  # tolerance of the comparisons above, because areas are sums of fractions
 
 
 @dataclass(frozen=True)
 class Region:
-    """A connected piece (8 neighbours) of one frame's mask, on the grid of the map.
+    """A connected component (8-neighbourhood) of one frame's mask, on the grid of the error map.
 
-    frame: its number in the clip. cells: int ``[n]``, positions in the flattened map. share: ``[n]``, how much of each
-    of these cells it covers, above 0 to 1; the sum is its area in cells. track: number of its track in the clip.
+    frame: frame number in the clip. cells: int ``[n]``, positions in the flattened map. share: ``[n]``, covered share of
+    each of these cells, above 0 and at most 1; the sum is the area in cells. track: number of its track in the clip.
     """
 
     frame: int
@@ -42,29 +42,44 @@ class Region:
 def localisation_metrics(
     maps: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray], levels: int = LEVELS
 ) -> dict[str, int | float | None]:
-    """Localisation over the clips that have masks. A figure that is undefined is None.
+    """Localisation metrics over the clips that have masks. Undefined metrics are None.
 
-    maps: clip -> ``[T, h, w]``, higher = more anomalous, NaN = not judged. masks: clip -> ``[T, H, W]``, non-zero =
-    abnormal. Both may load on access: masks are read once, maps twice, and one clip at a time is held.
+    Parameters
+    ----------
+    maps: clip -> error maps ``[T, h, w]``, higher = more anomalous, NaN = not scored.
+    masks: clip -> ground truth ``[T, H, W]``, non-zero = abnormal.
+    levels: number of thresholds for RBDC and TBDC.
 
-    ``pixel_auc``: area under the ROC curve over all pixels of judged frames. Exact for float16 maps; for finer ones
-    values that agree in the leading 12 bits of their significand (1 part in 2048) count as ties.
+    Both mappings may load on access: masks are read once, maps twice, and one clip at a time is held in memory.
 
-    ``pixel_auc_40``: the pixel-level criterion of Mahadevan et al. 2010: an abnormal frame is found where at least 40 %
-    of its abnormal area is, a normal frame is a false positive where any cell is. AUC over frames, exact.
+    Returns
+    -------
+    ``pixel_auc``: ROC AUC over all pixels of scored frames. Exact for float16 maps. For higher precision, values that
+    agree in the leading 12 bits of their significand (1 part in 2048) count as ties.
 
-    ``rbdc``, ``tbdc``: Ramachandra & Jones 2020, "Street Scene". At a threshold the connected cells (8 neighbours) that
-    reach it are detected regions. A true region is found when a detected region of its frame overlaps it with an
-    intersection over union of at least 0.1; a track is found when at least a tenth of its regions are; a detected
-    region that overlaps no true region that much is a false positive. The figure is the area under the rate of found
-    regions (tracks) against false positive regions per frame, from 0 to 1. Masks name no tracks: regions that share a
-    pixel in neighbouring frames are one track, so objects that touch become one. The sweep takes ``levels`` thresholds,
-    evenly spaced in the logarithm of the share of cells that reach them, from the highest value to the lowest. Since
-    detected regions merge as the threshold falls, the curve takes the highest rate among the thresholds with no more
-    false positives, and straight lines between.
+    ``pixel_auc_40``: ROC AUC over frames by the pixel-level criterion of Mahadevan et al. 2010; exact. An abnormal frame
+    is detected if at least 40 % of its abnormal area is detected. A normal frame is a false positive if any cell is
+    detected.
+
+    ``rbdc``, ``tbdc``: region-based and track-based detection criterion of Ramachandra & Jones 2020, "Street Scene":
+    area under the curve of the share of detected true regions (tracks) against false-positive regions per frame, from 0
+    to 1 false positives per frame.
+
+    - Detected regions are the connected components (8-neighbourhood) of cells at or above the threshold.
+    - A true region is detected if a detected region of the same frame overlaps it with an intersection over union of at
+      least 0.1. A track is detected if at least a tenth of its regions are.
+    - A detected region that overlaps every true region less than that is a false positive.
+    - Masks have no track labels. Regions that share a pixel in neighbouring frames form one track, so objects that touch
+      are merged into one track.
+    - The ``levels`` thresholds are evenly spaced in the logarithm of the share of cells that reach them, from the
+      highest map value to the lowest.
+    - Detected regions merge as the threshold falls. The curve therefore uses the highest rate among all thresholds with
+      at most as many false positives, linearly interpolated.
+
+    ``regions_true``, ``tracks_true``, ``frames_localised``: numbers of true regions, tracks and scored frames.
     """
     truth: dict[str, list[Region]] = {}
-    positive, negative = np.zeros(BINS), np.zeros(BINS)  # area in cells, by value
+    positive, negative = np.zeros(BINS), np.zeros(BINS)  # area in cells, per bin of map values
     abnormal_scores: list[float] = []
     normal_scores: list[float] = []
     for clip in masks:
@@ -73,7 +88,7 @@ def localisation_metrics(
             raise VadError(f"clip {clip}: {len(mask)} masks for {len(of_clip)} maps; mend its masks, or score it again")
         judged = ~np.isnan(of_clip).any(axis=(1, 2))
         truth[clip] = [region for region in true_regions(mask, of_clip.shape[1:]) if judged[region.frame]]
-        abnormal: dict[int, np.ndarray] = {}  # frame -> [h * w], how much of each cell is abnormal
+        abnormal: dict[int, np.ndarray] = {}  # frame -> [h * w], abnormal share of each cell
         for region in truth[clip]:
             share = abnormal.setdefault(region.frame, np.zeros(of_clip[0].size))
             share[region.cells] += region.share
@@ -109,14 +124,14 @@ def localisation_metrics(
 
 
 def true_regions(mask: np.ndarray, size: tuple[int, int]) -> list[Region]:
-    """The true regions of one clip's ``mask`` ``[T, H, W]`` on the grid of maps of ``size`` (h, w), frame by frame."""
-    from scipy.sparse import coo_array  # here: a quarter of a second, for data sets with masks only
+    """True regions of one clip's ``mask`` ``[T, H, W]`` on the grid of maps of ``size`` (h, w), in order of frames."""
+    from scipy.sparse import coo_array  # imported here: takes 0.25 s and is needed only for data sets with masks
     from scipy.sparse.csgraph import connected_components
 
     down, across = _overlaps(size[0], mask.shape[1]), _overlaps(size[1], mask.shape[2])  # [h, H], [w, W]
     found: list[tuple[int, np.ndarray, np.ndarray]] = []
-    links: list[np.ndarray] = []  # [n, 2], regions that share a pixel in neighbouring frames
-    earlier = np.full(mask.shape[1:], -1)  # number of the region that each pixel of the frame before belongs to
+    links: list[np.ndarray] = []  # [n, 2], pairs of regions that share a pixel in neighbouring frames
+    earlier = np.full(mask.shape[1:], -1)  # region number of each pixel of the previous frame, -1 = none
     for frame, of_frame in enumerate(mask):
         count, labels, boxes, _ = cv2.connectedComponentsWithStats((of_frame != 0).astype(np.uint8), connectivity=8)
         numbers = np.where(labels > 0, labels - 1 + len(found), -1)
@@ -136,10 +151,12 @@ def true_regions(mask: np.ndarray, size: tuple[int, int]) -> list[Region]:
 
 
 def curve_area(false_positives: np.ndarray, rate: np.ndarray) -> float:
-    """Area from 0 to 1 under the highest ``rate`` reached with at most so many ``false_positives`` per frame.
+    """Area under the curve of rate against false positives per frame, from 0 to 1 false positives per frame.
 
-    Both ``[levels]``, in any order. Operating points are joined by straight lines, from (0, 0); after the last one the
-    rate stays what it is.
+    At each operating point the curve is the highest ``rate`` reached with at most as many ``false_positives``. Points
+    are joined by straight lines, starting at (0, 0); after the last point the rate is constant.
+
+    false_positives, rate: ``[levels]``, in any order.
     """
     order = np.lexsort((rate, false_positives))
     x = np.concatenate(([0.0], false_positives[order]))
@@ -158,28 +175,28 @@ def _map_of(maps: Mapping[str, np.ndarray], clip: str) -> np.ndarray:
 
 
 def _overlaps(cells: int, pixels: int) -> np.ndarray:
-    """How much of each cell each pixel covers when both divide the same side: ``[cells, pixels]``, rows sum to 1."""
-    cell, pixel = np.arange(cells)[:, None] * pixels, np.arange(pixels)[None, :] * cells  # in 1 / (cells * pixels)
+    """Share of each cell that each pixel covers along one image side: ``[cells, pixels]``, rows sum to 1."""
+    cell, pixel = np.arange(cells)[:, None] * pixels, np.arange(pixels)[None, :] * cells  # unit: 1 / (cells * pixels)
     return np.maximum(np.minimum(cell + pixels, pixel + cells) - np.maximum(cell, pixel), 0) / pixels
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
-    """Bin of each float32 value, in the order of the values: sign, exponent and the leading bits of the significand."""
+    """Bin number of each float32 value, ordered like the values: sign, exponent and leading bits of the significand."""
     bits = (values + np.float32(0)).view(np.uint32)  # the sum turns -0 into 0
     ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
     return (ordered >> DROPPED_BITS).astype(np.int64)
 
 
 def _lowest_of(bins: np.ndarray) -> np.ndarray:
-    """The lowest float32 value of each bin, the inverse of :func:`_bins`."""
+    """Lowest float32 value of each bin; the inverse of :func:`_bins`."""
     ordered = (bins << DROPPED_BITS).astype(np.uint32)
     return np.where(ordered >> 31, ordered & np.uint32((1 << 31) - 1), ~ordered).view(np.float32)
 
 
 def _thresholds(area: np.ndarray, levels: int) -> np.ndarray:
-    """``levels`` thresholds (fewer where they coincide), falling, from the cells in each bin."""
+    """``levels`` thresholds, descending; fewer if some coincide. area: area in cells of each bin."""
     used = np.flatnonzero(area > 0)[::-1]
-    reached = np.cumsum(area[used])  # cells that reach the lowest value of each used bin
+    reached = np.cumsum(area[used])  # area at or above the lowest value of each used bin
     wanted = np.geomspace(1.0, reached[-1], levels)
     at = np.unique(np.minimum(np.searchsorted(reached, wanted - 1e-6), len(used) - 1))
     return _lowest_of(used[at])
@@ -188,7 +205,7 @@ def _thresholds(area: np.ndarray, levels: int) -> np.ndarray:
 def _sweep(
     maps: Mapping[str, np.ndarray], truth: dict[str, list[Region]], thresholds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(false positive regions ``[levels]``, which true regions are found: bool ``[levels, regions]``)."""
+    """(number of false-positive regions ``[levels]``, whether a true region is detected: bool ``[levels, regions]``)."""
     false = np.zeros(len(thresholds))
     found = np.zeros((len(thresholds), sum(map(len, truth.values()))), bool)
     first = 0
@@ -201,7 +218,7 @@ def _sweep(
             if np.isnan(values).any():
                 continue
             reached_at = np.searchsorted(-thresholds, -values.astype(np.float32)).astype(np.uint16)  # [h, w], levels
-            levels = np.unique(reached_at[reached_at < len(thresholds)])  # at which other cells are reached than before
+            levels = np.unique(reached_at[reached_at < len(thresholds)])  # at which further cells are detected
             here = of_frame.get(frame, [])
             hits, false_here = _detected(reached_at, levels, [regions[number] for number in here])
             repeats = np.diff(levels, append=len(thresholds))
@@ -212,14 +229,18 @@ def _sweep(
 
 
 def _detected(reached_at: np.ndarray, levels: np.ndarray, regions: list[Region]) -> tuple[np.ndarray, np.ndarray]:
-    """Of one frame, whose cells are reached at the levels ``reached_at`` ``[h, w]``: (which of its true ``regions`` are
-    found at each of the ``levels``: bool ``[levels, regions]``, false positive regions ``[levels]``)."""
+    """Detection results of one frame at each of the ``levels``.
+
+    reached_at: ``[h, w]``, the first level at which each cell is detected. regions: the true regions of the frame.
+    Returns (whether a true region is detected: bool ``[levels, regions]``, number of false-positive regions
+    ``[levels]``).
+    """
     height, width = reached_at.shape
-    stack = np.zeros((len(levels), height + 1, width), bool)  # an empty row keeps the levels apart
+    stack = np.zeros((len(levels), height + 1, width), bool)  # an empty row separates the levels
     np.less_equal(reached_at, levels[:, None, None], out=stack[:, :height])
     count, labels = cv2.connectedComponents(stack.reshape(-1, width).view(np.uint8), connectivity=8)
     labels = labels.reshape(len(levels), -1)
-    last = labels.max(axis=1)  # regions are numbered from 1, downwards, so level by level; 0 is what was not reached
+    last = labels.max(axis=1)  # components are numbered from 1, top to bottom, so level by level; 0 = not detected
     hits, matched = np.zeros((len(levels), len(regions)), bool), np.zeros(count, bool)
     if regions:
         areas = np.bincount(labels.ravel(), minlength=count)
@@ -234,14 +255,17 @@ def _detected(reached_at: np.ndarray, levels: np.ndarray, regions: list[Region])
 
 
 def _number_tracks(truth: dict[str, list[Region]]) -> np.ndarray:
-    """Track of every region, in the order of ``truth``, numbered over all clips without gaps."""
+    """Track number of every region in the order of ``truth``; tracks of all clips are numbered without gaps."""
     names = [(clip, region.track) for clip, regions in truth.items() for region in regions]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names])
 
 
 def _frame_score(values: np.ndarray, share: np.ndarray) -> float:
-    """The highest threshold that FRAME_SHARE of a frame's abnormal area reaches. Both ``[h * w]``."""
+    """Highest threshold at which at least FRAME_SHARE of a frame's abnormal area is detected.
+
+    values: map values ``[h * w]``. share: abnormal share of each cell ``[h * w]``.
+    """
     order = np.argsort(-values)
     covered = np.cumsum(share[order])
     return float(values[order[np.searchsorted(covered, FRAME_SHARE * covered[-1] - ROUNDING)]])

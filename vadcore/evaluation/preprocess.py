@@ -1,8 +1,9 @@
-"""How the footage was made that a system was trained on: what foreign footage has to be brought to.
+"""Preprocessing recipe: how new footage must be prepared to match the training footage of a system. Detector folders.
 
-A *detector folder* holds all that scoring needs: ``weights.safetensors`` and ``config.yaml`` of the system,
+A *detector folder* contains everything that scoring needs: ``weights.safetensors`` and ``config.yaml`` of the system,
 ``calibration.json``, ``detector.json`` (a :class:`PreprocessSpec`), and the weights of the optical flow network, if any.
-That of a fusion has ``members/<name>/`` with weights and configuration of each member, in place of its own weights.
+The detector folder of a fusion has no weights of its own; it has ``members/<name>/`` with the weights and configuration
+of each member.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MEMBERS = "members"
 
 
 def system_files(folder: Path) -> list[Path]:
-    """The files in ``folder`` that make up a trained system, or a fusion with its members."""
+    """Files in ``folder`` that make up a trained system, or a fusion with its members."""
     members = folder / MEMBERS
     if not members.is_dir():
         return [folder / name for name in SYSTEM]
@@ -35,8 +36,10 @@ def system_files(folder: Path) -> list[Path]:
 
 
 class FlowRecipe(BaseModel):
-    """The stored optical flow: ``estimator`` with ``options``, of frames brought to ``size`` [height, width]. Weights are a
-    path; in a detector folder, one relative to it."""
+    """How stored optical flow is computed: ``estimator`` with ``options`` on frames resized to ``size`` [height, width].
+
+    The option ``weights`` is a path; inside a detector folder it is relative to that folder.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,12 +49,17 @@ class FlowRecipe(BaseModel):
 
 
 class PreprocessSpec(BaseModel):
-    """What footage has to become, and how it is judged then.
+    """Preprocessing of footage before scoring, and smoothing of the scores.
 
-    dataset, name: what the system was trained on, and its name in params.yaml. fps: frames a second. size: height and
-    width of the stored frames; None: clips were of several sizes, and the system has a size of its own. color: of the
-    stored frames. flow: None where the system needs none. precision: of training; None of a fusion, which has that of each
-    member in its configuration. smoothing: sigma in frames.
+    Attributes
+    ----------
+    dataset, name: data set that the system was trained on, and name of the system in params.yaml.
+    fps: frames per second.
+    size: height and width of the stored frames; None if clips had several sizes and the system uses its own size.
+    color: color of the stored frames.
+    flow: optical flow recipe; None if the system needs no optical flow.
+    precision: numeric precision of training; None for a fusion, whose configuration has the precision of each member.
+    smoothing: sigma of the temporal smoothing, in frames.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,11 +81,15 @@ def describe(
     flow: ClipStore | None = None,
     flow_weights: str | None = None,
 ) -> PreprocessSpec:
-    """The recipe of a system that the stages have trained and scored.
+    """Create the preprocessing recipe of a system that the pipeline stages have trained and scored.
 
-    model_folder, scores_folder: outs of the train and the score stage. frames, flow: the stores it was trained on; flow is
-    None where the system needs none. flow_weights: path of the flow network's weights, of which the store knows only the
-    digest. Raises :class:`VadError` where the two do not agree, and where an out is missing.
+    Parameters
+    ----------
+    model_folder, scores_folder: outputs of the train and the score stage.
+    frames, flow: stores that the system was trained on; ``flow`` is None if the system needs no optical flow.
+    flow_weights: path of the weights of the optical flow network. The store contains only their digest.
+
+    Raises :class:`VadError` if the weights do not match the digest or if an output is missing.
     """
     trained, scored = (_read(folder / "metrics.json") for folder in (Path(model_folder), Path(scores_folder)))
     clips = frames.arrays("train")
@@ -91,7 +103,7 @@ def describe(
     return PreprocessSpec(
         dataset=trained["dataset"],
         name=trained["model"],
-        fps=rates.most_common(1)[0][0],  # of clips of several rates, the one that most frames have
+        fps=rates.most_common(1)[0][0],  # if rates differ between clips: the rate of the most frames
         size=next(iter(shapes))[:2] if len({shape[:2] for shape in shapes}) == 1 else None,
         color="grey" if all(shape[2] == 1 for shape in shapes) else "rgb",
         flow=_describe_flow(flow, flow_weights) if flow else None,
@@ -117,9 +129,9 @@ def _describe_flow(flow: ClipStore, weights: str | None) -> FlowRecipe:
 
 
 def pack(recipe: PreprocessSpec, model_folder: Path, calibration: Path, folder: Path) -> None:
-    """Make the detector folder ``folder``, complete or not at all; one that is there is replaced.
+    """Create the detector folder ``folder``; an existing one is replaced. On failure no incomplete folder is left.
 
-    calibration: the ``calibration.json`` of the score stage. Raises :class:`VadError` where a file is missing.
+    calibration: path of the ``calibration.json`` of the score stage. Raises :class:`VadError` if a file is missing.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +159,10 @@ def pack(recipe: PreprocessSpec, model_folder: Path, calibration: Path, folder: 
 
 
 def read_recipe(folder: Path) -> PreprocessSpec:
-    """The recipe in a detector folder, the path of its weights made whole. Raises :class:`VadError` for any fault."""
+    """Read the recipe of a detector folder; ``folder`` is prefixed to the path of its flow weights.
+
+    Raises :class:`VadError` if the file is missing or invalid.
+    """
     path = Path(folder) / FILE
     try:
         recipe = PreprocessSpec.model_validate_json(path.read_text(encoding="utf-8"))

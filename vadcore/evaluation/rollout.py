@@ -1,4 +1,4 @@
-"""Prediction of many frames ahead from a model's own predictions, measured step by step beside three baselines."""
+"""Roll-out: predict many frames ahead from a model's own predictions; PSNR and SSIM per step, with three baselines."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from vadcore.models.base import ModelConfig
 from vadcore.utils.device import autocast
 from vadcore.utils.images import resize_flow, resize_picture
 
-AT_ONCE = 4  # sequences rolled out together
-MOVING = 1e3  # weight of a pixel that moves by one pixel over one that stands still, where both arrive
-LEAST_HEIGHT = 128  # pixels that flow is estimated at: smaller pictures are enlarged by a whole factor
-SEED = 0  # of rollouts whose points are drawn
+AT_ONCE = 4  # sequences in one batch
+MOVING = 1e3  # weight added per pixel of motion where several pixels arrive; a static pixel has weight 1
+LEAST_HEIGHT = 128  # minimum height for flow estimation, pixels; smaller pictures are enlarged by an integer factor
+SEED = 0  # for models that sample
 REPEAT, VELOCITY, MEAN = "repeat last frame", "constant velocity", "mean training frame"
 RECONSTRUCTION = "reconstruction"
-MEAN_OF = 500  # frames
+MEAN_OF = 500  # maximum number of frames in the mean frame
 
 
 @runtime_checkable
 class RollsOut(Protocol):
-    """A model that can go on from its own predictions."""
+    """A model that can predict further frames from its own predictions."""
 
     config: ModelConfig
 
     def roll_out(self, frames: Tensor, steps: int) -> Tensor:
-        """``[B, P, C, H, W]`` in 0..1 to the predicted frames 1 to P - 1 + steps, ``[B, P - 1 + steps, C, H, W]``."""
+        """Predict frames 1 to P - 1 + steps: ``[B, P, C, H, W]`` in 0..1 to ``[B, P - 1 + steps, C, H, W]``."""
         ...
 
     def reconstruct(self, frames: Tensor) -> Tensor:
-        """``[B, T, C, H, W]`` in 0..1 to the same through the model's own representation."""
+        """Encode and decode frames ``[B, T, C, H, W]`` in 0..1; the result has the same shape."""
         ...
 
 
 @dataclass
 class Rollout:
-    """One sequence: ``prime`` frames given, the rest predicted from predictions.
+    """One sequence: ``prime`` given frames, then frames predicted from predictions.
 
-    truth, reconstruction, prediction: float ``[T, C, H, W]`` in 0..1; frame 0 of the last, which nothing predicts, is the
-    reconstruction.
+    clip, start: clip name and first frame. truth, reconstruction, prediction: float ``[T, C, H, W]`` in 0..1. Frame 0 of
+    ``prediction`` is the reconstruction, because no prediction of it exists.
     """
 
     clip: str
@@ -60,16 +60,17 @@ class Rollout:
 
     @property
     def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As pictures show them, from the top."""
+        """Rows of the displayed picture, from the top."""
         return self.truth, self.reconstruction, self.prediction
 
 
 def roll_outs(
     model: RollsOut, footage: ClipLoader, prime: int, steps: int, count: int, dtype: torch.dtype = torch.float32
 ) -> list[Rollout]:
-    """At most ``count`` sequences, evenly spread over all that ``footage`` has; none where every clip is too short.
+    """Roll out at most ``count`` sequences, evenly spread over ``footage``; none if every clip is too short.
 
-    Frames lie ``frame_skip`` apart. Draws, where the model draws, are the same every time.
+    prime: number of given frames. steps: number of frames to predict. Frames are ``frame_skip`` apart. The random seed
+    is fixed, so models that sample give the same result every time.
     """
     windows = Windows(prime + steps, (model.config.frame_skip,))
     if max(footage.lengths, default=0) < windows.span(*windows.strides):
@@ -91,7 +92,7 @@ def roll_outs(
 
 
 def mean_frame(footage: ClipLoader) -> np.ndarray:
-    """The mean of at most :data:`MEAN_OF` frames, evenly spread over all that ``footage`` has: ``[C, H, W]`` in 0..1."""
+    """Mean of at most :data:`MEAN_OF` frames, evenly spread over ``footage``: ``[C, H, W]`` in 0..1."""
     every = training_windows(footage.lengths, Windows(1))
     picks = every[np.unique(np.linspace(0, len(every) - 1, MEAN_OF).round().astype(int))]
     groups = np.array_split(picks, -(-len(picks) // 50))
@@ -100,12 +101,18 @@ def mean_frame(footage: ClipLoader) -> np.ndarray:
 
 
 def per_step(rollouts: list[Rollout], mean: np.ndarray) -> pd.DataFrame:
-    """How close each comes to the truth, by step ahead: what, step_ahead (from 1), psnr, psnr_std, ssim, ssim_std (mean and
-    standard deviation over the sequences; dB; -1..1), sequences.
+    """PSNR and SSIM of predictions and baselines per step ahead.
 
-    what: ``prediction``; ``repeat last frame``: the last frame given; ``constant velocity``: that frame, moved on as it
-    moved before; ``mean training frame``: ``mean`` ``[C, H, W]``, at every step; ``reconstruction``: the true frame through
-    the model's representation, which no prediction can surpass.
+    Columns: what, step_ahead (from 1), psnr, psnr_std (dB), ssim, ssim_std (-1..1), sequences. Mean and standard
+    deviation are over the sequences.
+
+    Values of ``what``:
+
+    - ``prediction``: the model's roll-out.
+    - ``repeat last frame``: the last given frame.
+    - ``constant velocity``: see :func:`constant_velocity`.
+    - ``mean training frame``: ``mean`` ``[C, H, W]`` at every step.
+    - ``reconstruction``: the true frame, encoded and decoded by the model; an upper bound for its predictions.
     """
     figures: dict[str, list[np.ndarray]] = {}
     for rollout in rollouts:
@@ -143,37 +150,43 @@ def per_step(rollouts: list[Rollout], mean: np.ndarray) -> pd.DataFrame:
 
 
 def constant_velocity(given: np.ndarray, steps: int) -> np.ndarray:
-    """What follows when everything goes on as it moved between the last two frames.
+    """Predict frames under the assumption that the motion between the last two frames continues.
+
+    Each pixel of the last frame is moved along its velocity: the negative of the optical flow (DIS) from the last frame
+    to the one before it. Where several pixels arrive, moving pixels cover static ones. Where no pixel arrives, the
+    median of the given frames is used.
 
     Parameters
     ----------
     given: float ``[P, C, H, W]`` in 0..1, P > 1.
+    steps: number of frames to predict.
 
     Returns
     -------
-    ``[steps, C, H, W]``: each pixel of the last frame carried along its optical flow (DIS), from the last frame to the one
-    before and turned round. Where several arrive, what moves covers what stands still; where none does, there is the
-    median of the frames given.
+    float ``[steps, C, H, W]``.
     """
     last = given[-1]
     times = -(-LEAST_HEIGHT // last.shape[1])
     pair = [np.round(frame * 255).astype(np.uint8).transpose(1, 2, 0) for frame in (last, given[-2])]
     larger = (last.shape[1] * times, last.shape[2] * times)
     flow = dis()(*(resize_picture(picture, larger)[None] for picture in pair))[0]
-    velocity = -resize_flow(flow, last.shape[1:])  # [2, H, W], px a frame
+    velocity = -resize_flow(flow, last.shape[1:])  # [2, H, W], pixels per frame
     behind = np.median(given, axis=0)
     weight = 1 + MOVING * np.hypot(*velocity)
     return np.stack([_carried(last, step * velocity, weight, behind) for step in range(1, steps + 1)])
 
 
 def _carried(frame: np.ndarray, way: np.ndarray, weight: np.ndarray, behind: np.ndarray) -> np.ndarray:
-    """The pixels of ``frame`` ``[C, H, W]`` moved by ``way`` ``[2, H, W]``, each shared among the four it falls between."""
+    """Move the pixels of ``frame`` ``[C, H, W]`` by ``way`` ``[2, H, W]`` with bilinear splatting.
+
+    weight: ``[H, W]``, weight of each pixel where several arrive. behind: ``[C, H, W]``, used where none arrives.
+    """
     channels, height, width = frame.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = x + way[0], y + way[1]
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
     total, filled = np.zeros((channels, height * width)), np.zeros(height * width)
-    arrived = np.zeros(height * width)  # how much of a pixel's area
+    arrived = np.zeros(height * width)  # share of each target pixel's area that is covered
     for across in (0, 1):
         for down in (0, 1):
             column, row = left + across, top + down
@@ -191,13 +204,16 @@ def _carried(frame: np.ndarray, way: np.ndarray, weight: np.ndarray, behind: np.
 
 
 def shown_steps(prime: int, length: int) -> list[int]:
-    """The frames of a sequence that its strip shows: the last two given, then ever wider apart, the last among them."""
+    """Frame indices shown in the strip of a sequence: the last two given frames, then predictions at growing distances.
+
+    prime: number of given frames. length: frames in the sequence; the last frame is always included.
+    """
     ahead = [1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100]
     chosen = [prime - 1 + step for step in ahead if prime - 1 + step < length]
     return sorted({*range(max(0, prime - 2), prime), *chosen, length - 1})
 
 
 def marked(picture: np.ndarray, own: bool) -> np.ndarray:
-    """A picture of an animation with a bar above it: grey while frames are given, orange once they are the model's own."""
+    """Add a bar above a picture of an animation: grey for given frames, orange for predicted frames (``own``)."""
     bar = np.full((6, picture.shape[1], 3), (255, 140, 0) if own else (128, 128, 128), np.uint8)
     return cv2.vconcat([bar, picture])

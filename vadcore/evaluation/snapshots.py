@@ -1,7 +1,7 @@
-"""Moments of the test footage, evenly spread: the frame, what a system makes of it, and where it sees errors.
+"""Snapshots of evenly spread test frames: the frame, the system's reconstruction or prediction of it, and its error map.
 
-They are kept as sheets, one picture a clip and kind, in which the small pictures of all its snapshots stand in rows: a page
-that moves along a clip shows one of them at a time.
+They are stored as sprite sheets, one picture per clip and kind, with the thumbnails of all snapshots in rows. The report
+page shows one thumbnail at a time while the user moves along a clip.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from vadcore.utils.device import autocast
 from vadcore.utils.files import complete, write_json
 from vadcore.utils.render import encode, heat, outlined
 
-WIDTHS = {"frame": 240, "shown": 192, "error": 96}  # pixels of a small picture, at most
-QUALITY = {"frame": 55, "shown": 50, "error": 60}  # of WebP, 0..100
+WIDTHS = {"frame": 240, "shown": 192, "error": 96}  # maximum width of a thumbnail, pixels
+QUALITY = {"frame": 55, "shown": 50, "error": 60}  # WebP quality, 0..100
 
 
 def snapshot_frames(lengths: dict[str, int], count: int) -> dict[str, np.ndarray]:
-    """Clip -> increasing frame numbers, every k-th of all clips alike; k is the least with no more than ``count`` in all."""
+    """Choose every k-th frame of each clip, with the smallest k that gives at most ``count`` frames in total.
+
+    lengths: clip -> number of frames. Returns clip -> frame numbers, ascending.
+    """
     for step in range(1, max(lengths.values(), default=1) + 1):
         chosen = {clip: np.arange(step // 2, length, step) for clip, length in lengths.items()}
         if sum(map(len, chosen.values())) <= count:
@@ -40,10 +43,10 @@ def snapshot_frames(lengths: dict[str, int], count: int) -> dict[str, np.ndarray
 def shown_frames(
     model: Model, footage: ClipLoader, number: int, wanted: np.ndarray, dtype: torch.dtype = torch.float32
 ) -> dict[int, np.ndarray]:
-    """What ``model`` makes of the frames ``wanted`` of segment ``number``: frame -> float32 ``[C, H, W]`` in 0..1.
+    """Reconstructions or predictions of the frames ``wanted`` of segment ``number``: frame -> float32 ``[C, H, W]`` in 0..1.
 
-    Each comes from the first window that judges it, of few windows that judge them all. Frames that no window judges are
-    left out, and all of them for a system that makes no pictures of frames.
+    Only the few windows from :func:`covering` are run; each picture comes from the first of them that scores the frame.
+    Frames that no window scores are left out. Empty for a system that produces no pictures of the scored frames.
     """
     windows = model.windows
     starts = covering(footage.lengths[number], windows.length, windows.judged, wanted)
@@ -67,14 +70,18 @@ def shown_frames(
 
 
 def covering(length: int, window: int, judged: tuple[int, ...], wanted: np.ndarray) -> np.ndarray:
-    """Starts of few windows of ``window`` frames that judge all of the frames ``wanted`` that any can: int64 ``[n]``."""
+    """Starts of few windows that score all frames ``wanted`` (except those that no window can score): int64 ``[n]``.
+
+    length: frames in the segment. window: frames in a window. judged: positions in a window that are scored. wanted:
+    frame numbers, ascending.
+    """
     starts: list[int] = []
     covered: set[int] = set()
     last = length - window
     for frame in wanted.tolist():
         if frame in covered:
             continue
-        # the latest window that judges it judges most of what follows
+        # the latest window that scores this frame also scores the most of the following frames
         start = next((frame - position for position in judged if 0 <= frame - position <= last), None)
         if start is not None:
             starts.append(start)
@@ -84,9 +91,12 @@ def covering(length: int, window: int, judged: tuple[int, ...], wanted: np.ndarr
 
 @dataclass
 class Snapshot:
-    """One frame of a clip. frame: uint8 ``[H, W]`` or ``[H, W, 3]``. shown: what a system makes of it, float ``[C, h, w]``
-    in 0..1, or None. error: float ``[h', w']``, NaN where it was not judged. mask: 0/1 ``[H, W]``, the true place of an
-    anomaly, or None."""
+    """One frame of a clip.
+
+    frame: uint8 ``[H, W]`` or ``[H, W, 3]``. shown: the system's reconstruction or prediction, float ``[C, h, w]`` in
+    0..1, or None. error: error map, float ``[h', w']``, NaN if not scored. mask: 0/1 ``[H, W]``, ground truth of the
+    anomaly, or None.
+    """
 
     frame: np.ndarray
     shown: np.ndarray | None
@@ -97,18 +107,19 @@ class Snapshot:
 def write_sheets(
     folder: Path, clip: str, numbers: np.ndarray, snapshots: Iterable[Snapshot], scale: tuple[float, float]
 ) -> dict:
-    """Write the sheets of one clip to ``folder``; what a page needs to know of them.
+    """Write the sprite sheets of one clip to ``folder`` and return their description for the report page.
 
-    scale: the errors that are drawn darkest and brightest. Returns ``frames`` (the numbers) and, for each kind of sheet,
-    ``file``, ``columns``, and ``width`` and ``height`` of a small picture. A kind that no moment has gets no sheet.
+    numbers: frame numbers of the snapshots. scale: the errors drawn darkest and brightest. Returns ``frames`` (the
+    numbers) and ``sheets``: for each kind ``file``, ``columns``, and ``width`` and ``height`` of a thumbnail. A kind
+    without any picture has no sheet.
     """
     small: dict[str, list[np.ndarray | None]] = {kind: [] for kind in WIDTHS}
     for moment in snapshots:
-        thickness = max(1, moment.frame.shape[1] // WIDTHS["frame"])  # about a pixel of the small picture
+        thickness = max(1, moment.frame.shape[1] // WIDTHS["frame"])  # about one pixel of the thumbnail
         small["frame"].append(_small(outlined(moment.frame, moment.mask, thickness), "frame"))
         small["shown"].append(None if moment.shown is None else _small(_picture(moment.shown), "shown"))
         small["error"].append(_small(heat(moment.error.astype(np.float32), *scale), "error"))
-    with ThreadPoolExecutor() as pool:  # compressing lets other threads run
+    with ThreadPoolExecutor() as pool:  # compression releases the GIL
         sheets = dict(
             zip(small, pool.map(lambda kind: _write_sheet(folder, clip, kind, small[kind]), small), strict=True)
         )
@@ -120,7 +131,7 @@ def _write_sheet(folder: Path, clip: str, kind: str, pictures: list[np.ndarray |
     if there is None:
         return None
     height, width = there.shape[:2]
-    columns = math.ceil(math.sqrt(len(pictures) * height / width))  # about as high as wide
+    columns = math.ceil(math.sqrt(len(pictures) * height / width))  # about square
     file = f"{clip}.{kind}.webp"
     with complete(folder / file) as temporary:
         sheet = _sheet(pictures, (height, width), columns)
@@ -129,12 +140,12 @@ def _write_sheet(folder: Path, clip: str, kind: str, pictures: list[np.ndarray |
 
 
 def write_index(folder: Path, clips: dict[str, dict]) -> None:
-    """``snapshots.json``: what :func:`write_sheets` returned of every clip."""
+    """Write ``snapshots.json``. clips: clip -> result of :func:`write_sheets`."""
     write_json(folder / "snapshots.json", clips)
 
 
 def _small(picture: np.ndarray, kind: str) -> np.ndarray:
-    """RGB ``[H, W, 3]``, reduced where it is wider than its kind may be."""
+    """Reduce an RGB picture ``[H, W, 3]`` to the maximum width of its kind."""
     height, width = picture.shape[:2]
     if width <= WIDTHS[kind]:
         return picture
@@ -143,7 +154,7 @@ def _small(picture: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _sheet(pictures: list[np.ndarray | None], size: tuple[int, int], columns: int) -> np.ndarray:
-    """RGB pictures of one size (None: black), ``columns`` a row."""
+    """Arrange RGB pictures of equal ``size`` (height, width) in rows of ``columns``; None becomes black."""
     height, width = size
     sheet = np.zeros((-(-len(pictures) // columns) * height, columns * width, 3), np.uint8)
     for number, picture in enumerate(pictures):
@@ -154,6 +165,6 @@ def _sheet(pictures: list[np.ndarray | None], size: tuple[int, int], columns: in
 
 
 def _picture(shown: np.ndarray) -> np.ndarray:
-    """float ``[C, H, W]`` in 0..1 to uint8 RGB ``[H, W, 3]``."""
+    """Convert float ``[C, H, W]`` in 0..1 to uint8 RGB ``[H, W, 3]``."""
     levels = np.round(np.clip(shown, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
     return levels.repeat(3, axis=2) if levels.shape[2] == 1 else levels

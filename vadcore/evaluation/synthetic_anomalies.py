@@ -1,8 +1,8 @@
-"""Artificial anomalies put into normal footage: how well a system finds what it was not shown, without any test label.
+"""Insert synthetic anomalies into normal footage, to evaluate systems without test labels.
 
-Three kinds that any camera could see: something foreign that crosses the picture, a part of the scene that moves much faster
-than it did, and the whole scene at several times its speed. They are no model of real anomalies; they rank systems by
-whether they notice at all, at the false-alarm rate that was asked for.
+Three kinds, possible for any camera: a foreign object that crosses the picture, a part of the scene that moves much
+faster than before, and the whole scene at several times its speed. They do not model real anomalies. They rank systems by
+whether they detect the anomaly at all at the target false-alarm rate.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 
 Kind = Literal["intruder", "runner", "speedup"]
 KINDS: tuple[Kind, ...] = ("intruder", "runner", "speedup")
-SHARE = 0.3  # of a clip's frames that are abnormal
-SPEED = 3  # times: of what was seen (speedup, runner)
-CROSSING = 0.7  # of the picture's width that an intruder crosses
-HEIGHTS = (0.2, 0.35)  # of the picture's: what is put in
-EDGE = 0.15  # of a patch, over which it fades into the picture
+SHARE = 0.3  # share of abnormal frames in a clip
+SPEED = 3  # speed-up factor (speedup, runner)
+CROSSING = 0.7  # share of the free picture width that an inserted patch crosses
+HEIGHTS = (0.2, 0.35)  # range of patch heights, in picture heights
+EDGE = 0.15  # share of the patch size over which it is blended into the picture
 
 
 @dataclass(frozen=True)
 class Altered:
-    """Footage with one artificial anomaly: frames uint8 ``[T, H, W, C]``, and which are abnormal, bool ``[T]``."""
+    """Footage with one synthetic anomaly: ``frames`` uint8 ``[T, H, W, C]``, ``abnormal`` bool ``[T]``, and its kind."""
 
     frames: np.ndarray
     abnormal: np.ndarray
@@ -32,13 +32,15 @@ class Altered:
 
 
 def alter(frames: np.ndarray, others: np.ndarray, kind: Kind, seed: int) -> Altered:
-    """Put an anomaly into a normal clip.
+    """Insert a synthetic anomaly into a normal clip.
 
     Parameters
     ----------
-    frames: uint8 ``[T, H, W, C]``, T > 5. Not changed.
-    others: normal footage of the same camera and size, where intruders are cut out, upside down, so that they are foreign.
-    seed: the same one puts the same anomaly at the same place.
+    frames: uint8 ``[T, H, W, C]``, T > 5. Not modified.
+    others: normal footage of the same camera and frame size. Intruders are cut out of it and turned upside down, so that
+        they are foreign to the scene.
+    kind: "intruder" (foreign object), "runner" (part of the scene moves faster) or "speedup" (whole scene is faster).
+    seed: the same seed gives the same anomaly at the same place.
     """
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     length = len(frames)
@@ -49,7 +51,7 @@ def alter(frames: np.ndarray, others: np.ndarray, kind: Kind, seed: int) -> Alte
     abnormal[start:stop] = True
     made = frames.copy()
     if kind == "speedup":
-        # from the first abnormal frame on the footage runs SPEED times as fast, and back again where it ends
+        # from the first abnormal frame on, play SPEED times as fast; play backwards after the end of the clip
         way = np.arange(stop - start) * SPEED + start
         made[start:stop] = frames[_folded(way, length)]
     else:
@@ -59,15 +61,18 @@ def alter(frames: np.ndarray, others: np.ndarray, kind: Kind, seed: int) -> Alte
 
 
 def _folded(way: np.ndarray, length: int) -> np.ndarray:
-    """Frame numbers beyond the end come back from it: footage has no end that would show as a jump."""
+    """Reflect frame numbers beyond the end of a clip, so that its end does not appear as a jump."""
     period = max(1, 2 * (length - 1))
     way = way % period
     return np.where(way < length, way, period - way)
 
 
 def _patch(source: np.ndarray, kind: Kind, rng: np.random.Generator) -> np.ndarray:
-    """What is put in, uint8 ``[n, h, w, C]``: of a runner where most moves, as it moves; of an intruder one still picture,
-    upside down, from where most differs from its surroundings."""
+    """Cut out the patch to insert, uint8 ``[n, h, w, C]``.
+
+    Runner: a moving patch from a place with much motion. Intruder: one still picture, upside down, from a place that
+    differs much from its surroundings.
+    """
     count, height, width = source.shape[:3]
     h = max(4, round(height * rng.uniform(*HEIGHTS)))
     w = max(4, min(width // 2, round(h * rng.uniform(0.5, 1.2))))
@@ -80,7 +85,7 @@ def _patch(source: np.ndarray, kind: Kind, rng: np.random.Generator) -> np.ndarr
         lively = np.abs(grey[number] - cv2.GaussianBlur(grey[number], (0, 0), h / 2))
         frame = slice(number, number + 1)
     best = cv2.boxFilter(lively, -1, (w, h), anchor=(0, 0), borderType=cv2.BORDER_ISOLATED)[: height - h, : width - w]
-    # one of the best places, not always the same
+    # random choice among the best 2 % of the places
     places = np.argsort(best, axis=None)[-max(1, best.size // 50) :]
     y, x = np.unravel_index(int(rng.choice(places)), best.shape)
     cut = source[frame, y : y + h, x : x + w]
@@ -88,7 +93,7 @@ def _patch(source: np.ndarray, kind: Kind, rng: np.random.Generator) -> np.ndarr
 
 
 def _cross(frames: np.ndarray, patch: np.ndarray, kind: Kind, rng: np.random.Generator) -> None:
-    """Move ``patch`` ``[n, h, w, C]`` through ``frames`` ``[m, H, W, C]``, in place."""
+    """Draw ``patch`` ``[n, h, w, C]`` moving horizontally through ``frames`` ``[m, H, W, C]``, in place."""
     count, height, width = frames.shape[:3]
     h, w = patch.shape[1:3]
     fade = np.minimum.outer(_ramp(h), _ramp(w))[..., None]  # [h, w, 1], 1 inside, 0 at the border
@@ -96,7 +101,7 @@ def _cross(frames: np.ndarray, patch: np.ndarray, kind: Kind, rng: np.random.Gen
     span = CROSSING * (width - w)
     first = rng.uniform(0, width - w - span)
     way = first + span * np.linspace(0, 1, count)
-    if kind == "runner":  # there and back, as often as makes it fast
+    if kind == "runner":  # back and forth, so that it covers the span SPEED times
         way = first + span * np.abs((np.linspace(0, SPEED, count) + 1) % 2 - 1)
     if rng.random() < 0.5:
         way = width - w - way
@@ -107,6 +112,6 @@ def _cross(frames: np.ndarray, patch: np.ndarray, kind: Kind, rng: np.random.Gen
 
 
 def _ramp(length: int) -> np.ndarray:
-    """Rises from the borders to 1 over ``EDGE`` of the length."""
+    """Blending weights ``[length]``: rise from both borders to 1 over a share ``EDGE`` of the length."""
     distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + 1
     return np.clip(distance / max(1, round(EDGE * length)), 0, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A trial without test labels: held-out normal clips with artificial anomalies in them, as a store that scoring can read."""
+"""Trial without test labels: a clip store of held-out normal clips with synthetic anomalies inserted."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from vadcore.evaluation.synthetic_anomalies import KINDS, alter
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import digest_of
 
-MOST_FRAMES = 300  # of a clip; longer ones give several pieces
-MOST_PIECES = 24  # evenly spread over the held-out footage
+MOST_FRAMES = 300  # maximum frames in a piece; longer clips are split into several pieces
+MOST_PIECES = 24  # maximum number of pieces, evenly spread over the held-out footage
 
 
 def make_trial(frames: ClipStore, held: list[Segment], url: str | Path, seed: int) -> ClipStore:
-    """A frames store at ``url`` whose test clips are pieces of the held-out footage, each once with every kind of anomaly,
-    labelled. The same seed gives the same store.
+    """Create a frame store at ``url`` with labelled test clips made from held-out normal clips.
 
-    held: normal footage that training did not see. Raises :class:`VadError` when no piece is long enough.
+    The held-out footage is split into pieces; each piece yields one test clip per kind of synthetic anomaly. The same
+    seed gives the same store.
+
+    frames: store of the original frames. held: normal footage that was not used for training. Raises :class:`VadError`
+    if no piece has at least 6 frames.
     """
     trial = ClipStore(url, "frames", write=True)
     pieces = _pieces(held)
@@ -29,7 +32,7 @@ def make_trial(frames: ClipStore, held: list[Segment], url: str | Path, seed: in
     for number, piece in enumerate(pieces):
         shown = frames.read(piece.clip, piece.start, piece.stop)
         other = pieces[(number + 1) % len(pieces)]
-        # frames of another size cannot lend an intruder
+        # an intruder can only be cut out of frames of the same size
         others = frames.read(other.clip, other.start, other.stop)
         others = others if others.shape[1:] == shown.shape[1:] else shown
         known = frames.attributes(piece.clip)
@@ -51,12 +54,12 @@ def make_trial(frames: ClipStore, held: list[Segment], url: str | Path, seed: in
 
 
 def val_digest(pieces: list[tuple[str, int, int]]) -> str:
-    """Identifies held-out footage: (clip, first frame, frame after the last) of each part of it, in any order."""
+    """Digest that identifies held-out footage. pieces: (clip, first frame, frame after the last), in any order."""
     return digest_of(sorted([clip, int(start), int(stop)] for clip, start, stop in pieces))
 
 
 def _pieces(held: list[Segment]) -> list[Segment]:
-    """Of at most :data:`MOST_FRAMES` frames, at most :data:`MOST_PIECES` of them."""
+    """Split segments into pieces of 6 to :data:`MOST_FRAMES` frames; keep at most :data:`MOST_PIECES`, evenly spread."""
     every = [
         Segment(segment.clip, start, min(start + MOST_FRAMES, segment.stop))
         for segment in held
