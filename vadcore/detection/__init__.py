@@ -1,18 +1,20 @@
-"""Scoring of new footage with a trained system: a video in, its events out.
+"""Anomaly detection in new videos with a trained system.
 
 =============== =======================================================================================================
-``detector``    a trained system, or a fusion of several, with its calibration, ready to score
-``reading``     pictures of a video in any format
-``frames``      a video at the frame rate, size and colour that the system was trained on
-``judging``     scores windows of frames as they arrive; equal to :mod:`vadcore.evaluation.inference`
-``scan``        a whole video: scores, p-values, events, and places in the picture
-``results``     the folder of a video's results: complete or absent
-``timeline``    the score over time as a picture
-``film``        the annotated video
-``inbox``       a folder of incoming videos: each is scored once, also after a kill
-``settled``     whether a file is completely written
-``alerts``      queued alerts; ``calls``: a command or URL that is called once an event
+``detector``    load a trained system, or a fusion of several, with its calibration
+``reading``     decode a video of any format
+``frames``      bring a video to the frame rate, size and colour of the training footage
+``judging``     score windows of frames as they arrive; same results as :mod:`vadcore.evaluation.inference`
+``scan``        score a whole video: scores, p-values, events and their location in the picture
+``results``     results folder of a video, written atomically
+``making``      atomic creation of a results folder; ``held``: folder locks; ``naming``: file names
+``timeline``    plot of the score over time
+``film``        annotated video
+``inbox``       folder of incoming videos; each is scored once, also after a kill
+``blame``       video errors and machine errors of an inbox run
+``settled``     check whether a file is completely written
+``alerts``      alert queue with retries; ``calls``: call of a command or URL, once per event
 =============== =======================================================================================================
 
-Memory does not grow with the length of a video, except for the scores, some numbers a frame.
+Memory use does not grow with the length of a video, except for the scores: a few numbers per frame.
 """

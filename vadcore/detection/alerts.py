@@ -1,10 +1,16 @@
-"""A command or URL that is called once an event, in the background: it never holds up scoring, and a crash loses no call.
+"""Alert queue: call a command or URL once per event, in the background, with retries.
 
-Alerts are laid ready inside the folder of a video's results, so that they appear with them, at once. From there
-:func:`queue` moves them, by one rename, into the spool ``<out>/.alerts/pending/``; who is killed in between leaves them to
-:func:`queue_left`. A :class:`Sender` calls for each one the target, with its JSON, until that succeeds or the time is up;
-then the alert lies in ``.alerts/failed/`` with the reason; moved back to ``pending/`` it is tried once more. Only the
-moment between a call's success and the removal of its file can bring an alert twice, which its ``id`` then shows.
+Sending does not delay scoring, and no alert is lost in a crash.
+
+1. :func:`lay_ready` writes the alerts into the results folder of a video, so that both appear atomically.
+2. :func:`queue` moves them to the spool ``<out>/.alerts/pending/`` with one rename. If the process is killed before that,
+   :func:`queue_left` moves them later.
+3. A :class:`Sender` calls the target with the JSON of each alert and retries until the call succeeds or the time limit is
+   reached. An alert that reaches the limit is moved to ``.alerts/failed/`` with the reason. To try it once more, move it
+   back to ``pending/``.
+
+An alert is sent twice only if the process dies between a successful call and the removal of the alert file. Both calls
+then have the same ``id``.
 """
 
 from __future__ import annotations
@@ -22,13 +28,17 @@ from vadcore.detection.calls import call
 from vadcore.utils.files import write_json, write_text
 from vadcore.utils.targets import Target
 
-READY = "alerts"  # in the folder of results
-SPOOL = ".alerts"  # among the folders of results
-REASON = ".reason.txt"  # beside an alert that was given up
+READY = "alerts"  # folder inside a results folder
+SPOOL = ".alerts"  # folder beside the results folders
+REASON = ".reason.txt"  # suffix of the file beside a failed alert
 
 
 def lay_ready(folder: Path, key: str, about: dict, results: Path) -> None:
-    """Into a folder of results in the making, one file an event. results: what the folder will be called."""
+    """Write one alert file per event into a results folder that is still being made.
+
+    folder: the unfinished results folder. key: results key, part of the alert ``id``. about: content of events.json.
+    results: final path of the folder.
+    """
     if not about["events"]:
         return
     (folder / READY).mkdir()
@@ -45,7 +55,7 @@ def lay_ready(folder: Path, key: str, about: dict, results: Path) -> None:
 
 
 def queue(results: Path) -> None:
-    """Hand the alerts of a folder of results to the spool beside it. Nothing happens where there are none, or none left."""
+    """Move the alerts of a results folder to the spool beside it. Does nothing if there are no alerts."""
     pending = results.parent / SPOOL / "pending"
     pending.mkdir(parents=True, exist_ok=True)
     try:
@@ -55,23 +65,23 @@ def queue(results: Path) -> None:
 
 
 def queue_left(out: Path) -> None:
-    """:func:`queue` what a killed process has laid ready and not handed on."""
+    """Apply :func:`queue` to alerts that a killed process wrote but did not queue."""
     for ready in _ready(out):
         queue(ready.parent)
 
 
 def any_left(out: Path) -> bool:
-    """Whether there are alerts among the results in ``out`` that nobody has sent."""
+    """Whether ``out`` contains alerts that have not been sent."""
     return bool(_ready(out) or _pending(Path(out) / SPOOL))
 
 
 def _ready(out: Path) -> list[Path]:
-    """Alerts laid ready in results that are complete: what is still being made has a name with a dot in front."""
+    """Alert folders in complete results folders. Names of unfinished results folders begin with a dot."""
     return sorted(path for path in Path(out).glob(f"*/{READY}") if not path.parent.name.startswith("."))
 
 
 def _pending(spool: Path) -> list[Path]:
-    """The alerts in a spool. Another process may send them, and remove their folders, meanwhile."""
+    """Alert files in a spool. Another process may send them and remove their folders at the same time."""
     found: list[Path] = []
     with suppress(FileNotFoundError):
         for folder in sorted((spool / "pending").iterdir()):
@@ -81,7 +91,7 @@ def _pending(spool: Path) -> list[Path]:
 
 
 class Clock:
-    """The time as a :class:`Sender` reads it, and how it waits; tests replace it."""
+    """Clock and wait function of a :class:`Sender`; replaced in tests."""
 
     def now(self) -> float:
         return time.monotonic()
@@ -95,11 +105,21 @@ class Clock:
 
 
 class Sender:
-    """Sends what lies in the spool of ``out``, from a thread of its own. Of several processes on one spool one sends.
+    """Sends the alerts in the spool of ``out`` from a background thread.
 
-    timeout: seconds for one call. first_wait, longest_wait: seconds after a failed call; the wait doubles. give_up: seconds
-    from an alert's making after which a failed call is its last one. say: told what is wrong with a call, once until
-    something else is or one succeeds; and of alerts that are given up.
+    If several processes use one spool, a lock ensures that only one of them sends.
+
+    Parameters
+    ----------
+    out: folder that contains the results folders and the spool.
+    target: URL or command to call.
+    timeout: time limit of one call, seconds.
+    first_wait, longest_wait: wait after a failed call, seconds. It starts at ``first_wait``, doubles with every failure,
+        and is at most ``longest_wait``.
+    give_up: age of an alert, seconds, from which a failed call is not retried.
+    say: called with messages about failed calls and about alerts that are given up. The same failure is reported only
+        once, until it changes or a call succeeds.
+    clock: for tests.
     """
 
     def __init__(
@@ -120,21 +140,23 @@ class Sender:
         (self.spool / "pending").mkdir(parents=True, exist_ok=True)
         self._lock = (self.spool / "lock").open("w")
         self._wake = threading.Event()
-        self._until: float | None = None  # when the thread has to end; None: nobody has asked it to
+        self._until: float | None = None  # time at which the thread must end; None until close() is called
         self._thread = threading.Thread(target=self._work, name="alerts", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """There may be something new."""
+        """Tell the thread that there may be new alerts."""
         self._wake.set()
 
     def waiting(self) -> int:
-        """How many alerts lie in the spool."""
+        """Number of alerts in the spool."""
         return len(self._entries())
 
     def close(self, patience: float = 10.0) -> int:
-        """Go on until all is sent, but no longer than ``patience`` seconds (and what a call under way takes); how many
-        alerts are left to the next sender."""
+        """Send the remaining alerts, then stop. Returns the number of alerts left for the next sender.
+
+        patience: maximum time in seconds; a call in progress may still finish.
+        """
         self._until = self._clock.now() + patience
         self._wake.set()
         self._thread.join(patience + self.timeout + 1)
@@ -156,11 +178,11 @@ class Sender:
                 if self._over():
                     return
                 self._rest(1.0)
-            due: dict[Path, tuple[float, float]] = {}  # when to try again, and how long to wait after that
+            due: dict[Path, tuple[float, float]] = {}  # alert -> (time of the next try, wait after that)
             while True:
                 try:
                     self._round(due)
-                except Exception as error:  # a full disk, say: nothing is lost, and there is another round
+                except Exception as error:  # a full disk, for example: no alert is lost, the next round retries
                     self._tell(f"{self.spool}: {error}")
                 if self._over():
                     return
@@ -169,7 +191,7 @@ class Sender:
                 self._rest(min(1.0, max(0.01, soonest - self._clock.now())))
 
     def _round(self, due: dict[Path, tuple[float, float]]) -> None:
-        """Try every alert whose time has come."""
+        """Try every alert that is due."""
         entries = self._entries()
         for gone in due.keys() - set(entries):
             del due[gone]
@@ -178,7 +200,7 @@ class Sender:
             if self._clock.now() < at:
                 continue
             following = min(2 * wait, self.longest_wait)
-            due[path] = self._clock.now() + wait, following  # should something break off here
+            due[path] = self._clock.now() + wait, following  # set now in case _send raises
             if self._send(path):
                 del due[path]
             else:
@@ -187,8 +209,10 @@ class Sender:
                 return
 
     def _over(self) -> bool:
-        """Whether the thread has to end: it is asked to, and all is sent or its time is up. In this order: what was queued
-        before :meth:`close` is seen."""
+        """Whether the thread must end: :meth:`close` was called, and all alerts are sent or the time limit is reached.
+
+        ``_until`` is checked first, so that alerts queued before :meth:`close` are seen.
+        """
         return self._until is not None and (self._late() or not self._entries())
 
     def _late(self) -> bool:
@@ -201,7 +225,7 @@ class Sender:
         self._wake.clear()
 
     def _send(self, path: Path) -> bool:
-        """Whether the alert needs no further call."""
+        """Try to send one alert. Returns False if it must be retried."""
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
             queued, text = float(entry["queued"]), json.dumps(entry["alert"])
@@ -210,12 +234,12 @@ class Sender:
             return True
         try:
             fault = call(self.target, text, self.timeout)
-        except Exception as error:  # nobody foresaw it; the other alerts and the next ones are none the worse for it
+        except Exception as error:  # an unexpected error must not stop the other alerts
             fault = f"{type(error).__name__}: {error}"
         if fault is None:
             self._said = ""
             path.unlink(missing_ok=True)
-            path.with_suffix(REASON).unlink(missing_ok=True)  # of an alert that was moved back
+            path.with_suffix(REASON).unlink(missing_ok=True)  # exists if the alert was moved back from failed/
             _remove_empty(path.parent)
             return True
         if self._clock.date() - queued < self.give_up:
@@ -236,7 +260,7 @@ class Sender:
         self._tell(f"{failed / path.name}: alert given up: {why}")
 
     def _tell(self, text: str) -> None:
-        with suppress(OSError, ValueError):  # whoever listened is gone; that is no reason to send no alerts
+        with suppress(OSError, ValueError):  # output is closed; alerts must still be sent
             self._say(text)
 
 
@@ -251,5 +275,5 @@ def _locked(file) -> bool:
 def _remove_empty(folder: Path) -> None:
     try:
         folder.rmdir()
-    except OSError:  # not empty yet
+    except OSError:  # not empty
         return

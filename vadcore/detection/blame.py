@@ -1,8 +1,9 @@
-"""Whose fault it was that a video could not be scored: its own, or the machine's, which would be any video's.
+"""Distinguish video errors from machine errors when a video in an inbox cannot be scored.
 
-Only the others tell. A fault counts against a video where another one could be scored in the same run; that often, in as
-many runs, and the video is set aside. Where one after the other fails, or the machine has run out of something, it is the
-machine's: the run ends, and nothing counts.
+- Video error: another video could be scored in the same run. The failure counts against the video. After
+  ``MOST_FAULTS`` such runs the video is moved to ``failed/``.
+- Machine error: ``MOST_IN_A_ROW`` videos fail in a row, or the machine has run out of a resource (disk space, memory, open
+  files, ...). The run ends, and the failure does not count.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Protocol
 
 from vadcore.utils.errors import VadError
 
-MOST_FAULTS = 3  # of a video; then it is set aside
-MOST_IN_A_ROW = 3  # videos that fail one after the other; then it is the machine
+MOST_FAULTS = 3  # counted failures of a video before it is moved to failed/
+MOST_IN_A_ROW = 3  # failures in a row that indicate a machine error
 SHORTAGES = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -25,12 +26,12 @@ SHORTAGES = (
     errno.ENOMEM,
     errno.EMFILE,
     errno.ENFILE,
-    errno.EPIPE,  # whoever reads what the process prints has ended
+    errno.EPIPE,  # the reader of the process's output has ended
 )
 
 
 class Video(Protocol):
-    """What is known of one here: see :class:`vadcore.detection.inbox.Claim`."""
+    """Interface of a video in the inbox: see :class:`vadcore.detection.inbox.Claim`."""
 
     name: str
     faults: int
@@ -43,7 +44,7 @@ class Video(Protocol):
 
 @dataclass
 class Case:
-    """A video that could not be scored in this run. It stays locked, so that it is not tried again in the same run."""
+    """A video that could not be scored in this run. It stays locked, so that it is not retried in the same run."""
 
     video: Video
     error: Exception
@@ -51,7 +52,7 @@ class Case:
 
 
 class Blame:
-    """The faults of one run over an inbox."""
+    """Counts the failures of one run over an inbox and decides between video errors and machine errors."""
 
     def __init__(self):
         self.cases: list[Case] = []
@@ -59,31 +60,38 @@ class Blame:
         self._in_a_row = 0
 
     def failed(self, video: Video, error: Exception) -> None:
-        """Scoring ``video`` raised ``error``. Raises it on where it is the machine's."""
+        """Record that scoring ``video`` raised ``error``. Re-raises it if it is a machine error."""
         self.cases.append(Case(video, error))
         if is_shortage(error):
             raise error
         known = video.troubled
         video.trouble(video.faults)
-        if not (known and self.works):  # of what has failed before, much may come one after the other
+        if not (known and self.works):  # videos that failed in earlier runs come last and may fail in a row
             self._in_a_row += 1
             if self._in_a_row >= MOST_IN_A_ROW:
                 raise error
 
     def scored(self) -> Iterator[tuple[str, str]]:
-        """A video could be scored. Counts what has failed; (name, reason) of what that sets aside."""
+        """Record that a video was scored; the failures so far now count against their videos.
+
+        Yields (name, reason) of the videos that are moved to ``failed/``.
+        """
         self.works, self._in_a_row = True, 0
         yield from self._count()
 
     def end(self) -> Iterator[tuple[str, str]]:
-        """No video is left. (name, reason) of what is set aside now; then raises what is still wrong with others."""
+        """Finish the run when no video is left.
+
+        Yields (name, reason) of the videos that are moved to ``failed/``, then raises the errors of the other failed
+        videos.
+        """
         if self.works:
             yield from self._count()
         if self.cases:
             raise _all_of(self.cases)
 
     def release(self) -> None:
-        """The run is over: other runs may try again."""
+        """Release the failed videos, so that other runs can retry them."""
         for case in self.cases:
             case.video.release()
         self.cases.clear()
@@ -101,7 +109,7 @@ class Blame:
 
 
 def is_shortage(error: BaseException | None) -> bool:
-    """Whether ``error``, or one that caused it, comes from the machine: it has run out of something, or a pipe is closed."""
+    """Whether ``error`` or one of its causes is a machine error: an exhausted resource or a closed pipe."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in SHORTAGES:
             return True
@@ -110,7 +118,7 @@ def is_shortage(error: BaseException | None) -> bool:
 
 
 def _all_of(cases: list[Case]) -> Exception:
-    """One error that says them all; where one is a defect of ours, its traceback is kept."""
+    """Combine the errors of several videos into one. Tracebacks of unexpected errors (not VadError) are kept."""
     first, names = cases[0].error, ", ".join(case.video.name for case in cases)
     if len({_line(case.error) for case in cases}) == 1:
         first.add_note(f"not scored, and tried again next time: {names}")

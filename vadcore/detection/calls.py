@@ -1,4 +1,4 @@
-"""One call of a command or a URL with JSON."""
+"""Send JSON to a command or a URL."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from contextlib import suppress
 from vadcore.detection.naming import shown
 from vadcore.utils.targets import Target
 
-TAIL = 4096  # bytes of what a command says; the last line of them is told
+TAIL = 4096  # bytes read from the end of a command's stderr; its last line is reported
 
 
 def call(target: Target, text: str, timeout: float) -> str | None:
-    """One call: JSON ``text`` to a URL by POST, or to a command's standard input. What went wrong; None if nothing did.
+    """Send JSON ``text`` to a URL by POST or to the standard input of a command.
 
-    A URL's host is named in messages and nothing else of it, because the rest may be a secret.
+    timeout: seconds. Returns an error message, or None on success. Messages contain only the host of a URL, because the
+    rest may be secret.
     """
     return _post(target, text, timeout) if isinstance(target, str) else _command(target, text, timeout)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would arrive as a GET, without its JSON."""
+    """Refuses redirects: a redirected POST would become a GET without the JSON."""
 
     def redirect_request(self, *_):
         return None
@@ -43,15 +44,18 @@ def _post(url: str, text: str, timeout: float) -> str | None:
             answer.read(1 << 16)
     except urllib.error.HTTPError as error:
         return f"{host} answered {error.code} {error.reason}"
-    except OSError as error:  # URLError and time-outs too
+    except OSError as error:  # includes URLError and time-outs
         return f"no answer from {host} ({getattr(error, 'reason', error)})"
-    except Exception as error:  # a server may answer with anything but HTTP
+    except Exception as error:  # the answer may not be HTTP
         return f"no HTTP from {host} ({type(error).__name__})"
     return None
 
 
 def _command(words: Sequence[str], text: str, timeout: float) -> str | None:
-    """Files instead of pipes: they end with the command, though something that it started in the background lives on."""
+    """Run a command with ``text`` as standard input; see :func:`call`.
+
+    Uses files instead of pipes: a pipe would stay open while a background process of the command is running.
+    """
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
         given.write(text.encode())
         given.seek(0)
@@ -59,7 +63,7 @@ def _command(words: Sequence[str], text: str, timeout: float) -> str | None:
             process = subprocess.Popen(
                 words, stdin=given, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
             )
-        except (OSError, ValueError) as error:  # ValueError: a zero byte
+        except (OSError, ValueError) as error:  # ValueError: null byte in an argument
             return f"{words[0]} cannot be started ({getattr(error, 'strerror', error)})"
         try:
             code = process.wait(timeout)
@@ -74,8 +78,8 @@ def _command(words: Sequence[str], text: str, timeout: float) -> str | None:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kill it with what it has started, as far as that is allowed."""
+    """Kill the process and its process group, if permitted."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    with suppress(subprocess.TimeoutExpired):  # one that the kernel holds on to is left behind
+    with suppress(subprocess.TimeoutExpired):  # a process stuck in the kernel is abandoned
         process.wait(1)

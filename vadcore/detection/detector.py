@@ -1,4 +1,4 @@
-"""Trained systems with their calibration, ready to score footage."""
+"""Detector: a trained system, or a fusion of several, with its calibration, loaded for scoring."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from vadcore.utils.folders import FUSED
 
 @dataclass(frozen=True)
 class System:
-    """A trained system. ``name``: data set and system. ``digest`` identifies weights and configuration."""
+    """A trained system.
+
+    name: "data set/system". dtype: precision of the model's computations. digest: identifies weights and configuration.
+    """
 
     name: str
     model: Model
@@ -33,8 +36,17 @@ class System:
 
 @dataclass(frozen=True)
 class Detector:
-    """What scores footage. ``systems``: one, or the members of ``fusion``. ``estimator`` is None where none of them needs
-    optical flow. ``digest`` identifies weights and configuration. ``calibration.threshold`` is the one in use."""
+    """A trained system, or a fusion of several, with everything needed to score footage.
+
+    Attributes
+    ----------
+    systems: one system, or the members of ``fusion``.
+    fusion: None for a single system.
+    recipe: preprocessing of the footage.
+    calibration: p-values and threshold; ``calibration.threshold`` is the threshold in use.
+    estimator: optical flow estimator; None if no system needs optical flow.
+    digest: identifies weights and configuration.
+    """
 
     systems: tuple[System, ...]
     fusion: Fusion | None
@@ -49,16 +61,19 @@ class Detector:
 
     @property
     def score(self) -> str:
-        """The measure that is the score."""
+        """Name of the measure that is the anomaly score."""
         return FUSED if self.fusion else self.systems[0].model.score
 
     def measures(self, judged: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
-        """The measures of footage, ``[T]`` each, from those of each system."""
+        """Combine the measures of the systems into those of the detector: name -> ``[T]``.
+
+        judged: name -> ``[T]`` for each system.
+        """
         return self.fusion.measures(judged) if self.fusion else judged[0]
 
 
 def read_calibration(path: Path | str) -> Calibration:
-    """The calibration in a file. Raises :class:`VadError` where there is none."""
+    """Read a calibration file. Raises :class:`VadError` if it is missing or invalid."""
     try:
         return Calibration.from_json(Path(path).read_text(encoding="utf-8"), str(path))
     except FileNotFoundError as error:
@@ -72,8 +87,17 @@ def make_detector(
     device: str = "auto",
     target_far_per_hour: float | None = None,
 ) -> Detector:
-    """The system in ``folder``, or the fusion with its members, on ``device``. target_far_per_hour: another rate than the
-    calibration was made for."""
+    """Load the system in ``folder``, or the fusion with its members, on ``device``.
+
+    Parameters
+    ----------
+    folder: weights and configuration of a system, or of a fusion with ``members/``.
+    recipe, calibration: preprocessing and calibration of the system.
+    device: "auto" (GPU if available), "cpu" or "cuda".
+    target_far_per_hour: false-alarm rate, in events per hour; None = the rate of the calibration.
+
+    Raises :class:`VadError` if the system needs optical flow but the recipe has none.
+    """
     folder = Path(folder)
     chosen = choose_device(device)
     if (folder / MEMBERS).is_dir():
@@ -109,7 +133,11 @@ def _load_system(folder: Path, name: str, device: torch.device, precision: str) 
 
 
 def load_detector(folder: Path | str, device: str = "auto", target_far_per_hour: float | None = None) -> Detector:
-    """From a detector folder (:mod:`vadcore.evaluation.preprocess`)."""
+    """Load a detector folder (see :mod:`vadcore.evaluation.preprocess`).
+
+    device: "auto" (GPU if available), "cpu" or "cuda". target_far_per_hour: false-alarm rate, in events per hour; None = the rate
+    of the calibration.
+    """
     folder = Path(folder)
     recipe = read_recipe(folder)
     return make_detector(folder, recipe, read_calibration(folder / "calibration.json"), device, target_far_per_hour)

@@ -1,8 +1,8 @@
-"""A video with its error maps as heat over it, and a bar below that tells the time and when an event lasts.
+"""Annotated video: the frames with their error maps as a heat-map overlay, and a bar below with the time and the event.
 
-VP8 in WebM: of what OpenCV writes everywhere it is what browsers play and what is fast enough (MPEG-4 is faster, but no
-browser plays it; VP9 takes eight times as long). To encode is most of the work of a film, so it is small and at most 15
-frames a second: of the frames that were looked at, every one, every second, ...
+The format is VP8 in WebM: OpenCV can write it everywhere, browsers play it, and it is fast enough. MPEG-4 is faster, but no
+browser plays it; VP9 takes eight times as long. Encoding is most of the work, so the video is small and has at most 15
+frames per second: every k-th of the scored frames.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.files import LEAST_FREE
 from vadcore.utils.render import HEAT_OPACITY, heat
 
-WIDEST = 480  # pixels; wider videos are reduced to it
-TALLEST = 1200  # taller ones to this
-MOST_RATE = 15  # frames a second
-NARROWEST = 320  # narrower ones are enlarged by a whole factor, so that the bar can be read
-BAR = 24  # pixels below the picture
-GRAIN = 12  # grey levels: where a pixel differs less from what is shown, it is noise
-SETTLE = 0.1  # share of such a pixel that is taken over, so that slow changes of the light still come through
-BOX_SECONDS = 0.5  # the box of an event shows so long before and after its peak
+WIDEST = 480  # maximum width, pixels; wider videos are reduced
+TALLEST = 1200  # maximum height, pixels; taller videos are reduced
+MOST_RATE = 15  # maximum frames per second
+NARROWEST = 320  # minimum width, pixels; narrower videos are enlarged by an integer factor, so that the bar is readable
+BAR = 24  # height of the bar, pixels
+GRAIN = 12  # grey levels; a pixel that differs less from the displayed picture is treated as noise
+SETTLE = 0.1  # weight of such a pixel in the running average, so that slow changes of light still show
+BOX_SECONDS = 0.5  # the box of an event is shown this long before and after its peak
 QUIET, LOUD, WHITE = (40, 40, 40), (40, 40, 200), (255, 255, 255)  # BGR
 
 
 def write_film(path: Path, scanned: Scanned) -> None:
-    """Write the film of ``scanned`` to ``path`` (``*.webm``).
+    """Write the annotated video of ``scanned`` to ``path`` (``*.webm``).
 
-    Raises :class:`VadError` where this OpenCV cannot write VP8, and OSError (ENOSPC) where the disk is full.
+    Raises :class:`VadError` if this OpenCV cannot write VP8, and OSError (ENOSPC) if the disk is full.
     """
     size = film_size(scanned.size)
     step = math.ceil(scanned.sampling.fps / MOST_RATE)
     painter = _Painter(scanned, size)
-    with muted_stderr():  # OpenCV remarks there that WebM has no four-letter codes
+    with muted_stderr():  # OpenCV warns there that WebM has no four-character codes
         writer = cv2.VideoWriter(
             str(path),
             cv2.CAP_FFMPEG,
@@ -66,7 +66,7 @@ def write_film(path: Path, scanned: Scanned) -> None:
     way = cv2.INTER_AREA if min(size[0] / scanned.size[0], size[1] / scanned.size[1]) < 1 else cv2.INTER_NEAREST
     looked_at = islice(scanned.sampling.of(Source(scanned.video)), 0, None, step)
     small = (cv2.resize(picture, size[::-1], interpolation=way) for picture in looked_at)
-    with ThreadPoolExecutor(1) as encoder:  # one picture is encoded while the next is painted
+    with ThreadPoolExecutor(1) as encoder:  # encodes one picture while the next is painted
         written = None
         for number, picture in enumerate(ahead(small)):
             painted = painter.paint(number * step, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -76,12 +76,12 @@ def write_film(path: Path, scanned: Scanned) -> None:
         if written:
             written.result()
     writer.release()
-    if shutil.disk_usage(path.parent).free < LEAST_FREE:  # the writer itself says nothing
+    if shutil.disk_usage(path.parent).free < LEAST_FREE:  # the writer does not report a full disk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def film_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width, both even, of the pictures in the film of a video of ``size``."""
+    """Height and width (both even) of the pictures in the annotated video. size: height and width of the video."""
     height, width = size
     scale = WIDEST / width if width > WIDEST else max(1, -(-NARROWEST // width))
     scale = min(scale, TALLEST / height)
@@ -89,7 +89,7 @@ def film_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 class _Painter:
-    """Paints frame by frame, in order."""
+    """Paints the annotated frames; must be called in order of frames."""
 
     def __init__(self, scanned: Scanned, size: tuple[int, int]):
         self.maps, self.size = scanned.maps, size
@@ -101,7 +101,7 @@ class _Painter:
         self.shown: np.ndarray | None = None
 
     def paint(self, number: int, picture: np.ndarray) -> np.ndarray:
-        """uint8 BGR ``[H + BAR, W, 3]`` of frame ``number``."""
+        """Paint frame ``number``: uint8 BGR ``picture`` ``[H, W, 3]`` to ``[H + BAR, W, 3]``."""
         painted = self._heated(number, self._calm(picture))
         moment, event = float(self.seconds[number]), int(self.event[number])
         for found in self.events:
@@ -115,7 +115,7 @@ class _Painter:
         return np.concatenate([painted, bar])
 
     def _calm(self, picture: np.ndarray) -> np.ndarray:
-        """Without the sensor's grain, which costs the encoder several times the time and the space of all the rest."""
+        """Remove sensor noise, which takes several times the encoding time and file size of everything else."""
         if self.shown is None:
             self.shown = picture.copy()
             return picture
@@ -146,7 +146,7 @@ class _Painter:
 
 @contextmanager
 def muted_stderr() -> Iterator[None]:
-    """What C code writes to the standard error output is lost."""
+    """Discard everything that is written to stderr, including the output of C code."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

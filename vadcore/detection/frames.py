@@ -1,4 +1,4 @@
-"""A video as a system wants it: at the rate, size and colour of the footage it was trained on."""
+"""Preprocess a video to the frame rate, size and colour of the training footage."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from vadcore.evaluation.preprocess import PreprocessSpec
 from vadcore.models.base import ModelConfig
 from vadcore.utils.images import resize_picture, to_color
 
-SAME_RATE = 0.02  # rates that differ by less are the same: 29.97 and 30 frames a second
-AHEAD = 16  # pictures decoded while those before them are worked at
+SAME_RATE = 0.02  # relative tolerance of frame rates: 29.97 and 30 fps count as equal
+AHEAD = 16  # pictures per block that is decoded ahead
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a video are looked at: number ``floor(k * every + 0.5)`` for k = 0, 1, ..., ``every`` >= 1.
+    """Temporal subsampling of a video: the frames ``floor(k * every + 0.5)`` for k = 0, 1, ..., ``every`` >= 1.
 
-    video_fps, fps: frames a second of the video, and of those that are looked at.
+    video_fps: frames per second of the video. fps: frames per second of the sampled frames.
     """
 
     video_fps: float
@@ -34,11 +34,11 @@ class Sampling:
     every: float
 
     def numbers(self, count: int) -> np.ndarray:
-        """int64 ``[count]``: the video's number of each frame that is looked at."""
+        """Frame numbers in the video of the first ``count`` sampled frames, int64 ``[count]``."""
         return np.floor(np.arange(count) * self.every + 0.5).astype(np.int64)
 
     def of(self, pictures: Iterable[Item]) -> Iterator[Item]:
-        """Of all pictures of the video those that are looked at."""
+        """Select the sampled frames from all pictures of the video."""
         wanted = 0
         for number, picture in enumerate(pictures):
             if number == math.floor(wanted * self.every + 0.5):
@@ -47,10 +47,12 @@ class Sampling:
 
 
 def sampling_of(path: Path, fps: float, stated: float | None = None) -> Sampling:
-    """How the video is brought to ``fps``. stated: its own rate, where its header says it wrongly or not at all.
+    """Choose the subsampling that brings a video to ``fps``.
 
-    Frames can be left out, not made: slower footage keeps its rate. Raises
-    :class:`~vadcore.detection.reading.UnreadableVideo` for a video that states no usable rate.
+    Frames are only dropped, never interpolated: a slower video keeps its rate.
+
+    stated: frame rate of the video, if its header has none or a wrong one. Raises
+    :class:`~vadcore.detection.reading.UnreadableVideo` if the video has no usable frame rate.
     """
     rate = rate_of(path) if stated is None else stated
     if rate <= fps * (1 + SAME_RATE):
@@ -59,7 +61,10 @@ def sampling_of(path: Path, fps: float, stated: float | None = None) -> Sampling
 
 
 def remarks(path: Path, sampling: Sampling, size: tuple[int, int], recipe: PreprocessSpec) -> list[str]:
-    """What a person has to know of footage that differs from what the system was trained on; size: the video's."""
+    """Warnings about a video whose frame rate or aspect ratio differs from the training footage.
+
+    size: height and width of the video.
+    """
     said = []
     if sampling.fps < recipe.fps * (1 - SAME_RATE):
         said.append(
@@ -77,16 +82,23 @@ def remarks(path: Path, sampling: Sampling, size: tuple[int, int], recipe: Prepr
 
 
 class Prepared(NamedTuple):
-    """A frame as each system reads it, uint8 ``[C, H, W]``, and as the estimator of flow does, ``[h, w, C]`` or None."""
+    """A preprocessed frame.
+
+    frames: input of each system, uint8 ``[C, H, W]``. seen: input of the optical flow estimator, uint8 ``[h, w, C]``, or
+    None if no system needs optical flow.
+    """
 
     frames: tuple[np.ndarray, ...]
     seen: np.ndarray | None
 
 
 def prepare(picture: np.ndarray, recipe: PreprocessSpec, configs: Sequence[ModelConfig]) -> Prepared:
-    """A decoded picture, uint8 RGB ``[H, W, 3]``, by the steps of extraction and of
-    :class:`vadcore.data.loader.ClipLoader`: first what the store would hold, from that what each system reads. configs: of
-    the systems."""
+    """Preprocess a decoded picture in the same steps as the extract stage and :class:`vadcore.data.loader.ClipLoader`.
+
+    The picture is first converted to a stored frame, then to the input of each system.
+
+    picture: uint8 RGB ``[H, W, 3]``. configs: configurations of the systems.
+    """
     stored = to_color(picture, 1 if recipe.color == "grey" else 3)
     stored = resize_picture(stored, recipe.size) if recipe.size else stored
     frames = [
@@ -97,7 +109,7 @@ def prepare(picture: np.ndarray, recipe: PreprocessSpec, configs: Sequence[Model
 
 
 def ahead(items: Iterable[Item], count: int = AHEAD) -> Iterator[Item]:
-    """``items``, made in a thread of their own, up to ``2 * count`` ahead of their use."""
+    """Iterate over ``items`` in a background thread, up to ``2 * count`` items ahead of their use."""
     source = iter(items)
 
     def take() -> list[Item]:

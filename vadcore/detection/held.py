@@ -1,4 +1,4 @@
-"""A folder that belongs to one process, until that lets go of it or dies, however it dies."""
+"""Folder lock: held by one process, released when the process releases it or dies in any way."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ LOCK = "lock"
 
 
 def hold(folder: Path) -> int | None:
-    """The descriptor of the lock in ``folder``; to close it is to let go. None where another process holds it, or has
-    removed or renamed the folder meanwhile."""
+    """Lock ``folder``. Returns the file descriptor of the lock; closing it releases the lock.
+
+    Returns None if another process holds the lock or has removed or renamed the folder in the meantime.
+    """
     try:
         file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
     except FileNotFoundError:

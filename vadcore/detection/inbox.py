@@ -1,17 +1,19 @@
-"""A folder that videos come into. Each is scored once, whatever happens to the process that does it.
+"""Inbox: a folder of incoming videos. Each video is scored once, even if processes are killed.
 
 ::
 
-    inbox/*.mp4          what came in (subfolders too)
-    inbox/.work/<key>/   the video while it is scored, ``lock`` (held by the process that scores it), ``deaths``, ``faults``
-    inbox/done/          scored
-    inbox/failed/        set aside, each with <name>.reason.txt
+    inbox/*.mp4          incoming videos (also in subfolders)
+    inbox/.work/<key>/   a video being scored, ``lock`` (held by the process that scores it), ``deaths``, ``faults``
+    inbox/done/          scored videos
+    inbox/failed/        videos that could not be scored, each with <name>.reason.txt
 
-A video moves by renaming alone, so it is in one place at any moment. Who scores it holds a lock that the system lets go of
-when the process dies, however it dies; the next one that looks takes the video up. ``key`` names the folder of its results
-as well: where that is there already and of this video, the dead process had got so far, and nothing is scored again.
+A video is moved only by renaming, so it is always in exactly one place. The process that scores it holds a lock, which the
+operating system releases when the process dies; the next process then takes the video. ``key`` is also the name of the
+results folder. If that folder already exists and belongs to this video, the dead process had finished scoring, and the
+video is not scored again.
 
-A video that cannot be scored holds up no other; :mod:`vadcore.detection.blame` says when it is set aside.
+A video that cannot be scored does not block the others; :mod:`vadcore.detection.blame` decides when it is moved to
+``failed/``.
 """
 
 from __future__ import annotations
@@ -35,12 +37,15 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.files import write_text
 
 WORK, DONE, FAILED = ".work", "done", "failed"
-MOST_DEATHS = 20  # of processes, over one video; then it is set aside, so that it stops nobody any more
+MOST_DEATHS = 20  # process deaths per video; after that the video is moved to failed/
 
 
 class Claim:
-    """A video that this process alone may score. ``path``: where it lies now. ``name``: what it was called in the inbox, as
-    far as that can be shown."""
+    """A video that is locked by this process for scoring.
+
+    key: name of its work and results folder. path: current path of the video. name: its name in the inbox, with
+    unprintable characters replaced.
+    """
 
     def __init__(self, inbox: Inbox, key: str, lock: int):
         self.inbox, self.key, self._lock = inbox, key, lock
@@ -50,51 +55,51 @@ class Claim:
 
     @property
     def has_results(self) -> bool:
-        """Whether a process that died had made the results."""
+        """Whether the results already exist, made by a process that died afterwards."""
         return made_from(self.inbox.results / self.key, self.path)
 
     @property
     def deaths(self) -> int:
-        """How many processes have died over it."""
+        """Number of processes that have died while they scored it."""
         return int(_read(self.folder / "deaths", "0"))
 
     @property
     def faults(self) -> int:
-        """In how many runs it could not be scored though others could."""
+        """Number of runs in which it could not be scored although other videos could."""
         return int(_read(self.folder / "faults", "0"))
 
     @property
     def troubled(self) -> bool:
-        """Whether a run has failed over it."""
+        """Whether scoring it has failed in any run."""
         return (self.folder / "faults").exists()
 
     def trouble(self, faults: int) -> None:
-        """It could not be scored, but no process died of it; so many of its ``faults`` count."""
+        """Record a failure that did not kill the process: store ``faults`` and reset ``deaths``."""
         write_text(self.folder / "faults", str(faults))
         (self.folder / "deaths").unlink(missing_ok=True)
 
     def another_key(self) -> None:
-        """Its own has been given to other results meanwhile."""
+        """Choose a new key, because another results folder has taken the old one in the meantime."""
         with self.inbox.alone():
             self.key = self.inbox._key(Path(self.name))
             self.folder = self.folder.rename(self.inbox.work / self.key)
             self.path = self.folder / self.path.name
 
     def done(self) -> None:
-        """The results are there: the video goes to ``done/``."""
+        """Move the video to ``done/``. Call this when its results exist."""
         self._reason.unlink(missing_ok=True)
         self._move(DONE)
 
     def fail(self, reason: str, details: str = "") -> None:
-        """The video goes to ``failed/``, with the reason beside it, and below that the ``details``."""
+        """Move the video to ``failed/`` and write ``reason`` and ``details`` to a file beside it."""
         kept = self.folder / "reason"
         write_text(kept, f"{reason.strip()}\n{details}".encode(errors="replace").decode())
         kept.rename(self._reason)
         self._move(FAILED)
 
     def release(self) -> None:
-        """It was not the video's fault that it was not scored: it is taken up again later."""
-        (self.folder / "deaths").unlink(missing_ok=True)  # which a full disk allows
+        """Release the lock, so that the video is retried later. ``deaths`` is reset."""
+        (self.folder / "deaths").unlink(missing_ok=True)  # works on a full disk too
         os.close(self._lock)
 
     @property
@@ -105,15 +110,23 @@ class Claim:
         target = self.inbox.folder / where / f"{self.key}{self.path.suffix}"
         target.parent.mkdir(exist_ok=True)
         self.path.rename(target)
-        with self.inbox.alone():  # so that nobody looks into the folder while it goes
+        with self.inbox.alone():  # no other process may read the folder while it is removed
             shutil.rmtree(self.folder)
         os.close(self._lock)
 
 
 class Inbox:
-    """The videos in ``folder``; their results appear in ``results``, one folder a video.
+    """The videos in ``folder``; their results are written to ``results``, one folder per video.
 
-    A file is taken when it is whole: :class:`~vadcore.detection.settled.Settled`, which reads ``clock``, says when.
+    Parameters
+    ----------
+    folder: folder that receives the videos. It must exist.
+    results: folder of the results folders.
+    settle_seconds: a file is taken when :class:`~vadcore.detection.settled.Settled` finds it completely written: unchanged
+        for this many seconds.
+    clock: current time in seconds since the epoch.
+
+    Raises :class:`VadError` if ``folder`` does not exist or its path is not UTF-8.
     """
 
     def __init__(
@@ -136,12 +149,13 @@ class Inbox:
         sweep(self.results)
 
     def take(self) -> Claim | None:
-        """The next video to score; None when there is none now.
+        """Take the next video to score; None if there is none at the moment.
 
-        First what one process has died over, then what is new, then what several have died over or a run has failed over.
+        Order: videos over which one process has died; new videos; videos over which several processes have died or that
+        failed in an earlier run.
         """
         with self.alone():
-            for stray in self.work.glob(".*.partial"):  # of a process that was killed here
+            for stray in self.work.glob(".*.partial"):  # left by a killed process
                 stray.unlink()
             orphans = sorted(self._orphans(), key=lambda claim: (claim.troubled, claim.deaths, claim.key))
             first = orphans[0] if orphans and not orphans[0].troubled and orphans[0].deaths <= 1 else None
@@ -150,16 +164,16 @@ class Inbox:
                 if other is not claim:
                     os.close(other._lock)
             if claim is not None:
-                write_text(claim.folder / "deaths", str(claim.deaths + 1))  # until it is done or released
+                write_text(claim.folder / "deaths", str(claim.deaths + 1))  # a death, until done or released
         return claim
 
     def coming(self) -> list[Path]:
-        """The videos that are in the inbox, ready or not, by name; those being scored are not among them."""
+        """Videos in the inbox, sorted by path, completely written or not; without the videos being scored."""
         found, results = [], self.results.resolve()
         for here, folders, files in os.walk(self.folder):
             folder = Path(here)
             ours = (WORK, DONE, FAILED) if folder == self.folder else ()
-            folders[:] = [  # what the walk goes into
+            folders[:] = [  # folders that os.walk enters
                 name
                 for name in folders
                 if name not in ours and not name.startswith(".") and (folder / name).resolve() != results
@@ -169,25 +183,25 @@ class Inbox:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to do, now or soon: no video has come, and none is being scored."""
+        """Whether there is nothing to do: no video is in the inbox, and none is being scored."""
         return not self.coming() and not any(path.is_dir() for path in self.work.iterdir())
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """One process at a time decides who takes what."""
+        """Hold the inbox lock: only one process at a time takes or moves videos."""
         with (self.work / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def _orphans(self) -> Iterator[Claim]:
-        """Claims whose process is dead, or has released them; what it had not begun with is cleared away."""
+        """Claims whose process is dead or has released them. Work folders without a video are removed."""
         for folder in sorted(path for path in self.work.iterdir() if path.is_dir()):
             lock = hold(folder)
             if lock is None:
                 continue
             if any(_is_video(path.name) for path in folder.iterdir()):
                 yield Claim(self, folder.name, lock)
-            else:  # killed before the video came, or after it went
+            else:  # process killed before the video was moved in or after it was moved out
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(lock)
 
@@ -214,7 +228,7 @@ class Inbox:
             os.close(lock)
             if is_shortage(error):
                 raise
-            if not isinstance(error, FileNotFoundError):  # taken away meanwhile
+            if not isinstance(error, FileNotFoundError):  # removed in the meantime
                 self.refused[name] = VadError(
                     f"{shown(str(path))}: cannot be moved to {self.work} ({error.strerror}); let it lie in the same file "
                     "system, in a folder that may be written to"
@@ -223,10 +237,10 @@ class Inbox:
         return Claim(self, key, lock)
 
     def _key(self, name: Path) -> str:
-        """A name for results that nothing else has or had."""
+        """A results key that no other video or results folder uses or has used."""
         plain = result_key("-".join(name.with_suffix("").parts))
         taken = {path.name for path in self.results.iterdir()} | {path.name for path in self.work.iterdir()}
-        taken |= {name[1 : -len(".partial")] for name in taken if name.endswith(".partial")}  # being made
+        taken |= {name[1 : -len(".partial")] for name in taken if name.endswith(".partial")}  # results being made
         taken |= {path.stem for where in (DONE, FAILED) for path in (self.folder / where).iterdir()}
         key, number = plain, 1
         while key in taken:
@@ -238,13 +252,18 @@ class Inbox:
 def work_off(
     inbox: Inbox, score: Callable[[Claim], None], finish: Callable[[Claim], None] = lambda claim: None
 ) -> Iterator[tuple[str, str | None]]:
-    """Score all that is ready: yields (name, None) of what is done, (name, reason) of what was set aside.
+    """Score all videos that are ready. Yields (name, None) for scored and (name, reason) for failed videos.
 
-    ``score(claim)`` makes ``inbox.results / claim.key``, complete or not at all; an :class:`UnreadableVideo` of it says what
-    is wrong with the video. For other errors :mod:`vadcore.detection.blame` says whether the video is at fault: it
-    is raised on, after all other videos, and the video stays to be taken up again, until it is set aside; or, where it is
-    the machine's, it is raised on at once. ``finish(claim)`` is called once the results are there, and again where a
-    process died meanwhile.
+    Parameters
+    ----------
+    inbox: the videos.
+    score: ``score(claim)`` creates ``inbox.results / claim.key`` atomically. It raises :class:`UnreadableVideo` if the
+        video cannot be read; the video is then moved to ``failed/``.
+    finish: ``finish(claim)`` is called when the results exist; it is called again if a process died in between.
+
+    For other errors :mod:`vadcore.detection.blame` decides. A video error is raised after all other videos; the video is
+    retried in later runs until it is moved to ``failed/``. A machine error is raised at once. Videos that cannot be moved
+    out of the inbox raise :class:`VadError` at the end.
     """
     blame = Blame()
     try:
@@ -268,7 +287,7 @@ def work_off(
 
 
 def _work_on(claim: Claim, score: Callable[[Claim], None], finish: Callable[[Claim], None]) -> str | None:
-    """Score one video and move it. Why it was set aside; None where it is done."""
+    """Score one video and move it. Returns None if it was scored, else the reason why it was moved to ``failed/``."""
     try:
         while not claim.has_results:
             if claim.deaths > MOST_DEATHS:
@@ -293,7 +312,7 @@ def _is_video(name: str) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """A link that leads nowhere is none, nor is a pipe, nor what may not be looked at."""
+    """Whether ``path`` is a regular file; False for broken links, pipes and files without permission."""
     try:
         return path.is_file()
     except OSError:

@@ -1,6 +1,7 @@
-"""Score windows of frames as they arrive, equal to :func:`vadcore.evaluation.inference.score_clip` on the stored clip.
+"""Streaming scoring: score windows of frames as they arrive.
 
-Windows, batches and the order of every sum are those of ``score_clip``, so the figures are equal to the bit.
+The results are bitwise equal to those of :func:`vadcore.evaluation.inference.score_clip` on the stored clip, because
+windows, batches and the order of all sums are the same.
 """
 
 from __future__ import annotations
@@ -22,54 +23,59 @@ from vadcore.utils.device import autocast
 from vadcore.utils.errors import VadError
 from vadcore.utils.images import resize_flow
 
-START = 1024  # frames that there is room for at first
+START = 1024  # initial capacity, frames
 
 
 class Sums:
-    """Of one measure, a sum and a count a frame; grows with the footage."""
+    """Sum and count per frame of one measure; grows with the footage."""
 
     def __init__(self):
         self.total, self.count = np.zeros(START), np.zeros(START, np.int64)
 
     def add(self, frames: np.ndarray, values: np.ndarray) -> None:
-        """values: ``[n]`` of the frames ``[n]``; a frame may come several times."""
+        """Add ``values`` ``[n]`` at the frame numbers ``frames`` ``[n]``; a frame may occur several times."""
         while frames.size and frames.max() >= len(self.total):
             self.total, self.count = (np.concatenate([part, np.zeros_like(part)]) for part in (self.total, self.count))
         np.add.at(self.total, frames, values)
         np.add.at(self.count, frames, 1)
 
     def means(self, length: int) -> np.ndarray:
-        """float32 ``[length]``; NaN where no window said anything."""
+        """Mean per frame, float32 ``[length]``; NaN for frames without values."""
         room = max(0, length - len(self.total))
         total, count = (np.pad(part[:length], (0, room)) for part in (self.total, self.count))
         return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
 class Judge:
-    """One system. Takes frames one by one, and optical flow, and hands on error maps in order, each as soon as it is whole.
+    """Scores a stream of frames, with optical flow if needed, with one system.
 
-    keep: called with float16 ``[n, h, w]``, the maps of the next n frames; NaN where no window judged the frame.
-    name: of the footage, for messages.
+    Error maps are passed on in order, each as soon as no later window can change it.
+
+    keep: called with the error maps of the next n frames, float16 ``[n, h, w]``; NaN for frames that no window scored.
+    name: name of the footage in error messages.
     """
 
     def __init__(self, system: System, keep: Callable[[np.ndarray], None], name: str = "footage"):
         self.system, self.keep, self.name = system, keep, name
         self.windows = system.model.windows
         self.group = max(1, FRAMES_AT_ONCE[system.device.type] // self.windows.length)  # windows in a batch
-        self.length = 0  # frames so far
+        self.length = 0  # number of frames so far
         self.sums: dict[str, Sums] = {}
-        self._frames: list[np.ndarray] = []  # from frame `_first` on, uint8 [C, H, W]
-        self._fields: list[np.ndarray] = []  # from each of them to the next, int16 [2, H, W]
-        self._samples: dict[int, np.ndarray] = {}  # frames by number, of which backgrounds are made
+        self._frames: list[np.ndarray] = []  # buffer from frame `_first` on, uint8 [C, H, W]
+        self._fields: list[np.ndarray] = []  # flow from each of them to the next, int16 [2, H, W]
+        self._samples: dict[int, np.ndarray] = {}  # frame number -> frame; source of the backgrounds
         self._first = 0
-        self._start = 0  # of the next window
-        self._maps: np.ndarray | None = None  # sums of the frames from `_handed_on` on, and how often each was judged
-        self._judged = np.zeros(0, np.int32)
-        self._handed_on = 0
+        self._start = 0  # first frame of the next window
+        self._maps: np.ndarray | None = None  # sums of error maps, from frame `_handed_on` on
+        self._judged = np.zeros(0, np.int32)  # number of summands of each
+        self._handed_on = 0  # number of frames whose maps have been passed on
 
     def add(self, frame: np.ndarray, field: np.ndarray | None = None) -> None:
-        """The next frame, uint8 ``[C, H, W]``; where flow is needed also that from the frame before to this one, int16
-        ``[2, H, W]`` in 1/64 px (None for the first frame)."""
+        """Add the next frame.
+
+        frame: uint8 ``[C, H, W]``. field: optical flow from the previous frame to this one, int16 ``[2, H, W]`` in 1/64
+        px; None for the first frame or if the system needs no flow.
+        """
         self._frames.append(frame)
         if field is not None:
             self._fields.append(field)
@@ -84,12 +90,15 @@ class Judge:
             self._run(np.arange(self._start, last + 1, self.windows.step))
 
     def finish(self) -> dict[str, np.ndarray]:
-        """Judge what is left; the measures of all frames, float32 ``[T]`` each, NaN where no window judged the frame."""
+        """Score the remaining windows and return the measures of all frames.
+
+        Name -> float32 ``[T]``; NaN for frames that no window scored.
+        """
         last = self.length - self.windows.length
         if last >= 0:
             rest = np.arange(self._start, last + 1, self.windows.step)
             before = rest[-1] if len(rest) else self._start - self.windows.step
-            if before != last:  # one window more, so that no tail is left out
+            if before != last:  # one more window, to cover the last frames
                 rest = np.append(rest, last)
             for first in range(0, len(rest), self.group):
                 self._run(rest[first : first + self.group])
@@ -98,14 +107,14 @@ class Judge:
         return measures or {self.system.model.score: np.full(self.length, np.nan, np.float32)}
 
     def _run(self, starts: np.ndarray) -> None:
-        """Judge the windows at ``starts``, and let go of what no later window holds."""
-        at = starts[:, None] + np.arange(self.windows.length)  # [B, T], numbers of frames
+        """Score the windows at ``starts`` and drop the frames that no later window contains."""
+        at = starts[:, None] + np.arange(self.windows.length)  # [B, T], frame numbers
         batch = self._batch(at)
         with torch.inference_mode(), autocast(self.system.device, self.system.dtype):
             judged = self.system.model.predict_step(batch)
         self._collect(judged, starts[:, None] + np.array(self.windows.judged), batch.frames.shape[3:])
         self._start = int(starts[-1]) + self.windows.step
-        free = int(starts[-1]) + 1  # the window that takes up the tail may start here
+        free = int(starts[-1]) + 1  # earliest start of the last window, which covers the last frames
         del self._frames[: free - self._first], self._fields[: free - self._first]
         self._first = free
         self._hand_on(free)
@@ -124,7 +133,7 @@ class Judge:
         return Batch(frames, torch.zeros(len(at), dtype=torch.long), torch.from_numpy(at), flow, background)
 
     def _backgrounds(self, starts: np.ndarray) -> Tensor:
-        """Of the windows that begin at the frames ``starts`` ``[B]``, float ``[B, C, H, W]``."""
+        """Backgrounds of the windows that begin at the frames ``starts`` ``[B]``: float ``[B, C, H, W]`` in 0..1."""
         numbers = [tuple(background_frames(start, self.length, self.windows.background)) for start in starts.tolist()]
         made = {key: median_picture(np.stack([self._samples[n] for n in key])) for key in dict.fromkeys(numbers)}
         self._samples = {number: frame for number, frame in self._samples.items() if number >= numbers[-1][0]}
@@ -132,7 +141,10 @@ class Judge:
         return pictures.to(self.system.device).float().div_(255)
 
     def _collect(self, judged: Prediction, frames: np.ndarray, size: tuple[int, int]) -> None:
-        """frames: ``[B, J]``, the number of each judged frame."""
+        """Add the measures and error maps of a batch to the sums.
+
+        frames: ``[B, J]``, numbers of the scored frames. size: height and width of the frames.
+        """
         for name, values in judged.measures.items():
             values = values.float().cpu().numpy().astype(np.float64)
             said = ~np.isnan(values)
@@ -151,7 +163,7 @@ class Judge:
             self._judged[numbers] += 1
 
     def _make_room(self, stop: int, size: tuple[int, int]) -> None:
-        """Zeros for the frames up to ``stop``."""
+        """Extend the sums with zeros up to frame ``stop``."""
         if self._maps is None:
             self._maps = np.zeros((0, *size), np.float32)
         lacking = stop - self._handed_on - len(self._maps)
@@ -160,11 +172,11 @@ class Judge:
             self._judged = np.concatenate([self._judged, np.zeros(lacking, np.int32)])
 
     def _hand_on(self, stop: int) -> None:
-        """Maps of the frames before ``stop``: no later window holds them."""
+        """Pass on the error maps of the frames before ``stop``, which no later window contains."""
         if self._maps is None:
             if self.length == 0 or stop < self.length:
                 return
-            self._make_room(stop, map_size(self._frames[0].shape[1:]))  # shorter than a window: nothing was judged
+            self._make_room(stop, map_size(self._frames[0].shape[1:]))  # shorter than a window: no scores
         self._make_room(stop, self._maps.shape[1:])
         count = stop - self._handed_on
         means = self._maps[:count].copy()
@@ -175,9 +187,9 @@ class Judge:
 
 
 class Judges:
-    """All systems of a detector: a :class:`Judge` each, and one stream of error maps.
+    """Scores a stream of frames with all systems of a detector: one :class:`Judge` per system, combined error maps.
 
-    keep, name: as of :class:`Judge`.
+    keep, name: as in :class:`Judge`.
     """
 
     def __init__(self, detector: Detector, keep: Callable[[np.ndarray], None], name: str = "footage"):
@@ -186,12 +198,13 @@ class Judges:
             Judge(system, partial(self._take, number) if detector.fusion else keep, name)
             for number, system in enumerate(detector.systems)
         ]
-        self._maps: list[list[np.ndarray]] = [
-            [] for _ in self.judges
-        ]  # of frames that another judge has yet to hand on
+        self._maps: list[list[np.ndarray]] = [[] for _ in self.judges]  # maps that wait for those of the other systems
 
     def add(self, frames: Sequence[np.ndarray], field: np.ndarray | None = None) -> None:
-        """The next frame, as each system reads it, uint8 ``[C, H, W]``; ``field``: as of :meth:`Judge.add`, of any size."""
+        """Add the next frame.
+
+        frames: input of each system, uint8 ``[C, H, W]``. field: optical flow as in :meth:`Judge.add`, of any size.
+        """
         for judge, frame in zip(self.judges, frames, strict=True):
             if field is None or not judge.windows.flow:
                 judge.add(frame)
@@ -201,11 +214,14 @@ class Judges:
                 judge.add(frame, clip_to_fixed(resize_flow(field, frame.shape[1:])))
 
     def finish(self) -> Mapping[str, np.ndarray]:
-        """The detector's measures of all frames, float32 ``[T]`` each; NaN where no window judged the frame."""
+        """Score the remaining windows and return the detector's measures of all frames.
+
+        Name -> float32 ``[T]``; NaN for frames that no window scored.
+        """
         return self.detector.measures([judge.finish() for judge in self.judges])
 
     def _take(self, number: int, maps: np.ndarray) -> None:
-        """The maps of the next frames by one system; those that all systems have handed on are combined."""
+        """Take the maps of the next frames from system ``number``; combine the frames that all systems have delivered."""
         self._maps[number].extend(maps)
         count = min(map(len, self._maps))
         if count:

@@ -1,13 +1,12 @@
-"""The making of a folder of results: by one process at a time, complete or not there, and never in the place of another
-video's.
+"""Atomic creation of a results folder: by one process at a time, and without overwriting the results of another video.
 
 ::
 
-    out/.<key>.partial/lock      held by the process that makes it
-    out/.<key>.partial/made/     the results, until they are complete; then they are renamed to out/<key>
-    out/.<key>.partial/before/   results of the same video that were there before; they go with the rest
+    out/.<key>.partial/lock      held by the process that makes the results
+    out/.<key>.partial/made/     unfinished results; renamed to out/<key> when complete
+    out/.<key>.partial/before/   earlier results of the same video; removed together with the partial folder
 
-What a killed process left is recognised by its lock, which nobody holds any more.
+Leftovers of a killed process are recognised by a lock that no process holds.
 """
 
 from __future__ import annotations
@@ -27,18 +26,19 @@ from vadcore.utils.files import sha256_files
 
 EVENTS = "events.json"
 MADE, BEFORE = "made", "before"
-PATIENCE = 1.0  # seconds; somebody who clears away what a killed process left needs no longer
+PATIENCE = 1.0  # seconds to wait for the lock; removing the leftovers of a killed process takes less
 
 
 class Taken(VadError):
-    """Another video's results have the name, or another process is making some of that name."""
+    """The results folder belongs to another video, or another process is making it."""
 
 
 @contextmanager
 def making(folder: Path, video: Path) -> Iterator[Path]:
-    """A folder to put the results of ``video`` into; when the block ends without an exception it appears as ``folder``.
+    """Context manager: yields a temporary folder, which becomes ``folder`` when the block ends without an exception.
 
-    Raises :class:`Taken`, before the block, where the place of ``folder`` is not this video's.
+    folder: results folder. video: the video whose results are made. Raises :class:`Taken`, before the block, if
+    ``folder`` belongs to another video or another process is making it.
     """
     beside = partial_of(folder)
     lock = _begin(beside)
@@ -47,7 +47,7 @@ def making(folder: Path, video: Path) -> Iterator[Path]:
         _restore(beside, folder)
         if folder.exists() and not made_from(folder, video):
             raise Taken(f"{folder}: there already, of another video; move it away, or choose another folder: --out")
-        _empty(beside)  # of what a process left that was killed
+        _empty(beside)  # leftovers of a killed process
         made = beside / MADE
         made.mkdir()
         yield made
@@ -59,12 +59,12 @@ def making(folder: Path, video: Path) -> Iterator[Path]:
 
 
 def partial_of(folder: Path) -> Path:
-    """Where ``folder`` is made."""
+    """Path of the partial folder in which ``folder`` is made."""
     return folder.with_name(f".{folder.name}.partial")
 
 
 def made_from(folder: Path, video: Path) -> bool:
-    """Whether ``folder`` holds the results of a video with just the bytes of the file ``video``."""
+    """Whether ``folder`` contains the results of a video with the same content (SHA-256) as the file ``video``."""
     try:
         about = json.loads((folder / EVENTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -73,10 +73,10 @@ def made_from(folder: Path, video: Path) -> bool:
 
 
 def sweep(out: Path) -> None:
-    """Clear away what killed processes left in ``out``."""
+    """Remove the leftovers of killed processes in ``out``."""
     for stray in out.glob(".*.partial"):
         if not (stray / LOCK).exists():
-            with suppress(OSError):  # not of ours, unless it is empty
+            with suppress(OSError):  # without a lock it is ours only if it is empty
                 stray.rmdir()
         elif (lock := hold(stray)) is not None:
             _clear(stray, stray.with_name(stray.name[1 : -len(".partial")]), lock)
@@ -94,13 +94,16 @@ def _begin(beside: Path) -> int:
 
 
 def _restore(beside: Path, folder: Path) -> None:
-    """Killed between the two renames: the new results were complete."""
+    """Finish the second rename if a process was killed between the two: the new results were complete."""
     if (beside / BEFORE).exists() and (beside / MADE).exists() and not folder.exists():
         (beside / MADE).rename(folder)
 
 
 def _clear(beside: Path, folder: Path, lock: int) -> None:
-    """Renamed first: its name is free at once, and nobody takes up what is half removed."""
+    """Remove the partial folder and release its lock.
+
+    The folder is renamed first, so that its name is free at once and no process uses a half-removed folder.
+    """
     _restore(beside, folder)
     gone = beside.with_name(f".{uuid.uuid4().hex}.partial")
     beside.rename(gone)
@@ -111,7 +114,7 @@ def _clear(beside: Path, folder: Path, lock: int) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """All but the lock."""
+    """Remove everything in ``folder`` except the lock."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""Names that files come with, brought to what people and other programs can read."""
+"""Convert arbitrary file names to printable names and to names of results folders."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from pathlib import Path
 
 from vadcore.data.formats.clip_files import clip_name
 
-LONGEST = 180  # characters of a key; what is made of it (".<key>.partial", "<key>.mp4.reason.txt") stays below 255
+LONGEST = 180  # characters of a key; derived names (".<key>.partial", "<key>.mp4.reason.txt") stay below 255
 
 
 def shown(name: str) -> str:
-    """``name`` on one line, in characters that can be printed and stored: all others become U+FFFD. A file's name may hold
-    any bytes; those that are no UTF-8 come as surrogates."""
+    """Replace control characters and surrogates in ``name`` with U+FFFD, so that it can be printed on one line and stored.
+
+    A file name may contain any bytes; Python represents bytes that are not UTF-8 as surrogates.
+    """
     return "".join("\ufffd" if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in name)
 
 
 def is_text(path: Path | str) -> bool:
-    """Whether the path is UTF-8. OpenCV ends the whole process where it is not."""
+    """Whether the path is valid UTF-8. Other paths make OpenCV terminate the whole process."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -27,8 +29,10 @@ def is_text(path: Path | str) -> bool:
 
 
 def result_key(text: str) -> str:
-    """``text`` as the name of a folder of results, at most ``LONGEST`` characters; what is shortened ends with a digest of
-    the whole, so that names that begin alike stay apart."""
+    """Convert ``text`` to the name of a results folder, at most ``LONGEST`` characters.
+
+    A shortened name ends with a digest of the whole text, so that texts with the same beginning give different names.
+    """
     name = clip_name(text)
     if len(name) <= LONGEST:
         return name

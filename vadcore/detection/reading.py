@@ -1,4 +1,4 @@
-"""The pictures of a video that came from anywhere: what is wrong with it is told apart from all else that can go wrong."""
+"""Decode a video from any source. Errors of the video (UnreadableVideo) are separated from all other errors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vadcore.utils.errors import VadError
 
 
 class UnreadableVideo(VadError):
-    """The video's own fault: nobody could score it as it is."""
+    """Video error: the file itself cannot be scored."""
 
 
 def check_there(video: Path) -> None:
-    """Raises :class:`UnreadableVideo` where there is no such file, or none that OpenCV can be told of."""
+    """Raise :class:`UnreadableVideo` if the file does not exist or its path is not UTF-8, which OpenCV cannot open."""
     if not is_text(video):
         raise UnreadableVideo(f"{shown(str(video))}: a path that is not UTF-8; rename it")
     if not video.is_file():
@@ -27,7 +27,11 @@ def check_there(video: Path) -> None:
 
 
 class Source:
-    """The pictures of a video in order, uint8 RGB ``[H, W, 3]``; how many so far, and their height and width."""
+    """Iterable over the pictures of a video in order, uint8 RGB ``[H, W, 3]``.
+
+    count: pictures read so far. size: height and width of the last one. Iteration raises :class:`UnreadableVideo` if the
+    video cannot be decoded.
+    """
 
     def __init__(self, video: Path):
         self.video, self.count, self.size = video, 0, (0, 0)
@@ -48,7 +52,10 @@ class Source:
 
 
 def rate_of(video: Path) -> float:
-    """The frame rate that a video states. Raises :class:`UnreadableVideo` where that cannot be."""
+    """Frame rate in the header of a video, in frames per second.
+
+    Raises :class:`UnreadableVideo` if the rate is missing or not in 0..``HIGHEST_RATE``.
+    """
     try:
         rate = video_fps(video)
     except VadError as error:

@@ -1,11 +1,11 @@
-"""The folder of a video's results: complete, or not there.
+"""Results folder of a video, created atomically: it is either complete or absent.
 
 =================== ===================================================================================================
 ``events.json``     the video, the detector, the threshold, remarks, and the events
-``events.csv``      the events, a row each
-``scores.csv``      a row a frame that was looked at: score, p-value, raw measures, the event it belongs to
+``events.csv``      one row per event
+``scores.csv``      one row per sampled frame: score, p-value, raw measures, number of its event
 ``timeline.png``    the score over time with threshold and events
-``annotated.webm``  the video with heat map, time, and events (unless it was left out)
+``annotated.webm``  the video with heat map, time and events (optional)
 =================== ===================================================================================================
 """
 
@@ -35,8 +35,11 @@ TABLE, SCORES, TIMELINE, FILM = "events.csv", "scores.csv", "timeline.png", "ann
 
 @dataclass(frozen=True)
 class Detection:
-    """The results of one video. about: what ``events.json`` holds. seconds: that it took, film and all; scan_seconds: of
-    them, until the events were known."""
+    """The results of one video.
+
+    folder: results folder. about: content of ``events.json``. seconds: total processing time, including the annotated
+    video. scan_seconds: the part of it until the events were known.
+    """
 
     folder: Path
     about: dict
@@ -60,16 +63,23 @@ def detect(
     replace: bool = True,
     progress: Callable[[int], None] = lambda frames: None,
 ) -> Detection:
-    """Score ``video`` and make the folder ``out/<key>`` of its results.
+    """Score ``video`` and create its results folder ``out/<key>``.
 
-    key: by default made from the file's name; one that is too long for a folder's name is shortened. name: what the results
-    call the video; by default the file's name. fps: the video's rate, where its header is wrong. film: make the annotated
-    video. alert: prepare alerts, one an event (:mod:`vadcore.detection.alerts`). replace: results of the same video that are
-    there give way; else they are refused as those of another video always are. progress: told how many frames of the video
-    have been read.
+    Parameters
+    ----------
+    detector: the detector that scores it.
+    video: path of the video.
+    out: parent folder of the results folder.
+    key: name of the results folder; by default derived from the file name. A key that is too long is shortened.
+    name: name of the video in the results; by default the file name.
+    fps: frames per second of the video, if its header is wrong.
+    film: whether to write the annotated video.
+    alert: whether to prepare alerts, one per event (:mod:`vadcore.detection.alerts`).
+    replace: whether to replace existing results of the same video; if False, they raise ``Taken``.
+    progress: called with the number of frames of the video that have been read.
 
-    Raises :class:`~vadcore.detection.reading.UnreadableVideo` where the video cannot be read, and
-    :class:`~vadcore.detection.making.Taken` where the folder is another video's or another process is making it.
+    Raises :class:`~vadcore.detection.reading.UnreadableVideo` if the video cannot be read, and
+    :class:`~vadcore.detection.making.Taken` if the folder belongs to another video or another process is making it.
     """
     video, out = Path(video), Path(out)
     started = time.monotonic()
@@ -129,7 +139,7 @@ def _write(folder: Path, scanned: Scanned, about: dict, film: bool) -> None:
 
 
 def read_results(folder: Path) -> dict:
-    """What ``events.json`` of a folder of results holds. Raises :class:`VadError` where it is not there."""
+    """Read ``events.json`` of a results folder. Raises :class:`VadError` if it does not exist."""
     try:
         return json.loads((Path(folder) / EVENTS).read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""A whole video, from pictures to scores, p-values and events."""
+"""Score a whole video: pictures to scores, p-values and events."""
 
 from __future__ import annotations
 
@@ -21,12 +21,20 @@ from vadcore.evaluation.maps import Maps, place
 
 @dataclass
 class Scanned:
-    """What a detector says of a video.
+    """Scores, events and error maps of a video.
 
-    frames: a row a frame that was looked at: ``frame`` (the video's number), ``seconds``, ``score``, ``p_value``, every raw
-    measure, ``event`` (its number from 1, 0 for none). events: a row an event, see :func:`events_of`. maps: the error map
-    of each row of ``frames``. size: height and width of the video. length: of the video, in frames. seconds: that
-    scanning took. remarks: what a person should know.
+    Attributes
+    ----------
+    video: path of the video.
+    frames: one row per sampled frame: ``frame`` (frame number in the video), ``seconds``, ``score``, ``p_value``, every raw
+        measure, ``event`` (number of the event, from 1; 0 = none).
+    events: one row per event, see :func:`events_of`.
+    maps: error map of each row of ``frames``.
+    sampling: which frames of the video were scored.
+    size: height and width of the video.
+    length: number of frames in the video.
+    seconds: processing time.
+    remarks: warnings for the user.
     """
 
     video: Path
@@ -47,10 +55,17 @@ def scan(
     fps: float | None = None,
     progress: Callable[[int], None] = lambda frames: None,
 ) -> Scanned:
-    """Score ``video``. Its error maps go to the file ``scratch``, which ``maps.close()`` removes.
+    """Score ``video``.
 
-    fps: the video's rate, where its header states none or a wrong one. progress: told how many of its frames have been
-    read. Raises :class:`~vadcore.detection.reading.UnreadableVideo` where the video cannot be read whole.
+    Parameters
+    ----------
+    detector: the detector that scores it.
+    video: path of the video.
+    scratch: file for the error maps; ``maps.close()`` removes it.
+    fps: frames per second of the video, if its header has no rate or a wrong one.
+    progress: called with the number of frames that have been read.
+
+    Raises :class:`~vadcore.detection.reading.UnreadableVideo` if the video cannot be read completely.
     """
     video = Path(video)
     started = time.monotonic()
@@ -84,9 +99,16 @@ def judge_pictures(
     name: str = "footage",
     progress: Callable[[], None] = lambda: None,
 ) -> Mapping[str, np.ndarray]:
-    """The measures of decoded pictures, uint8 RGB ``[H, W, 3]`` at the detector's rate: float32 ``[T]`` each, NaN where no
-    window judged the frame. keep: called with the error maps, float16 ``[n, h, w]``, of the next n frames. name: of the
-    footage, for messages. progress: called after each picture."""
+    """Score decoded pictures and return their measures: name -> float32 ``[T]``, NaN for frames that no window scored.
+
+    Parameters
+    ----------
+    detector: the detector that scores them.
+    pictures: uint8 RGB ``[H, W, 3]`` at the detector's frame rate.
+    keep: called with the error maps of the next n frames, float16 ``[n, h, w]``.
+    name: name of the footage in error messages.
+    progress: called after each picture.
+    """
     judges = Judges(detector, keep, name)
     configs = [system.model.config for system in detector.systems]
     prepared = (prepare(picture, detector.recipe, configs) for picture in pictures)
@@ -101,8 +123,10 @@ def judge_pictures(
 def _with_flow(
     detector: Detector, prepared: Iterator[Prepared]
 ) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray | None]]:
-    """Each frame, as every system reads it, and the flow to it from the one before, int16 ``[2, h, w]`` in 1/64 px of the
-    size that it is stored at."""
+    """Yield the input frames of all systems and the optical flow from the previous frame.
+
+    Flow is int16 ``[2, h, w]`` in 1/64 px at the size of stored flow; None for the first frame or if no system needs flow.
+    """
     if detector.estimator is None:
         for frames, _ in prepared:
             yield frames, None
@@ -118,7 +142,7 @@ def _with_flow(
 
 
 def _estimated(detector: Detector, before: np.ndarray | None, block: list[Prepared]) -> Iterator[tuple]:
-    """A block with its flow; ``before`` is what the estimator saw of the frame before it."""
+    """Add the optical flow to a block of frames. before: estimator input of the frame before the block, or None."""
     seen = np.stack([*([] if before is None else [before]), *(item.seen for item in block)])
     fields: list[np.ndarray | None] = [None] if before is None else []
     if len(seen) > 1:
@@ -143,11 +167,15 @@ def _tables(
 
 
 def events_of(found: pd.DataFrame, sampling: Sampling, maps: Maps, size: tuple[int, int], length: int) -> pd.DataFrame:
-    """Events in the video's own time and pixels; size and length (in frames) are the video's.
+    """Convert events from sampled frames to time, frame numbers and pixels of the video.
 
-    ``number`` from 1; ``start_seconds``, ``end_seconds`` (of the end of the last frame), ``peak_seconds``; ``peak_score``
-    and its ``p_value``; ``start_frame``, ``end_frame``, ``peak_frame``: the video's numbers, all inclusive; ``x``,
-    ``y``, ``width``, ``height``: where in the frame at the peak, empty where the error map says nothing.
+    found: event table of :func:`vadcore.evaluation.evaluate.event_table`. size: height and width of the video. length:
+    number of frames in the video.
+
+    Columns: ``number`` from 1; ``start_seconds``, ``end_seconds`` (end of the last frame), ``peak_seconds``;
+    ``peak_score`` and its ``p_value``; ``start_frame``, ``end_frame``, ``peak_frame`` (frame numbers in the video, all
+    inclusive); ``x``, ``y``, ``width``, ``height``: bounding box in pixels in the peak frame, empty if the error map
+    gives no location.
     """
     rows = []
     for number, event in enumerate(found.itertuples(), 1):

@@ -1,4 +1,4 @@
-"""Whether a file that comes in from anywhere has come in whole."""
+"""Check whether an incoming file is completely written."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from vadcore.detection.naming import is_text
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import write_json
 
-PATIENCE = 3  # times the usual wait that an unreadable file is left alone before it counts as broken
+PATIENCE = 3  # multiple of the usual wait after which an unreadable file counts as broken
 
 
 class Settled:
-    """A video is whole when its size and time have not changed for ``seconds``, nobody on this machine holds it open for
-    writing, and it can be opened. One that cannot be opened is given ``PATIENCE`` times as long; then it is as whole as it
-    will get, and who reads it says what is wrong.
+    """Decides whether a video file is completely written.
 
-    memory: a file that remembers from one process to the next what was seen, for times that are not to be trusted (a
-    camera's clock may be ahead). clock: the current time in seconds since the epoch.
+    It is if its size and modification time have not changed for ``seconds``, no process on this machine has it open for
+    writing, and it can be opened as a video. A file that cannot be opened also counts as complete after ``PATIENCE`` times
+    ``seconds``; reading it then reports the error.
+
+    memory: file that stores the observed sizes and times between processes. It is needed because modification times can
+    be wrong (a camera's clock may be ahead). seconds: see above. clock: current time in seconds since the epoch.
     """
 
     def __init__(self, memory: Path, seconds: float, clock: Callable[[], float] = time.time):
@@ -35,11 +37,11 @@ class Settled:
         self._now: dict[str, list] = {}
 
     def is_whole(self, path: Path, name: str) -> bool:
-        """Of the file ``path``, remembered as ``name``."""
+        """Whether the file ``path`` is completely written. name: key of the file in ``memory``."""
         now = self._clock()
         try:
             found = path.stat()
-        except FileNotFoundError:  # taken away meanwhile
+        except FileNotFoundError:  # removed in the meantime
             return False
         identity = [found.st_size, found.st_mtime_ns]
         known = self._before.get(name)
@@ -51,12 +53,12 @@ class Settled:
         return quiet >= PATIENCE * self.seconds or _opens(path)
 
     def save(self) -> None:
-        """Remember what was asked about; all else is forgotten."""
+        """Write the files that were checked since creation to ``memory``; all other entries are dropped."""
         write_json(self.memory, self._now)
 
 
 def _opens(path: Path) -> bool:
-    if not is_text(path):  # not to be tried; the inbox gives the file another name when its time has come
+    if not is_text(path):  # OpenCV would crash; the inbox renames the file when it takes it
         return False
     try:
         video_fps(path)
@@ -66,10 +68,10 @@ def _opens(path: Path) -> bool:
 
 
 def open_for_writing(path: Path) -> bool:
-    """Whether some process of this machine holds the file open for writing; False where the system cannot tell.
+    """Whether a process on this machine has the file open for writing; False if the system cannot tell.
 
-    Linux grants a read lease to no one while a writer is there. The signal that a later writer would send to the holder of
-    the lease is one that is ignored by default.
+    Linux refuses a read lease on a file that is open for writing. If a writer opens the file while the lease is held, the
+    kernel signals the holder; SIGURG is used because it is ignored by default.
     """
     if not hasattr(fcntl, "F_SETLEASE"):
         return False

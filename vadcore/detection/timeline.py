@@ -1,4 +1,4 @@
-"""The score of a video over time as a picture, with the threshold and the events."""
+"""Plot the score of a video over time, with the threshold and the events."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-POINTS = 1500  # of the curve; of more frames the highest score of each stretch is drawn, so that no alarm is lost
+POINTS = 1500  # in the curve; longer videos show the maximum score of each interval, so that no alarm is lost
 
 
 def clock(seconds: float) -> str:
-    """``m:ss``, or ``h:mm:ss`` from an hour on."""
+    """Format seconds as ``m:ss``, or as ``h:mm:ss`` from one hour on."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def highest_of_stretches(seconds: np.ndarray, scores: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """At most ``most`` points of a curve: of each stretch of frames its first time and its highest score (NaN: none)."""
+    """Reduce a curve to at most ``most`` points: first time and maximum score of each interval of frames.
+
+    seconds, scores: ``[T]``, NaN = not scored. The maximum is NaN if no frame of the interval has a score.
+    """
     each = -(-len(scores) // most)
     room = -len(scores) % each
     stretches = np.pad(np.where(np.isnan(scores), -np.inf, scores), (0, room), constant_values=-np.inf).reshape(
@@ -29,7 +32,7 @@ def highest_of_stretches(seconds: np.ndarray, scores: np.ndarray, most: int = PO
 
 
 def write_timeline(path: Path, frames: pd.DataFrame, events: pd.DataFrame, threshold: float, title: str) -> None:
-    """Draw the tables of :class:`vadcore.detection.scan.Scanned` into the PNG file ``path``."""
+    """Plot the tables ``frames`` and ``events`` of :class:`vadcore.detection.scan.Scanned` to the PNG file ``path``."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -55,7 +58,7 @@ def write_timeline(path: Path, frames: pd.DataFrame, events: pd.DataFrame, thres
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
     axes.set_xlabel("h:mm:ss" if length >= 3600 else "m:ss")
     axes.set_ylabel("score")
-    axes.set_title(title, loc="left", parse_math=False)  # a file's name may hold dollar signs
+    axes.set_title(title, loc="left", parse_math=False)  # a file name may contain dollar signs
     axes.legend(loc="upper right")
     axes.grid(alpha=0.3)
     figure.savefig(path, format="png", dpi=110)
