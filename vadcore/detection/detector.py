@@ -135,8 +135,8 @@ def _load_system(folder: Path, name: str, device: torch.device, precision: str) 
 def load_detector(folder: Path | str, device: str = "auto", target_far_per_hour: float | None = None) -> Detector:
     """Load a detector folder (see :mod:`vadcore.evaluation.preprocess`).
 
-    device: "auto" (GPU if available), "cpu" or "cuda". target_far_per_hour: false-alarm rate, in events per hour; None = the rate
-    of the calibration.
+    device: "auto" (GPU if available), "cpu" or "cuda". target_far_per_hour: false-alarm rate, in events per hour;
+    None = the rate of the calibration.
     """
     folder = Path(folder)
     recipe = read_recipe(folder)

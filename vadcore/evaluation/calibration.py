@@ -93,7 +93,7 @@ class Calibration(BaseModel):
         empirical = math.nextafter(self.levels[at], math.inf)
         if allowed >= 1:
             return empirical
-        times = self.tail_events / self.footage_hours / target_far_per_hour  # rarer than events at tail_base
+        times = self.tail_events / self.footage_hours / target_far_per_hour  # how much rarer than tail_base
         shape = self.tail_shape
         reach = math.log(times) if shape == 0 else (times**shape - 1) / shape
         return max(self.tail_base + self.tail_scale * reach, empirical)
