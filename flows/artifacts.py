@@ -1,4 +1,4 @@
-"""What a person finds at a pipeline run in Prefect: the results, the report and the run in MLflow; and the way back."""
+"""Prefect artifacts of a pipeline run: result table, links to the report and to the MLflow run, and a link back."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from tasks.tracking.run import tag_name
 from tasks.tracking.server import connect, wanted_uri, why, without_secrets
 from vadcore.evaluation.cost import TABLED, read_costs
 
-LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `make mlflow` shows a database that no server stands in front of
+LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `make mlflow` serves a database that has no MLflow server
 
 
 def plan_table(rows: list[dict[str, str]]) -> None:
-    """What a dry run has found: a row a stage."""
+    """Create the table of a dry run, one row per stage."""
     create_table_artifact(rows, key="plan", description="`run`: at most; DVC decides when it is the stage's turn")
 
 
 def leave(key: str, flow_run_url: str | None, root: Path, reported: bool, log) -> None:
-    """MLflow run of the pipeline whose stages have logged under ``VAD_PIPELINE=key``, and its results and report. Those
-    that lie here are another run's, and not shown, where this one has not ``reported``."""
+    """Create the artifacts of a pipeline run: the result table, and links to its MLflow run and its report.
+
+    The MLflow run is the pipeline's, whose stages logged under ``VAD_PIPELINE=key``. If this run did not build the report
+    (``reported`` is False), the results and the report in the folder belong to another run and are not shown.
+    """
     report = root / paths.REPORTS / "index.html"
     table = _results(root) if reported else []
     if table:
@@ -33,7 +36,7 @@ def leave(key: str, flow_run_url: str | None, root: Path, reported: bool, log) -
     page = report.as_uri()
     try:
         page = _link_both_ways(uri, key, flow_run_url, report if reported else None, root) or page
-    except Exception as error:  # whatever MLflow raises: the stages are done, and this is only about links
+    except Exception as error:  # any MLflow error: the stages are done, only links are missing
         log.warning("MLflow at %s did not answer (%s): no link to the run", without_secrets(uri), why(error))
     if reported and report.exists():
         create_link_artifact(page, "report", "report", f"Also {report} on {socket.gethostname()}")
@@ -41,10 +44,10 @@ def leave(key: str, flow_run_url: str | None, root: Path, reported: bool, log) -
 
 
 def _link_both_ways(uri: str, key: str, flow_run_url: str | None, report: Path | None, root: Path) -> str | None:
-    """Link the flow run to the pipeline's run in MLflow, and back. Returns MLflow's page of ``report``, where it has one."""
+    """Link the flow run to the pipeline's MLflow run and back. Return the URL of ``report`` in MLflow, or None."""
     served = uri.startswith("http")
     if not served and not any(root.glob("mlflow.db")) and "mlflow.db" in uri:
-        return None  # nothing was ever logged: do not create a database for the sake of a link
+        return None  # nothing was logged: do not create a database only for a link
     client = connect(uri)
     base = without_secrets(uri).rstrip("/") if served else LOCAL_MLFLOW
     if run := _pipeline_run(client, key):
@@ -64,7 +67,7 @@ def _pipeline_run(client, key: str):
 
 
 def _report_page(client, base: str, report: Path) -> str | None:
-    """MLflow's page of the report, at the run that made these very bytes."""
+    """Return the MLflow URL of the report at the run that made exactly these bytes, or None."""
     tag = tag_name(f"vad.digest.{out_digest(report)}")
     experiments = [found.experiment_id for found in client.search_experiments()]
     found = client.search_runs(experiments, f"tags.`{tag}` LIKE '%'", order_by=["start_time DESC"], max_results=1)
@@ -74,8 +77,10 @@ def _report_page(client, base: str, report: Path) -> str | None:
 
 
 def _results(root: Path) -> list[dict[str, str]]:
-    """The rows of the table, with what they cost and without the columns that are empty in all of them; numbers to four
-    digits."""
+    """Return the rows of results.csv with their cost, without columns that are empty in all rows.
+
+    Numbers are rounded to four digits.
+    """
     path = root / paths.REPORTS / "results.csv"
     if not path.exists():
         return []

@@ -1,4 +1,4 @@
-"""One pipeline run at a time in a checkout, what a killed one has left there, and a dvc.lock that stays whole."""
+"""Lock of a checkout (one pipeline run at a time), record of a killed run, and recovery of a damaged dvc.lock."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from voluptuous import Invalid
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import complete, write_json
 
-POLL_SECONDS = 1.0  # between looks at whether the run that is waited for has ended
-LAST_SECONDS = 90.0  # that a run without its worker may take to end: its stages are asked first, and killed after 20
+POLL_SECONDS = 1.0  # between checks for the end of the run that holds the lock
+LAST_SECONDS = 90.0  # for a run to end after its worker is gone; its stages get 20 s before they are killed
 
 
 def by_worker() -> bool:
-    """Whether a worker has started this process to run a flow."""
+    """Return True if a Prefect worker started this process to run a flow."""
     return bool(os.environ.get("PREFECT__FLOW_RUN_ID"))
 
 
 class Refused(VadError):
-    """Another pipeline run is at work in the checkout."""
+    """Raised when another pipeline run holds the checkout."""
 
 
 class Checkout:
-    """The project's folder. What is kept here lies in ``.dvc/tmp``, which DVC hides from git.
+    """The project folder. The files below are kept in ``.dvc/tmp``, which DVC hides from git.
 
     ================================  =================================================================================
-    ``vad-pipeline.lock``             held while a pipeline runs; the system frees it when the process is gone
-    ``vad-pipeline.json``             who holds it: flow run, host, process, whether a worker started it, leases of
-                                      concurrency slots. Still there though the lock is free: that run was killed
-    ``vad-unpushed.json``             addresses of stages whose outs the DVC remote may not have yet
-    ``vad-dvc.lock``                  dvc.lock as it was when it was last known to be whole
+    ``vad-pipeline.lock``             lock held while a pipeline runs; the system releases it when the process ends
+    ``vad-pipeline.json``             the holder of the lock: flow run, host, process, whether a worker started it, leases
+                                      of concurrency slots. If it exists while the lock is free, that run was killed
+    ``vad-unpushed.json``             addresses of stages whose outs the DVC remote may lack
+    ``vad-dvc.lock``                  copy of the last dvc.lock that was known to be complete
     ================================  =================================================================================
     """
 
@@ -59,9 +59,9 @@ class Checkout:
 
     @contextmanager
     def hold(self, name: str, flow_run: str, wait_seconds: float = 0.0, say=print) -> Iterator[dict | None]:
-        """Hold the checkout for the flow run ``flow_run``, called ``name``; yields what a killed run has left behind.
+        """Lock the checkout for the flow run ``name`` with the id ``flow_run``; yield the record of a killed run, or None.
 
-        Raises Refused, naming the holder, where another run holds it for longer than ``wait_seconds``.
+        Raises Refused, with the name of the holder, if another run holds the lock for longer than ``wait_seconds``.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock, timeout=0)
@@ -87,9 +87,9 @@ class Checkout:
             lock.release()
 
     def cut_off(self) -> dict | None:
-        """What a killed run has left behind; None where there is none, or where a run is at work.
+        """Return the record of a killed run; None if there is none or a run is active.
 
-        A run whose worker has just been killed is given the time to stop its stages.
+        If the worker of a run was just killed, wait up to LAST_SECONDS until that run has stopped its stages.
         """
         left = self.left_behind()
         try:
@@ -107,10 +107,10 @@ class Checkout:
             return None
 
     def note_leases(self, leases: list[str], held: bool) -> None:
-        """Remember leases of concurrency slots while they are ``held``: a killed run cannot give them back itself."""
+        """Record leases of concurrency slots while they are ``held``, because a killed run cannot release them itself."""
         with self._writing:
             if (holder := self.left_behind()) is None:
-                return  # the run has ended, and with it what it held
+                return  # the run has ended and released its slots
             others = [lease for lease in holder["leases"] if lease not in leases]
             self._write_holder({**holder, "leases": [*others, *leases] if held else others})
 
@@ -119,7 +119,7 @@ class Checkout:
 
     def _who(self) -> str:
         holder = self.left_behind()
-        if holder is None:  # it has the lock and is about to write, or is about to let go
+        if holder is None:  # the holder has not written its record yet, or is about to release the lock
             return f"another pipeline run is at work in {self.root}"
         return (
             f"pipeline run {holder['name']} (process {holder['process']} on {holder['host']}, since {holder['since']}) "
@@ -137,7 +137,7 @@ class Checkout:
             write_json(self._unpushed, sorted(known - addresses if pushed else known | addresses))
 
     def keep_lock_file(self) -> None:
-        """Keep a copy of dvc.lock, if it is whole. Where DVC is at work on it, the next call will do."""
+        """Copy dvc.lock if it is complete. If DVC is using it, skip it; the next call makes the copy."""
         path = self.root / "dvc.lock"
         if path.exists():
             try:
@@ -149,11 +149,13 @@ class Checkout:
                 return
 
     def mend_lock_file(self, killed: bool) -> str | None:
-        """Put the kept copy in the place of a broken dvc.lock; a line that says so, None where nothing is broken.
+        """Replace a damaged dvc.lock by the kept copy. Return a message, or None if nothing is damaged.
 
-        DVC writes the file in place, so a process that is killed while it does leaves the first part of it, and that may
-        well be valid YAML. ``killed``: a process was; then the first part of what the copy holds is a break too. Another
-        file that is whole stays, whatever it lacks: a person has brought it here. Raises VadError where there is no copy.
+        DVC writes dvc.lock in place. A process killed while writing leaves only the beginning of the file, which can be
+        valid YAML. If ``killed`` is True (a process was killed), a file that is the beginning of the copy also counts as
+        damaged. Any other complete file is kept, even if it lacks stages: a person put it there.
+
+        Raises VadError if dvc.lock is damaged and there is no copy.
         """
         path = self.root / "dvc.lock"
         if not path.exists():
@@ -172,9 +174,13 @@ class Checkout:
         return "dvc.lock was broken by a process that was killed; put back as it was after the stage before"
 
     def _cut_off_lock_file(self, stages: dict[str, dict], kept: dict[str, dict]) -> bool:
-        """Whether dvc.lock, which holds ``stages``, is the beginning of a file: of the copy, which holds ``kept``; or of one
-        whose earlier stages have changed since, and whose last one lacks outs. (One that breaks off right behind a changed
-        stage cannot be told from a person's own. DVC finds in its cache what that lacks.)"""
+        """Return True if dvc.lock was truncated by a kill.
+
+        That is the case if it is the beginning of the copy, or if its last stage lacks outs that the copy has and its stages
+        are the first ones of the copy (earlier stages may have changed). ``stages`` and ``kept`` are the stages of dvc.lock
+        and of the copy. A file that ends directly after a changed stage cannot be told from a file that a person put there;
+        DVC then restores the missing stages from its cache.
+        """
         text, whole = (path.read_bytes() for path in (self.root / "dvc.lock", self._whole))
         if len(text) < len(whole) and whole.startswith(text):
             return True
@@ -186,7 +192,7 @@ class Checkout:
 
 
 def _whole(path: Path) -> dict[str, dict] | None:
-    """The stages in a dvc.lock, in its order; None where it is broken."""
+    """Return the stages of a dvc.lock in file order; None if the file is damaged."""
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -197,5 +203,5 @@ def _whole(path: Path) -> dict[str, dict] | None:
 
 
 def _outs(stage: dict) -> set[str]:
-    """The outs of a stage in a dvc.lock of which all is said: their sizes come last."""
+    """Return the paths of the complete outs of a stage in dvc.lock: those with a size, which is written last."""
     return {out["path"] for out in stage.get("outs", []) if "size" in out}

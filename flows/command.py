@@ -1,4 +1,4 @@
-"""A command of the project, run by a flow: its output live in Prefect's log, and gone when the flow is."""
+"""Run a command of the project from a flow: log its output to Prefect and stop it when the flow ends."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ from prefect.logging import get_run_logger
 from flows.orphan import end_with_parent
 from flows.process import Process
 
-_BAR = re.compile(r"\[\d+:\d\d.*(/s|s/\w+)(, .*)?\]$")  # a state of a progress bar ends in its times and its rate
+_BAR = re.compile(r"\[\d+:\d\d.*(/s|s/\w+)(, .*)?\]$")  # a progress bar ends with its times and its rate
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended. code: 0 when all went well; said: the lines that it printed; overdue: at its time limit."""
+    """Result of a command.
+
+    Attributes
+    ----------
+    code: exit code, 0 for success.
+    said: the lines that it printed.
+    overdue: whether it reached its timeout.
+    """
 
     code: int
     said: list[str]
@@ -26,7 +33,7 @@ class Ended:
 
     @property
     def reason(self) -> str:
-        """What went wrong: the command's own error line; of one that broke off what it said last, and its exit code."""
+        """Why the command failed: its last ``error:`` line, else its last output line and its exit code."""
         if 128 < self.code < 255:
             return f"killed (exit code {self.code}), perhaps for want of memory"
         errors = [line.removeprefix("error: ") for line in self.said if line.startswith("error: ")]
@@ -35,8 +42,14 @@ class Ended:
 
 
 def run_command(*words: str, nice: int = 0, threads: int | None = None, seconds: float = float("inf")) -> Ended:
-    """Run ``python -m <words>`` in the current folder. nice: added to its priority number. threads: that it computes with,
-    where OMP_NUM_THREADS does not say. seconds: after which it is stopped."""
+    """Run ``python -m <words>`` in the current folder.
+
+    Parameters
+    ----------
+    nice: added to the niceness of the process.
+    threads: number of compute threads; used only if OMP_NUM_THREADS is not set.
+    seconds: timeout, after which the command is stopped.
+    """
     log, said = get_run_logger(), []
     environment = dict(os.environ)
     if threads is not None:
@@ -48,6 +61,6 @@ def run_command(*words: str, nice: int = 0, threads: int | None = None, seconds:
                 log.info(line)
                 said.append(line)
     finally:
-        process.stop()  # where this is not the end, but an exception
+        process.stop()  # after an exception the process may still run
         code = process.wait()
     return Ended(code, said, process.overdue)

@@ -1,4 +1,4 @@
-"""New footage, scored with the champion of its data set. ``python -m flows.footage`` is the same for a person at a shell."""
+"""Score new footage with the champion of its data set; ``python -m flows.footage`` does the same from a shell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vadcore.utils.files import write_json
 from vadcore.utils.provenance import cores
 
 INBOX, OUT = "inbox", "detections"
-HOURS = 12.0  # a video is never so long in the making; a decoder that hangs would keep every later run waiting
+HOURS = 12.0  # more than any video needs; without a timeout a hanging decoder would block all later runs
 COLUMNS = ("start_seconds", "end_seconds", "peak_score", "p_value", "box")
 
 
@@ -31,18 +31,23 @@ COLUMNS = ("start_seconds", "end_seconds", "peak_score", "p_value", "box")
 def footage(
     inbox: str = INBOX, dataset: str | None = None, out: str = OUT, fps: float | None = None, hours: float = HOURS
 ) -> State:
-    """Score what has come into the folder ``inbox``, once, with the champion of ``dataset``.
+    """Score the new videos in the folder ``inbox`` with the champion of ``dataset``, each video once.
 
-    The data set has to be named where params.yaml lists several. fps: the videos' frame rate, where their headers are
-    wrong. hours: after which the run is stopped; the next one goes on. Videos that cannot be read are set aside with the
-    reason; the run says how many. While another run is at work on the inbox, this one leaves it to that. It takes no slot
-    of the limit ``gpu``: a camera shall not wait for a training of hours. Beside one it takes what that leaves: it has the
-    lowest priority and a quarter of the cores.
+    Unreadable videos are set aside with the reason, and the run reports their number. If another run is already working on
+    the inbox, this run is skipped. Scoring takes no slot of the concurrency limit ``gpu``, so that a camera does not wait
+    hours for a training. It runs with the lowest priority on a quarter of the cores.
+
+    Args:
+        inbox: folder that new videos arrive in.
+        dataset: data set whose champion is used; required if params.yaml lists several.
+        out: folder for the results, one subfolder per video.
+        fps: frame rate of the videos, if their headers are wrong.
+        hours: timeout in hours; the next run continues.
     """
     folder, results = Path(inbox), Path(out)
     if hours <= 0:
         return Failed(message=f"hours: {hours:g}: a time limit is above 0")
-    if inbox == INBOX:  # where videos come into when nobody says otherwise; a fresh checkout has none yet
+    if inbox == INBOX:  # the default inbox is missing in a fresh checkout
         folder.mkdir(exist_ok=True)
     if not folder.is_dir():
         return Failed(message=f"{inbox}: no such folder; make it, or name the one that videos come into")
@@ -75,7 +80,7 @@ def footage(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Whether no other run is at work on the inbox. One that was killed there is shown as crashed, not as running."""
+    """Lock the inbox; yield False if another run holds it. Mark a run that was killed while holding it as crashed."""
     holder, lock = folder / ".footage.json", FileLock(folder / ".footage.lock", timeout=0)
     try:
         held = lock.acquire()
@@ -91,7 +96,7 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def _results(out: Path) -> set[str]:
-    """The videos that have results. Those in the making lie in a folder whose name begins with a dot."""
+    """Return the videos that have results. Unfinished results are in a folder whose name begins with a dot."""
     return {path.parent.name for path in out.glob("[!.]*/events.json")}
 
 

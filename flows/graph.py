@@ -1,4 +1,4 @@
-"""The graph of dvc.yaml as DVC sees it: its stages, which of them a person asked for, which of them have to run."""
+"""The stage graph of dvc.yaml as DVC reads it: its stages, the requested ones, and those that have to run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from dvc.repo import Repo, lock_repo
 from vadcore.utils.errors import VadError
 
 CLEAN, MISSING, CHANGED = "clean", "missing", "changed"
-GONE = {"deleted", "not in cache"}  # what DVC says of files that another machine has made
+GONE = {"deleted", "not in cache"}  # how DVC reports files that were made on another machine
 
 
 @dataclass(frozen=True)
 class Node:
-    """A stage. ``address`` is DVC's, ``train@street-gru_ae``; ``kind`` its name in dvc.yaml, ``train``; ``axes`` the values
-    that its matrix gave it, ``{"dataset": "street", "model": "gru_ae"}``; ``upstream`` the addresses it waits for."""
+    """A stage.
+
+    Attributes
+    ----------
+    address: DVC's name, ``train@street-gru_ae``.
+    kind: its name in dvc.yaml, ``train``.
+    axes: its values in the matrix, ``{"dataset": "street", "model": "gru_ae"}``.
+    upstream: addresses of the stages that it depends on.
+    """
 
     address: str
     kind: str
@@ -30,12 +37,15 @@ class Node:
 
 
 class Graph:
-    """The stages below ``root``, in an order in which they can run. Raises VadError where DVC cannot read the project."""
+    """The stages of the project in ``root``, in an order in which they can run.
+
+    Raises VadError if DVC cannot read the project.
+    """
 
     def __init__(self, root: Path):
         try:
             self._repo = Repo(str(root), _wait_for_lock=True)
-            graph = self._repo.index.graph  # an edge leads from a stage to one that it needs
+            graph = self._repo.index.graph  # edges point from a stage to its dependencies
             order = list(networkx.dfs_postorder_nodes(graph))
             self.nodes = {
                 _address(stage): Node(
@@ -51,15 +61,17 @@ class Graph:
 
     @property
     def remote(self) -> str | None:
-        """The name of the default DVC remote; None where there is none."""
+        """Name of the default DVC remote; None if there is none."""
         return self._repo.config["core"].get("remote")
 
     def states(self) -> dict[str, str]:
-        """What ``dvc status`` says of every stage, in one word.
+        """Return the state of every stage, from the checks of ``dvc status``.
 
-        ``clean``: as dvc.lock has it. ``missing``: so too, but for files that are not there (another machine made them).
-        ``changed``: it has to run, or another DVC process is at work on its files. Looks at dvc.yaml, params.yaml and
-        dvc.lock as they are now; waits for DVC's lock.
+        - ``clean``: equal to dvc.lock.
+        - ``missing``: equal to dvc.lock, but some files are missing here because another machine made them.
+        - ``changed``: has to run, or another DVC process is using its files.
+
+        Reads dvc.yaml, params.yaml and dvc.lock as they are now; waits for DVC's lock.
         """
         states = {}
         try:
@@ -80,11 +92,11 @@ class Graph:
         models: Collection[str] = (),
         targets: Collection[str] = (),
     ) -> tuple[set[str], set[str]]:
-        """Addresses of the stages that a person asked for, and of those that would come after them.
+        """Return the addresses of the requested stages and of the stages downstream of them.
 
-        Asked for are the stages of these data sets and models (of all where none is named) and, always, what they need.
-        ``targets`` are addresses or names of dvc.yaml's stages; with them nothing comes after. Raises VadError for a name
-        that no stage has.
+        The requested stages are those of ``datasets`` and ``models`` (all if none is named) and everything they depend on.
+        ``targets`` are addresses or names of stages in dvc.yaml; with targets, the second set is empty. Raises VadError for
+        an unknown name.
         """
         wanted = {"dataset": set(datasets), "model": set(models)}
         wanted = {axis: names for axis, names in wanted.items() if names}
@@ -105,7 +117,7 @@ class Graph:
         return self._closure(chosen), after
 
     def running(self, chosen: Collection[str], changed: Iterable[str]) -> set[str]:
-        """Those of ``chosen`` that may have to run: the ``changed`` ones and all that comes after them."""
+        """Return those of ``chosen`` that may have to run: the ``changed`` ones and everything downstream of them."""
         return self._closure(set(changed) & set(chosen), down=True) & set(chosen)
 
     def downstream(self, address: str) -> set[str]:
@@ -115,7 +127,7 @@ class Graph:
         return self._closure({address}) - {address}
 
     def _closure(self, addresses: Iterable[str], down: bool = False) -> set[str]:
-        """``addresses`` and all that they need; with ``down`` all that needs them."""
+        """Return ``addresses`` and all their dependencies; with ``down``, all their dependents instead."""
         graph = self._down if down else {address: node.upstream for address, node in self.nodes.items()}
         found, rest = set(), list(addresses)
         while rest:
@@ -135,12 +147,12 @@ class Graph:
 
 
 def _address(stage) -> str:
-    """What DVC calls a stage from the project's folder; ``stage.addressing`` is relative to the current one."""
+    """Return the address of a stage relative to the project folder; ``stage.addressing`` is relative to the current one."""
     return getattr(stage, "name", None) or stage.path_in_repo
 
 
 def _axes(stage) -> dict[str, str]:
-    """What a stage's matrix has put in for it. A name alone, ``a-b-c``, would not tell where one value ends."""
+    """Return the matrix values of a stage. The name alone, ``a-b-c``, does not tell where one value ends."""
     kind, _, key = _address(stage).partition("@")
     if not key:
         return {}
@@ -149,16 +161,16 @@ def _axes(stage) -> dict[str, str]:
 
 
 def _state(stage, made: list[str]) -> str:
-    """``made``: the paths of what all stages make."""
+    """Return the state of a stage. ``made``: paths of the outs of all stages."""
     changes = next(iter(stage.status().values()), [])
-    if not all(isinstance(change, dict) for change in changes):  # another command, or one that always runs
+    if not all(isinstance(change, dict) for change in changes):  # the command has changed or always runs
         return CHANGED
     outs = next((change["changed outs"] for change in changes if "changed outs" in change), {})
     deps = next((change["changed deps"] for change in changes if "changed deps" in change), {})
     if not all(isinstance(said, str) and said in GONE for said in (*outs.values(), *deps.values())):
         return CHANGED
     if deps and not all(dep.exists or any(localfs.overlaps(dep.fs_path, path) for path in made) for dep in stage.deps):
-        return CHANGED  # it lacks a file that no stage makes
+        return CHANGED  # a file is missing that no stage makes
     return MISSING if outs else CLEAN
 
 

@@ -1,11 +1,12 @@
-"""``python guard.py NICE WHOM COMMAND...``: runs a command in a group of its own until it ends or standard input closes.
+"""``python guard.py NICE WHOM COMMAND...``: run a command until it ends or standard input is closed.
 
-Whoever starts this program holds the other end of its standard input, and nobody else does. When that end closes, because
-the starter wants the command to stop or because the starter is gone, however it went, the command is asked to stop as
-Ctrl-C would ask, and killed if it has not after :data:`GRACE_SECONDS`. Exit code: the command's; 128 + N after signal N.
+The command runs in its own process group. Only the starter of this program holds the other end of its standard input.
+When that end closes, because the starter wants to stop the command or because the starter has ended for any reason, the
+command gets SIGINT, as from Ctrl-C, and SIGKILL after :data:`GRACE_SECONDS`. Exit code: the command's; 128 + N after
+signal N.
 
-WHOM is who is asked: ``all``; or ``below``, what the command has started and not the command, for ``dvc repro``. That
-writes dvc.lock in place: it ends by itself after the stage that it runs, and has the time to finish its writing.
+WHOM selects who gets SIGINT: ``all`` is the command and its children; ``below`` is its children only, for ``dvc repro``.
+DVC writes dvc.lock in place; with ``below`` it ends by itself after the current stage and can finish writing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ GRACE_SECONDS = 20.0
 
 
 def run(nice: int, whom: str, command: list[str]) -> int:
-    signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the command would inherit
+    signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN: the command would inherit it
     signal.signal(signal.SIGTERM, lambda *_: None)
     os.nice(nice)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
@@ -51,7 +52,7 @@ def _stop_when_closed(child: subprocess.Popen, whom: str) -> None:
 
 
 def _started_by(pid: int) -> list[psutil.Process]:
-    """Processes below ``pid`` that have not left its group; one that has (it sends to MLflow) ends by itself."""
+    """Return the descendants of ``pid`` in its process group. The MLflow uploader has left the group and ends by itself."""
     try:
         return [process for process in psutil.Process(pid).children(recursive=True) if _group(process.pid) == pid]
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""After a pipeline run that was killed: what it held is free again, Prefect knows of it, and it can go on."""
+"""Clean up after a pipeline run that was killed: release its slots, set its state in Prefect, resume it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.checkout import Checkout
 
 
 def tidy_up(checkout: Checkout, left: dict | None, identity: str, log) -> None:
-    """For the run ``identity``, which now holds the checkout. ``left``: what a killed one has left there, if one was."""
+    """Clean up for the run ``identity``, which now holds the checkout. ``left``: record of a killed run, or None."""
     if mended := checkout.mend_lock_file(killed=left is not None):
         log.warning("%s", mended)
     if left:
@@ -23,9 +23,9 @@ def tidy_up(checkout: Checkout, left: dict | None, identity: str, log) -> None:
 
 
 def put_back(checkout: Checkout) -> str | None:
-    """Put the run that was killed in this checkout back into its queue, so that a worker takes it up again. Its name.
+    """Put the run that was killed in this checkout back into its queue, so that a worker resumes it. Return its name.
 
-    None where there is none, or where it was a person's own at a shell, or was being cancelled.
+    Returns None if there is no such run, if it was started from a shell, or if it was being cancelled.
     """
     left = checkout.cut_off()
     if left is None:
@@ -33,7 +33,7 @@ def put_back(checkout: Checkout) -> str | None:
     with get_client(sync_client=True) as client:
         try:
             killed = client.read_flow_run(left["flow_run"])
-        except ObjectNotFound:  # of another server
+        except ObjectNotFound:  # the run belongs to another server
             return None
         if killed.state and killed.state.is_cancelling():
             client.set_flow_run_state(killed.id, Cancelled(message="its process was killed"), force=True)
@@ -46,18 +46,18 @@ def put_back(checkout: Checkout) -> str | None:
 
 
 def _release(left: dict) -> None:
-    """Give back its concurrency slots, which would come back by themselves in five minutes."""
+    """Release the concurrency slots of a killed run; otherwise they would expire after five minutes."""
     with get_client(sync_client=True) as client:
         for lease in left["leases"]:
             client.release_concurrency_slots_with_lease(lease)
 
 
 def close(flow_run: str) -> None:
-    """Let Prefect show a run whose process was killed as crashed, not as running."""
+    """Mark a run whose process was killed as crashed in Prefect, so that it is not shown as running."""
     with get_client(sync_client=True) as client:
         try:
             killed = client.read_flow_run(UUID(flow_run))
-        except ObjectNotFound:  # of another server
+        except ObjectNotFound:  # the run belongs to another server
             return
         if killed.state and killed.state.is_running():
             said = "its process was killed; the next run went on from there"

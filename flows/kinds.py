@@ -1,26 +1,31 @@
-"""Retries, time limits and who takes the GPU, by kind of stage (its name in dvc.yaml). One table, with reasons."""
+"""Retries, timeouts and GPU use of each kind of stage (its name in dvc.yaml), in one table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-LIMIT = "gpu"  # the global concurrency limit that heavy stages take one slot of
-NICE = 10  # of light stages, and of the scoring of new footage: beside a training they get what it leaves
-LIGHT_AT_ONCE = 2  # light stages side by side: each spreads its clips over all cores anyway
+LIMIT = "gpu"  # the global concurrency limit; a heavy stage takes one slot
+NICE = 10  # niceness of light stages and of scoring new footage, so that they do not slow down a training
+LIGHT_AT_ONCE = 2  # number of light stages at a time; each already spreads its clips over all cores
 
 
 @dataclass(frozen=True)
 class Kind:
     """How stages of a kind are run.
 
-    heavy: takes a slot of the limit ``gpu``: one such stage has the machine's cores or its GPU to itself (two trainings on
-    two cores, with two threads each, are eight times slower side by side than one after another). Light ones run beside
-    it, with the lowest priority, one thread each. A run may let several heavy ones run side by side (its parameter
-    ``heavy_at_once``): they then share the cores, a few threads each.
-    retries: attempts after the first, for a stage that was killed or crashed; one that ended with a line saying what is
-    wrong would say so again. stubborn: repeats it all the same.
-    pause: seconds before each retry. hours: after which a stage is stopped for good. outside: reads what DVC does not
-    watch, a folder of footage or a web site; the parameter ``refresh`` runs it again although nothing seems changed.
+    Attributes
+    ----------
+    heavy: takes a slot of the limit ``gpu``, so that it has all cores or the GPU to itself: on two cores, two trainings with
+        two threads each are eight times slower side by side than one after the other. Light stages run at the same time,
+        with the lowest priority and one thread each. With the run parameter ``heavy_at_once`` > 1, several heavy stages run
+        at a time and share the cores.
+    hours: timeout; it is final, without a retry.
+    retries: number of retries of a stage that crashed or was killed. A stage that ended with an error message is not
+        retried, because the error would occur again.
+    pause: seconds before each retry.
+    stubborn: also retry a stage that ended with an error message.
+    outside: reads data that DVC does not track, a folder of footage or a web site; the parameter ``refresh`` runs it again
+        although nothing seems changed.
     """
 
     heavy: bool
@@ -32,18 +37,18 @@ class Kind:
 
 
 KINDS = {
-    # downloads: a server that stumbles is asked again
+    # downloads: retry after a server error
     "prepare": Kind(heavy=False, hours=12, retries=2, pause=(15, 60), stubborn=True, outside=True),
-    # goes on with the next clip
+    # a retry continues with the next clip
     "extract": Kind(heavy=False, hours=12),
     "optical_flow": Kind(heavy=True, hours=24),
     # resume from their checkpoints, so a retry costs seconds; GPU jobs can fail transiently
     "train_flownet": Kind(heavy=True, hours=72, retries=2),
     "train": Kind(heavy=True, hours=72, retries=2),
     "score": Kind(heavy=True, hours=24),
-    # reads what scoring left
+    # only combines stored scores
     "fuse": Kind(heavy=False, hours=12),
-    # a minute's work
+    # takes about a minute
     "report": Kind(heavy=False, hours=1),
 }
 OTHER = Kind(heavy=True, hours=24)  # a kind that is not in the table might need the GPU

@@ -1,4 +1,4 @@
-"""A flow run ends with the worker that started it."""
+"""Stop a flow run when the worker that started it is gone."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LOOK_SECONDS = 1.0
 
 
 class Stoppable(Protocol):
-    """What a flow run has started: a process, or all stages of a pipeline."""
+    """Work that a flow run has started: a process, or all stages of a pipeline."""
 
     def stop(self) -> None: ...
 
 
 @contextmanager
 def end_with_parent(work: Stoppable) -> Iterator[None]:
-    """Where a worker has started this process: stop ``work`` and end when the worker is gone.
+    """If a worker started this process: stop ``work`` and exit when the worker is gone.
 
-    A worker that was killed cannot cancel its runs any more, and one that is started again does not know of them. The run
-    is left as a killed one: the worker that is started next in this checkout lets it go on (``flows.serve``).
+    A killed worker cannot cancel its runs, and a restarted worker does not know them. The run is left as a killed run; the
+    next worker in this checkout resumes it (``flows.serve``).
     """
     if not by_worker():
         yield
@@ -37,12 +37,12 @@ def end_with_parent(work: Stoppable) -> Iterator[None]:
     def end_if_alone() -> None:
         if os.getppid() == parent:
             return
-        try:  # the console was the worker's: rich ends the thread that writes to it, with SystemExit
+        try:  # the worker's console is gone: rich raises SystemExit in the thread that writes to it
             log.error("the worker (process %d) is gone: stopping", parent)
         finally:
             try:
                 work.stop()
-                APILogHandler().flush()  # what is on its way to the server; waits 5 seconds at most
+                APILogHandler().flush()  # send pending log records; waits 5 seconds at most
             finally:
                 os._exit(1)
 
@@ -56,5 +56,5 @@ def end_with_parent(work: Stoppable) -> Iterator[None]:
         yield
     finally:
         done.set()
-        watcher.join()  # where it is stopping the work, this process ends there and tells Prefect nothing
-        end_if_alone()  # a stage that printed to the worker's console has failed before the next look
+        watcher.join()  # if it is stopping the work, it exits the process and sends Prefect no state
+        end_if_alone()  # a stage may fail on the worker's missing console before the next check

@@ -1,4 +1,4 @@
-"""dvc.yaml's graph, walked by a Prefect flow. ``python -m flows.pipeline`` is the same for a person at a shell."""
+"""Run the stages of dvc.yaml in a Prefect flow; ``python -m flows.pipeline`` does the same from a shell."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from vadcore.utils.errors import VadError
 
 @dataclass(frozen=True)
 class Choice:
-    """Which stages a person asked for; see :func:`pipeline`."""
+    """The requested stages; see :func:`pipeline`."""
 
     datasets: Collection[str]
     models: Collection[str]
@@ -42,7 +42,11 @@ class Choice:
     refresh: bool
 
     def stages(self, graph: Graph, states: dict[str, str], log) -> set[str]:
-        """The stages to bring up to date. What comes after them is too, unless it also needs some that are out of date."""
+        """Return the stages to bring up to date.
+
+        These are the requested ones and the stages downstream of them. A downstream stage is left out if it also depends on
+        a stage that is out of date and not requested.
+        """
         chosen, after = graph.select(self.datasets, self.models, self.targets)
         for address in [address for address in graph.nodes if address in after]:
             stale = sorted(one for one in graph.ancestors(address) - chosen if states[one] != CLEAN)
@@ -53,7 +57,7 @@ class Choice:
         return chosen
 
     def forced(self, graph: Graph, chosen: set[str]) -> set[str]:
-        """Those that run although nothing has changed."""
+        """Return the stages that run even if nothing has changed."""
         outside = {address for address in chosen if kind_of(graph.nodes[address].kind).outside}
         return chosen if self.force else outside if self.refresh else set()
 
@@ -70,14 +74,19 @@ def pipeline(
     heavy_at_once: int = 1,
     wait_hours: float = 0.0,
 ) -> State:
-    """Bring what dvc.yaml describes up to date, in the current folder.
+    """Bring the stages of dvc.yaml in the current folder up to date.
 
-    datasets, models: only stages of these, and what they need (all where none is named). targets: addresses or names of
-    stages, and what they need. force: run all of these, changed or not. refresh: look at the footage's sources anew, which
-    DVC does not watch. dry: only say what would be done. hours: time limits by kind of stage, in place of those in
-    flows/kinds.py. heavy_at_once: how many stages that take the GPU, or all cores, run side by side on this machine; no
-    more than the limit ``gpu`` has slots, which is for all machines. wait_hours: how long to wait for another pipeline run
-    in this folder before refusing.
+    Args:
+        datasets: run only stages of these data sets and their dependencies; default: all.
+        models: run only stages of these models and their dependencies; default: all.
+        targets: run only these stages (addresses or names) and their dependencies.
+        force: run all selected stages even if nothing has changed.
+        refresh: read the sources of the footage again; DVC does not track them.
+        dry: only report what would be done.
+        hours: timeouts in hours by kind of stage; they replace those of flows/kinds.py.
+        heavy_at_once: number of stages that use the GPU or all cores at a time on this machine; at most the number of
+            slots of the limit ``gpu``, which all machines share.
+        wait_hours: how long to wait for another pipeline run in this folder before the run is refused.
     """
     log = get_run_logger()
     if not PREFECT_API_URL.value():
@@ -152,7 +161,7 @@ def _run(checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_o
 
 
 def _limit() -> int:
-    """How many heavy stages may run side by side on all machines: the size of the limit ``gpu``."""
+    """Return the size of the limit ``gpu``: how many heavy stages may run at a time on all machines together."""
     with get_client(sync_client=True) as client:
         try:
             return client.read_global_concurrency_limit_by_name(LIMIT).limit
@@ -164,10 +173,10 @@ def _limit() -> int:
 
 
 def _walk(graph: Graph, chosen: set[str], running: set[str], said: dict[str, str], work: Work) -> dict[str, State]:
-    """Run the ``chosen`` stages, each after those that it needs. The state of each.
+    """Run the ``chosen`` stages in dependency order and return the state of each.
 
-    A stage becomes a task run when it is its turn, not before, so that what Prefect shows as running does run. Heavy
-    stages wait here, in line, and not for the limit: who is turned away there asks again only after up to 30 seconds.
+    A stage becomes a task run only when it can start, so that every task that Prefect shows as running does run. Heavy
+    stages wait in a local queue instead of at the limit, because Prefect retries a refused slot only after up to 30 seconds.
     """
     order = {address: number for number, address in enumerate(graph.nodes)}
     needs = {address: [one for one in graph.nodes[address].upstream if one in chosen] for address in chosen}
@@ -214,7 +223,7 @@ def _summary(results: dict[str, State], owed: State | None, seconds: float) -> S
 
 
 def _page(key: str) -> str | None:
-    """The address of the flow run's page; None where the server was started for this run alone."""
+    """Return the URL of the flow run's page; None if the server was started for this run only."""
     base = PREFECT_UI_URL.value() if PREFECT_API_URL.value() else None
     return f"{base.rstrip('/')}/runs/flow-run/{key.rpartition('/')[2]}" if base else None
 

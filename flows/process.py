@@ -1,4 +1,4 @@
-"""A process that ends with this one, however this one ends; read line by line, stopped at its time limit."""
+"""A child process that ends with this process: read its output line by line, stop it at its timeout."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from pathlib import Path
 
 from flows import guard
 
-PROGRESS_SECONDS = 10.0  # between two states of a progress bar that are passed on
-LAST_SECONDS = 2.0  # how long the rest of the output is waited for when the process has ended
+PROGRESS_SECONDS = 10.0  # minimum time between two reported states of a progress bar
+LAST_SECONDS = 2.0  # how long to wait for remaining output after the process has ended
 
 
 class Process:
-    """``command``, run in ``folder`` inside :mod:`flows.guard`, which lets it end with this process.
+    """Run ``command`` in ``folder`` inside :mod:`flows.guard`, which stops it when this process ends.
 
-    nice: added to its priority number. whom: who is asked to stop, see there. seconds: after which it is stopped;
-    ``overdue`` then says so.
+    Parameters
+    ----------
+    nice: added to the niceness of the process.
+    whom: who is interrupted on a stop, see :mod:`flows.guard`.
+    seconds: timeout after which the process is stopped and ``overdue`` is set.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # what is sent to this process's group, Ctrl-C above all, is not for that one
+            start_new_session=True,  # signals to this process's group, such as Ctrl-C, must not reach it
         )
 
     @property
@@ -50,28 +53,30 @@ class Process:
         return self._popen.pid
 
     def stop(self) -> None:
-        """Ask it to stop; the guard kills it when it does not. Returns at once."""
+        """Ask the process to stop, without waiting; the guard kills it if it does not stop."""
         if not self._popen.stdin.closed:
             self._popen.stdin.close()
 
     def poll(self) -> int | None:
-        """Its exit code, as :meth:`wait` gives it; None while it runs."""
+        """Return the exit code as in :meth:`wait`; None while the process runs."""
         code = self._popen.poll()
         return 128 - code if code is not None and code < 0 else code
 
     def wait(self, seconds: float | None = None) -> int:
-        """Its exit code, 128 + N after signal N. Raises subprocess.TimeoutExpired after ``seconds``."""
+        """Wait for the exit code; 128 + N after signal N. Raises subprocess.TimeoutExpired after ``seconds``."""
         code = self._popen.wait(seconds)
         return code if code >= 0 else 128 - code
 
     def lines(self) -> Iterator[str]:
-        """What it prints, line by line, until it ends. Of a progress bar, which rewrites its line, one state every
-        :data:`PROGRESS_SECONDS` and the last one."""
+        """Yield the output line by line until the process ends.
+
+        Of a progress bar, which rewrites its line, yield one state every :data:`PROGRESS_SECONDS` and the last one.
+        """
         yield from thinned(self._chunks())
 
     def _chunks(self) -> Iterator[bytes]:
         pipe = self._popen.stdout.fileno()
-        ended = None  # when the process was seen to have ended
+        ended = None  # when the end of the process was noticed
         while True:
             if select.select([pipe], [], [], 0.2)[0]:
                 chunk = os.read(pipe, 65536)
@@ -81,7 +86,7 @@ class Process:
             elif ended is None and self._popen.poll() is not None:
                 ended = time.monotonic()
             elif ended is not None and time.monotonic() - ended > LAST_SECONDS:
-                break  # something that it left behind holds the pipe open
+                break  # a process that it started still holds the pipe open
             if time.monotonic() > self._end and not self.overdue:
                 self.overdue = True
                 self.stop()
@@ -89,9 +94,9 @@ class Process:
 
 
 def thinned(chunks: Iterator[bytes]) -> Iterator[str]:
-    """Lines from pieces of output, empty ones left out, states of progress bars thinned."""
+    """Yield lines from chunks of output; skip empty lines and most states of progress bars."""
     text, rewriting = b"", False
-    shown, said = -PROGRESS_SECONDS, b""  # when a state of a bar was last passed on, and which
+    shown, said = -PROGRESS_SECONDS, b""  # time and text of the last reported state of a bar
 
     def worth_it(state: bytes) -> bool:
         return bool(state.strip()) and state != said and time.monotonic() - shown >= PROGRESS_SECONDS
@@ -109,14 +114,14 @@ def thinned(chunks: Iterator[bytes]) -> Iterator[str]:
                     yield _decoded(line)
                 said = b""
         state = text.rstrip()
-        if rewriting and worth_it(state):  # a bar says "go back" before a state, not after it
+        if rewriting and worth_it(state):  # a bar writes its carriage return before a state, not after it
             shown, said = time.monotonic(), state
             yield _decoded(state)
     if text.strip() and text.rstrip() != said:
         yield _decoded(text.rstrip())
 
 
-_ENDING = re.compile(rb"\r?\n|\r(?=.)", re.DOTALL)  # a \r alone at the end may be half of \r\n
+_ENDING = re.compile(rb"\r?\n|\r(?=.)", re.DOTALL)  # a \r at the end may be half of \r\n
 
 
 def _decoded(line: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The champion of a data set, chosen anew or given back, as a Prefect flow; at a shell ``python -m tasks.promote``."""
+"""Choose the champion of a data set, or roll back, as a Prefect flow; from a shell: ``python -m tasks.promote``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from flows.command import run_command
 def promote(dataset: str, by: str = "artificial", back: bool = False) -> State:
     """Give the alias ``champion`` of ``dataset`` to the best registered system.
 
-    by: ``artificial`` (artificial anomalies put into held-out normal clips; sees no test label) or a figure of the test
-    footage such as ``auc_micro``. back: give the alias back to the champion before instead. What was compared is an
-    artifact of the run here, and a table of its run in MLflow.
+    The comparison is stored as an artifact of this run and as a table of its run in MLflow.
+
+    Args:
+        dataset: a data set listed in params.yaml.
+        by: ``artificial`` (artificial anomalies in held-out normal clips; uses no test label) or a metric of the test
+            footage such as ``auc_micro``.
+        back: roll back to the previous champion instead.
     """
     done = run_command("tasks.promote", dataset, *(["--back"] if back else ["--by", by]))
     if done.code:

@@ -1,4 +1,4 @@
-"""What a pipeline run takes from a DVC remote before its stages start, and what it still owes it at the end."""
+"""Pull files from a DVC remote before a pipeline run, and push what is still missing there after it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from prefect.states import Completed
 from flows.graph import CHANGED, CLEAN, MISSING, Graph
 from flows.stage import Work, push
 
-AGAIN_SECONDS = (2.0, 10.0)  # before each further attempt at a push that the remote did not take
+AGAIN_SECONDS = (2.0, 10.0)  # seconds before each retry of a failed push
 
 
 def missing_here(graph: Graph, chosen: set[str], states: dict[str, str], tried: set[str]) -> tuple[set[str], set[str]]:
-    """Of the ``chosen`` stages those that may have to run, and those whose files have to be here before.
+    """Return the ``chosen`` stages that may have to run, and those whose files must be pulled first.
 
-    A stage whose files are not here, but are in the remote as dvc.lock has them, does not have to run; its files are
-    wanted where a stage that runs reads them, or where nothing comes after it: that is what the person has asked for.
-    ``tried``: stages whose files the remote did not have; they have to run.
+    A stage does not have to run if its files are missing here but the remote has them as in dvc.lock. Its files are pulled
+    if a stage that runs reads them, or if it is the last of the chosen stages on its branch, because then they are the
+    requested result. ``tried``: stages whose files the remote did not have; if still missing, they have to run.
     """
     changed = {address for address in chosen if states[address] == CHANGED or address in tried & _missing(states)}
     running = graph.running(chosen, changed)
@@ -32,7 +32,7 @@ def _missing(states: dict[str, str]) -> set[str]:
 
 
 def take(graph: Graph, chosen: set[str], states: dict[str, str], work: Work) -> tuple[set[str], dict[str, str]]:
-    """Pull what is wanted. Returns the stages that may have to run, and of the others what to say of them."""
+    """Pull the needed files. Return the stages that may have to run, and a message for each of the others."""
     said = dict.fromkeys(chosen, "nothing that it depends on has changed")
     if not work.remote:
         changed = {address for address in chosen if states[address] != CLEAN or address in work.forced}
@@ -66,7 +66,7 @@ def _pull_task(work: Work, addresses: list[str]) -> None:
 
 
 def settle(work: Work) -> State | None:
-    """Push again what the remote did not take while the stages ran, in this run or in one that was killed. None: nothing."""
+    """Push again what the remote did not accept during this run or a killed run. Return None if there is nothing to push."""
     owed = set(work.checkout.unpushed)
     if not work.remote or not owed:
         return None

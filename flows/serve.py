@@ -1,10 +1,10 @@
-"""``python -m flows.serve``: everything that schedules and shows pipeline runs, on this machine.
+"""``python -m flows.serve``: start the services that schedule and show pipeline runs on this machine.
 
 ======================  ===============================================================================================
-``all`` (the default)   Prefect's server, MLflow's, what ``setup`` does, and a worker; on loopback, until Ctrl-C
-``server``              the same without the worker: for a machine that other machines' workers and people connect to
-``worker``              a worker alone, of the server at ``PREFECT_API_URL``: for a machine with a GPU
-``setup``               the work pool and the concurrency limit, both called ``gpu``, at the server at ``PREFECT_API_URL``
+``all`` (the default)   Prefect server, MLflow server, ``setup`` and a worker; on loopback, until Ctrl-C
+``server``              the same without the worker: for a machine that workers and people on other machines connect to
+``worker``              only a worker of the server at ``PREFECT_API_URL``: for a machine with a GPU
+``setup``               create the work pool and the concurrency limit, both named ``gpu``, at ``PREFECT_API_URL``
 ======================  ===============================================================================================
 """
 
@@ -29,20 +29,20 @@ from vadcore.utils.errors import VadError
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120.0
-PROVEN_SECONDS = 20.0  # a worker that has run for so long is worth starting again
-LOOK_SECONDS = 0.5  # between looks at whether a service has ended
+PROVEN_SECONDS = 20.0  # a worker that ran at least this long is restarted when it ends
+LOOK_SECONDS = 0.5  # between checks for a service that has ended
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for judging language models
-    # in memory, the default, a server that is started again forgets who holds a slot, and never frees it
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # would start seven processes that evaluate language models
+    # with the default, in memory, a restarted server forgets who holds a slot and never frees it
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
 
 class Services:
-    """Processes that run until one of them ends or this one is told to stop; what they print is shown under their names."""
+    """Child processes that run until one of them ends or this process is stopped; prefix their output with their names."""
 
     def __init__(self, root: Path, environment: Mapping[str, str]):
         self.root, self.environment = root, environment
@@ -60,7 +60,7 @@ class Services:
             print(f"{name:7} | {line}", flush=True)
 
     def wait_for(self, name: str, url: str) -> None:
-        """Until the service answers. Raises VadError when it ends or does not within START_SECONDS."""
+        """Wait until the service answers. Raises VadError if it ends or does not answer within START_SECONDS."""
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             self._check()
@@ -77,8 +77,10 @@ class Services:
                 raise VadError(f"{name} has ended (exit code {code}); what it said is above. The others are stopped")
 
     def watch(self, again: Mapping[str, Callable[[], None]], proven_seconds: float = PROVEN_SECONDS) -> None:
-        """Until one of them ends: then VadError. Those named in ``again`` are started again by it, if they had run for
-        ``proven_seconds``."""
+        """Wait until a service ends, then raise VadError.
+
+        Services named in ``again`` are restarted by its functions instead, if they had run for ``proven_seconds``.
+        """
         while True:
             time.sleep(LOOK_SECONDS)
             for name, start in again.items():
@@ -89,14 +91,14 @@ class Services:
             self._check()
 
     def stop(self) -> None:
-        """The last one first: a worker says goodbye to a server that is still there."""
+        """Stop the services in reverse order, so that the worker can sign off at a server that still runs."""
         for process in reversed(self._processes.values()):
             process.stop()
             process.wait()
 
 
 def setup(slots: int) -> None:
-    """Create the work pool and the concurrency limit where they are missing."""
+    """Create the work pool and the concurrency limit if they are missing."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
@@ -118,7 +120,7 @@ def setup(slots: int) -> None:
 
 
 def go_on(checkout: Checkout) -> None:
-    """Let the worker that is about to start take up the run that was killed here, if one was."""
+    """Put a run that was killed in this checkout back into the queue, for the worker that is about to start."""
     from flows.killed import put_back
 
     if name := put_back(checkout):
@@ -138,8 +140,10 @@ def everything(
     with_worker: bool,
     proven_seconds: float = PROVEN_SECONDS,
 ) -> None:
-    """Servers on the address ``host`` of this machine, and a worker. Returns on Ctrl-C or SIGTERM; raises VadError when a
-    part of it does not run."""
+    """Run both servers on the address ``host`` of this machine, and a worker if ``with_worker``.
+
+    Returns on Ctrl-C or SIGTERM. Raises VadError if a service cannot start or ends.
+    """
     from tasks.tracking.server import DATABASES, wanted_uri
 
     checkout = Checkout(root)
@@ -161,11 +165,11 @@ def everything(
         services.start("prefect", "prefect", "server", "start", "--host", host, "--port", str(prefect_port))
         if ours:
             words = ["--backend-store-uri", store, "--host", host, "--port", str(mlflow_port), "--workers", "1"]
-            if host != LOOPBACK:  # MLflow answers to no other name than those it is told
+            if host != LOOPBACK:  # MLflow answers only to the host names that it is given
                 words += ["--allowed-hosts", f"{host}:{mlflow_port}"]
             services.start("mlflow", "mlflow", "server", *words)
         services.wait_for("prefect", f"{api}/health")
-        os.environ.update({**QUIET, **mine})  # before prefect is first imported here
+        os.environ.update({**QUIET, **mine})  # before the first import of prefect in this process
         setup(slots)
         if ours:
             services.wait_for("mlflow", f"{mlflow}/health")
@@ -190,7 +194,7 @@ def everything(
 
 
 def worker(root: Path) -> None:
-    """A worker alone; takes this process's place."""
+    """Replace this process by a worker."""
     checkout = Checkout(root)
     if not os.environ.get("PREFECT_API_URL"):
         raise VadError("PREFECT_API_URL is not set: the worker needs its server's, http://<host>:4200/api")

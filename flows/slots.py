@@ -1,4 +1,4 @@
-"""Slots of the global concurrency limit ``gpu``, handed on from one heavy stage to the next."""
+"""Slots of the global concurrency limit ``gpu``, passed from one heavy stage to the next."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from flows.checkout import Checkout
 from flows.kinds import LIMIT
 from vadcore.utils.errors import VadError
 
-KEEP_SECONDS = 60.0  # a slot held for longer goes back after the stage, so that other flows have their turn
+KEEP_SECONDS = 60.0  # a slot held for longer is released after the stage, so that other flows get one
 
 
 class Slots:
-    """The slots that one pipeline run holds.
+    """The concurrency slots that one pipeline run holds.
 
-    A server with an SQLite database turns one in two requests for a slot away while it records what tasks do, and its
-    client asks again after two seconds or four. Short stages therefore share a slot, one after the other.
+    A Prefect server with an SQLite database refuses every second request for a slot while it records task states, and its
+    client retries only after two or four seconds. Therefore short stages share a slot, one after the other.
     """
 
     def __init__(self, checkout: Checkout, stopping: threading.Event):
@@ -32,8 +32,10 @@ class Slots:
 
     @contextmanager
     def one(self) -> Iterator[bool]:
-        """Hold a slot; waits for one. Yields False where the run is stopped before there is one. Raises VadError where
-        the server does not give any."""
+        """Wait for a slot and hold it. Yield False if the run is stopped first.
+
+        Raises VadError if the server gives no slot.
+        """
         with self._lock:
             slot = self._idle.pop() if self._idle else _Slot(self._checkout)
             self._used.append(slot)
@@ -49,14 +51,14 @@ class Slots:
                 slot.release()
 
     def release_idle(self) -> None:
-        """Give back what no stage uses."""
+        """Release the slots that no stage uses."""
         with self._lock:
             idle, self._idle = self._idle, []
         for slot in idle:
             slot.release()
 
     def release_all(self) -> None:
-        """Give back every slot: no stage runs any more."""
+        """Release every slot, at the end of the run."""
         with self._lock:
             used = list(self._used)
         for slot in used:
@@ -65,7 +67,7 @@ class Slots:
 
 
 class _Slot:
-    """One slot, held by a thread of its own: Prefect binds it to the thread and run that have asked for it."""
+    """One slot, held by its own thread: Prefect binds a slot to the thread and the run that requested it."""
 
     def __init__(self, checkout: Checkout):
         self.held, self.since = False, time.monotonic()
@@ -79,7 +81,7 @@ class _Slot:
         try:
             with (
                 ConcurrencyContext() as context,
-                # a server that is away for a while does not end a training that has a slot
+                # a training that has a slot survives a temporary outage of the server
                 concurrency(LIMIT, occupy=1, strict=True, raise_on_lease_renewal_failure=False),
             ):
                 leases = list(map(str, context.cleanup_lease_ids))
@@ -88,14 +90,14 @@ class _Slot:
                 self._answered.set()
                 self._enough.wait()
             self._checkout.note_leases(leases, held=False)
-        except Exception as error:  # raised where it is waited for
+        except Exception as error:  # raised in wait()
             self._error = error
         finally:
             self.held = False
             self._answered.set()
 
     def wait(self, stopping: threading.Event) -> bool:
-        """Whether there is a slot now; False when ``stopping`` is set before."""
+        """Wait for the slot and return True; return False if ``stopping`` is set first."""
         while not self._answered.wait(0.2):
             if stopping.is_set():
                 return False

@@ -1,4 +1,4 @@
-"""A stage as a Prefect task: ``dvc repro --single-item``, its output live in Prefect's log, what DVC did as its state."""
+"""A stage as a Prefect task: run ``dvc repro --single-item``, stream its output to the log, return its result as a state."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from flows.slots import Slots
 from vadcore.utils.errors import VadError
 from vadcore.utils.provenance import cores
 
-BUSY_SECONDS = 5.0  # between attempts at a stage that another DVC process is at work on
-STOP_SECONDS = 25.0  # for a stopped process to be gone; a worker kills a cancelled flow after 30
+BUSY_SECONDS = 5.0  # between attempts at a stage that another DVC process is using
+STOP_SECONDS = 25.0  # for a stopped process to end; a worker kills a cancelled flow after 30
 
 _RAN = re.compile(r"^Running stage '")
 _CACHED = re.compile(r"^Stage '.*' (didn't change, skipping|is cached - skipping run)")
 _BUSY = re.compile(r"is busy, it is being blocked by|Unable to acquire lock")
 _EXIT = re.compile(r"exited with (-?\d+)$")
-_CHATTER = re.compile(  # DVC's advice to a person who has typed the command, and what the task's state says
+_CHATTER = re.compile(  # DVC's hints for interactive use, and what the task state already says
     r"^(To track the changes with git, run:|\s*git add .*|To enable auto staging, run:|\s*dvc config core\.autostage true"
     r"|Use `dvc push` to send.*|Data and pipelines are up to date\.)$"
 )
@@ -40,7 +40,14 @@ _CHATTER = re.compile(  # DVC's advice to a person who has typed the command, an
 
 @dataclass
 class Done:
-    """What a DVC command did. code: 0 when all went well; lines: all that it printed."""
+    """Result of a DVC command.
+
+    Attributes
+    ----------
+    code: exit code, 0 for success.
+    lines: its output.
+    overdue: whether it reached its timeout.
+    """
 
     code: int
     lines: list[str]
@@ -51,9 +58,14 @@ class Done:
 class Work:
     """What the stages of one pipeline run share.
 
-    environment: of the stages' processes. heavy_at_once: how many heavy stages run side by side. forced: addresses of
-    stages that run although nothing has changed. remote: the name of the DVC remote, None where there is none. hours:
-    time limits, by kind, that replace those of the table. start: starts a process, with the arguments of Process.
+    Attributes
+    ----------
+    environment: environment variables of the stages' processes.
+    heavy_at_once: number of heavy stages at a time.
+    forced: addresses of stages that run even if nothing has changed.
+    remote: name of the DVC remote; None if there is none.
+    hours: timeouts by kind; they replace those of the table.
+    start: function that starts a process, with the arguments of Process.
     """
 
     checkout: Checkout
@@ -71,9 +83,9 @@ class Work:
         self._lock = threading.Lock()
 
     def dvc(self, *words: str, log, nice: int = 0, threads: int | None = None, seconds: float = float("inf")) -> Done:
-        """Run a DVC command to its end, or to its time limit; what it prints goes to ``log`` while it runs."""
+        """Run a DVC command until it ends or reaches its timeout of ``seconds``; stream its output to ``log``."""
         environment = {**self.environment, "PYTHONUNBUFFERED": "1"}
-        # stages are `python -m tasks...`: they find the python that runs this
+        # stages call `python -m tasks...`: let them find the Python that runs this
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
         if threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(threads))
@@ -91,12 +103,12 @@ class Work:
                     log.info(line)
             return Done(process.wait(), lines, process.overdue)
         finally:
-            process.stop()  # where this is not the end, but an exception
+            process.stop()  # after an exception the process may still run
             with self._lock:
                 self._running.discard(process)
 
     def stop(self) -> None:
-        """Stop every process and wait until they are gone; no other is started."""
+        """Stop every process and wait until they have ended; after that no process can be started."""
         with self._lock:
             self.stopping.set()
             running = list(self._running)
@@ -109,9 +121,9 @@ class Work:
 
 
 def stage_task(node: Node, work: Work, cached: str | None) -> Task:
-    """The task for a stage. ``cached``: it does not have to run, for this reason.
+    """Return the task of a stage. ``cached``: the reason why the stage does not have to run, or None.
 
-    It has no tags: for every tagged task the server is asked for slots of limits on its tags, see :mod:`flows.slots`.
+    The task has no tags: for every tagged task Prefect requests slots of the limits on its tags, see :mod:`flows.slots`.
     """
     kind = kind_of(node.kind)
 
@@ -121,7 +133,7 @@ def stage_task(node: Node, work: Work, cached: str | None) -> Task:
         retries=kind.retries,
         retry_delay_seconds=list(kind.pause),
         retry_condition_fn=lambda task, run, state: _worth_another_try(state, kind),
-        cache_policy=NO_CACHE,  # whether a stage has to run is DVC's to say
+        cache_policy=NO_CACHE,  # DVC decides whether a stage has to run
         persist_result=False,
     )
     def stage() -> State:
@@ -135,15 +147,21 @@ def _worth_another_try(state: State, kind: Kind) -> bool:
 
 
 def run_stage(node: Node, kind: Kind, work: Work) -> State:
-    """Let DVC do what the stage needs. The state's name says what came of it:
+    """Run a stage with DVC and return its result as a state.
 
-    ``Completed``: it ran. ``Cached``: DVC found that it need not. ``TimedOut``. ``Failed``: it said what is wrong.
-    ``BrokeOff``: it crashed or was killed. ``Cancelled``: the pipeline was stopped.
+    The name of the state is one of:
+
+    - ``Completed``: the stage ran.
+    - ``Cached``: DVC found that it does not have to run.
+    - ``TimedOut``: it reached its timeout.
+    - ``Failed``: it ended with an error message.
+    - ``BrokeOff``: it crashed or was killed.
+    - ``Cancelled``: the pipeline was stopped.
     """
     log = get_run_logger()
     if not kind.heavy:
         return _repro(node, kind, work, log, nice=NICE, threads=1)
-    # alone it uses what it always does, and so comes to the same result as under plain `dvc repro`
+    # a stage that runs alone keeps its default threads, so its result is that of plain `dvc repro`
     threads = max(1, cores() // work.heavy_at_once) if work.heavy_at_once > 1 else None
     try:
         with work.slots.one() as there_is_one:
@@ -199,7 +217,7 @@ def _repro(node: Node, kind: Kind, work: Work, log, nice: int, threads: int | No
 def _what_went_wrong(node: Node, work: Work, done: Done, log) -> State:
     said = [line for line in done.lines if line.startswith("error: ")]
     exits = [int(found[1]) for line in done.lines if (found := _EXIT.search(line))]
-    killed = any(code < 0 or 128 < code < 255 for code in [done.code, *exits])  # dvc itself ends with 255
+    killed = any(code < 0 or 128 < code < 255 for code in [done.code, *exits])  # 255 is the exit code of dvc itself
     if killed and (mended := work.checkout.mend_lock_file(killed=True)):
         log.warning(mended)
     if said and not killed:
@@ -209,7 +227,7 @@ def _what_went_wrong(node: Node, work: Work, done: Done, log) -> State:
 
 
 def _last_words(done: Done) -> str:
-    """Of an exception its last line; of DVC what it calls an error."""
+    """Return the last line of the exception, else DVC's last ``ERROR:`` line, else the last line of output."""
     traces = [number for number, line in enumerate(done.lines) if line.startswith("Traceback (")]
     after = done.lines[traces[-1] + 1 :] if traces else []
     named = [line for line in after if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit|Warning)?(:|$)", line)]
@@ -226,7 +244,7 @@ def _failed(name: str, message: str) -> State:
 
 
 def push(work: Work, addresses: set[str], log) -> bool:
-    """Send what stages made to the DVC remote, where there is one. False, and a warning, where it did not take it."""
+    """Push the outs of stages to the DVC remote, if there is one. If the push fails, log a warning and return False."""
     if not work.remote or not addresses:
         return True
     done = work.dvc("push", "--run-cache", "--remote", work.remote, *sorted(addresses), log=log)
