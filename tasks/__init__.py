@@ -1,1 +1,1 @@
-"""What each stage does: one module a stage, ``python -m tasks <stage>``; and programs beside them: detect, promote."""
+"""The stages, one module each, run as ``python -m tasks <stage>``, and the commands detect and promote."""

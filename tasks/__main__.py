@@ -1,6 +1,6 @@
-"""``python -m tasks <stage> ...``: the program of every stage, as dvc.yaml calls it.
+"""``python -m tasks <stage> ...``: the entry point of every stage in dvc.yaml.
 
-The process that sends to MLflow starts before the stage imports what it works with: both take seconds, side by side.
+The MLflow uploader process starts before the stage imports its libraries: both take seconds and run in parallel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 class Program(NamedTuple):
     """A stage: its module in this folder has a function ``work(stage)``.
 
-    takes: its positional arguments. sections: of params.yaml, besides the data set's and the model's, that it reads.
+    Attributes
+    ----------
+    help: text for ``--help``.
+    takes: positional arguments.
+    sections: sections of params.yaml that it reads, besides those of the data set and the model.
     """
 
     help: str
@@ -48,7 +52,7 @@ PROGRAMS = {
 
 
 def main() -> None:
-    gc.disable()  # while modules are imported, see _import
+    gc.disable()  # during imports, see _import
     parser = argparse.ArgumentParser(prog="python -m tasks", description="Run one stage of dvc.yaml.")
     commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for name, program in PROGRAMS.items():
@@ -61,7 +65,7 @@ def main() -> None:
 
 
 def run(name: str, arguments: dict[str, str]) -> None:
-    """Run the stage ``name``; ``arguments``: dataset, model, flownet, as it takes them."""
+    """Run the stage ``name``. ``arguments``: its dataset, model or flownet."""
     if processes.rank():
         _only_work(name, arguments)
         return
@@ -87,7 +91,7 @@ def _params(name: str, arguments: dict[str, str]) -> Params:
 
 
 def _only_work(name: str, arguments: dict[str, str]) -> None:
-    """In a process that trains beside the first one, which logs and writes."""
+    """Run the stage in a further training process; only the first process logs and writes."""
     params = _params(name, arguments)
     _import(name).work(Stage(params, Unlogged(), **arguments, quiet=True))
 
@@ -106,8 +110,11 @@ def _work(name: str, params: Params, arguments: dict[str, str], uploader: Upload
 
 
 def _import(name: str) -> ModuleType:
-    """The stage's module. What has been imported stays until the process ends, and there is much of it: the garbage
-    collector, off until now, leaves it out from here on, which saves up to half a second at the start and end of a stage."""
+    """Import the module of a stage, then turn on the garbage collector, which main() turned off.
+
+    Imported objects live until the process ends. Freezing them excludes them from collection, which saves up to half a
+    second at the start and end of a stage.
+    """
     module = importlib.import_module(f"tasks.{name}")
     if not gc.isenabled():
         gc.freeze()

@@ -1,4 +1,4 @@
-"""The command ``vad``: a thin front to DVC, the stages and the services."""
+"""The command ``vad``: a thin wrapper around DVC, the stages and the services."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opt
 
 
 def _run(*command: str) -> None:
-    """Run a program of this environment in the project's folder; ends with its exit code."""
+    """Run a Python module in the project folder and exit with its exit code."""
     if not Path("dvc.yaml").exists():
         sys.exit("error: no dvc.yaml here; run vad in the project's folder")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # stages call `python`
@@ -39,7 +39,7 @@ def demo() -> None:
 
 @app.command()
 def repro(targets: Annotated[list[str] | None, typer.Argument(help="Stages; default: all.")] = None) -> None:
-    """Run what params.yaml asks for, only what has changed (dvc repro)."""
+    """Run what params.yaml lists, only what has changed (dvc repro)."""
     _run("dvc", "repro", *(targets or []))
 
 
@@ -84,13 +84,13 @@ def serve(context: typer.Context) -> None:
 
 @app.command()
 def report() -> None:
-    """Write reports/index.html, and what it needs."""
+    """Build reports/index.html and the stages that it depends on."""
     _run("dvc", "repro", "report")
 
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine has, and what is wrong with it. Exits with 1 where something needed is missing."""
+    """Check this machine for what the pipeline needs. Exits with 1 if something required is missing."""
     from tasks.doctor import examine
 
     findings = examine()

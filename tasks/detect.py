@@ -1,11 +1,11 @@
-"""Score new footage with a trained system: events, a timeline and an annotated video for each video.
+"""Score new videos with a trained system: write events, a timeline and an annotated video for each.
 
     python -m tasks.detect VIDEO... --dataset street --model convlstm_ae
     python -m tasks.detect --inbox FOLDER --champion street
 
-Results appear in detections/<name>/, complete or not at all. The exit code is 1 when a video could not be read; the others
-are scored all the same. With --inbox every video that has come in whole is scored once and moved to FOLDER/done; what cannot
-be read is moved to FOLDER/failed, with the reason beside it.
+Results appear in detections/<name>/, complete or not at all. The exit code is 1 if a video could not be read; the others
+are still scored. With --inbox, every completely written video is scored once and moved to FOLDER/done. Unreadable files are
+moved to FOLDER/failed, together with the reason.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.targets import Target, target_of
 
 OUT = Path("detections")
-MOST_AT_ONCE = 64  # calls that work an inbox off, on the machines of a cluster
+MOST_AT_ONCE = 64  # maximum number of parallel calls for an inbox, on a cluster
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """What the command line asks for; the exit code."""
+    """Run the command and return its exit code."""
     params = load_params()
     _check_choice(arguments)
     if arguments.pack:
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"{arguments.pack}: detector {dataset}/{model}")
     inbox = Inbox(arguments.inbox, arguments.out, params.detect.settle_seconds) if arguments.inbox else None
     target = _target(params, arguments.alert)
-    if not arguments.videos and (inbox is None or inbox.empty):  # seen before anything is loaded or fetched
+    if not arguments.videos and (inbox is None or inbox.empty):  # check before loading or fetching anything
         if alerts.any_left(arguments.out):
             with sending(params, arguments.out, target, say):
                 return 0
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _score_here(params: Params, arguments: argparse.Namespace, inbox: Inbox | None, target: Target | None) -> int:
-    """Score in this process; how many of the videos that were named could not be read."""
+    """Score in this process; return the number of named videos that could not be read."""
     detector = _loader(params, arguments)()
     with sending(params, arguments.out, target, say) as sender:
         scorer = Scorer(lambda: detector, params, arguments.out, say, alert=sender is not None, sender=sender)
@@ -89,9 +89,11 @@ def _score_here(params: Params, arguments: argparse.Namespace, inbox: Inbox | No
 
 
 def _spread(params: Params, arguments: argparse.Namespace, inbox: Inbox | None, target: Target | None) -> int:
-    """Score on the machines of ``machine.scheduler``: a call for each video, and for the inbox as many as videos have come,
-    which work it off together. Alerts are sent from here alone, out of the spool that all calls fill. How many of the
-    videos that were named could not be read."""
+    """Score on the cluster of ``machine.scheduler``; return the number of named videos that could not be read.
+
+    There is one call per named video, and as many calls for the inbox as it has videos (at most MOST_AT_ONCE), which share
+    its videos. All calls write their alerts to one spool; only this process sends them.
+    """
     shared = params, arguments.out, _loader(params, arguments), target is not None, arguments.fps
     calls = [
         (*shared, video, key, None) for video, key in zip(arguments.videos, keys_of(arguments.videos), strict=True)
@@ -119,8 +121,11 @@ def _score_there(
     key: str | None,
     folder: Path | None,
 ) -> tuple[int, list[str]]:
-    """On another machine: score ``video``, or what is in the inbox ``folder``. How many videos could not be read, and what
-    was said. Nothing is loaded where the other calls have left nothing to do."""
+    """Score ``video``, or the videos in the inbox ``folder``, on a worker of the cluster.
+
+    Returns the number of unreadable videos and the printed lines. The detector is loaded only if other calls have left
+    something to score.
+    """
     said: list[str] = []
     scorer = Scorer(load, params, out, said.append, alert)
     if folder is not None:
@@ -130,13 +135,13 @@ def _score_there(
 
 
 def _target(params: Params, given: str | None) -> Target | None:
-    """Whom alerts go to: what the command line says, else params.yaml."""
+    """Return the target of alerts: from the command line, else from params.yaml."""
     asked = params.detect.alert if given is None else given
     return None if asked is None else target_of(asked)
 
 
 def _check_choice(arguments: argparse.Namespace) -> None:
-    """Raises :class:`VadError` where two options contradict each other about which system it is."""
+    """Raise :class:`VadError` if two options name different systems."""
     if arguments.champion is None and arguments.model_folder is None:
         return
     option = "--champion" if arguments.champion is not None else "--model-folder"
@@ -148,7 +153,7 @@ def _check_choice(arguments: argparse.Namespace) -> None:
 
 
 def _loader(params: Params, arguments: argparse.Namespace) -> Callable[[], Detector]:
-    """What loads the detector that the command line names; a champion is fetched now."""
+    """Return a function that loads the detector named on the command line. A champion is downloaded now."""
     device, rate = params.machine.device, arguments.target_far_per_hour
     if arguments.champion is not None:
         version, folder = fetch_champion(_chosen(params, "dataset", arguments.champion or arguments.dataset))
@@ -161,7 +166,7 @@ def _loader(params: Params, arguments: argparse.Namespace) -> Callable[[], Detec
 
 
 def _chosen(params: Params, kind: str, name: str | None) -> str:
-    """``name``, or the only one that params.yaml lists."""
+    """Return ``name``, or the only name that params.yaml lists."""
     there = params.datasets if kind == "dataset" else params.all_models
     if name:
         if name not in there:

@@ -1,4 +1,4 @@
-"""What this machine has for the pipeline: packages, GPU, codecs, disk, browser, ports."""
+"""Check this machine for what the pipeline needs: packages, GPU, codecs, disk, browser, ports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ PORTS = {4200: "Prefect's server", 5000: "MLflow"}
 
 @dataclass(frozen=True)
 class Finding:
-    """ok: as it should be. needed: the pipeline does not run without it."""
+    """Result of one check.
+
+    Attributes
+    ----------
+    what: what was checked.
+    ok: whether it is as it should be.
+    text: details.
+    needed: whether the pipeline requires it.
+    """
 
     what: str
     ok: bool
@@ -24,7 +32,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Everything that is looked at, in the order of importance."""
+    """Run all checks, in order of importance."""
     return [_python(), _torch(), _precision(), _gpu(), _codecs(), _commands(), _disk(), _chromium(), *map(_port, PORTS)]
 
 
@@ -54,7 +62,7 @@ def _gpu() -> Finding:
 
 
 def _codecs() -> Finding:
-    """Whether OpenCV can write and read back the video formats that the pipeline uses."""
+    """Check that OpenCV can write and read back the video formats that the pipeline uses."""
     import cv2
     import numpy as np
 

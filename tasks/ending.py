@@ -1,4 +1,4 @@
-"""How a program ends when something is wrong: one line with the remedy, and an exit code."""
+"""Exit of a program after an error: a one-line message with a remedy, and an exit code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from vadcore.utils.errors import VadError
 
 @contextmanager
 def one_line_endings() -> Iterator[None]:
-    """Around a program's work. What nobody foresaw is raised on, with its traceback."""
+    """Exit with a one-line message on expected errors; other exceptions propagate with their traceback.
+
+    Exit code 1 after VadError, a missing file or a full disk; 130 after Ctrl-C.
+    """
     try:
         yield
     except VadError as error:

@@ -53,7 +53,7 @@ def work(stage: Stage) -> None:
 
 
 def _facts(config, frames: ClipStore, left_out: list) -> dict:
-    """What a reader wants to know of the data."""
+    """Return the key facts of a data set."""
     splits = {}
     seconds = 0.0
     for split in ("train", "test"):

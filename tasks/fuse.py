@@ -1,4 +1,4 @@
-"""Combine systems of a data set, as they are trained and scored, into one: no network runs here."""
+"""Combine trained and scored systems of a data set into one. No network runs here."""
 
 import json
 import shutil
@@ -64,7 +64,7 @@ def work(stage: Stage) -> None:
 
 
 def _write_model(folder: Path, dataset: str, fusion: Fusion, val: list[pd.DataFrame], trained: list[dict]) -> None:
-    """The fusion, its members, and its measures of the held-out footage."""
+    """Write the fusion, its members, and its measures of the held-out footage."""
     columns = ["clip", "frame", "fps"]
     for member, table in zip(fusion.of[1:], val[1:], strict=True):
         if not table[columns].equals(val[0][columns]):
@@ -87,7 +87,7 @@ def _write_model(folder: Path, dataset: str, fusion: Fusion, val: list[pd.DataFr
         "seed": trained[0]["seed"],
         "trained": any(known["trained"] for known in trained),
         "parameters": sum(known["parameters"] for known in trained),
-        "iterations": 0,  # of its own
+        "iterations": 0,  # iterations of the fusion itself
         "precision": None,
     }
     write_json(folder / "metrics.json", metrics)
@@ -100,6 +100,6 @@ def _maps(file: Path) -> np.ndarray:
 
 
 def _cost(scores: list[Path]) -> dict:
-    """The speed of all members one after the other; empty where that of one is unknown."""
+    """Return the speed of all members run one after the other; empty if the speed of one is unknown."""
     speeds = [read_cost(of_member).get("score_fps") for of_member in scores]
     return {"score_fps": round(1 / sum(1 / speed for speed in speeds), 1)} if all(speeds) else {}

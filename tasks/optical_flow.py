@@ -1,4 +1,4 @@
-"""Precompute the optical flow between neighbouring frames of every clip, where a system reads it."""
+"""Precompute the optical flow between neighbouring frames of every clip, if a system needs it."""
 
 import shutil
 import time
@@ -13,7 +13,7 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.files import write_json
 from vadcore.utils.render import write_png
 
-PICTURES = 4  # clips of which a field is drawn
+PICTURES = 4  # number of clips with a drawn flow field
 
 
 def work(stage: Stage) -> None:
@@ -32,16 +32,16 @@ def work(stage: Stage) -> None:
 
 
 def _compute(stage: Stage, frames: ClipStore, flow: ClipStore) -> None:
-    """The flow of all clips; what is there and made the same way stays."""
+    """Compute the flow of all clips; flow already stored with the same settings is kept."""
     settings = stage.params.optical_flow
     options = settings.model_dump(exclude={"estimator", "size"})
-    device, machine = "cpu", stage.params.machine  # where OpenCV's estimators run
+    device, machine = "cpu", stage.params.machine  # OpenCV's estimators run on the CPU
     if "weights" in options:
-        from vadcore.utils.device import choose_device  # brings torch, which those can do without
+        from vadcore.utils.device import choose_device  # imports torch, which OpenCV's estimators do not need
 
         device = str(choose_device(machine.device))
         if device != "cpu" and machine.scheduler is None:
-            machine = machine.model_copy(update={"workers": 1})  # one process keeps the GPU busy
+            machine = machine.model_copy(update={"workers": 1})  # one process saturates the GPU
     started = time.monotonic()
     fresh = 0
     lengths = {clip: array.shape[0] for clip, array in frames.arrays().items()}
@@ -58,7 +58,7 @@ def _compute(stage: Stage, frames: ClipStore, flow: ClipStore) -> None:
 
 
 def _draw(stage: Stage, frames: ClipStore, flow: ClipStore, count: int) -> None:
-    """Pictures of ``count`` fields, for the run and for the report."""
+    """Draw ``count`` flow fields for the MLflow run and the report."""
     out = paths.flow_pictures(stage.dataset)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)

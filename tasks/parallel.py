@@ -1,4 +1,4 @@
-"""Per-clip work on several processes or machines."""
+"""Parallel per-clip work on several processes or machines."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
     from vadcore.config import Machine
 
-ANSWER_SECONDS = 10.0  # that a scheduler may take to answer at first
-LOOK_SECONDS = 5.0  # between two looks at whether the scheduler has workers
+ANSWER_SECONDS = 10.0  # timeout of the first connection to a scheduler
+LOOK_SECONDS = 5.0  # between checks for workers of the scheduler
 
 
 def per_clip(
     function: Callable[..., Any], calls: Sequence[tuple], machine: Machine, name: str
 ) -> Iterator[tuple[tuple, Any]]:
-    """``function(*call)`` for every call, yielding ``(call, result or VadError)`` as each is done.
+    """Call ``function(*call)`` for every call; yield ``(call, result or VadError)`` as each completes.
 
-    Runs in this process when one worker is enough, else on several of this machine, else on the machines of the
-    dask.distributed cluster whose scheduler ``machine.scheduler`` names (every worker must see the same files and this
-    project's packages). Only :class:`VadError` is yielded; any other exception is raised, and ends what is still running.
+    Runs on the dask.distributed cluster of ``machine.scheduler`` if set (every worker must see the same files and this
+    project's packages), else on several processes of this machine, or in this process if one worker is enough. A
+    :class:`VadError` is yielded; any other exception is raised and stops the remaining calls.
     """
     workers = min(machine.workers or cores(), len(calls))
     if machine.scheduler is not None:
@@ -64,7 +64,7 @@ def _guarded_in(folder: str, function: Callable, call: tuple) -> Any:
 
 
 def _on_processes(function: Callable, calls: Sequence[tuple], workers: int) -> Iterator:
-    """The workers end with this process, however it ends: they see the pipe close, whose other end it alone holds."""
+    """Run the calls on worker processes. They end with this process: only it holds the other end of their pipe."""
     context = multiprocessing.get_context("spawn")
     alive, held = context.Pipe(duplex=False)
     threads = max(1, cores() // workers)
@@ -78,7 +78,7 @@ def _on_processes(function: Callable, calls: Sequence[tuple], workers: int) -> I
             f"one of {workers} worker processes was killed, perhaps for want of memory; set machine.workers lower"
         ) from error
     else:
-        pool.shutdown()  # all is done: the workers may end in their own way, and tidy up
+        pool.shutdown()  # all calls are done: let the workers exit normally and clean up
     finally:
         held.close()
         pool.shutdown(cancel_futures=True)
@@ -86,11 +86,14 @@ def _on_processes(function: Callable, calls: Sequence[tuple], workers: int) -> I
 
 
 def _prepare_worker(alive: Connection, threads: int) -> None:
-    """A worker ends when the pipe closes, in the middle of its work if need be; Ctrl-C is for its parent. It takes its
-    share of the cores and no more: processes whose threads wait for one another are several times slower."""
+    """Initialize a worker process.
+
+    It exits when the pipe closes, even in the middle of a call, and ignores Ctrl-C, which its parent handles. It uses
+    only its share of the cores: processes whose threads wait for one another are several times slower.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(threads)
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # torch looks when it is first imported, which is after this
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch at its first import, which comes later
 
     def wait() -> None:
         alive.poll(None)  # nothing is ever sent
@@ -100,7 +103,7 @@ def _prepare_worker(alive: Connection, threads: int) -> None:
 
 
 def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> Iterator:
-    """Where there is no worker, a line says so, and one is waited for: it may be about to start."""
+    """Run the calls on a dask.distributed cluster. If it has no worker yet, print a message and wait for one."""
     from distributed import Client, KilledWorker
     from distributed import as_completed as done
 
@@ -109,7 +112,7 @@ def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> I
     except OSError as error:
         raise VadError(f"machine.scheduler: no answer from {scheduler} ({error}); start it, or set null") from error
     with client:
-        here = str(Path.cwd())  # where the calls' paths begin
+        here = str(Path.cwd())  # the paths in the calls are relative to this folder
         futures = {client.submit(_guarded_in, here, function, call, pure=False): call for call in calls}
         over = threading.Event()
         watcher = threading.Thread(target=_tell_of_no_worker, args=(client, scheduler, over), daemon=True)
@@ -117,7 +120,7 @@ def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> I
         try:
             for future in done(list(futures)):
                 yield futures[future], future.result()
-        except CancelledError as error:  # all of them, when the scheduler is gone
+        except CancelledError as error:  # every call is cancelled when the scheduler is gone
             raise VadError(
                 f"machine.scheduler: the connection to {scheduler} was lost; start it and the command again, or set null"
             ) from error
@@ -132,12 +135,12 @@ def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> I
 
 
 def _tell_of_no_worker(client: Client, scheduler: str, over: threading.Event) -> None:
-    """Say, once each time, that the scheduler has lost its last worker, or has none yet."""
+    """Print a message each time the scheduler has no worker, and when it has one again."""
     waiting = False
     while not over.wait(LOOK_SECONDS):
         try:
             alone = not client.nthreads()
-        except OSError:  # the connection is gone, which ends the calls, too
+        except OSError:  # the connection is lost; the calls end, too
             return
         if alone and not waiting:
             print(f"no worker is connected to {scheduler}; waiting", flush=True)

@@ -1,4 +1,4 @@
-"""Where every stage reads and writes, relative to the project's folder. dvc.yaml names the same places."""
+"""Paths that the stages read and write, relative to the project folder. dvc.yaml names the same paths."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ MODELS = Path("models")
 SCORES = Path("scores")
 PICTURES = Path("pictures")
 REPORTS = Path("reports")
-KEPT = Path("benchmarks/results")  # results of earlier runs, which are part of the project
+KEPT = Path("benchmarks/results")  # results of earlier runs, tracked in git
 CHECKPOINTS = Path("checkpoints")
-WEIGHTS = Path("weights")  # of FlowNet: what ships with the project, and a folder for each network trained here
+WEIGHTS = Path("weights")  # FlowNet weights: the shipped file, and a folder for each network trained here
 
 
 def raw(dataset: str) -> Path:
@@ -32,12 +32,12 @@ def flow(dataset: str) -> Path:
 
 
 def flow_pictures(dataset: str) -> Path:
-    """Some of the fields as pictures, and pictures.json, which says what they show."""
+    """Pictures of some flow fields, and pictures.json, which describes them."""
     return PICTURES / dataset / "optical_flow"
 
 
 def facts(dataset: str) -> Path:
-    """What extraction found: clips, frames, hours, what was left out."""
+    """Facts found by extraction: clips, frames, hours, skipped clips."""
     return DATA / dataset / "facts.json"
 
 

@@ -1,4 +1,4 @@
-"""Bring a data set's footage, as delivered, to data/raw: generate, download, or copy."""
+"""Generate, download or copy the footage of a data set, as delivered, to data/raw."""
 
 from tasks import paths
 from tasks.stage import Stage

@@ -1,6 +1,6 @@
-"""Training on several processes: the stage starts itself again under ``accelerate launch``, a process for each.
+"""Train on several processes: the stage restarts itself under ``accelerate launch``, once per process.
 
-The first one logs and writes; the others only train. Gradients are averaged, so that N processes see a batch as one would.
+Only the first process logs and writes. Gradients are averaged, so that N processes see a batch as one process would.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from vadcore.utils.provenance import cores
 
 
 def rank() -> int:
-    """The number of this process among those that train together; 0 for one alone."""
+    """Return the rank of this process among those that train together; 0 if it trains alone."""
     return int(os.environ.get("RANK", "0"))
 
 
 def together() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def launched() -> bool:
-    """Whether a launcher has started this process."""
+    """Return True if a launcher started this process."""
     return "RANK" in os.environ
 
 
 def launch(count: int, words: Sequence[str]) -> NoReturn:
-    """Take this process's place with ``count`` processes of ``python -m tasks <words>``, on the GPUs or else the cores."""
+    """Replace this process by ``count`` processes of ``python -m tasks <words>``, on the GPUs or else the CPU cores."""
     options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    # --multi_gpu is the launcher's word for several processes, with or without a GPU
+    # --multi_gpu means several processes, with or without a GPU
     command = [
         sys.executable,
         "-m",

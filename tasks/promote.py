@@ -1,12 +1,12 @@
-"""Choose the system that watches a data set's camera: the registry's alias ``champion``, and a way back.
+"""Choose the champion of a data set, the system that scores its new footage, or roll back to the previous one.
 
     python -m tasks.promote DATASET                    # compare the registered systems and promote the best
-    python -m tasks.promote DATASET --by auc_micro     # by a figure of the labelled test footage instead
-    python -m tasks.promote DATASET --back             # give the alias back to the one before
+    python -m tasks.promote DATASET --by auc_micro     # by a metric of the labelled test footage instead
+    python -m tasks.promote DATASET --back             # roll back to the previous champion
 
-The rule looks at no test label: each system is shown held-out normal clips with artificial anomalies put into them
-(vadcore/evaluation/synthetic_anomalies.py), and the one that raises an alarm at most of them wins, at the false-alarm rate
-that was asked for; where two are equal, the one whose scores separate their frames better (raw micro AUC).
+The champion is the model version with the alias ``champion`` in the MLflow registry. The default rule uses no test label:
+each system scores held-out normal clips with artificial anomalies (vadcore/evaluation/synthetic_anomalies.py). The system
+that raises an alarm at most of them, at the requested false-alarm rate, wins. A tie goes to the higher raw micro AUC.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ from vadcore.report.columns import COLUMNS
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import digest_of, sha256_files
 
-ARTIFICIAL = "artificial"  # the rule that needs no label
-SHOWN = ("detection_rate", "auc_micro", "false_alarms_per_hour")  # of the trial
-SEED = 0  # of the artificial anomalies: the same for all systems, and next time
+ARTIFICIAL = "artificial"  # the rule that needs no labels
+SHOWN = ("detection_rate", "auc_micro", "false_alarms_per_hour")  # printed metrics of the trial
+SEED = 0  # of the artificial anomalies: the same for all systems and all comparisons
 Measures = dict[str, dict[str, np.ndarray]]  # clip -> measure -> [T]
-BETTER = {column.key: column.better for column in COLUMNS if column.better}  # figures that rank systems
+BETTER = {column.key: column.better for column in COLUMNS if column.better}  # metrics that can rank systems
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A registered version and what decides about it: higher is better, compared from left to right."""
+    """A registered version and its merit: tuples are compared from left to right, higher is better."""
 
     version: Version
     merit: tuple[float, ...]
@@ -65,7 +65,7 @@ class Candidate:
 
 
 def compare(params: Params, dataset: str, versions: list[Version], by: str) -> list[Candidate]:
-    """The candidates, best first."""
+    """Return the candidates, best first."""
     if by == ARTIFICIAL:
         found = _by_trial(params, dataset, versions)
     else:
@@ -117,8 +117,10 @@ def _by_trial(params: Params, dataset: str, versions: list[Version]) -> list[Can
 
 
 def _tried(params: Params, version: Version, trial: ClipStore, folder: Path, known: dict[str, Measures]) -> dict:
-    """The figures of one system on the trial, with the flow, the smoothing and the rules of events that it came with.
-    known: as of :func:`_measured`."""
+    """Return the metrics of one system on the trial, with its own optical flow, smoothing and event rules.
+
+    ``known``: cache of :func:`_measured`.
+    """
     detector = load_detector(download(version, folder / f"version-{version.number}"), params.machine.device)
     recipe, calibration = detector.recipe, detector.calibration
     flow = _flow(recipe.flow, trial, folder, str(detector.systems[0].device)) if recipe.flow else None
@@ -135,8 +137,10 @@ def _tried(params: Params, version: Version, trial: ClipStore, folder: Path, kno
 def _measured(
     system: System, trial: ClipStore, segments: list[Segment], flow: ClipStore | None, known: dict[str, Measures]
 ) -> Measures:
-    """What a system says of the trial. known: what has been measured so far, which this adds to: members of a fusion are
-    versions of their own, too."""
+    """Return the measures of a system on the trial.
+
+    ``known``: cache of measures, extended here, because members of a fusion are also registered as versions of their own.
+    """
     flow = flow if system.model.config.needs_flow else None
     key = digest_of([system.digest, str(system.dtype), str(flow.url) if flow else None])
     if key not in known:
@@ -148,7 +152,7 @@ def _measured(
 
 
 def _flow(recipe: FlowRecipe, trial: ClipStore, folder: Path, device: str) -> ClipStore:
-    """The optical flow of the trial's clips, made once for all systems that want it alike."""
+    """Return the optical flow of the trial's clips, computed once for all systems with the same settings."""
     weights = Path(recipe.options["weights"]) if "weights" in recipe.options else None
     alike = {**recipe.model_dump(mode="json"), "weights": weights and sha256_files([weights])}
     alike["options"] = {key: value for key, value in recipe.options.items() if key != "weights"}
@@ -199,7 +203,7 @@ def promote(params: Params, dataset: str, by: str, run: StageRun) -> None:
 
 
 def back(dataset: str) -> None:
-    """The champion before takes over again; the present one becomes the one before."""
+    """Roll back to the previous champion. The current champion becomes the previous one."""
     client = connect(wanted_uri())
     now, before = aliased(client, dataset, CHAMPION), aliased(client, dataset, PREVIOUS)
     if before is None:

@@ -1,4 +1,4 @@
-"""Put the results of everything params.yaml lists onto one page."""
+"""Build one report page with the results of everything that params.yaml lists."""
 
 import json
 
@@ -18,8 +18,8 @@ def work(stage: Stage) -> None:
         except FileNotFoundError as error:
             raise VadError(f"{paths.facts(dataset)}: not there; run: dvc repro extract@{dataset}") from error
     used = {"dataset": set(params.datasets), "model": set(params.all_models)}
-    settings = params.model_dump(mode="json", exclude={"machine"})  # which changes no result
-    for section, names in used.items():  # what is not listed did not take part
+    settings = params.model_dump(mode="json", exclude={"machine"})  # machine changes no result
+    for section, names in used.items():  # leave out sections that are not listed
         settings[section] = {name: value for name, value in settings[section].items() if name in names}
     build_report(
         paths.SCORES,

@@ -25,7 +25,7 @@ from vadcore.utils.device import choose_device, choose_precision
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import complete, digest_of, sha256_files
 
-_LOADED: dict[tuple[Path, str, torch.device], Model] = {}  # one
+_LOADED: dict[tuple[Path, str, torch.device], Model] = {}  # at most one model
 
 
 def work(stage: Stage) -> None:
@@ -58,7 +58,7 @@ def work(stage: Stage) -> None:
         for segment in clips
         if not (part := parts / f"{segment.clip.name}.npz").exists()
     ]
-    machine = params.machine  # a cluster's, or this process, whose torch uses all of this one
+    machine = params.machine  # a cluster, or this process, whose torch uses all cores
     machine = machine if machine.scheduler else machine.model_copy(update={"workers": 1})
     for _, result in per_clip(_measure_clip, calls, machine, "score"):
         if isinstance(result, VadError):
@@ -78,7 +78,7 @@ def work(stage: Stage) -> None:
 
 
 def _loaded(folder: Path, digest: str, device: torch.device) -> Model:
-    """The model in ``folder`` on its device, loaded once a process and ``digest`` of its files."""
+    """Return the model in ``folder`` on ``device``. It is loaded once per process and ``digest`` of its files."""
     if (folder, digest, device) not in _LOADED:
         _LOADED.clear()
         _LOADED[folder, digest, device] = load_model(folder).to(device)
@@ -95,7 +95,7 @@ def _measure_clip(
     wanted_device: str,
     precision: str,
 ) -> None:
-    """The measures and error maps of one clip, written to ``part``; in this process or on another machine."""
+    """Write the measures and error maps of one clip to ``part``; runs in this process or on another machine."""
     device = choose_device(wanted_device)
     model = _loaded(folder, digest, device)
     dtype, _ = choose_precision(precision, device)

@@ -1,4 +1,4 @@
-"""New footage scored with a detector: results, an MLflow run for each video, alerts."""
+"""Score new footage with a detector: write results, log an MLflow run per video, send alerts."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from vadcore.detection.results import Detection, detect
 from vadcore.evaluation.preprocess import PreprocessSpec, describe
 from vadcore.utils.targets import Target
 
-PATIENCE_SECONDS = 10  # how long the end waits for alerts that are still to be sent
+PATIENCE_SECONDS = 10  # how long to wait at the end for unsent alerts
 
 
 def recipe_of(params: Params, dataset: str, model: str) -> PreprocessSpec:
-    """Of a system that the stages of this project have trained and scored."""
+    """Return the preprocessing of a system that this project has trained and scored."""
     flow = weights = None
     if params.reads_flow(model):
         flow = ClipStore(paths.flow(dataset), "flow")
@@ -38,8 +38,10 @@ def recipe_of(params: Params, dataset: str, model: str) -> PreprocessSpec:
 
 
 def detector_of(params: Params, dataset: str, model: str, rate: float | None = None) -> Detector:
-    """The detector of this project's ``dataset`` and ``model``. rate: false alarms an hour, where they shall be others than
-    its threshold was made for."""
+    """Return the detector of this project's ``dataset`` and ``model``.
+
+    ``rate``: false alarms per hour, if other than the rate that its threshold was calibrated for.
+    """
     calibration = read_calibration(paths.scores(dataset, model) / "calibration.json")
     recipe = recipe_of(params, dataset, model)
     return make_detector(paths.model(dataset, model), recipe, calibration, params.machine.device, rate)
@@ -49,8 +51,10 @@ def detector_of(params: Params, dataset: str, model: str, rate: float | None = N
 def sending(
     params: Params, out: Path, target: Target | None, say: Callable[[str], None]
 ) -> Iterator[alerts.Sender | None]:
-    """What sends the alerts of results in ``out`` meanwhile, those that a killed process left included; None where there is
-    no ``target``. At the end it waits a while for those that are still to be sent."""
+    """Send the alerts of the results in ``out`` while the block runs, also those left by a killed process.
+
+    Yields the sender, or None without a ``target``. At the end, waits up to PATIENCE_SECONDS for unsent alerts.
+    """
     if target is None:
         yield None
         return
@@ -68,10 +72,13 @@ def sending(
 
 
 class Scorer:
-    """Scores videos one by one, each in an MLflow run of its own.
+    """Scores videos one by one, each in its own MLflow run.
 
-    load: gives the detector; called when there is a first video to score. alert: make alerts, and put them into the spool
-    in ``out``. sender: that sends them, where it is in this process; it is told that there are some.
+    Parameters
+    ----------
+    load: returns the detector; called before the first video is scored.
+    alert: whether to create alerts, in the spool in ``out``.
+    sender: sender of the alerts, if it is in this process; it is notified of new alerts.
     """
 
     def __init__(
@@ -93,7 +100,7 @@ class Scorer:
     def score(
         self, video: Path, key: str | None = None, name: str | None = None, fps: float | None = None
     ) -> Detection:
-        """The results of one video, in ``out/<key>``; see :func:`vadcore.detection.results.detect`."""
+        """Score one video, with results in ``out/<key>``; see :func:`vadcore.detection.results.detect`."""
         recipe, calibration = self.detector.recipe, self.detector.calibration
         called = shown(name or video.name)
         asked = {
@@ -120,7 +127,7 @@ class Scorer:
                 alert=self.alert,
                 progress=lambda frames: bar.update(frames - bar.n),
             )
-            self.announce(found.folder.name)  # before anything of MLflow's is waited for
+            self.announce(found.folder.name)  # before waiting for MLflow
             about = found.about
             run.metrics(
                 {
@@ -145,14 +152,14 @@ class Scorer:
         return found
 
     def announce(self, key: str) -> None:
-        """Hand on the alerts of the results ``out/<key>``, where there are any that nobody has sent."""
+        """Queue the unsent alerts of the results ``out/<key>``."""
         if self.alert:
             alerts.queue(self.out / key)
             if self.sender:
                 self.sender.wake()
 
     def videos(self, videos: list[Path], keys: list[str], fps: float | None = None) -> list[str]:
-        """Score them all, results under ``keys``; what is wrong with those that cannot be read, or whose place is taken."""
+        """Score videos, with results under ``keys``. Return an error message for each unreadable video or key in use."""
         faults = []
         for video, key in zip(videos, keys, strict=True):
             try:
@@ -163,7 +170,7 @@ class Scorer:
         return faults
 
     def inbox(self, inbox: Inbox, fps: float | None = None) -> None:
-        """Score what has come in whole; what cannot be read is set aside."""
+        """Score the completely written videos of an inbox; set unreadable ones aside."""
         for _, reason in work_off(
             inbox,
             lambda claim: self.score(claim.path, claim.key, claim.name, fps),
@@ -174,7 +181,7 @@ class Scorer:
 
 
 def keys_of(videos: list[Path]) -> list[str]:
-    """A name for the results of each video: that of its file, and a number where two have the same."""
+    """Return a name for the results of each video: its file name, with a number if two are the same."""
     keys: list[str] = []
     for video in videos:
         plain = result_key(video.stem)
@@ -187,5 +194,5 @@ def keys_of(videos: list[Path]) -> list[str]:
 
 
 def say(text: str) -> None:
-    """A line for the person who watches."""
+    """Print a line at once."""
     print(text, flush=True)

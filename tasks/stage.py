@@ -1,4 +1,4 @@
-"""What a stage is given to work with."""
+"""The input of a stage."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage is asked to do. ``dataset``, ``model`` and ``flownet`` are empty where the stage has none; ``quiet``: it
-    works beside the process that speaks."""
+    """The input of a stage.
+
+    Attributes
+    ----------
+    params: the checked params.yaml.
+    run: logs to MLflow.
+    dataset, model, flownet: names; empty if the stage has none.
+    quiet: print nothing, in the further processes of a training.
+    """
 
     params: Params
     run: StageRun
@@ -24,6 +31,6 @@ class Stage:
     quiet: bool = False
 
     def say(self, text: str) -> None:
-        """A line for the person who watches."""
+        """Print a line, unless ``quiet``."""
         if not self.quiet:
             print(text, flush=True)

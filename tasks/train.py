@@ -1,4 +1,4 @@
-"""Train a system on a data set's normal footage, and judge the footage held out for calibration."""
+"""Train a system on a data set's normal footage, and score the footage held out for calibration."""
 
 import inspect
 import shutil
@@ -24,7 +24,7 @@ from vadcore.utils.device import choose_device, choose_precision, peak_memory_mb
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import complete, digest_of, sha256_files, write_json
 
-# torch's optimizers import torch._dynamo when they are first used, which takes 0.8 s and serves torch.compile alone
+# torch's optimizers import torch._dynamo at first use, which takes 0.8 s and is needed only for torch.compile
 for _method in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
     setattr(torch.optim.Optimizer, _method, inspect.unwrap(getattr(torch.optim.Optimizer, _method)))
 
@@ -42,7 +42,7 @@ def work(stage: Stage) -> None:
     clips, digest = frames.arrays("train"), frames.digest()
     lengths = {clip: array.shape[0] for clip, array in clips.items()}
     groups = {clip: array.attrs.get("group") for clip, array in clips.items()}
-    kept, held = hold_out(lengths, settings.val_share, params.seed, groups)  # the same for every system
+    kept, held = hold_out(lengths, settings.val_share, params.seed, groups)  # the same clips for every system
     torch.manual_seed(seed)
     model = create_model(name, config)
     where = {"device": device, "cache": params.machine.cache}
@@ -96,7 +96,7 @@ def work(stage: Stage) -> None:
         run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "val_share"}))
         result = train(model, footage, val, run, checkpoint, watcher, first)
     if processes.rank():
-        return  # the first one judges and writes
+        return  # only the first process scores and writes
 
     out = paths.model(dataset, name)
     _write(out, name, model.to("cpu"), [checkpoint, *([first] if first else [])], result)
@@ -119,7 +119,7 @@ def work(stage: Stage) -> None:
         "iterations": result.iterations if result else 0,
         "best_iteration": result.best_iteration if result else None,
         "val_loss": result.val_loss if result else None,
-        **dict.fromkeys(PICTURE_FIGURES),  # of the kept weights, where there is a picture to judge
+        **dict.fromkeys(PICTURE_FIGURES),  # of the kept weights, if the system makes pictures
         **(result.quality if result else {}),
         "image_size": list(val.size),
         "color": config.color,
@@ -127,14 +127,14 @@ def work(stage: Stage) -> None:
         "device": _device_name(device),
     }
     cost = {
-        "train_seconds": round(result.seconds, 1) if result else 0.0,  # all of it: check points and saving too
+        "train_seconds": round(result.seconds, 1) if result else 0.0,  # including check points and saving
         "windows_per_second": round(result.windows / result.step_seconds, 1) if result and result.windows else None,
         "peak_memory_mb": round(result.peak_memory_mb if result else peak_memory_mb(device)),
     }
     write_json(out / "metrics.json", metrics)
     write_cost(out, cost)
     metrics |= cost
-    # kept_psnr and so on: psnr itself is a curve over iterations, to which the run as a whole would add a point at 0
+    # kept_psnr and so on: psnr itself is a curve over iterations, and this value would be added to it at step 0
     numbers = {f"kept_{k}" if k in PICTURE_FIGURES else k: v for k, v in metrics.items()}
     stage.run.metrics({k: v for k, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool)})
     stage.say(f"{out}: " + ", ".join(f"{k} {v}" for k, v in metrics.items() if k in _SHOWN and v is not None))
@@ -145,7 +145,7 @@ def work(stage: Stage) -> None:
 
 
 def _shared_checkpoint(stage: Stage, config: ModelConfig, decides: dict) -> CheckpointFolder | None:
-    """Where the part that is trained before the system keeps its state: one folder for all variants that have the same."""
+    """Return the checkpoint folder of the part that is trained first; systems with the same part share it."""
     if config.trained_first is None:
         return None
     same = {"part": config.trained_first.model_dump(), "size": config.image_size, "color": config.color}
@@ -154,7 +154,7 @@ def _shared_checkpoint(stage: Stage, config: ModelConfig, decides: dict) -> Chec
 
 
 def _there(files: tuple[str, ...], model: str) -> list[Path]:
-    """The files that a system's training reads."""
+    """Return the paths of the files that a system's training reads. Raises VadError if one is missing."""
     for file in files:
         if not Path(file).is_file():
             raise VadError(f"model.{model}: {file}: not there; correct the path, or list what makes it under flownets")
@@ -162,8 +162,14 @@ def _there(files: tuple[str, ...], model: str) -> list[Path]:
 
 
 def flow_made_otherwise(flow: ClipStore, wanted: dict, frames: ClipStore, channels: int) -> list[str]:
-    """The settings in which stored flow differs from what a system computes itself of pictures with so many channels, each
-    as ``key: value it has there``."""
+    """Return the settings, as ``key: value``, in which a system's own optical flow differs from the stored flow.
+
+    Parameters
+    ----------
+    flow: the stored flow.
+    wanted: settings of the flow that the system computes itself.
+    channels: colour channels of the pictures that it computes flow from.
+    """
     plain = dict(wanted)
     if "weights" in wanted:
         plain["weights"] = sha256_files([Path(wanted["weights"])])
@@ -174,7 +180,7 @@ def flow_made_otherwise(flow: ClipStore, wanted: dict, frames: ClipStore, channe
         differing |= {key for key in plain if plain[key] != made.get(key)}
     settings = [f"optical_flow.{key}: {value}" for key, value in wanted.items() if key in differing]
     if wanted and any(frames.array(clip).shape[-1] != channels for clip in flow.clips("train")):
-        settings.append("color: rgb for the system too")  # it cannot see more colours than are stored
+        settings.append("color: rgb for the system too")  # it cannot use more colours than are stored
     return settings
 
 
@@ -187,12 +193,12 @@ _SHOWN = (
 
 
 def _write(out: Path, name: str, model, checkpoints: list[CheckpointFolder], result) -> None:
-    """The outs of a training, made from its end state; also when a killed stage had already made some of them."""
+    """Write the outs of a training from its final state, even if a killed stage had already written some of them."""
     save_model(model, name, out)
     rows = result.history if result else []
     history = pd.DataFrame(rows, columns=None if rows else ["phase", "iteration", "loss", "val"])
     lengths = history.groupby("phase", sort=False)["iteration"].max()
-    history["step"] = history["iteration"] + history["phase"].map(lengths.cumsum() - lengths)  # over all phases
+    history["step"] = history["iteration"] + history["phase"].map(lengths.cumsum() - lengths)  # counted over all phases
     with complete(out / "history.csv") as temporary:
         history.to_csv(temporary, index=False)
     samples = out / "samples"
@@ -206,8 +212,10 @@ def _write(out: Path, name: str, model, checkpoints: list[CheckpointFolder], res
 
 
 def _score_val(path: Path, model, val: ClipLoader, frames: ClipStore, dtype) -> None:
-    """Raw measures of the held-out normal footage, and the highest value in each map: what calibration and fusions are made
-    from, so that they need no new training."""
+    """Write the raw measures of the held-out normal footage and the maximum of each map.
+
+    Calibration and fusions use them, so that changing either needs no new training.
+    """
     tables = []
     for number, segment in enumerate(val.segments):
         measured = score_clip(model, val, number, dtype)
