@@ -1,1 +1,1 @@
-"""What the stages score and fuse share: results, curves, pictures."""
+"""Code shared by the stages score and fuse: results, curves, pictures."""

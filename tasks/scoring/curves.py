@@ -1,4 +1,4 @@
-"""A system's curves as metrics with steps, as MLflow draws them: one below the other where runs are compared."""
+"""Curves of a system as MLflow metrics with steps, so that MLflow overlays them when runs are compared."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ ALARMS = {  # figure of operating.csv -> metric
 
 
 def curves(roc: pd.DataFrame, operating: pd.DataFrame) -> Iterator[tuple[int, dict[str, float]]]:
-    """(step, metrics), what is undefined left out.
+    """Yield ``(step, metrics)``; undefined values are left out.
 
     ``roc/abnormal_found``: the share of abnormal frames found by the threshold that flags at most ``step`` percent of the
-    normal ones. ``alarms/...``: a figure at the threshold that is set for ``step`` false alarms an hour; rates that are no
-    whole number have no step.
+    normal frames. ``alarms/...``: a figure at the threshold set for ``step`` false alarms per hour; rates that are not
+    integers are left out.
 
     Parameters
     ----------
-    roc: fpr, tpr, threshold; empty, or NaN, without frames of both classes.
-    operating: what :func:`vadcore.evaluation.operating.operating_points` gives.
+    roc: columns fpr, tpr, threshold; empty, or NaN, without frames of both classes.
+    operating: result of :func:`vadcore.evaluation.operating.operating_points`.
     """
     roc = roc.dropna(subset=["fpr", "tpr"])
     for percent in range(101) if len(roc) else ():

@@ -1,4 +1,4 @@
-"""The pictures beside scores: the worst frames, snapshots of every clip, predictions of many frames ahead."""
+"""Pictures of scored footage: the worst frames, snapshots of every clip, rollouts (predictions of many frames ahead)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AT_ONCE = 128  # frames read at a time
 
 
 def heat_scale(maps: dict[str, np.ndarray]) -> tuple[float, float]:
-    """The errors that are drawn darkest and brightest in every picture, from the maps of every test clip."""
+    """Return the lowest and highest error of the colour scale of all pictures, from the maps of every test clip."""
     seen = np.concatenate([of_clip[::5].ravel() for of_clip in maps.values()]).astype(np.float32)
     low, high = np.nanpercentile(seen, [50, 99.9]) if np.isfinite(seen).any() else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-12))
@@ -31,7 +31,7 @@ def heat_scale(maps: dict[str, np.ndarray]) -> tuple[float, float]:
 def draw_worst(
     folder: Path, worst: list[dict], maps, scale: tuple[float, float], frames: ClipStore, masks: ClipStore
 ) -> None:
-    """Each of the worst frames beside its error map."""
+    """Draw each of the worst frames beside its error map."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for entry in worst:
@@ -53,10 +53,10 @@ def draw_snapshots(
     frames: ClipStore,
     masks: ClipStore,
 ) -> None:
-    """What the report shows when one moves along a clip: the frame, what the system makes of it, and its error map.
+    """Draw the pictures that the report shows along a clip: the frame, the system's output, and its error map.
 
-    shown: what the system makes of some frames of the clip with this number, as
-    :func:`~vadcore.evaluation.snapshots.shown_frames` gives.
+    ``shown``: returns the system's output for some frames of the clip with this number, as
+    :func:`~vadcore.evaluation.snapshots.shown_frames` does.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -77,7 +77,7 @@ def draw_snapshots(
 
 
 def _each(store: ClipStore, clip: ClipId, numbers: np.ndarray) -> Iterator[np.ndarray]:
-    """What ``store`` has of the frames ``numbers``, which increase; read in blocks."""
+    """Yield the frames ``numbers`` of a clip in ``store``, read in blocks. ``numbers`` must increase."""
     for start in range(0, int(numbers[-1]) + 1, AT_ONCE):
         wanted = numbers[(numbers >= start) & (numbers < start + AT_ONCE)]
         if len(wanted):
@@ -85,13 +85,15 @@ def _each(store: ClipStore, clip: ClipId, numbers: np.ndarray) -> Iterator[np.nd
 
 
 def _flat(picture: np.ndarray) -> np.ndarray:
-    """uint8 ``[H, W, C]`` as ``[H, W]`` where it is grey."""
+    """Return a uint8 picture ``[H, W, C]`` as ``[H, W]`` if it is grey."""
     return picture[..., 0] if picture.shape[2] == 1 else picture
 
 
 def draw_rollouts(stage: Stage, folder: Path, model, footage: ClipLoader, dtype) -> None:
-    """What a system that goes on from its own predictions makes of the footage: figures a step ahead, beside those of the
-    mean training frame of the same store, and pictures."""
+    """Write the rollouts of a system that can predict from its own predictions: figures per step, pictures, an animation.
+
+    For comparison, the figures include those of the mean training frame of the same store.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     settings = stage.params.score.rollouts

@@ -1,4 +1,4 @@
-"""What is made of a system's measures and maps: calibration, tables, figures, pictures, a version in the registry."""
+"""Results of a system from its measures and maps: calibration, tables, figures, pictures, a registered model version."""
 
 import json
 import shutil
@@ -40,12 +40,17 @@ def write_results(
     frames: ClipStore,
     flow: ClipStore | None,
 ) -> None:
-    """Calibrate on the held-out footage, evaluate the test clips, write, log and register.
+    """Calibrate on the held-out footage, evaluate the test clips, write the results, log them and register the model.
 
-    score: the measure that is the score. facts: what else the line of results says of the system. judged: every test clip.
-    shown: what the system makes of some frames of the clip with this number, as
-    :func:`vadcore.evaluation.snapshots.shown_frames` gives.
-    cost: of scoring. frames, flow: the stores; flow is None where the system reads none.
+    Parameters
+    ----------
+    score: name of the measure that is the score.
+    facts: further facts about the system for its row of results.
+    judged: measures and maps of every test clip.
+    shown: returns the system's output for some frames of the clip with this number, as
+        :func:`vadcore.evaluation.snapshots.shown_frames` does.
+    cost: cost of scoring.
+    frames, flow: the stores; flow is None if the system needs none.
     """
     params, dataset, name = stage.params, stage.dataset, stage.model
     folder, out = paths.model(dataset, name), paths.scores(dataset, name)
@@ -81,7 +86,7 @@ def write_results(
 
 
 class _Masks(Mapping):
-    """Clip -> masks ``[T, H, W]``, read when they are asked for: those of a whole data set may not fit into memory."""
+    """Mapping from clip to masks ``[T, H, W]``, read on access: all masks of a data set may not fit into memory."""
 
     def __init__(self, store: ClipStore):
         self.store, self.names = store, [clip.name for clip in store.clips("test")]
@@ -97,7 +102,7 @@ class _Masks(Mapping):
 
 
 def _calibrate(val: pd.DataFrame, measure_name: str, params: Params) -> Calibration:
-    """From the raw measures of the held-out normal clips, smoothed as the test scores are."""
+    """Calibrate from the raw measures of the held-out normal clips, smoothed like the test scores."""
     scores = {
         clip: smooth(rows[measure_name].to_numpy(np.float64), params.score.smoothing)
         for clip, rows in val.groupby("clip", sort=True)
@@ -122,7 +127,7 @@ def _write(
     write_text(out / "calibration.json", calibration.to_json())
     shutil.rmtree(out / "maps", ignore_errors=True)
     (out / "maps").mkdir()
-    with ThreadPoolExecutor() as pool:  # compressing lets other threads run
+    with ThreadPoolExecutor() as pool:  # compression releases the interpreter lock
         list(pool.map(lambda clip: _write_maps(out / "maps" / f"{clip}.npz", maps[clip]), maps))
     write_json(out / "metrics.json", row)
 
@@ -133,7 +138,7 @@ def _write_maps(path: Path, maps: np.ndarray) -> None:
 
 
 def _worst(table: pd.DataFrame, calibration: Calibration, params: Params) -> list[dict]:
-    """The highest-scored frames, no two within a second of the same clip."""
+    """Return the frames with the highest scores, at least one second apart within a clip."""
     chosen: list[dict] = []
     for frame in table.dropna(subset=["score"]).sort_values(["score", "clip", "frame"], ascending=False).itertuples():
         apart = all(
@@ -174,7 +179,7 @@ def _log(stage: Stage, out: Path, row: dict) -> None:
 
 
 def _register(stage: Stage, folder: Path, out: Path, frames: ClipStore, flow: ClipStore | None, row: dict) -> None:
-    """All that detection in new footage needs, as a version of the data set's model in the registry."""
+    """Register the files that detection needs as a version of the data set's model in the MLflow registry."""
     weights = getattr(stage.params.optical_flow, "weights", None)
     val = pd.read_parquet(folder / "val.parquet").groupby("clip")["frame"].agg(["min", "max"])
     pieces = [(clip, first, last + 1) for clip, first, last in val.itertuples()]

@@ -1,9 +1,9 @@
-"""Every stage's run as an MLflow run, child of its pipeline's run.
+"""MLflow tracking: every stage is an MLflow run, child of its pipeline's run.
 
 A stage appends what it logs to a spool, ``tracking/outbox/<key>/`` (:mod:`~tasks.tracking.outbox`), which takes
-microseconds. A process of its own follows the spool and sends it to MLflow (:mod:`~tasks.tracking.follow`), so that
-neither ``import mlflow`` nor a slow server costs the stage anything. What a server that is down did not take stays in
-the outbox and is sent by ``python -m tasks.tracking send``.
+microseconds. A separate uploader process sends the spool to MLflow (:mod:`~tasks.tracking.follow`), so that
+neither ``import mlflow`` nor a slow server delays the stage. If the server is down, the spool stays in the outbox;
+``python -m tasks.tracking send`` sends it later.
 
 ::
 

@@ -1,4 +1,4 @@
-"""``python -m tasks.tracking``: create the database, send what is waiting, find the run that made a file."""
+"""``python -m tasks.tracking``: create the MLflow database, send the outbox, find the run that made a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vadcore.utils.errors import VadError
 
 
 def init(experiment: str) -> int:
-    """Reach MLflow, create the database where it is missing, and the experiment. Safe to call again, and at once."""
+    """Create the MLflow database and the experiment if they are missing. Safe to repeat and to run concurrently."""
     uri = wanted_uri()
     try:
         experiment_id(connect(uri), uri, experiment)
@@ -28,7 +28,7 @@ def init(experiment: str) -> int:
 
 
 def send() -> int:
-    """Send every spool whose stage no longer runs."""
+    """Send every spool whose stage has ended."""
     failed = 0
     waiting = spools(TRACKING / "outbox")
     for spool in waiting:

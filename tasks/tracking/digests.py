@@ -1,4 +1,4 @@
-"""Digests of outs as DVC writes them into dvc.lock, so that a digest found there leads to the run that made it."""
+"""Digests of outs as in dvc.lock, so that the run that made an out can be found by its digest."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _md5(path: Path) -> str:
 
 
 def out_digest(path: Path | str) -> str:
-    """DVC's digest of an out: a file's md5 (32 hex digits); of a folder the md5 of its listing, followed by ``.dir``.
+    """Return DVC's digest of an out: the md5 of a file (32 hex digits), or of a folder's listing, followed by ``.dir``.
 
-    The listing is the JSON list of ``{"md5": ..., "relpath": ...}`` in order of ``relpath``. Raises FileNotFoundError
-    where there is nothing. Hashing releases the interpreter lock, so a folder's files are read side by side.
+    The listing is the JSON list of ``{"md5": ..., "relpath": ...}`` in order of ``relpath``. Raises FileNotFoundError if the
+    path does not exist. The files of a folder are read in parallel, because hashing releases the interpreter lock.
     """
     path = Path(path)
     if not path.is_dir():
@@ -36,12 +36,12 @@ def out_digest(path: Path | str) -> str:
 
 
 def lock_digest() -> str | None:
-    """sha256 of dvc.lock as it is now, 64 hex digits; None where there is none."""
+    """Return the sha256 of the current dvc.lock, 64 hex digits; None if there is none."""
     return hashlib.sha256(LOCK.read_bytes()).hexdigest() if LOCK.exists() else None
 
 
 def locked_digest(path: str) -> str | None:
-    """The digest that dvc.lock gives for the out ``path``; None where it knows no such out."""
+    """Return the digest of the out ``path`` in dvc.lock; None if dvc.lock has no such out."""
     if not LOCK.exists():
         return None
     lock = yaml.load(LOCK.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}

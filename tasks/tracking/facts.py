@@ -1,4 +1,4 @@
-"""Tags of a stage's run: what a person searches runs by."""
+"""Tags of a stage's MLflow run, to search runs by."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from vadcore.utils.provenance import commit
 
 
 def stage_tags(stage: str, dataset: str, model: str, pipeline: str) -> dict[str, str]:
-    """``vad.*`` tags of this project and the ``mlflow.*`` tags that MLflow shows in columns of its own.
+    """Return the ``vad.*`` tags of this project and the ``mlflow.*`` tags that MLflow shows in separate columns.
 
     ``vad.stage``, ``vad.dataset``, ``vad.model``, ``vad.pipeline``, ``vad.dvc_lock`` (sha256 of dvc.lock when the stage
-    started), ``vad.command``, ``vad.host``; commit, whether tracked files differed from it, user, source.
+    started), ``vad.command``, ``vad.host``; commit, whether tracked files differ from it, user, source.
     """
     head, _, changes = (commit() or "").partition("+")
     lock = lock_digest()
@@ -42,5 +42,5 @@ def stage_tags(stage: str, dataset: str, model: str, pipeline: str) -> dict[str,
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user number without a name
+    except (KeyError, OSError):  # a container's user id may have no name
         return "unknown"

@@ -1,4 +1,4 @@
-"""The uploader process: sends what stages log to MLflow while they run, and the rest when they have ended or were killed."""
+"""The uploader process: sends the logs of running stages to MLflow, and the rest when a stage has ended or was killed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tasks.tracking.uploader import LOCK, OK, kept
 
 SEND_SECONDS = 2.0
 SAMPLE_SECONDS = 5.0
-RETRY_SECONDS = 30.0  # the longest pause between attempts at a server that does not answer
-IDLE_SECONDS = 20.0  # without a stage, after which the process ends
-QUICK_SECONDS = 5.0  # a refusal so quick is worth a second attempt when the stage ends
+RETRY_SECONDS = 30.0  # maximum pause between retries while the server does not answer
+IDLE_SECONDS = 20.0  # the process ends after this time without a stage
+QUICK_SECONDS = 5.0  # at the end of a stage, retry once if sending failed within this time
 
 
 class Follower:
-    """Follows one stage, whose end (or death) closes its half of the connection ``stage``."""
+    """Sends the spool of one stage. The stage closes its end of the connection ``stage`` when it ends or is killed."""
 
     def __init__(self, spool: EventLog, stage: socket.socket):
         self.spool = spool
@@ -38,10 +38,10 @@ class Follower:
         self.failure: Exception | None = None
         self._system = SystemMetrics()
         self._samples = 0
-        self._left = {spool.key}  # what is not a leftover, or did not go
+        self._left = {spool.key}  # spools to skip: this one, and those that could not be sent
 
     def run(self) -> str:
-        """Send until the stage is over and all is sent. Returns what to tell the person: nothing when all is well."""
+        """Send until the stage has ended and everything is sent. Return a message for the user; empty if all is well."""
         attempt = sampled = time.monotonic()
         pause = SEND_SECONDS
         while not self.stage_is_over():
@@ -49,7 +49,7 @@ class Follower:
                 sampled = time.monotonic()
                 self.sample()
             if time.monotonic() >= attempt:
-                if self.try_to_send(finish=False):  # not before the last system metrics are in
+                if self.try_to_send(finish=False):  # finish only after the last system metrics
                     pause = SEND_SECONDS
                     self.send_leftover()
                 else:
@@ -61,7 +61,7 @@ class Follower:
         self.sample()
         asked = time.monotonic()
         if not self.try_to_send(finish=True) and time.monotonic() - asked < QUICK_SECONDS:
-            time.sleep(1)  # a busy database, a server that restarts; who has kept us waiting will do so again
+            time.sleep(1)  # for a busy database or a restarting server; after a slow failure a retry would be slow, too
             self.try_to_send(finish=True)
         return self.last_words()
 
@@ -70,7 +70,7 @@ class Follower:
         if self.stage is None:
             time.sleep(max(0.0, min(seconds, 0.1)))
         elif select.select([self.stage], [], [], max(0.0, seconds))[0] and not self.stage.recv(1):
-            self.stage = None  # closed; a stage that was killed may still take a moment to be gone
+            self.stage = None  # closed; the process of a killed stage may exist for a moment longer
 
     def stage_is_over(self) -> bool:
         return self.spool.ended() or not self.spool.writer_lives()
@@ -82,7 +82,7 @@ class Follower:
             log.write(json.dumps(event) + "\n")
 
     def try_to_send(self, finish: bool) -> bool:
-        """Whether MLflow took what there was."""
+        """Send the pending events. Return False if MLflow did not accept them."""
         try:
             self.sender.send(finish)
         except Exception as error:
@@ -93,7 +93,7 @@ class Follower:
         return True
 
     def send_leftover(self) -> None:
-        """Send one spool that a killed stage, or a server that was down, has left behind; this stage's own kind first."""
+        """Send one spool left by a killed stage or a server that was down; spools with the same run name come first."""
         name = self.spool.about["name"]
         for other in sorted(spools(self.spool.folder.parent), key=lambda spool: spool.about["name"] != name):
             if other.key in self._left:
@@ -102,7 +102,7 @@ class Follower:
                 if other.writer_lives():
                     continue
                 send_finished(other)
-            except Exception as error:  # its own server may be down; it stays where it is
+            except Exception as error:  # its server may be down; keep the spool
                 print(f"{other.key}: {type(error).__name__}: {why(error)}", file=sys.stderr, flush=True)
                 self._left.add(other.key)
             return
@@ -115,14 +115,14 @@ class Follower:
 
 
 def refusal(sender: Sender) -> str:
-    """What to tell the person about what MLflow would never take; nothing when it took all."""
+    """Return a message about events that MLflow rejected for good; empty if there are none."""
     if not sender.refused:
         return ""
     return f"MLflow at {without_secrets(sender.uri)} refused a part of {sender.spool.key}: {sender.refused[0]}"
 
 
 def send_finished(spool: EventLog) -> Sender | None:
-    """Send the spool of a stage that no longer runs; None where another process is sending it or has sent it."""
+    """Send the spool of an ended stage. Return None if another process is sending it or has sent it."""
     with spool.claim() as mine:
         if not mine:
             return None
@@ -134,8 +134,10 @@ def send_finished(spool: EventLog) -> Sender | None:
 
 
 def serve(listener: socket.socket, path: Path) -> int:
-    """The life of the uploader process: send for every stage that connects to ``listener``, each in a thread of its own,
-    until none has been connected for ``IDLE_SECONDS``. ``path``: of the socket, removed at the end."""
+    """Main loop of the uploader process: send for every stage that connects to ``listener``, each in its own thread.
+
+    Returns when no stage has been connected for ``IDLE_SECONDS``, and removes the socket ``path``.
+    """
     fault = _import_mlflow()
     listener.settimeout(1.0)
     inode = path.stat().st_ino
@@ -156,23 +158,27 @@ def serve(listener: socket.socket, path: Path) -> int:
 
 
 def _closed(listener: socket.socket, path: Path, inode: int) -> bool:
-    """Remove the socket, unless a stage has just connected: a stage connects, or starts a process, under this lock."""
+    """Close and remove the socket, unless a stage has just connected.
+
+    The lock prevents a race: stages connect, or start an uploader, only while they hold it. If the folder was cleaned, the
+    path may hold the socket of a newer uploader, which is kept.
+    """
     with FileLock(LOCK):
         if select.select([listener], [], [], 0)[0]:
             return False
-        if path.exists() and path.stat().st_ino == inode:  # not that of a process started since the folder was cleaned
+        if path.exists() and path.stat().st_ino == inode:
             path.unlink()
         listener.close()
         return True
 
 
 def _send_for(connection: socket.socket, fault: Exception | None) -> None:
-    """Send one stage's spool, whose folder is the first line that comes, and answer."""
+    """Send the spool of one stage, whose folder is the first line received, and answer with a message."""
     said = ""
     with connection:
         folder = _line(connection)
         if not folder:
-            return  # the stage ended before it had anything to log
+            return  # the stage ended before it logged anything
         try:
             if fault:
                 raise fault
@@ -180,16 +186,16 @@ def _send_for(connection: socket.socket, fault: Exception | None) -> None:
             with spool.claim() as mine:
                 if mine:
                     said = Follower(spool, connection).run()
-        except Exception as error:  # a defect here must not end the process, which other stages use
+        except Exception as error:  # an error here must not end the process, which other stages use
             traceback.print_exc()
             place = f"; {kept(folder)}" if Path(folder).exists() else ""
             said = f"sending to MLflow broke off ({type(error).__name__}: {why(error)}){place}"
-        with suppress(ConnectionError):  # the stage was killed, or did not wait
+        with suppress(ConnectionError):  # the stage was killed or did not wait
             connection.sendall(OK + said.encode())
 
 
 def _import_mlflow() -> Exception | None:
-    """Import what sending needs while the first stage imports what it needs; the error, if there was one."""
+    """Import MLflow while the first stage imports its own libraries. Return the error, if there was one."""
     database = wanted_uri().split(":")[0].split("+")[0] in DATABASES
     try:
         for module in ("mlflow.pyfunc", *(["mlflow.store.tracking.sqlalchemy_store"] if database else [])):
@@ -200,7 +206,7 @@ def _import_mlflow() -> Exception | None:
 
 
 def _line(connection: socket.socket) -> str:
-    """The first line that comes; empty where the connection is closed before. No byte after it is taken."""
+    """Read the first line, and no byte after it; return "" if the connection is closed before."""
     text = b""
     while not text.endswith(b"\n"):
         byte = connection.recv(1)

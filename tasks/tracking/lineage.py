@@ -1,4 +1,4 @@
-"""The run that made a file."""
+"""Lineage: find the run that made a file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vadcore.utils.errors import VadError
 
 
 def lineage(path: Path) -> list[str]:
-    """Lines that name the runs that made ``path``, newest first; empty where none is known.
+    """Return lines that name the runs that made ``path``, newest first; empty if no run is known.
 
-    Runs that made these very bytes, wherever they lie now; else runs that made what the file's folder holds now; else
-    runs that once made another file at this path, and the line says so. Raises VadError where there is no such file or
-    MLflow does not answer.
+    Searches for runs that made exactly these bytes, at any path; else for runs that made the current content of the file's
+    folder; else for runs that once made another file at this path, which the line says. Raises VadError if the file does not
+    exist or MLflow does not answer.
     """
     if not path.exists():
         raise VadError(f"{path}: no such file or folder; give the path of something that a stage has made")
@@ -30,7 +30,7 @@ def lineage(path: Path) -> list[str]:
         inside = Path(os.path.relpath(path))
         lines = _made_of(client, experiments, path)
         for folder in [] if lines else inside.parents:
-            # only outs have digests worth computing: ask first whether any run made a folder of that name
+            # digests of folders are slow: compute one only if some run made a folder of that name
             if folder.name and _search(client, experiments, f"vad.made.{folder.as_posix()}"):
                 lines = _made_of(client, experiments, folder)
             if lines:
@@ -70,7 +70,7 @@ def _line(run) -> str:
 
 
 def _waiting(digest: str) -> list[str]:
-    """Runs that are not sent yet."""
+    """Return lines for the runs that made this digest and are not sent yet."""
     return [
         f"{spool.about['name']}  not sent yet: {TRACKING / 'outbox' / spool.key}"
         for spool in spools(TRACKING / "outbox")

@@ -1,6 +1,6 @@
-"""The trained model as an MLflow model: signature, weights, the code that loads it, and exact requirements.
+"""Log the trained model as an MLflow model: signature, weights, loader code, and pinned requirements.
 
-MLflow's own ``log_model`` would load the model, to find out what it imports, and start a run of its own. All of that is
+MLflow's own ``log_model`` would load the model to find its imports, and would start a separate run. All of this is
 known here, so the model's folder is written and uploaded without importing torch.
 """
 
@@ -22,15 +22,17 @@ LOADER = Path(__file__).with_name("vad_pyfunc.py")
 
 
 def requirements() -> list[str]:
-    """What vadcore needs (as pyproject.toml says) and mlflow, each at the version installed here."""
+    """Return the dependencies of vadcore from pyproject.toml, and mlflow, pinned to the installed versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = [Requirement(line).name for line in project["dependencies"]] + ["mlflow"]
     return [f"{name}=={Version(importlib.metadata.version(name)).public}" for name in names]
 
 
 def create_model(client, spool: EventLog, state: dict, offset: int) -> str:
-    """Register the model with MLflow, named as the system and with the run's params; its id. The metrics that the run
-    ended with before byte ``offset`` of the log are shown at the model too."""
+    """Create a logged model with the name of the system and the params of the run; return its id.
+
+    The last metrics that the run logged before byte ``offset`` of its log are also attached to the model.
+    """
     from mlflow.entities import LoggedModelOutput, Metric
 
     tags = spool.about["tags"]
@@ -51,7 +53,7 @@ def create_model(client, spool: EventLog, state: dict, offset: int) -> str:
 
 
 def upload_model(client, spool: EventLog, run_id: str, model_id: str, event: dict) -> None:
-    """Upload the model's folder and mark it as ready. Doing it twice changes nothing."""
+    """Upload the folder of the model and mark it as ready. Repeating it changes nothing."""
     import mlflow
     import numpy as np
     from mlflow.models import Model, ModelSignature
@@ -68,7 +70,7 @@ def upload_model(client, spool: EventLog, run_id: str, model_id: str, event: dic
                 shutil.copy(source, data)
         output = TensorSpec(np.dtype(event["outputs"]["dtype"]), event["outputs"]["shape"])
         inputs = [TensorSpec(np.dtype(spec["dtype"]), spec["shape"], spec["name"]) for spec in event["inputs"]]
-        if len(inputs) == 1:  # a single tensor needs no name: the array itself is the input
+        if len(inputs) == 1:  # a single input is a plain array without a name
             inputs = [TensorSpec(inputs[0].type, inputs[0].shape)]
         mlflow.pyfunc.save_model(
             str(packed),
@@ -91,7 +93,7 @@ def upload_model(client, spool: EventLog, run_id: str, model_id: str, event: dic
 
 
 def register(client, run_id: str, model_id: str, name: str, tags: dict[str, str]) -> None:
-    """Make the model a new version of the registered model ``name``. Doing it twice changes nothing."""
+    """Make the model a new version of the registered model ``name``. Repeating it changes nothing."""
     from mlflow.exceptions import MlflowException
 
     try:

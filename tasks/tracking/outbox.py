@@ -1,14 +1,14 @@
-"""The outbox: what stages logged and MLflow has not confirmed yet, one folder ("spool") a run.
+"""The upload queue ("outbox") of logged events that MLflow has not confirmed yet: one folder ("spool") per run.
 
 ======================  ===============================================================================================
-``run.json``            name, experiment, tags, start, pipeline, process: written once, when the run starts
-``events.jsonl``        what the stage logged, one JSON object a line, in order; the last one is ``end``
-``system.jsonl``        system metrics in the same form, written by the process that follows the stage
+``run.json``            name, experiment, tags, start, pipeline, process: written once, at the start of the run
+``events.jsonl``        what the stage logged, one JSON object per line, in order; the last one is ``end``
+``system.jsonl``        system metrics in the same form, written by the uploader process
 ``files/``              copies of logged pictures, files and models
 ``state.json``          what has been sent: tracking URI, run id, bytes of each ``.jsonl`` that MLflow has confirmed
 ======================  ===============================================================================================
 
-Times are milliseconds since 1970 UTC, as in MLflow. A spool goes away once its run has ended and all of it was sent.
+Times are milliseconds since 1970 UTC, as in MLflow. A spool is removed once its run has ended and everything was sent.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from filelock import FileLock, Timeout
 
 from vadcore.utils.files import write_json
 
-TRACKING = Path("tracking")  # in the project's folder, where every stage runs
+TRACKING = Path("tracking")  # in the project folder, the working folder of every stage
 LOGS = ("events.jsonl", "system.jsonl")
-QUIET_SECONDS = 600  # a spool of another machine that nobody has written to for so long belongs to a dead process
+QUIET_SECONDS = 600  # a spool of another machine without writes for this long belongs to a dead process
 
 
 def now_ms() -> int:
@@ -37,12 +37,12 @@ def now_ms() -> int:
 
 
 def this_process() -> dict:
-    """What identifies the running process, also after its number was given to another one."""
+    """Return the identity of this process: host, pid and creation time, because a pid can be reused."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "created": psutil.Process().create_time()}
 
 
 def is_alive(process: dict) -> bool:
-    """Whether ``process`` (see :func:`this_process`) of this machine still runs."""
+    """Return True if ``process`` (see :func:`this_process`) of this machine still runs."""
     try:
         found = psutil.Process(process["pid"])
         return abs(found.create_time() - process["created"]) < 1 and found.status() != psutil.STATUS_ZOMBIE
@@ -60,7 +60,7 @@ class EventLog:
 
     @classmethod
     def create(cls, outbox: Path, key: str, about: dict) -> EventLog:
-        """Start a spool. ``about`` needs: name, experiment, uri, tags, start, pipeline, process."""
+        """Create a spool. ``about`` needs: name, experiment, uri, tags, start, pipeline, process."""
         folder = outbox / key
         (folder / "files").mkdir(parents=True)
         for name in LOGS:
@@ -70,7 +70,7 @@ class EventLog:
 
     @property
     def state(self) -> dict:
-        """What has been sent; empty before the first contact."""
+        """What has been sent; empty before the first contact with MLflow."""
         path = self.folder / "state.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
@@ -78,8 +78,10 @@ class EventLog:
         write_json(self.folder / "state.json", state)
 
     def events(self, name: str = "events.jsonl", offset: int = 0) -> Iterator[tuple[dict, int]]:
-        """The events of a log from byte ``offset`` on, each with the offset of the next one. A half-written last line
-        (its writer was killed, or is about to finish it) is left out."""
+        """Yield the events of a log from byte ``offset`` on, each with the offset of the next one.
+
+        An incomplete last line is left out: its writer was killed or has not finished it yet.
+        """
         with (self.folder / name).open("rb") as file:
             file.seek(offset)
             for line in file:
@@ -89,14 +91,14 @@ class EventLog:
                 yield json.loads(line), offset
 
     def ended(self) -> bool:
-        """Whether the stage's last event, its end, has been written."""
+        """Return True if the stage has written its last event, ``end``."""
         with (self.folder / "events.jsonl").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             lines = file.read().splitlines(keepends=True)
         return bool(lines) and lines[-1].endswith(b"\n") and lines[-1].startswith(b'{"end"')
 
     def writer_lives(self) -> bool:
-        """Whether the stage may still log. Of a process on another machine only its recent writing can be seen."""
+        """Return True if the stage may still log. On another machine, only a recent write shows that it runs."""
         process = self.about["process"]
         if process["host"] != socket.gethostname():
             return time.time() - self._last_written() < QUIET_SECONDS
@@ -106,18 +108,18 @@ class EventLog:
         return max((self.folder / name).stat().st_mtime for name in LOGS)
 
     def end_as_killed(self) -> None:
-        """Write the end that a killed stage could not write, at the time of its last sign of life."""
+        """Write the ``end`` event that a killed stage could not write, with the time of its last write."""
         time_ms = int(self._last_written() * 1000)
         log = self.folder / "events.jsonl"
         with log.open("rb+") as file:
             written = file.read()
-            file.truncate(written.rfind(b"\n") + 1)  # half a line
+            file.truncate(written.rfind(b"\n") + 1)  # remove an incomplete line
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"end": "KILLED", "time": time_ms}) + "\n")
 
     @contextmanager
     def claim(self) -> Iterator[bool]:
-        """Yields whether this process alone may send the spool; False where another one is at it, or has sent it."""
+        """Lock the spool for sending. Yield False if another process is sending it or has sent it."""
         path = self.folder.with_name(self.key + ".lock")
         lock = FileLock(path, timeout=0)
         try:
@@ -137,7 +139,7 @@ class EventLog:
 
 
 def spools(outbox: Path) -> list[EventLog]:
-    """Everything in the outbox, oldest first."""
+    """Return all spools of the outbox, oldest first."""
     found = []
     for path in sorted(outbox.glob("*/run.json")):
         try:

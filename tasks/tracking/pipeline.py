@@ -1,4 +1,4 @@
-"""Which pipeline a stage belongs to, and that pipeline's run in MLflow."""
+"""The pipeline that a stage belongs to, and the pipeline's run in MLflow."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from filelock import FileLock
 from tasks.tracking.outbox import now_ms
 from vadcore.utils.files import digest_of, write_json
 
-KEEP_SECONDS = 7 * 24 * 3600  # how long a pipeline's run id is remembered; later it is searched for on the server
+KEEP_SECONDS = 7 * 24 * 3600  # how long a pipeline's run id is cached; later it is searched for on the server
 
 
 def pipeline_of_this_process() -> dict:
-    """``{"key", "start"}`` of the pipeline: ``VAD_PIPELINE`` where it is set; else the ``dvc repro`` (or ``dvc exp``)
-    that this process descends from; else this process, a stage started by hand, is a pipeline of its own."""
+    """Return ``{"key", "start"}`` of the pipeline that this process belongs to.
+
+    The key is ``VAD_PIPELINE`` if set, else it identifies the ``dvc repro`` (or ``dvc exp``) among the parents of this
+    process, else this process: a stage started by hand is its own pipeline.
+    """
     if named := os.environ.get("VAD_PIPELINE"):
-        return {"key": re.sub(r"[^\w ./:@+-]", "_", named), "start": now_ms()}  # no quotes: it is searched for
+        return {"key": re.sub(r"[^\w ./:@+-]", "_", named), "start": now_ms()}  # no quotes: used in search filters
     process = psutil.Process()
     owner = next((parent for parent in process.parents() if _runs_dvc(parent)), process)
     created = owner.create_time()
@@ -33,17 +36,17 @@ def pipeline_of_this_process() -> dict:
 def _runs_dvc(process: psutil.Process) -> bool:
     try:
         words = process.cmdline()
-    except psutil.Error:  # not ours to look at, so not our dvc
+    except psutil.Error:  # another user's process, so not our dvc
         return False
     names = [Path(word).name for word in words]
     return "dvc" in names and bool({"repro", "exp", "experiments"} & set(words[names.index("dvc") + 1 :]))
 
 
 def attach(client, uri: str, experiment_id: str, about: dict, folder: Path) -> str:
-    """The run id of the pipeline that the stage ``about`` (its run.json) belongs to; the run is created where it is missing.
+    """Return the run id of the pipeline of the stage ``about`` (its run.json); create the run if it is missing.
 
-    ``folder`` remembers the ids, and its lock keeps stages that start at once from making two. Where it has forgotten,
-    the run is searched for by its tag ``vad.pipeline``.
+    The run ids are cached in ``folder``, whose lock prevents two stages that start together from creating two runs. A
+    run that is not cached is searched for by its tag ``vad.pipeline``.
     """
     from mlflow.exceptions import MlflowException
 
@@ -77,10 +80,10 @@ def attach(client, uri: str, experiment_id: str, about: dict, folder: Path) -> s
 
 
 def settle(client, experiment_id: str, run_id: str, folder: Path) -> None:
-    """Give the pipeline's run the status that its stages' runs add up to.
+    """Set the status of the pipeline's run from the runs of its stages.
 
-    RUNNING while one runs; else FAILED or KILLED where the last run of some stage was; else FINISHED. A stage that
-    failed and was repeated counts by its repetition.
+    RUNNING while one runs; else FAILED or KILLED if the last run of a stage has that status; else FINISHED. Only the last
+    run of a repeated stage counts.
     """
     with FileLock(folder / "lock"):
         children = client.search_runs(

@@ -1,4 +1,4 @@
-"""The registry of scored models: a registered model a data set, a version a scoring, and who is champion."""
+"""The MLflow model registry: a registered model per data set, a version per scoring, and the alias of the champion."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from tasks.tracking.server import connect, wanted_uri, why, without_secrets
 from vadcore.utils.errors import VadError
 
 CHAMPION, PREVIOUS = "champion", "previous"
-DETECTORS = Path("detectors")  # champions that were fetched
+DETECTORS = Path("detectors")  # downloaded champions
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a data set's registered model. run: the MLflow run that made it. tags: its figures, as text."""
+    """A version of a data set's registered model.
+
+    Attributes
+    ----------
+    run: id of the MLflow run that made it.
+    tags: its figures, as text.
+    """
 
     name: str
     number: int
-    model: str  # the system, as params.yaml calls it
+    model: str  # name of the system in params.yaml
     run: str
     tags: dict = field(compare=False)
 
@@ -28,7 +34,7 @@ class Version:
 
 
 def registered_name(dataset: str) -> str:
-    """What the registry calls the models of a data set."""
+    """Return the name of the registered model of a data set."""
     return f"vad-{dataset}"
 
 
@@ -39,7 +45,7 @@ def _version(found) -> Version:
 
 
 def latest_versions(client, dataset: str) -> list[Version]:
-    """The newest version of every system that was scored on ``dataset``."""
+    """Return the newest version of every system that was scored on ``dataset``."""
     newest: dict[str, Version] = {}
     for version in map(_version, client.search_model_versions(f"name = '{registered_name(dataset)}'")):
         if version.model not in newest or newest[version.model].number < version.number:
@@ -48,7 +54,7 @@ def latest_versions(client, dataset: str) -> list[Version]:
 
 
 def aliased(client, dataset: str, alias: str) -> Version | None:
-    """The version that carries ``alias``; None where none does."""
+    """Return the version that has the alias ``alias``; None if there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -60,7 +66,7 @@ def aliased(client, dataset: str, alias: str) -> Version | None:
 
 
 def move_aliases(client, dataset: str, champion: Version, before: Version | None) -> None:
-    """Give ``champion`` the alias; who had it is remembered, first, so that the way back is never lost."""
+    """Give ``champion`` the alias. The previous champion gets its alias first, so that a rollback is always possible."""
     name = registered_name(dataset)
     if before is not None:
         client.set_registered_model_alias(name, PREVIOUS, str(before.number))
@@ -68,8 +74,10 @@ def move_aliases(client, dataset: str, champion: Version, before: Version | None
 
 
 def fetch_champion(dataset: str, folder: Path = DETECTORS) -> tuple[Version, Path]:
-    """The champion of ``dataset`` and a folder with all that detection needs, fetched once. Raises :class:`VadError` when
-    nobody was promoted, or MLflow does not answer."""
+    """Return the champion of ``dataset`` and a folder with its detector, downloaded once.
+
+    Raises :class:`VadError` if there is no champion or MLflow does not answer.
+    """
     uri = wanted_uri()
     try:
         version = aliased(connect(uri), dataset, CHAMPION)
@@ -79,26 +87,29 @@ def fetch_champion(dataset: str, folder: Path = DETECTORS) -> tuple[Version, Pat
         ) from error
     if version is None:
         raise VadError(f"{registered_name(dataset)}: has no champion; choose one: python -m tasks.promote {dataset}")
-    kept = folder / f"{version.name}-{version.number}-{version.run}"  # numbers begin anew with every database
+    kept = folder / f"{version.name}-{version.number}-{version.run}"  # version numbers restart in every new database
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             try:
                 download(version, Path(beside)).rename(kept)
-            except OSError:  # another process was quicker
+            except OSError:  # another process was faster
                 if not kept.exists():
                     raise
     return version, kept
 
 
 def download(version: Version, folder: Path) -> Path:
-    """The version's files in ``folder``: weights, configuration, calibration. Raises :class:`VadError` when it is gone."""
+    """Download the files of a version to ``folder``: weights, configuration, calibration.
+
+    Raises :class:`VadError` if they cannot be downloaded.
+    """
     import mlflow
 
     folder.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(wanted_uri())  # what models:/ is looked up with
+    mlflow.set_tracking_uri(wanted_uri())  # models:/ URIs use the global tracking URI
     try:
         mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.number}", dst_path=str(folder))
-    except Exception as error:  # the store may be a disk, a server or a bucket, each with errors of its own
+    except Exception as error:  # a disk, a server and a bucket raise different errors
         raise VadError(f"{version}: cannot be fetched ({why(error)}); promote another") from error
     return folder / "data" / "trained"

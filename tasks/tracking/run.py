@@ -1,4 +1,4 @@
-"""What a stage logs with: every call appends a line to the run's spool, and nothing here waits for MLflow."""
+"""Logging API of a stage: every call appends a line to the run's spool and never waits for MLflow."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tasks.tracking.pipeline import pipeline_of_this_process
 from tasks.tracking.server import wanted_uri, without_secrets
 from tasks.tracking.uploader import Uploader
 
-LINK_BYTES = 16 << 20  # larger files are hard-linked into the spool: the project replaces files, never rewrites them
+LINK_BYTES = 16 << 20  # larger files are hard-linked into the spool; safe, because files are replaced, never rewritten
 
 
 def wanted() -> bool:
-    """Whether stages log to MLflow: not with ``VAD_TRACKING=off``."""
+    """Return True if stages log to MLflow; ``VAD_TRACKING=off`` turns it off."""
     return os.environ.get("VAD_TRACKING") != "off"
 
 
 def tag_name(text: str) -> str:
-    """``text`` in the characters that MLflow allows in names of params, metrics and tags."""
+    """Return ``text`` with only the characters that MLflow allows in names of params, metrics and tags."""
     return re.sub(r"[^\w\-. :/]", "_", text)[:250]
 
 
@@ -42,7 +42,7 @@ def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 class StageRun:
-    """A stage's run. Made by :func:`stage_run`; may be used from several threads."""
+    """The run of a stage, created by :func:`stage_run`. Thread-safe."""
 
     def __init__(self, spool: EventLog):
         self.key = spool.key
@@ -58,7 +58,10 @@ class StageRun:
             self._log.flush()
 
     def params(self, values: Mapping) -> None:
-        """Parameters, nested ones under dotted names. A param never changes in MLflow: a second value is a ValueError."""
+        """Log parameters; nested ones get dotted names.
+
+        Raises ValueError if a param gets a second value, which MLflow does not allow.
+        """
         fresh = {name: str(value)[:6000] for name, value in _flat(values)}
         for name, value in fresh.items():
             if self._params.get(name, value) != value:
@@ -67,35 +70,46 @@ class StageRun:
         self._write({"params": fresh})
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Numbers at a step (None: of the run as a whole, kept at step 0). NaN and infinities are allowed."""
+        """Log numbers at a step; None is for the run as a whole, stored at step 0. NaN and infinities are allowed."""
         numbers = {tag_name(name): float(value) for name, value in values.items()}
         self._write({"metrics": numbers, "step": step or 0, "time": now_ms()})
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Text to search runs by."""
+        """Log text tags, to search runs by."""
         self._write({"tags": {tag_name(name): str(value)[:8000] for name, value in values.items()}})
 
     def picture(self, path: Path | str, folder: str = "pictures", step: int | None = None) -> None:
-        """A picture, as it is now, to appear under ``folder`` among the run's artifacts; a PNG that belongs to a ``step``
-        also in MLflow's image grid of that name, which has a slider over steps."""
+        """Log a picture as an artifact in ``folder``, as it is now.
+
+        A PNG with a ``step`` also appears in MLflow's image grid of that name, which has a slider over steps.
+        """
         kept = self._keep(Path(path))
         self._write({"artifact": kept, "folder": folder})
         if step is not None and Path(path).suffix == ".png":
             self._write({"image": kept, "key": folder, "step": step})
 
     def artifact(self, path: Path | str, folder: str = "") -> None:
-        """A file or folder, as it is now, to appear under ``folder`` among the run's artifacts."""
+        """Log a file or folder as an artifact in ``folder``, as it is now."""
         self._write({"artifact": self._keep(Path(path)), "folder": folder})
 
     def dataset(self, name: str, digest: str, source: str, context: str) -> None:
-        """An input of the run. ``digest`` is what vadcore calls the data; ``source`` the path it lies at, whose digest in
-        dvc.lock is logged as the data set's (``digest`` itself where dvc.lock knows no such out)."""
+        """Log an input of the run.
+
+        Parameters
+        ----------
+        digest: vadcore's digest of the data.
+        source: path of the data. Its digest in dvc.lock is logged as that of the data set, or ``digest`` if dvc.lock has
+            no such out.
+        context: what it was used for.
+        """
         values = {"name": name, "digest": digest, "source": str(source), "context": context}
         self._write({"dataset": {**values, "dvc": locked_digest(str(source))}})
 
     def made(self, path: Path | str) -> None:
-        """An out that the stage has made, by path and by DVC's digest of it: ``python -m tasks.tracking lineage`` finds
-        the run by either, and so by what dvc.lock of any commit says."""
+        """Log an out of the stage with its path and DVC's digest of it.
+
+        ``python -m tasks.tracking lineage`` finds the run by either, so also from the dvc.lock of any commit.
+        """
         shown = Path(os.path.relpath(path)).as_posix()
         digest = out_digest(path)
         self.tags({f"vad.made.{shown}": digest, f"vad.digest.{digest}": shown})
@@ -107,12 +121,17 @@ class StageRun:
         register: str = "",
         tags: Mapping[str, object] | None = None,
     ) -> None:
-        """The trained model in ``folder`` (as ``vadcore.models.save_model`` wrote it), or the fusion in a detector folder,
-        to be loaded and served by MLflow: uint8 windows ``[B, T, H, W, C]`` in, float32 scores ``[B, J]`` out; of a fusion
-        clips in, and scores ``[B, T]`` out (see :mod:`tasks.tracking.vad_pyfunc`).
+        """Log a trained model that MLflow can load and serve (see :mod:`tasks.tracking.vad_pyfunc`).
 
-        more: files that shall lie beside its weights. register: the registered model that it becomes a new version of,
-        with these ``tags``; empty: none.
+        Input: uint8 windows ``[B, T, H, W, C]``. Output: float32 scores ``[B, J]``. A fusion takes clips and returns scores
+        ``[B, T]``.
+
+        Parameters
+        ----------
+        folder: output of ``vadcore.models.save_model``, or the detector folder of a fusion.
+        more: files to store beside the weights.
+        register: registered model to add a new version to; empty for none.
+        tags: tags of that version.
         """
         from vadcore.evaluation.preprocess import MEMBERS, SYSTEM
 
@@ -125,7 +144,7 @@ class StageRun:
         self._write({"model": known | ({"version": version} if register else {})})
 
     def _keep(self, path: Path) -> str:
-        """Copy ``path`` into the spool; its name there, relative to the spool."""
+        """Copy ``path`` into the spool; return its path relative to the spool."""
         if not path.name:
             path = path.resolve()
         with self._lock:
@@ -139,7 +158,7 @@ class StageRun:
         return kept.relative_to(self._folder).as_posix()
 
     def end(self, status: str, error: BaseException | None = None) -> None:
-        """Called by :func:`stage_run`. status: FINISHED, FAILED or KILLED."""
+        """Log the end of the run; called by :func:`stage_run`. ``status``: FINISHED, FAILED or KILLED."""
         if error is not None:
             text = str(error)
             self.tags({"vad.error": f"{type(error).__name__}: {text}" if text else type(error).__name__})
@@ -148,20 +167,20 @@ class StageRun:
 
 
 class Unlogged(StageRun):
-    """Takes what a stage logs and keeps none of it: where nobody wants it, or another process logs."""
+    """A run that discards everything: tracking is off, or another process logs."""
 
     def __init__(self):
         self._params: dict[str, str] = {}
 
     def _write(self, event: dict) -> None:
-        """No spool."""
+        """Discard the event."""
 
     def _keep(self, path: Path) -> str:
         return path.name
 
 
 def _signature(folder: Path, fused: bool) -> tuple[list[dict], dict]:
-    """What the model in ``folder`` takes, and what it gives: names, types and shapes, -1 for any length."""
+    """Return the inputs and the output of the model in ``folder``: names, types and shapes; -1 stands for any length."""
     from vadcore.models import load_model
 
     if fused:
@@ -182,7 +201,7 @@ def _copy(source: str | Path, target: str | Path) -> None:
         try:
             os.link(source, target)
             return
-        except OSError:  # another file system, or one without links
+        except OSError:  # another file system, or one without hard links
             pass
     shutil.copy(source, target)
 
@@ -197,13 +216,16 @@ def stage_run(
     uploader: Uploader | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Iterator[StageRun]:
-    """The run of a stage, named ``<model> <stage> <dataset>`` (lists cut names, and it is by the model that the runs of a
-    stage differ), child of its pipeline's run.
+    """Create the run of a stage, as a child of its pipeline's run.
 
-    When the block ends the run is FINISHED; an exception makes it FAILED, KeyboardInterrupt KILLED, and is raised on.
-    Whether MLflow answers decides nothing but a printed line. uploader: the process that sends, where one was started
-    ahead. tags: that the run has from
-    its creation on.
+    It is named ``<model> <stage> <dataset>``: lists truncate names, and runs of a stage differ by the model. At the end of
+    the block the run is FINISHED; after an exception, which propagates, FAILED; after KeyboardInterrupt, KILLED. If MLflow
+    does not answer, only a message is printed.
+
+    Parameters
+    ----------
+    uploader: an uploader that was started in advance.
+    tags: tags that the run has from its creation.
     """
     if not wanted():
         yield Unlogged()

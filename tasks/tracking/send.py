@@ -1,8 +1,8 @@
-"""From a spool to MLflow. Sending goes on after what MLflow has confirmed last, in this process or in a later one.
+"""Send a spool to MLflow. Sending resumes after the last confirmed event, in this process or a later one.
 
-A crash between a confirmation and its note in ``state.json`` sends up to one batch again: params, tags, artifacts and data
-sets come out the same, and a metric point that is there already is dropped by MLflow's SQL stores (another backend may
-show it twice). Nothing is lost.
+A crash between a confirmation and its entry in ``state.json`` sends up to one batch again. Params, tags, artifacts and
+data sets stay the same, and MLflow's SQL stores drop a duplicate metric point (another backend may show it twice). Nothing
+is lost.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from tasks.tracking.log_model import create_model, upload_model
 from tasks.tracking.outbox import LOGS, EventLog
 from tasks.tracking.server import connect, experiment_id, reach, wanted_uri, why, without_secrets
 
-# what MLflow answers to a request that will never be accepted; everything else may succeed later
+# error codes of requests that MLflow will never accept; after other errors, a retry may succeed
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 METRICS, TEXTS = 1000, 100  # MLflow's limits for one log_batch
-BATCH = 1000  # values gathered before they are sent and progress is noted
+BATCH = 1000  # number of values that are sent, and noted as sent, together
 
 
 @dataclass
 class _Batch:
-    """Events that go into one or a few ``log_batch`` calls."""
+    """Events that are sent in one or a few ``log_batch`` calls."""
 
     metrics: list = field(default_factory=list)
     params: list = field(default_factory=list)
@@ -36,7 +36,7 @@ class _Batch:
         return len(self.metrics) + len(self.params) + len(self.tags)
 
     def take(self, event: dict) -> bool:
-        """Add ``event``; False where it is not of the kind that can be sent in batches."""
+        """Add ``event``; return False if its kind cannot be sent in batches."""
         from mlflow.entities import Metric, Param, RunTag
 
         if "metrics" in event:
@@ -51,7 +51,7 @@ class _Batch:
 
 
 class Sender:
-    """Sends one spool, which the caller has claimed. ``refused`` lists what MLflow would not take."""
+    """Sends one spool, which the caller has claimed. ``refused`` lists what MLflow rejected for good."""
 
     def __init__(self, spool: EventLog):
         self.spool = spool
@@ -61,10 +61,9 @@ class Sender:
         self._client = None
 
     def send(self, finish: bool = True) -> bool:
-        """Send everything that is there; with ``finish``, when the stage has written its end, end the run and remove the
-        spool. Returns whether it did.
+        """Send all pending events. With ``finish``, and if the stage has ended, also end the run and remove the spool.
 
-        Raises whatever MLflow raises when it does not answer; call again later.
+        Returns True if the spool was removed. Raises any error of MLflow if it does not answer; call again later.
         """
         from mlflow.exceptions import MlflowException
 
@@ -79,7 +78,7 @@ class Sender:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            self.state = {"anew": True}  # the database was replaced: everything is still here, so begin again, once
+            self.state = {"anew": True}  # the database was replaced: the spool is complete, so start again, once
             self._create_run()
             end = self._send_logs()
         if end is None or not finish:
@@ -95,7 +94,7 @@ class Sender:
         return self.spool.folder.parents[1] / "pipelines"
 
     def _create_run(self) -> None:
-        """Create the run, once: a run that a crashed sender had created is found by its tag ``vad.spool``."""
+        """Create the run once. A run created by a sender that crashed is found by its tag ``vad.spool``."""
         about = self.spool.about
         experiment = experiment_id(self._client, self.uri, about["experiment"])
         parent = pipeline.attach(self._client, self.uri, experiment, about, self._pipelines)
@@ -119,13 +118,13 @@ class Sender:
         self.spool.save_state(self.state)
 
     def _send_logs(self) -> dict | None:
-        """Send what is new in the logs; the ``end`` event, once it is reached."""
+        """Send the new events of the logs. Return the ``end`` event once it is reached."""
         end = None
         for name in LOGS:
             batch, reached = _Batch(), self.state["sent"][name]
             for event, offset in self.spool.events(name, reached):
                 if "end" in event:
-                    end = event  # never counted as sent: the spool goes when it is
+                    end = event  # never noted as sent: the spool is removed after it
                     break
                 if not batch.take(event):
                     self._flush(batch)
@@ -171,7 +170,7 @@ class Sender:
             upload_model(self._client, self.spool, run_id, models[str(offset)], event["model"])
 
     def _unless_refused(self, call) -> None:
-        """``call()``; what MLflow will never accept must not hold up what comes after it."""
+        """Call ``call``; record what MLflow will never accept, so that it does not block later events."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -184,7 +183,10 @@ class Sender:
 
 
 def spool_uri(spool: EventLog) -> str:
-    """Where a spool goes: to the server that has its run; else to ``MLFLOW_TRACKING_URI``; else where the stage wanted."""
+    """Return the URI that a spool is sent to.
+
+    That is the server that already has its run, else ``MLFLOW_TRACKING_URI``, else the URI at the start of the stage.
+    """
     wanted = wanted_uri()
     begun = spool.state.get("uri")
     chosen = begun or (without_secrets(wanted) if os.environ.get("MLFLOW_TRACKING_URI") else spool.about["uri"])
@@ -194,7 +196,7 @@ def spool_uri(spool: EventLog) -> str:
 def _dataset_input(event: dict):
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    digest = (event["dvc"] or event["digest"])[:36]  # MLflow's limit, and the length of DVC's
+    digest = (event["dvc"] or event["digest"])[:36]  # MLflow's limit, and the length of DVC's digests
     tags = {"mlflow.data.context": event["context"], "vad.digest": event["digest"], "vad.dvc": event["dvc"] or ""}
     dataset = Dataset(event["name"], digest, "local", json.dumps({"uri": event["source"]}))
     return DatasetInput(dataset, [InputTag(name, value[:500]) for name, value in tags.items() if value])

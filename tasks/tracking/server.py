@@ -1,4 +1,4 @@
-"""The way to MLflow: which tracking URI, a quiet client with short patience, and a database that is created once."""
+"""Connect to MLflow: choose the tracking URI, set short timeouts and quiet logs, create the database once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from filelock import FileLock
 
 DEFAULT_URI = "sqlite:///mlflow.db"
-ARTIFACTS = Path("mlartifacts")  # of experiments in a database that no server stands in front of
-# without it MLflow opens with its pages for language models
+ARTIFACTS = Path("mlartifacts")  # artifacts of experiments in a database without an MLflow server
+# without it, MLflow opens its pages for language models
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-ANSWER_SECONDS = "10"  # for the first answer; a transfer may take as long as MLflow allows
+ANSWER_SECONDS = "10"  # timeout of the first answer; transfers use MLflow's own timeouts
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-# Holds unless the user has set them.
+# Defaults; environment variables that the user has set take precedence.
 ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # what fails is tried again later: it lies in the outbox
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # failed requests are retried later, from the outbox
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -29,26 +29,26 @@ ENVIRONMENT = {
 
 
 def wanted_uri() -> str:
-    """``MLFLOW_TRACKING_URI``, else the database in the project's folder."""
+    """Return ``MLFLOW_TRACKING_URI``, else the URI of the database in the project folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
 def without_secrets(uri: str) -> str:
-    """``uri``, or any text with URIs in it, without their users and passwords: for people and for files."""
+    """Return ``uri``, or any text with URIs in it, without user names and passwords."""
     return re.sub(r"(?<=://)[^/@\s]+@", "", uri)
 
 
 def quieten() -> None:
-    """Give MLflow short patience and few words; has to happen before mlflow is imported."""
+    """Set short timeouts and quiet logs for MLflow. Call it before the first import of mlflow."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def connect(uri: str):
-    """An ``mlflow.MlflowClient`` for ``uri`` that has reached its store; a database that is missing is created.
+    """Return an ``mlflow.MlflowClient`` for ``uri`` after a successful request; create a missing database.
 
-    A fresh sqlite database is built under another name and renamed, by one process at a time: MLflow breaks one that
-    several processes create at once, and cannot mend one whose creation was interrupted.
+    A new sqlite database is built under another name and then renamed, by one process at a time. MLflow corrupts a database
+    that several processes create at once, and cannot repair one whose creation was interrupted.
     """
     quieten()
     from mlflow import MlflowClient
@@ -72,7 +72,7 @@ def connect(uri: str):
 
 
 def reach(client) -> None:
-    """Raise soon where MLflow does not answer: a server that is down shall be noticed in seconds, not in minutes."""
+    """Raise an error within seconds, not minutes, if MLflow does not answer."""
     limit = "MLFLOW_HTTP_REQUEST_TIMEOUT"
     users = limit in os.environ
     os.environ.setdefault(limit, ANSWER_SECONDS)
@@ -84,7 +84,7 @@ def reach(client) -> None:
 
 
 def experiment_id(client, uri: str, name: str) -> str:
-    """The id of the experiment ``name``, which is created where it is missing."""
+    """Return the id of the experiment ``name``; create the experiment if it is missing."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -97,12 +97,12 @@ def experiment_id(client, uri: str, name: str) -> str:
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
-            # another process was quicker
+            # another process was faster
     return found.experiment_id
 
 
 def why(error: BaseException) -> str:
-    """The reason in one short line, without passwords: of a chain of network errors the innermost one."""
+    """Return the reason of an error in one short line without passwords; of chained network errors, the innermost."""
     text = without_secrets(" ".join(str(error).split())) or type(error).__name__
     inner = re.search(r"\[Errno -?\d+\] ([^')\"]+)|(Read timed out[^)'\"]*)", text)
     return next(filter(None, inner.groups())) if inner else text[:200]

@@ -8,7 +8,10 @@ import psutil
 
 
 class SystemMetrics:
-    """CPU, memory, disk, network and, where NVML sees one, GPU: names and units as MLflow's system metrics."""
+    """CPU, memory, disk and network metrics, and GPU metrics if NVML finds a GPU.
+
+    Names and units are those of MLflow's system metrics.
+    """
 
     def __init__(self):
         from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
@@ -19,12 +22,12 @@ class SystemMetrics:
         self._monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
         try:
             self._monitors.append(GPUMonitor())
-        except (ImportError, RuntimeError) as reason:  # how it says that there is no NVML, or no GPU
+        except (ImportError, RuntimeError) as reason:  # no NVML, or no GPU
             print(f"no GPU metrics: {reason}", file=sys.stderr)
-        psutil.cpu_percent()  # utilisation is since the call before
+        psutil.cpu_percent()  # utilisation is measured since the previous call
 
     def sample(self) -> dict[str, float]:
-        """One value a metric, ``system/<name>``; CPU utilisation is the mean since the sample before."""
+        """Return one value per metric, ``system/<name>``; CPU utilisation is the mean since the previous sample."""
         values = {}
         for monitor in self._monitors:
             monitor.collect_metrics()

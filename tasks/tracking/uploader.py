@@ -1,9 +1,9 @@
-"""The stage's side of the upload to MLflow: a connection to the uploader process of the project's folder.
+"""Client of the uploader process, which sends the spools of a project folder to MLflow.
 
-The uploader (:mod:`tasks.tracking.follow`) imports MLflow, which takes seconds, once for many stages: the first stage
+The uploader (:mod:`tasks.tracking.follow`) imports MLflow, which takes seconds, once for many stages. The first stage
 starts it, and it ends ``IDLE_SECONDS`` after the last one. Stage and uploader talk over a Unix socket in ``tracking/``:
-the stage sends the folder of its spool, and at its end closes its half of the connection; the uploader answers ``ok``
-and the text to print, once all is sent or MLflow did not answer.
+the stage sends the folder of its spool and, at its end, closes its half of the connection. The uploader answers ``ok``
+and a message to print, once everything is sent or MLflow did not answer.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from tasks.tracking.outbox import TRACKING
 from tasks.tracking.server import wanted_uri
 from vadcore.utils.files import digest_of
 
-PATIENCE_SECONDS = 120  # how long the end of a stage waits for the rest to be sent; then it goes on without
-ROOT = Path(__file__).resolve().parents[2]  # where the package `tasks` is found
+PATIENCE_SECONDS = 120  # how long a stage waits at its end for the upload; then it ends without waiting further
+ROOT = Path(__file__).resolve().parents[2]  # folder that contains the package `tasks`
 LOG = TRACKING / "uploader.log"
-LOCK = TRACKING / "uploader.lock"  # held while a socket is made or removed
-OK = b"ok\n"  # begins every complete answer
-# settings of MLflow and of its artifact stores: a process that was started with others is not shared
+LOCK = TRACKING / "uploader.lock"  # held while a socket is created or removed
+OK = b"ok\n"  # prefix of every complete answer
+# settings of MLflow and of its artifact stores; an uploader is shared only between equal settings
 ENVIRONMENT = ("MLFLOW", "AWS", "AZURE", "GOOGLE", "HTTP_", "HTTPS_", "NO_PROXY", "SSL_", "REQUESTS_")
 
 
 class Uploader:
-    """A stage's connection to the uploader, which is started where none is running.
+    """Connection of a stage to the uploader, which is started if none is running.
 
-    The uploader runs in a session of its own: neither Ctrl-C nor a kill of the stage ends it. It starts to import MLflow
-    at once; :meth:`follow` names the spool to send. Leaving the ``with`` block closes a connection that was not used.
-    Where no process can be started the stage runs on, and :meth:`finish` says so.
+    The uploader runs in its own session, so that neither Ctrl-C nor a kill of the stage ends it. It imports MLflow at once;
+    :meth:`follow` names the spool to send. Leaving the ``with`` block closes an unused connection. If no uploader can be
+    started, the stage runs anyway, and :meth:`finish` prints the reason.
     """
 
     def __init__(self):
@@ -64,7 +64,7 @@ class Uploader:
             self._fault, self._connection = f"the process to send with has ended: {error}", None
 
     def finish(self) -> None:
-        """Wait until the rest is sent, and print what the person has to know: nothing when all was sent."""
+        """Wait until everything is sent, and print a message if something went wrong."""
         folder, place = self._folder, os.path.relpath(self._folder)
         if self._connection is None:
             print(f"{self._fault}; {kept(place)}", flush=True)
@@ -80,7 +80,7 @@ class Uploader:
             lines = LOG.read_text(encoding="utf-8").strip().splitlines() if LOG.exists() else []
             said = f"sending to MLflow broke off ({lines[-1] if lines else 'the process was ended'}); {kept(place)}"
         else:
-            return  # all was sent and the spool removed
+            return  # everything was sent and the spool removed
         if said:
             print(said.replace(str(folder), place), flush=True)
 
@@ -98,24 +98,24 @@ class Uploader:
 
 
 def kept(place: str) -> str:
-    """What to tell the person about a spool that stays."""
+    """Return a message about a spool that was not sent."""
     return f"kept in {place}; send later with: python -m tasks.tracking send"
 
 
 def _connect() -> socket.socket:
-    """A connection to the uploader for this process's settings; starts one where none listens."""
+    """Return a connection to the uploader for this process's settings; start one if none is listening."""
     TRACKING.mkdir(exist_ok=True)
-    path = _socket_path()  # relative: an absolute path may be longer than the 107 bytes that a socket's may have
+    path = _socket_path()  # relative, because the path of a socket is limited to 107 bytes
     with FileLock(LOCK):
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.connect(str(path))
             return connection
         except (FileNotFoundError, ConnectionRefusedError):
-            path.unlink(missing_ok=True)  # left by a process that was killed
+            path.unlink(missing_ok=True)  # left by a killed process
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
-            listener.listen()  # from here on stages can connect; the process accepts them once MLflow is imported
+            listener.listen()  # stages can connect now; the uploader accepts them once it has imported MLflow
             _start(listener, path)
         connection.connect(str(path))
         return connection
@@ -136,7 +136,7 @@ def _start(listener: socket.socket, path: Path) -> None:
 
 
 def _socket_path() -> Path:
-    """One socket for each combination of tracking URI, database file, settings and code."""
+    """Return the socket path of this combination of tracking URI, database file, settings and code."""
     uri = wanted_uri()
     database = Path(uri.removeprefix("sqlite:///"))
     code = [(file.name, file.stat().st_mtime_ns) for file in sorted(Path(__file__).parent.glob("*.py"))]

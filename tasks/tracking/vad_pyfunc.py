@@ -1,4 +1,4 @@
-"""Loads a logged model for ``mlflow.pyfunc``. Travels with the model, next to a copy of vadcore, and needs nothing else."""
+"""Loader of a logged model for ``mlflow.pyfunc``. It is stored with the model and a copy of vadcore, its only needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FRAMES_AT_ONCE = {"cpu": 80, "cuda": 640}  # frames in a batch of windows
 
 
 class VadModel:
-    """Windows of footage in, scores out; higher means more anomalous."""
+    """Scores windows of footage; higher scores are more anomalous."""
 
     def __init__(self, model: Model, device: torch.device):
         self.model, self.device = model.to(device), device
@@ -25,9 +25,15 @@ class VadModel:
     def predict(self, model_input: np.ndarray | dict[str, np.ndarray], params: dict | None = None) -> np.ndarray:
         """Score windows.
 
-        model_input: uint8 ``[B, T, H, W, C]``, or ``{"frames": that, "flow": float32 [B, T-1, 2, H, W] in pixels}`` for
-        a system that needs flow. Returns the system's score, float32 ``[B, J]``, for the ``J`` frames of each window
-        that it judges. The systems take no ``params``.
+        Parameters
+        ----------
+        model_input: uint8 ``[B, T, H, W, C]``, or ``{"frames": that, "flow": float32 [B, T-1, 2, H, W] in pixels}`` for a
+            system that needs optical flow.
+        params: not used.
+
+        Returns
+        -------
+        The system's score, float32 ``[B, J]``, for the ``J`` frames of each window that it judges.
         """
         inputs = model_input if isinstance(model_input, dict) else {"frames": model_input}
         length = self.model.windows.length
@@ -40,7 +46,7 @@ class VadModel:
                 frames = part["frames"].to(self.device).permute(0, 1, 4, 2, 3).float() / 255  # [b, T, C, H, W]
                 b = len(frames)
                 flow = part["flow"].to(self.device) if "flow" in part else None
-                clip = torch.arange(first, first + b)  # each window is taken for a clip of its own
+                clip = torch.arange(first, first + b)  # treat each window as a separate clip
                 batch = Batch(frames, clip, torch.arange(length).expand(b, length), flow)
                 scores = self.model.predict_step(batch).measures[self.model.score]  # [b, J]
                 parts.append(scores.float().cpu().numpy())
@@ -48,14 +54,25 @@ class VadModel:
 
 
 class FusedModel:
-    """Clips in, scores of a fusion out; higher means more anomalous."""
+    """Scores clips with a fusion; higher scores are more anomalous."""
 
     def __init__(self, detector: Detector):
         self.detector = detector
 
     def predict(self, model_input: np.ndarray, params: dict | None = None) -> np.ndarray:
-        """Score clips, uint8 RGB ``[B, T, H, W, 3]`` at the frame rate that the fusion was made for: float32 ``[B, T]``, not
-        smoothed; NaN where a member does not judge the frame. Optical flow is computed where a member needs it."""
+        """Score clips.
+
+        Optical flow is computed if a member needs it.
+
+        Parameters
+        ----------
+        model_input: uint8 RGB ``[B, T, H, W, 3]`` at the frame rate that the fusion was made for.
+        params: not used.
+
+        Returns
+        -------
+        Scores without smoothing, float32 ``[B, T]``; NaN if a member does not judge the frame.
+        """
         scores = np.full(model_input.shape[:2], np.nan, np.float32)
         for row, clip in zip(scores, model_input, strict=True):
             row[:] = judge_pictures(self.detector, clip, keep=lambda maps: None)[self.detector.score]
@@ -63,7 +80,7 @@ class FusedModel:
 
 
 def _load_pyfunc(path: str) -> VadModel | FusedModel:
-    """Called by MLflow with the folder that ``vadcore.models.save_model`` wrote, or a fusion's detector folder."""
+    """Load a model for MLflow from the output of ``vadcore.models.save_model`` or a fusion's detector folder."""
     if (Path(path) / MEMBERS).is_dir():
         return FusedModel(load_detector(path))
     return VadModel(load_model(path), choose_device("auto"))
