@@ -1,14 +1,14 @@
-# Two commands do everything: `make demo` and `make test`. Everything is installed into .venv, once.
+# The main commands are `make demo` and `make test`. Both install everything into .venv first.
 .DEFAULT_GOAL := help
 SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# stages are `python -m tasks...`: let them find the environment's python, whoever calls
+# stages call `python -m tasks...`: let them find the environment's python
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-# opencv-python needs three libraries of the system, which a server may lack
+# opencv-python needs three system libraries that may be missing on a server
 PACKAGES := libgl1 libglib2.0-0 libxcb1
 SYSTEM_LIBRARIES = { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y $(PACKAGES); } || \
 	{ echo "opencv-python does not load; install its system libraries: sudo apt-get install $(PACKAGES)"; exit 1; }
@@ -20,9 +20,9 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
 
-# The environment is made anew when the pins change; a second call does nothing. All is compiled once, here: where
-# PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would else compile for itself what it imports,
-# eight seconds and more. With dependencies: torch for a GPU brings libraries that the pins do not name.
+# The environment is rebuilt only when the pins change. pip compiles all bytecode here: if PYTHONDONTWRITEBYTECODE is set,
+# as in many containers, every process would otherwise compile its imports, which takes eight seconds or more. pip also
+# installs dependencies that are not pinned: torch for a GPU needs such libraries.
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
@@ -41,22 +41,22 @@ demo: ## set up and run the pipeline on the built-in data set, to reports/index.
 	@$(MAKE) --no-print-directory profile NAME=demo
 	@echo "open $(CURDIR)/reports/index.html"
 
-repro: setup ## run what params.yaml asks for (only what has changed)
+repro: setup ## run what params.yaml lists (only what has changed)
 	$(BIN)/dvc repro
 
-profile: setup ## take over a profile and run it: make profile NAME=ped2-cpu
+profile: setup ## copy a profile to params.yaml and run it: make profile NAME=ped2-cpu
 	$(BIN)/vad profile $(NAME)
 
 test: setup ## run the unit and integration tests
 	$(PYTEST) tests/unit tests/integration
 
-test-all: setup ## run all tests, the end-to-end suite too
+test-all: setup ## run all tests, including the end-to-end tests
 	$(PYTEST)
 
-again: setup ## run the whole demo anew and compare it with the kept figures, to the last digit
+again: setup ## run the whole demo again and compare its results with the stored ones, to the last digit
 	VAD_WHOLE_DEMO=1 $(BIN)/python -m pytest -rs tests/e2e/test_demo.py
 
-lint: $(VENV)/installed ## check style and the direction of imports
+lint: $(VENV)/installed ## check style and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -65,16 +65,16 @@ docs: $(VENV)/installed ## build the documentation site into site/
 	$(BIN)/python -m docs.configuration
 	$(BIN)/mkdocs build --strict --quiet
 
-format: $(VENV)/installed ## put the code into the project's style
+format: $(VENV)/installed ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup ## measure the speed ratios, side by side
+bench: setup ## measure the speed ratios
 	$(BIN)/python -m benchmarks.ratios
 	$(BIN)/python -m benchmarks.flow_ratios
 	$(BIN)/python -m benchmarks.overhead
 
-results: $(VENV)/installed ## keep this run's results in benchmarks/results, README and report [INTO=profile COMMAND=text]
+results: $(VENV)/installed ## store this run's results in benchmarks/results, README and report [INTO=profile COMMAND=text]
 	$(BIN)/python -m benchmarks.publish $(if $(INTO),--into "$(INTO)") $(if $(COMMAND),--command "$(COMMAND)")
 	$(BIN)/dvc repro --single-item report
 
@@ -91,7 +91,7 @@ worker: setup ## start a worker of the Prefect server at PREFECT_API_URL
 deploy: setup ## register the deployments of prefect.yaml with the Prefect server
 	PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:4200/api} $(BIN)/prefect --no-prompt deploy --all
 
-clean: ## remove what the pipeline made, keep the environment
+clean: ## remove the outputs of the pipeline, keep the environment
 	rm -rf data models pictures scores reports checkpoints detectors tracking mlflow.db mlartifacts
 
 distclean: clean ## also remove the environment and DVC's cache

@@ -1,4 +1,4 @@
-"""Loader of a logged model for ``mlflow.pyfunc``. It is stored with the model and a copy of vadcore, its only needs."""
+"""Loader of a logged model for ``mlflow.pyfunc``. Stored with the model and a copy of vadcore; needs no other project code."""
 
 from __future__ import annotations
 
