@@ -20,9 +20,9 @@ PYTEST = $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-10s %s\n", $$1, $$2}'
 
-# The environment is rebuilt only when the pins change. pip compiles all bytecode here: if PYTHONDONTWRITEBYTECODE is set,
-# as in many containers, every process would otherwise compile its imports, which takes eight seconds or more. pip also
-# installs dependencies that are not pinned: torch for a GPU needs such libraries.
+# The environment is rebuilt only when the pins change. pip compiles all bytecode here: with PYTHONDONTWRITEBYTECODE
+# set, as in many containers, every process would otherwise compile its imports, which takes eight seconds or more. pip
+# also installs dependencies that are not pinned: torch for a GPU needs such libraries.
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""Loader of a logged model for ``mlflow.pyfunc``. Stored with the model and a copy of vadcore; needs no other project code."""
+"""Loader of a logged model for ``mlflow.pyfunc``, stored with the model and a copy of vadcore; it needs nothing else."""
 
 from __future__ import annotations
 
