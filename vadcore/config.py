@@ -1,6 +1,6 @@
-"""params.yaml: read, validated whole, and turned into frozen objects.
+"""Read params.yaml, validate it and return frozen configuration objects.
 
-Every fault is one line that names the key, the value and what is allowed.
+Each error message is one line with the key, the value and the allowed values.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from vadcore.utils.targets import target_of
 
 
 class FlowTraining(Section):
-    """How FlowNet is trained; defaults are the published figures."""
+    """FlowNet training. The defaults are the published values."""
 
-    width: PositiveFloat = 1.0  # multiplies the number of channels of every layer
-    image_size: Size = (384, 448)  # [height, width] of the generated pairs
+    width: PositiveFloat = 1.0  # factor for the number of channels of every layer
+    image_size: Size = (384, 448)  # [height, width] of the generated pairs, pixels
     batch_size: PositiveInt = 8
     iterations: PositiveInt = 600_000
     learning_rate: PositiveFloat = 1e-4
-    motion: PositiveFloat = 3.0  # mean displacement of a shape against the background, pixels
-    still: float = Field(default=0.25, ge=0, le=1)  # share of the pairs whose background stands still
+    motion: PositiveFloat = 3.0  # mean displacement of a shape relative to the background, pixels
+    still: float = Field(default=0.25, ge=0, le=1)  # share of the pairs with a static background
 
     @field_validator("image_size")
     @classmethod
@@ -55,7 +55,7 @@ class FlowTraining(Section):
         return size
 
 
-RENAMED = {  # former keys of params.yaml, and what they are called now
+RENAMED = {  # old key of params.yaml: new key
     "calibrate.false_alarms_per_hour": "calibrate.target_far_per_hour",
     "calibrate.merge_seconds": "calibrate.merge_gap_s",
     "calibrate.min_seconds": "calibrate.min_event_s",
@@ -66,62 +66,62 @@ RENAMED = {  # former keys of params.yaml, and what they are called now
 
 
 class Machine(Section):
-    """What this machine is asked to do; changes how fast results come, and them only in rounding (another device)."""
+    """Hardware settings of this machine. They affect speed; another device changes results only by rounding."""
 
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")  # auto | cpu | cuda | cuda:N
-    workers: NonNegativeInt = 0  # processes for per-clip work; 0: one a core
+    workers: NonNegativeInt = 0  # number of processes for per-clip work; 0: one per core
     scheduler: str | None = None  # address of a dask.distributed scheduler; null: processes on this machine
     cache: Literal["auto", "device", "ram", "stream"] = "auto"  # where training reads windows from
-    processes: PositiveInt = 1  # that train a system together: one a GPU
+    processes: PositiveInt = 1  # number of processes for distributed training of one model, one per GPU
 
 
 class Extract(Section):
-    on_error: Literal["stop", "skip"] = "stop"  # skip: leave unreadable clips out, and list them
+    on_error: Literal["stop", "skip"] = "stop"  # skip: leave out unreadable clips and list them
 
 
 class Flow(Section):
-    """What every estimator has."""
+    """Settings common to all optical flow estimators."""
 
-    size: Size | None = None  # that frames are brought to before, and their flow is stored at; null: their own
+    size: Size | None = None  # [height, width] that frames are resized to, and of the stored flow; null: no resize
 
 
 class Dis(Flow):
-    """OpenCV's Dense Inverse Search."""
+    """Dense Inverse Search (DIS) from OpenCV."""
 
     estimator: Literal["dis"] = "dis"
     preset: Literal["ultrafast", "fast", "medium"] = "medium"
 
 
 class Farneback(Flow):
-    """OpenCV's polynomial expansion, with the usual values of its arguments."""
+    """Farneback's polynomial expansion from OpenCV, with the usual argument values."""
 
     estimator: Literal["farneback"]
-    pyr_scale: float = Field(default=0.5, gt=0, lt=1)  # size of a pyramid level in that of the one below
+    pyr_scale: float = Field(default=0.5, gt=0, lt=1)  # scale of each pyramid level relative to the level below
     levels: PositiveInt = 3
-    winsize: PositiveInt = 15  # pixels that the motion is averaged over
+    winsize: PositiveInt = 15  # size of the averaging window, pixels
     iterations: PositiveInt = 3
-    poly_n: Literal[5, 7] = 5  # pixels across that a polynomial is fitted to
-    poly_sigma: PositiveFloat = 1.2  # of the Gaussian that weights them
+    poly_n: Literal[5, 7] = 5  # width of the neighbourhood for the polynomial fit, pixels
+    poly_sigma: PositiveFloat = 1.2  # sigma of the Gaussian that weights this neighbourhood
 
 
 class FlowNet(Flow):
     """FlowNet2-SD."""
 
     estimator: Literal["flownet"]
-    weights: str  # *.safetensors as trained here, or the published checkpoint
-    enlarge: Enlarge = (1, 1)  # times; larger pictures show it smaller movers, and take longer
+    weights: str  # *.safetensors trained with this project, or the published checkpoint
+    enlarge: Enlarge = (1, 1)  # scale factors [height, width] of the input; larger: slower, finds smaller objects
 
 
 class Raft(Flow):
-    """torchvision's RAFT; needs that package."""
+    """RAFT from torchvision, which must be installed."""
 
     estimator: Literal["raft"]
-    weights: str  # the state dict of torchvision's weights
+    weights: str  # file with the state dict of torchvision's weights
     network: Literal["small", "large"] = "small"
 
 
 def _estimator(section) -> str | None:
-    """Which estimator an ``optical_flow`` section, read or validated, is for."""
+    """Return the estimator name of an ``optical_flow`` section, before or after validation."""
     return section.get("estimator", "dis") if isinstance(section, dict) else getattr(section, "estimator", None)
 
 
@@ -140,50 +140,50 @@ OpticalFlow = Annotated[
 
 class Train(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    val_share: float = Field(default=0.15, gt=0, lt=1)  # share of the normal clips kept for selection and calibration
-    check_every: PositiveInt = 500  # iterations between check points: held-out loss, pictures
-    val_windows: PositiveInt = 64  # windows that the held-out loss is measured on
+    val_share: float = Field(default=0.15, gt=0, lt=1)  # share of normal clips for validation and calibration
+    check_every: PositiveInt = 500  # iterations between validations (validation loss, pictures)
+    val_windows: PositiveInt = 64  # number of windows for the validation loss
     log_every: PositiveInt = 10  # iterations between logged losses
-    save_seconds: PositiveFloat = 30.0  # time between checkpoints
+    save_seconds: PositiveFloat = 30.0  # seconds between checkpoints
 
 
 class Calibrate(Section):
-    target_far_per_hour: PositiveFloat = 12.0  # false alarms an hour that thresholds are set for
-    merge_gap_s: NonNegativeFloat = 1.0  # alarms closer than this are one event
-    min_event_s: NonNegativeFloat = 0.2  # shorter alarms are none
+    target_far_per_hour: PositiveFloat = 12.0  # target false-alarm rate of the thresholds, per hour
+    merge_gap_s: NonNegativeFloat = 1.0  # alarms at most this far apart are merged into one event, seconds
+    min_event_s: NonNegativeFloat = 0.2  # events shorter than this after merging are dropped, seconds
 
 
 class Rollouts(Section):
-    """Predictions of many frames ahead, of systems that go on from their own predictions."""
+    """Multi-step predictions of models that use their own predictions as input (rollouts)."""
 
-    prime: int = Field(default=30, ge=2)  # frames given
-    steps: PositiveInt = 30  # frames ahead
-    sequences: PositiveInt = 64  # measured, evenly spread over the test clips
-    shown: PositiveInt = 3  # of them, as strips and as an animation
+    prime: int = Field(default=30, ge=2)  # number of input frames
+    steps: PositiveInt = 30  # number of predicted frames
+    sequences: PositiveInt = 64  # number of measured sequences, spread evenly over the test clips
+    shown: PositiveInt = 3  # number of sequences shown as strips and as an animation
 
 
 class Score(Section):
-    smoothing: NonNegativeFloat = 0.0  # sigma of the Gaussian over time, in frames, on every system's score
-    worst: PositiveInt = 8  # frames shown with their error maps
-    snapshots: int = Field(default=1000, ge=0, le=5000)  # frames of the test footage that the report can show; 0: none
+    smoothing: NonNegativeFloat = 0.0  # sigma of the Gaussian that smooths every score over time, frames
+    worst: PositiveInt = 8  # number of highest-scoring frames shown with their error maps
+    snapshots: int = Field(default=1000, ge=0, le=5000)  # number of test frames stored for the report; 0: none
     rollouts: Rollouts = Rollouts()
 
 
 class Report(Section):
     title: str = "Video anomaly report"
-    # iterations whose pictures are put side by side; null: up to three that all systems have
+    # training iterations whose pictures are shown side by side; null: up to three that all models have
     check_points: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
 
 
 class Detect(Section):
-    """Scoring of new footage."""
+    """Detection on new footage."""
 
-    film: bool = True  # the annotated video
-    settle_seconds: PositiveFloat = 10.0  # a file of the inbox that has not changed for so long is whole
-    # called once an event: a URL that takes a POST of JSON, or a command that reads JSON from its standard input; a
-    # string is split into words as a shell would, a list is taken as it is
+    film: bool = True  # write an annotated video
+    settle_seconds: PositiveFloat = 10.0  # a file in the inbox is complete when unchanged for this long, seconds
+    # called once per event: a URL that accepts a POST of JSON, or a command that reads JSON from standard input; a
+    # string is split into words like a shell command, a list is used as it is
     alert: str | tuple[str, ...] | None = None
-    alert_hours: PositiveFloat = 1.0  # how long a failed call is repeated
+    alert_hours: PositiveFloat = 1.0  # how long a failed alert is retried, hours
 
     @field_validator("alert")
     @classmethod
@@ -201,7 +201,7 @@ class Tracking(Section):
 
 
 class Params(Section):
-    """The whole of params.yaml."""
+    """All sections of params.yaml."""
 
     profile: str = "custom"
     seed: NonNegativeInt = 1
@@ -225,8 +225,8 @@ class Params(Section):
     @model_validator(mode="before")
     @classmethod
     def _typed_sections(cls, values):
-        """Give every ``dataset.<name>`` section the class that its format registered, every ``model.<name>`` that of its
-        system, or of fusions."""
+        """Convert every ``dataset.<name>`` section to its format's class and every ``model.<name>`` section to the class
+        of its model or to ``FusionConfig``."""
         if not isinstance(values, dict):
             return values
         typed: dict[str, dict] = {}
@@ -283,16 +283,16 @@ class Params(Section):
 
     @property
     def all_models(self) -> tuple[str, ...]:
-        """Every listed system, fusions included."""
+        """All listed models, including fusions."""
         return (*self.models, *self.fusions)
 
     @property
     def needs_flow(self) -> bool:
-        """Whether any listed system reads the stored optical flow."""
+        """Whether any listed model reads the stored optical flow."""
         return any(map(self.reads_flow, self.models))
 
     def reads_flow(self, name: str) -> bool:
-        """Whether a listed system reads the stored optical flow; of a fusion, whether a member does."""
+        """Whether a listed model reads the stored optical flow. For a fusion: whether any member does."""
         return any(self.model[one].needs_flow for one in (self.model[name].of if is_fusion(name) else (name,)))
 
 
@@ -303,7 +303,7 @@ def _model_section(name: str, section: dict) -> ModelConfig | FusionConfig:
 def load_params(path: Path | str = "params.yaml") -> Params:
     """Read and validate a params file.
 
-    Raises :class:`VadError` with the first fault: unreadable file, unknown key, wrong type, impossible combination.
+    Raises :class:`VadError` for the first error: unreadable file, unknown key, wrong type or invalid combination.
     """
     path = Path(path)
     try:
@@ -323,10 +323,10 @@ def load_params(path: Path | str = "params.yaml") -> Params:
 
 
 def _first_fault(error: ValidationError, prefix: str = "") -> str:
-    """The first fault of ``error`` as ``key: value 'x': what is allowed``."""
+    """Format the first error of ``error`` as ``key: value 'x': what is allowed``."""
     fault = error.errors()[0]
     parts = [prefix] if prefix else []
-    # a tagged union puts its tag ('dis', 'vcae', ...) into the path: that is not a key of the file
+    # Pydantic adds the tag of a tagged union ('dis', 'vcae', ...) to the path; the tag is not a key of the file.
     tag = 1 if fault["loc"] and fault["loc"][0] in ("optical_flow", "front_end") else None
     parts += [str(part) for n, part in enumerate(fault["loc"]) if n != tag]
     key = ".".join(parts)

@@ -1,15 +1,15 @@
-"""Data set formats behind one interface.
+"""Data set formats with a common interface.
 
-Each format is one module of its name, with two functions:
+Each format is a module with the format's name. It has two functions:
 
 ``prepare(config, raw, say)``
-    brings the footage, as delivered, into the folder ``raw`` (generate, download or copy); does nothing when it is
-    already there and whole; can be killed and called again.
+    generates, downloads or copies the original footage into the folder ``raw``. Does nothing if the footage is already
+    there and complete. Can be interrupted and called again.
 ``clips(config, raw)``
-    lists what ``raw`` holds as :class:`Clip` objects, without decoding anything.
+    lists the content of ``raw`` as :class:`Clip` objects, without decoding anything.
 
-and a configuration class under ``@register_format``, derived from :class:`vadcore.data.formats.base.DatasetConfig`, or from
-``StoredConfig`` where the footage is stored somewhere.
+It also has a configuration class decorated with ``@register_format``. The class derives from
+:class:`vadcore.data.formats.base.DatasetConfig`, or from ``StoredConfig`` if the footage comes from a source.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ SHIPPED = frozenset(module.name for module in pkgutil.iter_modules(__path__)) - 
 
 
 def format_module(name: str) -> ModuleType:
-    """The module that implements the format ``name``."""
+    """Import and return the module of the format ``name``."""
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def dataset_config(section: dict | DatasetConfig) -> DatasetConfig:
-    """The validated ``dataset.<name>`` section. VadError where its format is missing or unknown."""
+    """Validate a ``dataset.<name>`` section. Raises :class:`VadError` if its format is missing or unknown."""
     if isinstance(section, DatasetConfig):
         return section
     name = section.get("format")
@@ -48,11 +48,11 @@ def dataset_config(section: dict | DatasetConfig) -> DatasetConfig:
 
 
 def prepare(config, raw: Path, say: Callable[[str], None] = print) -> None:
-    """Bring the footage of ``config`` into the folder ``raw``. See the module's docstring."""
+    """Bring the footage of ``config`` into the folder ``raw``. See the module docstring."""
     format_module(config.format).prepare(config, Path(raw), say)
 
 
 def clips(config, raw: Path) -> list[Clip]:
-    """What ``raw`` holds, train before test, each split sorted by name."""
+    """List the clips in ``raw``: train before test, each split sorted by name."""
     found = format_module(config.format).clips(config, Path(raw))
     return sorted(found, key=lambda clip: (clip.split != "train", clip.name))

@@ -1,10 +1,10 @@
-"""Human action clips as strips: ``<class>/<id>.jpg``, the clip's frames side by side in one picture.
+"""Human action clips stored as strips: ``<class>/<id>.jpg``, the frames of a clip side by side in one picture.
 
-Training clips show some classes of actions; test clips show held-out clips of the same classes (normal) and classes that
-training never saw (abnormal from the first frame to the last).
+Training clips show some action classes. Test clips are held-out clips of the same classes (normal) and clips of classes
+that are not in the training set (abnormal in every frame).
 
-The set's numbers tell who and what is seen: eight in a row show one performer, two of them, 2k and 2k + 1, the same action,
-the second being the mirror image of the first. Neither is ever trained on while the other is held out.
+Ids encode performer and action: eight consecutive ids show one performer, and ids 2k and 2k + 1 show the same action,
+where the second is the mirror image of the first. Both clips of such a pair are always on the same side of a split.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class ActionsConfig(StoredConfig):
     frames_per_second: PositiveFloat = 25.0
     frame_width: PositiveInt | None = None  # null: frames are square
     train_classes: tuple[str, ...] | None = None  # null: all classes that are not test classes
-    test_classes: tuple[str, ...] = ()  # shown only in the test split, as abnormal
-    held_out: float = Field(default=0.2, ge=0, lt=1)  # share of each training class's clips that is tested as normal
-    # of what is held out of training for selection and calibration, training sees nothing: of the performer,
-    # in any action, or just of the clip and its mirror image
+    test_classes: tuple[str, ...] = ()  # classes that are only in the test split, as abnormal
+    held_out: float = Field(default=0.2, ge=0, lt=1)  # share of each training class used as normal test clips
+    # unit of the validation split: performer (all clips of a performer, in any action, stay together) or clip (only a
+    # clip and its mirror image stay together)
     held_out_by: Literal["performer", "clip"] = "performer"
 
     @property
@@ -44,8 +44,8 @@ class ActionsConfig(StoredConfig):
         return "unseen action classes" if self.test_classes else "none: every class is trained on"
 
 
-IMAGES_OF_A_CLIP = 2  # ids in a row: the clip and its mirror image
-IMAGES_OF_A_PERFORMER = 8  # ids in a row: four actions, each twice
+IMAGES_OF_A_CLIP = 2  # consecutive ids: the clip and its mirror image
+IMAGES_OF_A_PERFORMER = 8  # consecutive ids: four actions, each twice
 LAYOUT = Layout(
     lambda path: len(path.parts) >= 2 and path.suffix.lower() in IMAGE_ENDINGS,
     "<class>/<id>.jpg, each file the frames of one clip side by side",
@@ -58,7 +58,7 @@ def prepare(config: ActionsConfig, raw: Path, say: Callable[[str], None] = print
 
 
 def clips(config: ActionsConfig, raw: Path) -> list[Clip]:
-    """The clips, named ``<class>-<id>``. Raises :class:`VadError` when a class that is asked for is not there."""
+    """List the clips, named ``<class>-<id>``. Raises :class:`VadError` if a requested class does not exist."""
     check_delivered(raw)
     classes = _classes(raw)
     trained = config.train_classes
@@ -83,10 +83,10 @@ def clips(config: ActionsConfig, raw: Path) -> list[Clip]:
 
 
 def hold_out(paths: list[Path], share: float) -> tuple[list[Path], list[Path]]:
-    """Split a class's clips, sorted by id, into training clips and held-out clips.
+    """Split the clips of a class, sorted by id, into training clips and held-out test clips.
 
-    A clip and its mirror image stay together: the last such pairs are held out, ``share`` of them rounded, at least one
-    and not all where ``share`` is not 0. Ids that are no numbers are pairs of their own.
+    A clip and its mirror image stay together. The last pairs are held out: ``share`` of all pairs, rounded. If ``share``
+    is not 0, at least one pair is held out and at least one is kept. A clip whose id is not a number is its own pair.
     """
     groups: dict[tuple, list[Path]] = {}
     for path in sorted(paths, key=_id):
@@ -102,9 +102,10 @@ def hold_out(paths: list[Path], share: float) -> tuple[list[Path], list[Path]]:
 
 
 def read_strip(path: Path, width: int | None) -> Iterator[np.ndarray]:
-    """The frames of a strip from left to right, uint8 ``[H, W]`` or ``[H, W, 3]`` RGB; ``width`` None: square frames.
+    """Yield the frames of a strip from left to right, uint8 ``[H, W]`` or ``[H, W, 3]`` RGB.
 
-    Raises :class:`VadError` when the file cannot be read or its width is not a multiple of the frames'.
+    ``width``: width of a frame in pixels; None: square frames. Raises :class:`VadError` if the file cannot be read or
+    its width is not a multiple of the frame width.
     """
     yield from _frames(path, width)
 
@@ -155,7 +156,7 @@ def _group(config: ActionsConfig, path: Path) -> str:
 
 
 def _number(path: Path, ids: int) -> tuple:
-    """Which of the runs of ``ids`` ids the clip belongs to; ids that are no numbers stand alone."""
+    """Return the number of the clip's run of ``ids`` consecutive ids. An id that is not a number is its own run."""
     number = _id(path)
     return (0, number[1] // ids) if number[0] == 0 else number
 

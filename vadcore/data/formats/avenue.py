@@ -1,11 +1,12 @@
 """CUHK Avenue (Lu et al., ICCV 2013): ``training_videos/NN.avi``, ``testing_videos/NN.avi``.
 
-Two label sets are in circulation and differ on 441 of 15 324 frames, so a result must name its own:
+There are two label sets. They differ on 441 of 15 324 frames, so a result must name the one it uses:
 
 ``masks``
-    ``testing_label_mask/N_label.mat``, published with the footage: a mask a frame; abnormal where any pixel is.
+    ``testing_label_mask/N_label.mat``, published with the footage: one mask per frame. A frame is abnormal if any pixel
+    is.
 ``intervals``
-    ``avenue.mat``, published with the future-frame prediction system: abnormal intervals of every test clip.
+    ``avenue.mat``, published with the future-frame prediction model: abnormal intervals of every test clip.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from vadcore.utils.errors import VadError
 
 @register_format
 class AvenueConfig(StoredConfig):
-    """CUHK AvenueConfig: avi clips; two label sets are in circulation and differ on 441 of 15 324 frames."""
+    """CUHK Avenue: avi clips. There are two label sets, which differ on 441 of 15 324 frames."""
 
     format: Literal["avenue"]
     label_set: Literal["masks", "intervals"] = "masks"
@@ -46,7 +47,7 @@ class AvenueConfig(StoredConfig):
 
 
 _SITE = "http://www.cse.cuhk.edu.hk/leojia/projects/detectabnormal"
-# The checksums are those that anomalib verifies its downloads against.
+# The checksums are those used by anomalib.
 ARCHIVES = (
     Published(
         f"{_SITE}/Avenue_Dataset.zip",
@@ -85,9 +86,9 @@ def prepare(config: AvenueConfig, raw: Path, say: Callable[[str], None] = print)
 
 
 def clips(config: AvenueConfig, raw: Path) -> list[Clip]:
-    """The clips; masks are there for every test clip that has a label file, whichever label set is chosen.
+    """List the clips. Every test clip with a mask file has masks, for both label sets.
 
-    Raises :class:`VadError` when a folder, a label file or an entry is missing.
+    Raises :class:`VadError` if a folder, a label file or an entry is missing.
     """
     check_delivered(raw)
     trains = videos_in(find_folder(raw, "training_videos", LAYOUT))
@@ -127,14 +128,14 @@ def _intervals_file(raw: Path) -> Path:
 
 
 def read_volume(path: Path) -> list[np.ndarray]:
-    """The masks in a ``N_label.mat``: its cell array ``volLabel``, one uint8 ``[H, W]`` a frame."""
-    import scipy.io  # a third of a second, which every stage of every data set would wait for
+    """Read the masks of a ``N_label.mat`` file: its cell array ``volLabel``, one uint8 ``[H, W]`` mask per frame."""
+    import scipy.io  # local: the import takes a third of a second, in every stage of every data set
 
     try:
         volume = scipy.io.loadmat(path, variable_names=["volLabel"])["volLabel"]
     except KeyError:
         raise VadError(f"{path}: no variable volLabel; replace it by the published file") from None
-    except Exception as error:  # SciPy raises whatever the damaged bytes lead to
+    except Exception as error:  # damaged bytes can raise any exception in SciPy
         raise VadError(f"{path}: not a readable .mat file ({str(error).splitlines()[0]}); replace it") from error
     return list(volume.ravel())
 

@@ -1,4 +1,4 @@
-"""Clips, and what the configurations of all data set formats have in common."""
+"""The :class:`Clip` type and the base classes of all data set configurations."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ class Clip:
     Attributes
     ----------
     split: ``train`` (normal footage only) or ``test``.
-    name: unique within its split; becomes the clip's name in every store and table. Letters, digits, ``-_.`` only.
-    source: the file, or the folder of image files, that holds the pictures.
-    fps: frames a second of the footage as delivered.
-    frames: opens the footage and yields uint8 ``[H, W]`` (grey) or ``[H, W, 3]`` (RGB) pictures in order. Raises
-        :class:`vadcore.utils.errors.VadError` on unreadable, truncated or empty footage and on a changing picture size.
-    labels: reads the truth: uint8 ``[T]``, 1 = abnormal. None: nobody has labelled this clip.
-    masks: reads where the anomaly is: uint8 0/1 ``[T, H, W]``. None: no masks exist.
-    files: every file that the pictures come from (defaults to ``source``); their bytes identify the clip.
-    group: clips that show the same thing (takes of one performer, say) share it, so that none of them is held out while
-        training sees another. None: the clip is alone.
+    name: name of the clip in every store and table, unique within its split. Only letters, digits and ``-_.``.
+    source: the video file or the folder of image files.
+    fps: frame rate of the original footage, frames per second.
+    frames: function that yields the frames in order, uint8 ``[H, W]`` (grey) or ``[H, W, 3]`` (RGB). Raises
+        :class:`vadcore.utils.errors.VadError` if the footage is unreadable, truncated or empty, or its picture size
+        changes.
+    labels: function that reads the frame labels, uint8 ``[T]``, 1 = abnormal. None: the clip is unlabelled.
+    masks: function that reads the pixel masks of anomalies, uint8 0/1 ``[T, H, W]``. None: no masks exist.
+    files: all files of the footage (default: ``source``). Their bytes identify the clip.
+    group: common name of clips with the same content, such as recordings of one performer. All clips of a group go to
+        training or all go to validation. None: the clip has no group.
     """
 
     split: Split
@@ -51,7 +52,7 @@ _FORMATS: dict[str, type[DatasetConfig]] = {}
 
 
 def register_format(config: type[DatasetConfig]) -> type[DatasetConfig]:
-    """Class decorator: makes ``config`` the section of the format that its field ``format`` names."""
+    """Class decorator: register ``config`` as the configuration class of the format in its field ``format``."""
     (name,) = get_args(config.model_fields["format"].annotation)
     if name in _FORMATS:
         raise ValueError(f"two formats are called {name!r}")
@@ -60,40 +61,43 @@ def register_format(config: type[DatasetConfig]) -> type[DatasetConfig]:
 
 
 def list_formats() -> list[str]:
-    """Names of the formats whose modules were imported."""
+    """List the names of the formats whose modules are imported."""
     return list(_FORMATS)
 
 
 def config_of(format: str) -> type[DatasetConfig] | None:
-    """The configuration class of a format; None where it is not known so far."""
+    """Return the configuration class of a format, or None if it is not registered."""
     return _FORMATS.get(format)
 
 
 class DatasetConfig(Section):
-    """What every data set can be told about extraction."""
+    """Extraction settings common to all data sets."""
 
-    size: Size | None = None  # null keeps the footage's own size
+    size: Size | None = None  # [height, width] to resize frames to, pixels; null: original size
     color: Literal["grey", "rgb"] = "grey"
-    fps: PositiveFloat | None = None  # keep only as many frames a second (null: all of them)
+    fps: PositiveFloat | None = None  # frame rate to reduce the footage to, frames per second; null: keep all frames
 
     @property
     def truth(self) -> str:
-        """Which of the labels in circulation results are measured against; goes into every table."""
+        """Name of the label set used for evaluation. It is printed in every result table."""
         return "as delivered"
 
 
 class StoredConfig(DatasetConfig):
-    """Footage that lies somewhere on this machine, or can be downloaded."""
+    """Footage that is stored on this machine or can be downloaded."""
 
-    source: str  # a folder or archive (absolute, or relative to $VAD_DATA_DIR or to the project), or "download"
+    source: str  # folder or archive (absolute path, or relative to $VAD_DATA_DIR or the project), or "download"
 
 
 class NotThere(VadError):
-    """A data set's source names nothing."""
+    """The source of a data set does not exist."""
 
 
 def locate(source: str) -> Path:
-    """The path that ``source`` names: absolute, or inside ``$VAD_DATA_DIR``, or inside the working folder."""
+    """Resolve ``source``: an absolute path, or relative to ``$VAD_DATA_DIR``, or relative to the working directory.
+
+    Raises :class:`NotThere` if it does not exist.
+    """
     path = Path(source).expanduser()
     data_dir = os.environ.get("VAD_DATA_DIR")
     candidates = [path] if path.is_absolute() or not data_dir else [Path(data_dir).expanduser() / path, path]

@@ -1,4 +1,4 @@
-"""Clips of image files and of video files, and their labels: what several formats share."""
+"""Helpers shared by several formats: clips of image files and video files, and their labels."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vadcore.data.formats.base import Clip, Split
 from vadcore.data.video import VIDEO_ENDINGS, numbered, read_numbered, read_video, video_fps
 from vadcore.utils.errors import VadError
 
-Intervals = tuple[tuple[int, int], ...]  # first and last abnormal frame, counted from 1, both included
+Intervals = tuple[tuple[int, int], ...]  # (first, last) abnormal frame, counted from 1, both included
 
 _STATEMENT = re.compile(r"\{\s*(end\s*\+\s*1|\d+)\s*\}\s*\.\s*gt_frame\s*=\s*\[([^\]]*)\]")
 _RANGE = re.compile(r"(\d+)(?::(\d+))?$")
 
 
 def labels_of(intervals: Sequence[tuple[int, int]], length: int, source: Path, clip: str) -> np.ndarray:
-    """uint8 ``[length]``, 1 inside the intervals (counted from 1, both ends included).
+    """Convert intervals (counted from 1, both ends included) to labels uint8 ``[length]``, 1 inside the intervals.
 
-    Raises :class:`VadError` when an interval leaves the clip; ``source`` is the file that is at fault.
+    Raises :class:`VadError` if an interval ends after the clip. ``source``: label file for the error message.
     """
     labels = np.zeros(length, np.uint8)
     for first, last in intervals:
@@ -36,21 +36,21 @@ def labels_of(intervals: Sequence[tuple[int, int]], length: int, source: Path, c
 
 
 def read_mat(path: Path) -> list[Intervals]:
-    """The intervals of each test clip from a ``.mat`` file: the cell array ``gt``, one entry a clip.
+    """Read the intervals of each test clip from a ``.mat`` file: the cell array ``gt``, one entry per clip.
 
-    An entry holds starts in one row and ends in the next, ``[2, N]``, or a row for each interval, ``[N, 2]``, or is a
-    cell array of such; empty means that nothing is abnormal. For two intervals both readings fit the shape, but only
-    one of them gives intervals in order that do not touch: that one is taken.
+    An entry is an array ``[2, N]`` (starts in the first row, ends in the second), an array ``[N, 2]`` (one row per
+    interval), or a cell array of such arrays. An empty entry means that the whole clip is normal. The shape ``[2, 2]``
+    is ambiguous: it is read as starts and ends if this gives sorted intervals that do not touch, else row by row.
     """
     if not path.is_file():
         raise VadError(f"{path}: missing; correct dataset.*.labels or bring the file")
-    import scipy.io  # a third of a second, which every stage of every data set would wait for
+    import scipy.io  # local: the import takes a third of a second, in every stage of every data set
 
     try:
         variables = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
     except NotImplementedError:
         raise VadError(f"{path}: MATLAB 7.3 format; save it again with -v7") from None
-    except Exception as error:  # SciPy raises whatever the damaged bytes lead to
+    except Exception as error:  # damaged bytes can raise any exception in SciPy
         raise VadError(f"{path}: not a readable .mat file ({str(error).splitlines()[0]}); replace it") from error
     if "gt" not in variables and len(variables) != 1:
         raise VadError(f"{path}: no variable gt among {', '.join(sorted(variables)) or 'none'}; name the cell array gt")
@@ -78,7 +78,7 @@ def _entry(entry: np.ndarray, where: str) -> Intervals:
 
 
 def _in_order(rows: np.ndarray) -> bool:
-    """Whether intervals ``[N, 2]`` follow each other without touching."""
+    """Whether the intervals ``[N, 2]`` are sorted and do not touch."""
     return bool((rows[:, 0] <= rows[:, 1]).all() and (rows[1:, 0] > rows[:-1, 1]).all())
 
 
@@ -90,7 +90,10 @@ def _checked(pairs: Sequence[tuple[int, int]], where: str) -> Intervals:
 
 
 def read_m_list(path: Path) -> list[Intervals]:
-    """The intervals of each test clip from UCSD's ``.m`` list: ``TestVideoFile{end+1}.gt_frame = [5:90, 140:200];``."""
+    """Read the intervals of each test clip from UCSD's ``.m`` list.
+
+    A line of the list: ``TestVideoFile{end+1}.gt_frame = [5:90, 140:200];``.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -115,7 +118,7 @@ def _range(text: str, where: str) -> tuple[int, int]:
 
 
 def one_a_clip(entries: Sequence[Intervals], clips: Sequence[str], source: Path) -> list[Intervals]:
-    """The entries, if there are as many as test clips; else a :class:`VadError` that names both numbers."""
+    """Return the entries as a list. Raises :class:`VadError` unless there is one entry per test clip."""
     if len(entries) != len(clips):
         lacking = f" (no labels for {', '.join(clips[len(entries) :])})" if len(entries) < len(clips) else ""
         raise VadError(
@@ -129,12 +132,12 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def clip_name(text: str) -> str:
-    """``text`` as a clip's name: anything but letters, digits and ``-_.`` becomes ``_``; no dot in front."""
+    """Convert ``text`` to a clip name: replace all but letters, digits and ``-_.`` by ``_``, remove leading dots."""
     return _NOT_IN_NAMES.sub("_", text).lstrip(".") or "_"
 
 
 def clip_folders(parent: Path, pattern: str = "*") -> list[Path]:
-    """The clips' folders below ``parent``, sorted by name. Raises :class:`VadError` when there are none."""
+    """List the clip folders in ``parent``, sorted by name. Raises :class:`VadError` if there are none."""
     found = sorted(path for path in parent.glob(pattern) if path.is_dir() and not path.name.startswith("."))
     if not found:
         raise VadError(f"{parent}: holds no clip folders ({pattern}); bring the frames or correct dataset.*.source")
@@ -148,7 +151,7 @@ def framed_clip(
     labels: Callable[[int], np.ndarray] | None = None,
     masks: Callable[[int], np.ndarray] | None = None,
 ) -> Clip:
-    """The clip in ``folder``; ``labels`` and ``masks`` are told how many frames it has."""
+    """Create the clip of the image files in ``folder``. ``labels`` and ``masks`` receive the number of frames."""
     files = numbered(folder)
     return Clip(
         split=split,
@@ -163,12 +166,12 @@ def framed_clip(
 
 
 def interval_labels(intervals: Intervals, source: Path, clip: str, length: int) -> np.ndarray:
-    """:func:`labels_of` with the length last, for :func:`framed_clip`."""
+    """:func:`labels_of` with the length as the last argument, for :func:`framed_clip`."""
     return labels_of(intervals, length, source, clip)
 
 
 def checked_masks(masks: np.ndarray, length: int, source: Path) -> np.ndarray:
-    """``masks`` as uint8 0/1 ``[T, H, W]``; a :class:`VadError` when they are not one picture a frame."""
+    """Convert ``masks`` to uint8 0/1 ``[T, H, W]``. Raises :class:`VadError` unless there is one mask per frame."""
     if masks.ndim != 3 or len(masks) != length:
         raise VadError(
             f"{source}: masks of shape {list(masks.shape)} for {length} frames, expected [{length}, H, W]; "
@@ -178,7 +181,7 @@ def checked_masks(masks: np.ndarray, length: int, source: Path) -> np.ndarray:
 
 
 def load_npy(path: Path) -> np.ndarray:
-    """An array from a ``.npy`` file; never unpickles. Raises :class:`VadError` when it is missing or unreadable."""
+    """Load a ``.npy`` file without unpickling. Raises :class:`VadError` if it is missing or unreadable."""
     try:
         return np.load(path, allow_pickle=False)
     except FileNotFoundError:
@@ -187,11 +190,11 @@ def load_npy(path: Path) -> np.ndarray:
         raise VadError(f"{path}: not a readable .npy array ({error}); replace it") from error
 
 
-HIGHEST_RATE = 1000.0  # frames a second; beyond it a header states its clock, not its frames
+HIGHEST_RATE = 1000.0  # frames per second; a higher value in a header is the clock rate, not the frame rate
 
 
 def videos_in(folder: Path) -> list[Path]:
-    """The video files below ``folder`` at any depth, sorted. Raises :class:`VadError` when there are none."""
+    """List the video files below ``folder`` at any depth, sorted. Raises :class:`VadError` if there are none."""
     found = sorted(
         path
         for path in folder.rglob("*")
@@ -210,10 +213,11 @@ def footage_clip(
     masks: Callable[[], np.ndarray] | None = None,
     fps: float | None = None,
 ) -> Clip:
-    """The clip in the file ``video``; ``fps`` overrides what its header says.
+    """Create the clip of the video file ``video``. ``fps`` overrides the frame rate in its header.
 
-    A header that cannot be read gives the rate nan, so that one bad file does not hide the others: opening its frames
-    raises the error. A header without a usable rate is a :class:`VadError` at once, because only a person knows it.
+    If the header cannot be read, the frame rate is nan and the error is raised when the frames are read, so that one bad
+    file does not hide the other clips. Raises :class:`VadError` if the header has no usable frame rate, because the
+    user must set it.
     """
     if fps is None:
         try:

@@ -1,7 +1,8 @@
-"""``training/frames/<clip>/*.jpg`` and ``testing/frames/<clip>/*.jpg``: the field's common re-packaging.
+"""Folders of frames: ``training/frames/<clip>/*.jpg`` and ``testing/frames/<clip>/*.jpg``.
 
-Beside them, optionally, a ``.mat`` file with the abnormal intervals of every test clip and an ``.npz`` file with the
-masks of every test clip (``Test001`` or ``01`` for clip ``01``).
+This is the common re-packaging of the benchmark data sets. Optional files in the same folder: a ``.mat`` file with the
+abnormal intervals of every test clip, and an ``.npz`` file with the masks of every test clip (array ``Test001`` or
+``01`` for clip ``01``).
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class FramesConfig(StoredConfig):
     """``training/frames/NN/*.jpg``, ``testing/frames/NN/*.jpg``, an optional ``.mat`` of intervals and masks."""
 
     format: Literal["frames"]
-    frames_per_second: PositiveFloat = 10.0  # image files carry no rate
-    labels: str | None = None  # file name inside the folder; null: the only *.mat there is
-    masks: str | None = None  # file name inside the folder; null: pixel_masks.npz where it exists
+    frames_per_second: PositiveFloat = 10.0  # frame rate; image files do not store it
+    labels: str | None = None  # file name inside the folder; null: the only *.mat file, if there is one
+    masks: str | None = None  # file name inside the folder; null: pixel_masks.npz if it exists
 
     @property
     def truth(self) -> str:
@@ -65,9 +66,10 @@ def prepare(config: FramesConfig, raw: Path, say: Callable[[str], None] = print)
 
 
 def clips(config: FramesConfig, raw: Path) -> list[Clip]:
-    """The clips, with labels and masks where the files are there.
+    """List the clips, with labels and masks if the files exist.
 
-    Raises :class:`VadError` when label and mask files do not name exactly the test clips.
+    Raises :class:`VadError` if the number of label entries differs from the number of test clips, or if a test clip has
+    no masks in the mask file.
     """
     check_delivered(raw)
     root = _root(raw)
@@ -118,7 +120,7 @@ def _named(root: Path, name: str, key: str) -> Path:
 
 
 def _mask_keys(path: Path, names: list[str]) -> list[str]:
-    """The arrays that belong to the clips: the same name, else the same number."""
+    """Return the array name of each clip: the array with the same name, else with the same number."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             keys = list(archive)

@@ -1,10 +1,11 @@
-"""Moving MNIST, generated: handwritten digits that fly through a black picture and bounce off its walls.
+"""Generated Moving MNIST: handwritten digits that move over a black background and bounce off the picture borders.
 
-Every digit of a clip keeps its speed, drawn uniformly from the whole numbers ``speeds``, and starts anywhere, in any
-direction. A wall reflects its position and turns that component of its velocity. Digits that overlap are added. Training
-and test clips show different digits.
+Every digit has a constant speed, drawn uniformly from the whole numbers in the range ``speeds``, and a random start
+position and direction. At a border its position is reflected and that component of its velocity is reversed. Digits that
+overlap are added. Training and test clips show different digits.
 
-``<split>/NNNN.png`` is a clip, its frames side by side, NNNN counting from 0. ``digits.json`` says which digits they show.
+Each clip is a file ``<split>/NNNN.png`` with its frames side by side, where NNNN counts from 0. ``digits.json`` records
+which digits the clips show.
 """
 
 from __future__ import annotations
@@ -32,29 +33,29 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.files import complete, digest_of, sweep_partial, write_json
 
 DIGIT = 28  # pixels: height and width of MNIST's digits
-WIDEST_STRIP = 1_000_000  # pixels: readers of PNG files refuse wider pictures
+WIDEST_STRIP = 1_000_000  # pixels: PNG readers reject wider pictures
 
 
 @register_format
 class MovingMnistConfig(StoredConfig):
-    """Generated: handwritten digits that bounce off the walls of the picture; see vadcore/data/formats/moving_mnist.py.
+    """Generated Moving MNIST; see vadcore/data/formats/moving_mnist.py.
 
-    The defaults are 64x64 with training sequences of 30 frames. The field's benchmark has 20 frames in all sequences, and
-    10,000 to test on.
+    The defaults are 64x64 pixels and training sequences of 30 frames. The standard benchmark uses 20 frames in all
+    sequences and 10,000 test sequences.
     """
 
     format: Literal["moving_mnist"]
-    source: str  # a folder with MNIST's idx files of pictures (or one such file), "download", or "scikit-learn"
+    source: str  # folder with MNIST's idx files of pictures (or one such file), "download", or "scikit-learn"
     seed: int = Field(default=0, ge=0)
     height: PositiveInt = 64  # pixels
-    width: PositiveInt = 64
-    digits: PositiveInt = 2  # a clip
-    speeds: tuple[PositiveInt, PositiveInt] = (2, 6)  # pixels a frame: the least and the greatest, both included
+    width: PositiveInt = 64  # pixels
+    digits: PositiveInt = 2  # number of digits per clip
+    speeds: tuple[PositiveInt, PositiveInt] = (2, 6)  # minimum and maximum speed, pixels per frame, both included
     frames_per_second: PositiveFloat = 10.0
     train_clips: PositiveInt = 1000
-    train_frames: int = Field(default=30, ge=2)  # a clip
+    train_frames: int = Field(default=30, ge=2)  # frames per training clip
     test_clips: PositiveInt = 100
-    test_frames: int = Field(default=60, ge=2)
+    test_frames: int = Field(default=60, ge=2)  # frames per test clip
 
     @model_validator(mode="after")
     def _fits(self) -> MovingMnistConfig:
@@ -75,7 +76,7 @@ class MovingMnistConfig(StoredConfig):
 
     @property
     def digits_of(self) -> str:
-        """Whose digits they are, as the report names them."""
+        """Name of the digits' source in the report."""
         return "scikit-learn" if self.source == "scikit-learn" else "MNIST"
 
     @property
@@ -83,14 +84,14 @@ class MovingMnistConfig(StoredConfig):
         return f"none: generated, digits of {self.digits_of}"
 
 
-VERSION = 1  # of the generator: raised when the same configuration and digits give different footage
+VERSION = 1  # of the generator: increase it when the same configuration and digits give different footage
 RECORD = "digits.json"
-SPLITS: tuple[Split, ...] = ("train", "test")  # their positions here seed their clips
-TRAIN_SHARE = 0.8  # of digits that come undivided
-_FIELDS = ("seed", "height", "width", "digits", "speeds")  # what clips of both splits depend on
+SPLITS: tuple[Split, ...] = ("train", "test")  # the position of a split is part of its clips' seed
+TRAIN_SHARE = 0.8  # share of training digits if the source has no split of its own
+_FIELDS = ("seed", "height", "width", "digits", "speeds")  # settings that affect the clips of both splits
 _DOWNLOADED = "mnist"  # inside raw
 _SITE, _PAGE = "https://ossci-datasets.s3.amazonaws.com/mnist", "https://github.com/cvdfoundation/mnist"
-# The checksums are those that TensorFlow Datasets verifies its downloads against. Training digits come first.
+# The checksums are those used by TensorFlow Datasets. Training digits come first.
 FILES = (
     Published(
         f"{_SITE}/train-images-idx3-ubyte.gz",
@@ -108,17 +109,17 @@ _PNG_END = bytes.fromhex("0000000049454e44ae426082")  # the chunk IEND
 
 
 class Digits(NamedTuple):
-    """Digits uint8 ``[N, 28, 28]``, bright on 0, and where they come from, in words."""
+    """Digit pictures, uint8 ``[N, 28, 28]``, bright on a background of 0, and a description of their origin."""
 
     origin: str
     pictures: np.ndarray
 
 
 def prepare(config: MovingMnistConfig, raw: Path, say: Callable[[str], None] = print) -> None:
-    """Generate what is missing of the footage into ``raw`` and remove clips of other settings or digits.
+    """Generate missing clips in ``raw`` and remove clips of other settings or digits.
 
-    Each clip is complete or absent, so a killed call goes on where it stopped; a call that finds all there does nothing.
-    Raises :class:`VadError` when there are no digits or their file is damaged.
+    Clips are written atomically: an interrupted call can be repeated and resumes. Does nothing if all clips exist.
+    Raises :class:`VadError` if there are no digits or their file is damaged.
     """
     digits = find_digits(config, raw, say)
     record = {"digits": config.digits_of} | {split: _entry(config, split, digits[split]) for split in SPLITS}
@@ -136,7 +137,7 @@ def prepare(config: MovingMnistConfig, raw: Path, say: Callable[[str], None] = p
     if stale:
         say(f"moving_mnist: removed {len(stale)} clips of other settings or digits")
     if known != record:
-        write_json(raw / RECORD, record)  # only now: all clips that lie beside a record are of its footage
+        write_json(raw / RECORD, record)  # after removing stale clips: every clip next to a record must match it
     for split in SPLITS:
         missing = [index for index in _planned(config, split) if not _is_whole(_strip(raw, split, index))]
         if missing:
@@ -148,7 +149,7 @@ def prepare(config: MovingMnistConfig, raw: Path, say: Callable[[str], None] = p
 
 
 def clips(config: MovingMnistConfig, raw: Path) -> list[Clip]:
-    """The generated clips, unlabelled. Raises :class:`VadError` where one is missing or of other settings or digits."""
+    """List the clips, without labels. Raises :class:`VadError` if one is missing or has other settings or digits."""
     record, found = _record(raw), []
     for split in SPLITS:
         known = record.get(split, {})
@@ -164,9 +165,9 @@ def clips(config: MovingMnistConfig, raw: Path) -> list[Clip]:
 
 
 def film(config: MovingMnistConfig, digits: np.ndarray, split: Split, index: int) -> np.ndarray:
-    """The frames of clip ``index`` of a split, uint8 ``[T, H, W]``, with some of ``digits`` ``[N, 28, 28]``.
+    """Render the frames of clip ``index`` of a split, uint8 ``[T, H, W]``, with some of ``digits`` ``[N, 28, 28]``.
 
-    A clip depends neither on how many there are nor, but for its end, on how long it is.
+    A clip does not depend on the number of clips. A longer clip starts with the same frames.
     """
     rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
     corners = fly(config, rng, getattr(config, f"{split}_frames"))
@@ -175,9 +176,12 @@ def film(config: MovingMnistConfig, digits: np.ndarray, split: Split, index: int
 
 
 def fly(config: MovingMnistConfig, rng: np.random.Generator, frames: int) -> np.ndarray:
-    """Where the upper left corners of digits are: float ``[T, digits, 2]``, (y, x) in pixels, always in the picture."""
+    """Generate digit positions: upper left corners, float ``[T, digits, 2]``, (y, x) in pixels.
+
+    The digits are always completely inside the picture.
+    """
     room = np.array([config.height, config.width]) - DIGIT
-    speed = rng.integers(*config.speeds, size=config.digits, endpoint=True)  # px a frame
+    speed = rng.integers(*config.speeds, size=config.digits, endpoint=True)  # px per frame
     angle = rng.uniform(0, 2 * math.pi, config.digits)
     start = rng.uniform(0, 1, (config.digits, 2)) * room
     velocity = speed[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
@@ -185,13 +189,13 @@ def fly(config: MovingMnistConfig, rng: np.random.Generator, frames: int) -> np.
 
 
 def bounce(way: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """Straight ways ``[..., 2]`` folded into 0..``room`` ``[2]``: a wall turns one component of what comes after it."""
+    """Reflect straight paths ``[..., 2]`` at the borders of the range 0..``room`` ``[2]``, each component on its own."""
     period = np.where(room > 0, 2 * room, 1)
-    return np.minimum(np.abs((way + room) % period - room), room)  # minimum: where there is no room, all is at 0
+    return np.minimum(np.abs((way + room) % period - room), room)  # minimum: all 0 if room is 0
 
 
 def draw(shown: np.ndarray, corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Digits uint8 ``[n, 28, 28]`` at whole ``corners`` ``[T, n, 2]``, added and clipped: uint8 ``[T, *size]``."""
+    """Draw digits uint8 ``[n, 28, 28]`` at integer ``corners`` ``[T, n, 2]``: sums clipped to 255, uint8 ``[T, *size]``."""
     frames = np.zeros((len(corners), *size), np.int32)
     for frame, places in zip(frames, corners, strict=True):
         for digit, (y, x) in zip(shown, places, strict=True):
@@ -200,9 +204,10 @@ def draw(shown: np.ndarray, corners: np.ndarray, size: tuple[int, int]) -> np.nd
 
 
 def find_digits(config: MovingMnistConfig, raw: Path, say: Callable[[str], None]) -> dict[Split, Digits]:
-    """The digits of each split; they have none in common.
+    """Load the digits of each split. No digit is in both splits.
 
-    MNIST's own division where both its files are there; of one file, or of scikit-learn's digits, the first 80 % train.
+    If both MNIST files exist, MNIST's own split is used. For a single file or scikit-learn's digits, the first 80 % are
+    training digits.
     """
     if config.source == "scikit-learn":
         return _divide("scikit-learn's load_digits", scikit_learn_digits())
@@ -222,9 +227,9 @@ def find_digits(config: MovingMnistConfig, raw: Path, say: Callable[[str], None]
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The pictures of an idx file, gzipped or not: uint8 ``[N, 28, 28]``.
+    """Read the pictures of an idx file, gzipped or not: uint8 ``[N, 28, 28]``.
 
-    Raises :class:`VadError` when magic number, size of the pictures or length of the file is not that of MNIST's files.
+    Raises :class:`VadError` if the magic number, picture size or file length does not match MNIST.
     """
     data, again = path.read_bytes(), "fetch it again, or correct dataset.*.source"
     if data.startswith(b"\x1f\x8b"):
@@ -247,15 +252,15 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def scikit_learn_digits() -> np.ndarray:
-    """The 1,797 digits that scikit-learn carries, 8x8 in 0..16, as uint8 ``[1797, 28, 28]``: bilinear, 16 becomes 255."""
-    from sklearn.datasets import load_digits  # here: it takes a second, and other sources do without
+    """Load scikit-learn's 1,797 digits (8x8, 0..16) as uint8 ``[1797, 28, 28]``: bilinear resize, 16 becomes 255."""
+    from sklearn.datasets import load_digits  # local: the import takes a second and other sources do not need it
 
     small = load_digits().images.astype(np.float32) * (255 / 16)
     return np.stack([np.rint(cv2.resize(digit, (DIGIT, DIGIT))) for digit in small]).astype(np.uint8)
 
 
 def _idx_files(source: Path) -> list[Path]:
-    """MNIST's files of pictures in the folder ``source``, that of the training digits first; or the file it is."""
+    """Find MNIST's picture files in the folder ``source``, training digits first. A file is returned as it is."""
     if source.is_file():
         return [source]
     names = [one.name.removesuffix(".gz") for one in FILES]
@@ -286,13 +291,13 @@ def _all_of(origin: str, pictures: np.ndarray) -> Digits:
 
 
 def _entry(config: MovingMnistConfig, split: Split, digits: Digits) -> dict:
-    """What the record says of a split."""
+    """Return the record's entry for a split."""
     sha256 = hashlib.sha256(digits.pictures.tobytes()).hexdigest()
     return {"from": digits.origin, "sha256": sha256, "footage": _footage(config, split, sha256)}
 
 
 def _footage(config: MovingMnistConfig, split: Split, sha256: str | None) -> str:
-    """Identifies a split's footage but for the number of its clips; ``sha256``: of its digits."""
+    """Return a digest of a split's footage, independent of the number of clips. ``sha256``: that of its digits."""
     fields = {name: getattr(config, name) for name in (*_FIELDS, f"{split}_frames")}
     return digest_of([VERSION, fields, sha256])
 
@@ -300,7 +305,7 @@ def _footage(config: MovingMnistConfig, split: Split, sha256: str | None) -> str
 def _record(raw: Path) -> dict:
     try:
         return json.loads((raw / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # without one, or with a damaged one, all is generated anew
+    except (FileNotFoundError, ValueError):  # if it is missing or damaged, all clips are generated again
         return {}
 
 

@@ -1,7 +1,7 @@
 """ShanghaiTech Campus (Luo, Liu and Gao, ICCV 2017).
 
-``training/videos/SS_NNN.avi``, ``testing/frames/SS_NNNN/*.jpg``, ``testing/test_frame_mask/SS_NNNN.npy`` (one label a
-frame) and ``testing/test_pixel_mask/SS_NNNN.npy`` (masks ``[T, H, W]``); SS is the scene.
+``training/videos/SS_NNN.avi``, ``testing/frames/SS_NNNN/*.jpg``, ``testing/test_frame_mask/SS_NNNN.npy`` (one label per
+frame) and ``testing/test_pixel_mask/SS_NNNN.npy`` (masks ``[T, H, W]``). SS is the scene.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class ShanghaiTechConfig(StoredConfig):
     """ShanghaiTech Campus: training videos, test frames, ``.npy`` frame (and pixel) masks."""
 
     format: Literal["shanghaitech"]
-    frames_per_second: PositiveFloat = 24.0  # of the test frames, which carry no rate
+    frames_per_second: PositiveFloat = 24.0  # frame rate of the test frames; image files do not store it
 
     @property
     def truth(self) -> str:
         return "frame masks (.npy)"
 
 
-# The direct link that the authors gave (StevenLiuWen/ano_pred_cvpr2018, issue 59), with the checksum that anomalib
-# verifies it against. The server has been reported down since 2024; the page links to the current mirrors.
+# The direct link given by the authors (StevenLiuWen/ano_pred_cvpr2018, issue 59), with the checksum used by anomalib.
+# The server has been reported down since 2024; the page links to the current mirrors.
 ARCHIVE = Published(
     "http://101.32.75.151:8181/dataset/shanghaitech.tar.gz",
     "c13a827043b259ccf8493c9d9130486872992153a9d714fe229e523cd4c94116",
@@ -63,9 +63,9 @@ def prepare(config: ShanghaiTechConfig, raw: Path, say: Callable[[str], None] = 
 
 
 def clips(config: ShanghaiTechConfig, raw: Path) -> list[Clip]:
-    """The clips; every test clip is labelled, those with a ``test_pixel_mask`` file have masks.
+    """List the clips. All test clips have labels; those with a ``test_pixel_mask`` file also have masks.
 
-    Raises :class:`VadError` when a folder or the label file of a test clip is missing.
+    Raises :class:`VadError` if a folder or the label file of a test clip is missing.
     """
     check_delivered(raw)
     testing = find_folder(raw, "testing/frames", LAYOUT).parent
@@ -90,7 +90,7 @@ def clips(config: ShanghaiTechConfig, raw: Path) -> list[Clip]:
 
 
 def read_labels(path: Path, length: int) -> np.ndarray:
-    """uint8 ``[length]`` from a ``test_frame_mask`` file; a :class:`VadError` when it is of another length."""
+    """Read labels uint8 ``[length]`` from a ``test_frame_mask`` file. Raises :class:`VadError` if the length differs."""
     labels = load_npy(path)
     if labels.ndim != 1 or len(labels) != length:
         raise VadError(

@@ -1,12 +1,12 @@
-"""Generated footage of a surveillance camera, with its truth: labels, masks, identities and optical flow.
+"""Generated surveillance footage with ground truth: labels, masks, object identities and optical flow.
 
-A walkway seen from a mast: textured ground in perspective, sensor noise, slow changes of the light, people of different
-size, clothes and gait who walk at walking speed and hide each other and are hidden by lamp posts. Training clips are
-normal. Test clips stage what surveillance looks for (:data:`KINDS`); every 8th test clip is wholly normal.
+The scene is a walkway seen from a mast: textured ground in perspective, sensor noise, slow changes of light, and people
+of different size, clothing and gait at walking speed. People occlude each other and lamp posts occlude people. Training
+clips are normal. Test clips contain anomalies (:data:`KINDS`); every 8th test clip has none.
 
-The true flow is exact because every person is made of flat textured pieces that only ever move by affine maps: the
-motion of a pixel is that of the map of the piece it shows. It is stored in steps of 1/64 px. Noise, light and shadows
-change brightness, they are not motion: the flow of a pixel in a moving shadow is that of the ground, 0.
+The true flow is exact: every person consists of flat textured pieces that move by affine maps, so the motion of a pixel
+is given by the map of the visible piece. It is stored in steps of 1/64 px. Noise, light and shadows change brightness but
+are not motion: a pixel in a moving shadow has the flow of the ground, 0.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = [
 
 
 class SceneObject(NamedTuple):
-    """An object of a clip: its number in the identity map, what it is, and whether it is ever abnormal."""
+    """An object of a clip: number in the identity map, kind, and whether it is abnormal in any frame."""
 
     number: int
     kind: str
@@ -59,16 +59,16 @@ class SceneObject(NamedTuple):
 
 
 class Tracks(NamedTuple):
-    """Who is where: ``identity`` uint16 ``[T, H, W]`` (0 = background) and the objects that its numbers mean."""
+    """Object identities: ``identity`` uint16 ``[T, H, W]`` (0 = background) and the list of its objects."""
 
     identity: np.ndarray
     objects: list[SceneObject]
 
 
 def prepare(config: StreetConfig, raw: Path, say: Callable[[str], None] = print) -> None:
-    """Generate what is missing of the footage into ``raw`` and remove clips of any other configuration.
+    """Generate missing clips in ``raw`` and remove clips of other configurations.
 
-    Each clip is complete or absent, so a killed call goes on where it stopped; a call that finds all there does nothing.
+    Clips are written atomically: an interrupted call can be repeated and resumes. Does nothing if all clips exist.
     """
     wanted = list(_planned(config))
     missing = [clip for clip in wanted if not is_complete(raw, *clip[:2], digest(config, clip[0]))]
@@ -92,12 +92,12 @@ def prepare(config: StreetConfig, raw: Path, say: Callable[[str], None] = print)
             footage = film(config, site, split, index)
             if written:
                 written.result()
-            written = pool.submit(write, split, name, index, footage)  # while the next one is generated
+            written = pool.submit(write, split, name, index, footage)  # writes while the next clip is generated
         written.result()
 
 
 def clips(config: StreetConfig, raw: Path) -> list[Clip]:
-    """The generated clips. Raises :class:`VadError` where one is missing or belongs to another configuration."""
+    """List the generated clips. Raises :class:`VadError` if one is missing or has another configuration."""
     found = []
     for split, name, _ in _planned(config):
         if not is_complete(raw, split, name, digest(config, split)):
@@ -118,23 +118,23 @@ def clips(config: StreetConfig, raw: Path) -> list[Clip]:
 
 
 def true_flow(raw: Path, split: str, name: str) -> np.ndarray:
-    """The true optical flow of a clip, float32 ``[T-1, 2, H, W]`` in pixels: u to the right, v down.
+    """Read the true optical flow of a clip, float32 ``[T-1, 2, H, W]`` in pixels: u to the right, v down.
 
-    Entry t is the motion from frame t to t + 1 of what the pixels of frame t show; the background's is 0.
+    Entry t is the motion of the pixels of frame t to frame t + 1. The flow of the background is 0.
     """
     (flow,) = read_truth(Path(raw), split, name, "flow")
     return flow.astype(np.float32) * np.float32(FLOW_UNIT)
 
 
 def tracks(raw: Path, split: str, name: str) -> Tracks:
-    """The object that every pixel of a clip shows, and the table of objects."""
+    """Read the object identity of every pixel of a clip and the list of objects."""
     identity, kinds, abnormal = read_truth(Path(raw), split, name, "identity", "object_kind", "object_abnormal")
     table = [SceneObject(i, str(kind), bool(bad)) for i, (kind, bad) in enumerate(zip(kinds, abnormal, strict=True), 1)]
     return Tracks(identity, table)
 
 
 def _planned(config: StreetConfig):
-    """(split, name, index) of every clip."""
+    """Yield (split, name, index) of every clip."""
     for split, count in (("train", config.train_clips), ("test", config.test_clips)):
         for index, name in enumerate(clip_names(count)):
             yield split, name, index

@@ -1,7 +1,7 @@
-"""The official tree of UCSD Ped1 and Ped2 (Mahadevan et al., CVPR 2010).
+"""UCSD Ped1 and Ped2 (Mahadevan et al., CVPR 2010) in the official folder layout.
 
 ``UCSDped2/Train/Train001/001.tif``, ``UCSDped2/Test/Test001/001.tif``, labels in ``Test/UCSDped2.m``, masks in
-``Test/Test001_gt/*.bmp``, named ``001.bmp`` or ``frame001.bmp``. Ped1 has masks for some of its test clips only.
+``Test/Test001_gt/*.bmp``, named ``001.bmp`` or ``frame001.bmp``. Ped1 has masks for only some of its test clips.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vadcore.utils.errors import VadError
 
 @register_format
 class UcsdConfig(StoredConfig):
-    """The official UCSD tree (Ped1, Ped2): tif frames, ``_gt`` masks, the ``.m`` list of abnormal intervals."""
+    """UCSD Ped1 or Ped2: tif frames, ``_gt`` masks, ``.m`` list of abnormal intervals."""
 
     format: Literal["ucsd"]
     subset: Literal["UCSDped1", "UCSDped2"] = "UCSDped2"
@@ -44,7 +44,7 @@ class UcsdConfig(StoredConfig):
 
 
 SUBSETS = ("UCSDped1", "UCSDped2")
-# The checksum is the one that anomalib verifies its download against.
+# The checksum is the one used by anomalib.
 ARCHIVE = Published(
     "http://www.svcl.ucsd.edu/projects/anomaly/UCSD_Anomaly_Dataset.tar.gz",
     "2329af326951f5097fdd114c50e853957d3e569493a49d22fc082a9fd791915b",
@@ -70,9 +70,9 @@ def prepare(config: UcsdConfig, raw: Path, say: Callable[[str], None] = print) -
 
 
 def clips(config: UcsdConfig, raw: Path) -> list[Clip]:
-    """The clips; all test clips are labelled, those with a ``_gt`` folder have masks.
+    """List the clips. All test clips have labels; those with a ``_gt`` folder also have masks.
 
-    Raises :class:`VadError` when a part of the tree is missing or the list does not have one entry a test clip.
+    Raises :class:`VadError` if a folder or file is missing or the list does not have one entry per test clip.
     """
     check_delivered(raw)
     root = _root(config, raw)
@@ -98,7 +98,7 @@ def _root(config: UcsdConfig, raw: Path) -> Path:
 
 
 def _read_masks(folder: Path, length: int) -> np.ndarray:
-    """The masks of one clip, uint8 0/1 ``[T, H, W]``; mask number i belongs to frame number i, from 1."""
+    """Read the masks of one clip, uint8 0/1 ``[T, H, W]``. Mask i belongs to frame i, counted from 1."""
     files = numbered(folder)
     numbers = [frame_number(path) for path in files]
     if numbers != list(range(1, length + 1)):

@@ -1,13 +1,14 @@
-"""Any footage: ``train/`` with normal videos and ``test/`` with the ones to judge (``training``, ``testing`` do as well).
+"""Folders of videos: ``train/`` with normal footage and ``test/`` with the test clips.
 
-Labels are optional: a CSV file with the abnormal intervals of the test clips, in one of two forms::
+The folder names ``training`` and ``testing`` also work. Labels are optional: a CSV file with the abnormal intervals of
+the test clips, in one of two forms::
 
     clip,start,end                  clip,first_frame,last_frame
     gate-07,12.5,19                 gate-07,312,475
     gate-07,00:01:40,00:02:10.5     gate-08.mp4,0,99
 
-Times count from the clip's start, in seconds or ``hh:mm:ss``. Frames count from 0, the last one included. A clip is
-named by its name, or by its path below ``test/``. Test clips that are not mentioned are normal throughout.
+Times are relative to the start of the clip, in seconds or ``hh:mm:ss``. Frames count from 0 and the last frame is
+included. The first column is the clip name or the path below ``test/``. Test clips that are not listed are normal.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ from vadcore.utils.errors import VadError
 
 @register_format
 class VideosConfig(StoredConfig):
-    """A folder of footage: ``train/`` (normal only) and ``test/``; labels optional."""
+    """A folder of videos: ``train/`` (only normal footage) and ``test/``; labels are optional."""
 
     format: Literal["videos"]
-    # CSV beside train/ and test/: clip,start,end (seconds or hh:mm:ss) or clip,first_frame,last_frame (from 0, inclusive)
+    # CSV file next to train/ and test/: clip,start,end (seconds or hh:mm:ss) or clip,first_frame,last_frame (from 0,
+    # inclusive)
     labels: str | None = None
-    frames_per_second: PositiveFloat | None = None  # null: what each video's header says
+    frames_per_second: PositiveFloat | None = None  # frame rate; null: the rate in each video's header
 
     @property
     def truth(self) -> str:
@@ -53,7 +55,7 @@ _EXPECTED = "train/ (normal footage only) and test/ with video files in them"
 
 
 class Interval(NamedTuple):
-    """An abnormal interval as a line of the CSV gives it: seconds, or frames from 0 with the last one included."""
+    """An abnormal interval from a line of the CSV: in seconds, or in frames counted from 0 (last frame included)."""
 
     line: int
     start: float
@@ -71,16 +73,16 @@ def _layout(config: VideosConfig) -> Layout:
 
 
 def prepare(config: VideosConfig, raw: Path, say: Callable[[str], None] = print) -> None:
-    """Copy or unpack the videos of ``train/`` and ``test/``, and the labels, into ``raw``."""
+    """Copy or unpack the videos of ``train/`` and ``test/`` and the labels into ``raw``."""
     deliver(config, raw, _layout(config), say)
     if not config.labels:
         say(f"{raw}: dataset.*.labels names no CSV, the test clips are unlabelled: they are scored, but not evaluated")
 
 
 def clips(config: VideosConfig, raw: Path) -> list[Clip]:
-    """The clips; their names are their paths below ``train/`` and ``test/``, ``-`` for ``/``, without the ending.
+    """List the clips. Names are the paths below ``train/`` and ``test/`` without extension, with ``-`` for ``/``.
 
-    Raises :class:`VadError` when a folder is missing, or the labels name an unknown clip or cannot be read.
+    Raises :class:`VadError` if a folder is missing, the labels name an unknown clip or the labels cannot be read.
     """
     check_delivered(raw)
     root = _root(raw)
@@ -98,15 +100,16 @@ def clips(config: VideosConfig, raw: Path) -> list[Clip]:
 
 
 def read_labels(table: Path, intervals: tuple[Interval, ...], video: Path, name: str, fps: float) -> np.ndarray:
-    """uint8 ``[T]`` of one clip. Frame i is shown from i / fps to (i + 1) / fps; a frame an interval touches is abnormal.
+    """Convert the intervals of one clip to frame labels, uint8 ``[T]``, 1 = abnormal.
 
-    An interval in seconds may end up to a second after the clip (watches show whole seconds); anything else beyond the
-    end is a :class:`VadError`.
+    Frame i covers the time from i / fps to (i + 1) / fps. A frame that overlaps an interval is abnormal. An interval in
+    seconds may end up to one second after the clip, because times are often written in whole seconds. Raises
+    :class:`VadError` if an interval exceeds the clip otherwise.
     """
     length = count_frames(video)
     labels = np.zeros(length, np.uint8)
     for line, start, end, in_seconds in intervals:
-        # 1e-6: a time that was written down as frame / fps means that frame's edge
+        # The tolerance of 1e-6 compensates for rounding: a time written as frame / fps is the edge of that frame.
         first = math.floor(start * fps + 1e-6) if in_seconds else int(start)
         last = max(first, math.ceil(end * fps - 1e-6) - 1) if in_seconds else int(end)
         slack = fps if in_seconds else 0
@@ -121,7 +124,7 @@ def read_labels(table: Path, intervals: tuple[Interval, ...], video: Path, name:
 
 
 def read_intervals(table: Path) -> list[tuple[str, Interval]]:
-    """The lines of the CSV as (clip as written, interval). Raises :class:`VadError` that names the line at fault."""
+    """Read the CSV lines as (clip as written, interval). Raises :class:`VadError` with the number of a bad line."""
     try:
         lines = list(csv.reader(table.read_text(encoding="utf-8-sig").splitlines()))
     except FileNotFoundError:
@@ -163,7 +166,7 @@ def _frame(text: str, table: Path, line: int) -> float:
 
 
 def _by_clip(table: Path, test: Path, tested: list[tuple[Path, str]]) -> dict[str, list[Interval]]:
-    """The intervals of every clip name; a clip may be written as its name or its path, with or without the ending."""
+    """Group the intervals by clip name. The CSV may give the clip name, or the path with or without extension."""
     spelled: dict[str, str] = {}
     for video, name in tested:
         relative = video.relative_to(test)
@@ -179,7 +182,7 @@ def _by_clip(table: Path, test: Path, tested: list[tuple[Path, str]]) -> dict[st
 
 
 def _named(folder: Path) -> list[tuple[Path, str]]:
-    """The videos below ``folder`` with names; where two would be the same, a digest of the path tells them apart."""
+    """List the videos below ``folder`` with their clip names. Equal names get a digest of the path appended."""
     found = [(video, video.relative_to(folder)) for video in videos_in(folder)]
     plain = [clip_name("-".join(relative.with_suffix("").parts)) for _, relative in found]
     often = Counter(plain)
@@ -190,7 +193,7 @@ def _named(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _root(raw: Path) -> Path:
-    """``raw``, or the one folder in it where an archive or copy has a folder around ``train`` and ``test``."""
+    """Return the folder with ``train`` and ``test``: ``raw`` or a subfolder up to two levels below."""
     for candidates in ([raw], raw.glob("*"), raw.glob("*/*")):
         found = [path for path in sorted(candidates) if _has(path, TRAIN) or _has(path, TEST)]
         if len(found) == 1:

@@ -1,4 +1,4 @@
-"""The configuration of the generated scene."""
+"""Configuration of the generated surveillance scene."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from vadcore.data.formats.base import DatasetConfig, register_format
 
 @register_format
 class StreetConfig(DatasetConfig):
-    """The generated surveillance scene; see vadcore/data/formats/street.py."""
+    """Generated surveillance scene; see vadcore/data/formats/street.py."""
 
     format: Literal["street"]
     seed: int = Field(default=0, ge=0)
-    height: int = Field(default=128, ge=48, multiple_of=2)  # pixels; the lossless video has even sides
-    width: int = Field(default=192, ge=48, multiple_of=2)
+    height: int = Field(default=128, ge=48, multiple_of=2)  # pixels; even, as the lossless video requires
+    width: int = Field(default=192, ge=48, multiple_of=2)  # pixels; even, as the lossless video requires
     frames_per_second: PositiveFloat = 12.5
     train_clips: PositiveInt = 6
-    train_frames: int = Field(default=150, ge=2)  # a clip
-    test_clips: PositiveInt = 8  # the seven kinds of events take turns; every 8th clip is wholly normal
-    test_frames: int = Field(default=150, ge=2)
-    people_per_minute: PositiveFloat = 40.0  # rate at which people enter the scene
-    anomalies_per_clip: PositiveInt = 1  # events in a test clip that is not wholly normal
+    train_frames: int = Field(default=150, ge=2)  # frames per training clip
+    test_clips: PositiveInt = 8  # the clips cycle through seven kinds of anomalies; every 8th clip has none
+    test_frames: int = Field(default=150, ge=2)  # frames per test clip
+    people_per_minute: PositiveFloat = 40.0  # average number of people who enter the scene per minute
+    anomalies_per_clip: PositiveInt = 1  # events in each test clip with anomalies
     noise: float = Field(default=2.0, ge=0)  # standard deviation of the sensor noise, grey levels
 
     @model_validator(mode="after")
