@@ -1,4 +1,4 @@
-"""Unpacks archives file by file: nothing leaves the folder, and each file appears complete or not at all."""
+"""Unpack archives safely: no file is written outside the target folder, and each file is written atomically."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOF
 
 
 class Member(NamedTuple):
-    """A regular file in an archive: its path, length in bytes, time of change (seconds) and how to open it."""
+    """A regular file in an archive: path, size in bytes, modification time in seconds, and a function to open it."""
 
     path: PurePosixPath
     size: int
@@ -32,11 +32,11 @@ class Member(NamedTuple):
 
 
 def unpack(archive: Path, target: Path, wanted: Callable[[PurePosixPath], bool]) -> set[PurePosixPath]:
-    """Write the files of ``archive`` that are ``wanted`` below ``target``; returns their paths.
+    """Unpack the ``wanted`` files of ``archive`` into ``target`` and return their paths.
 
-    Files that are there with the same length and time are kept. The whole archive is checked before anything is
-    written. Raises :class:`VadError` when it is unreadable, damaged, holds a path or link that leaves its folder, or
-    is larger than the free disk.
+    Existing files with the same size and modification time are kept. The list of files is checked before anything is
+    written. Raises :class:`VadError` if the archive is unreadable, damaged, contains a link or a path outside its
+    folder, or needs more than the free disk space.
     """
     with _members(archive, target) as members:
         taken = [member for member in members if wanted(member.path)]
@@ -53,7 +53,7 @@ def unpack(archive: Path, target: Path, wanted: Callable[[PurePosixPath], bool])
 
 
 def check_space(target: Path, needed: int, what: Path) -> None:
-    """Raise :class:`VadError` unless ``needed`` bytes are free where ``target`` is going to be."""
+    """Raise :class:`VadError` unless ``needed`` bytes are free on the disk of ``target``."""
     existing = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
@@ -117,14 +117,14 @@ def _escapes(archive: Path, name: str) -> VadError:
 
 @contextmanager
 def _faults_of(archive: Path) -> Iterator[None]:
-    """Turns what the archive libraries raise on damaged bytes into one line."""
+    """Convert the exceptions of the archive libraries for damaged files to :class:`VadError`."""
     try:
         yield
     except VadError:
         raise
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault
+            raise  # a disk error, not a damaged archive
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise VadError(
             f"{archive}: not a readable archive ({why}); fetch it again (accepted: {', '.join(ENDINGS)})"

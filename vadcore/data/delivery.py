@@ -1,7 +1,7 @@
-"""Brings footage as delivered into a folder: copies a folder, unpacks an archive, or downloads and unpacks.
+"""Bring original footage into a folder: copy a folder, unpack an archive, or download and unpack.
 
-The folder mirrors what was delivered: the source's own tree, of it the files that belong to the format, and nothing
-else. ``.delivery.json`` in it says what it is a copy of and whether it is whole.
+The folder has the same tree as the source, but only the files that belong to the format. ``.delivery.json`` in the
+folder records the source and whether the copy is complete.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ _DOWNLOADS = ".download"
 
 @dataclass(frozen=True)
 class Layout:
-    """What belongs to a format.
+    """The files of a data set format.
 
     Attributes
     ----------
-    belongs: whether a file (path below the source, without hidden parts) is part of the data set.
-    description: the tree in words, for the person whose folder looks different.
-    published: the archives that together are the data set; none where nobody publishes it.
+    belongs: function that tells whether a file (path relative to the source) is part of the data set. It is not called
+        for hidden files.
+    description: description of the expected folder tree, for error messages.
+    published: the archives that make up the data set; empty if it is not published.
     """
 
     belongs: Callable[[PurePosixPath], bool]
@@ -39,16 +40,16 @@ class Layout:
     published: tuple[Published, ...] = ()
 
     def wants(self, path: PurePosixPath) -> bool:
-        """``belongs``, and not hidden: archives made on a Mac carry ``._*`` doubles of every file."""
+        """Whether a file is not hidden and ``belongs``. Archives made on a Mac have a ``._*`` copy of every file."""
         hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
         return not hidden and self.belongs(path)
 
 
 def deliver(config: StoredConfig, raw: Path, layout: Layout, say: Callable[[str], None]) -> None:
-    """Make ``raw`` hold the footage that ``config.source`` names; what is there already is kept.
+    """Bring the footage of ``config.source`` into the folder ``raw``. Existing files are kept.
 
-    Can be killed at any moment and called again: files are complete or absent, a download goes on where it stopped.
-    Files that do not belong to the source are removed from ``raw`` once all others are there.
+    Can be interrupted at any time and called again: files are written atomically and downloads resume. At the end, files
+    that do not belong to the source are removed from ``raw``.
     """
     if config.source == "download":
         archives = None
@@ -84,7 +85,7 @@ def deliver(config: StoredConfig, raw: Path, layout: Layout, say: Callable[[str]
 
 
 def check_delivered(raw: Path) -> None:
-    """Raise :class:`VadError` when ``raw`` is missing or a delivery into it was cut short."""
+    """Raise :class:`VadError` if ``raw`` is missing or its copy is incomplete."""
     if not raw.is_dir():
         raise VadError(f"{raw}: no footage here; run the prepare stage first")
     record = _record(raw)
@@ -93,10 +94,10 @@ def check_delivered(raw: Path) -> None:
 
 
 def find_folder(raw: Path, wanted: str, layout: Layout) -> Path:
-    """The folder below ``raw`` whose path ends with ``wanted``; the one nearest to ``raw`` where there are several.
+    """Find the folder below ``raw`` whose path ends with ``wanted``. If there are several, take the least deep.
 
-    Delivered trees differ in what lies around them (``UCSD_Anomaly_Dataset.v1p2/UCSDped2/Train`` or ``Train``).
-    Raises :class:`VadError` when there is none, or two at the same depth.
+    This is needed because archives have different outer folders (``UCSD_Anomaly_Dataset.v1p2/UCSDped2/Train`` or
+    ``Train``). Raises :class:`VadError` if there is no such folder, or two at the same depth.
     """
     pattern = [wanted, *("/".join(["*"] * depth) + "/" + wanted for depth in range(1, 5))]
     for glob in pattern:
@@ -128,12 +129,15 @@ def _copy(source: Path, raw: Path, layout: Layout, say: Callable[[str], None]) -
         with complete(raw / relative) as temporary:
             shutil.copyfile(path, temporary)
             shutil.copystat(path, temporary)
-            temporary.chmod(0o644)  # a read-only source must not make a copy that cannot be replaced
+            temporary.chmod(0o644)  # the copy of a read-only file must be replaceable
     _finish(raw, files, "folder", say)
 
 
 def _archives_at(source: Path, layout: Layout) -> list[Path] | None:
-    """The archives that ``source`` is, or holds as they are published; None for a folder of unpacked footage."""
+    """Return the archives at ``source``: the file itself, or all published archives in a folder.
+
+    Returns None for a folder of unpacked footage.
+    """
     if source.is_dir():
         published = [source / one.name for one in layout.published]
         return published if published and all(path.is_file() for path in published) else None
@@ -143,7 +147,7 @@ def _archives_at(source: Path, layout: Layout) -> list[Path] | None:
 
 
 def _identity(published: Iterable[Published], archives: list[Path] | None) -> str:
-    """What the delivery consists of, such that other footage has another identity."""
+    """Return a string that identifies the source: URLs or file names, with checksums."""
     if archives is None:
         return " ".join(f"{one.url}#{one.sha256}" for one in published)
     return " ".join(f"{archive.name}#{sha256(archive)}" for archive in archives)

@@ -1,4 +1,4 @@
-"""Fetches published archives: progress, checksum, and a broken download goes on where it broke."""
+"""Download published archives with progress, checksum verification and resume."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pathlib import Path
 
 from vadcore.utils.errors import VadError
 
-ATTEMPTS = 5  # in a row without a single new byte
-PAUSE = 2.0  # seconds before the second attempt; doubles with each further one
-TIMEOUT = 60.0  # seconds without a byte
+ATTEMPTS = 5  # failed attempts in a row without new data before giving up
+PAUSE = 2.0  # seconds before the second attempt; doubles with each further attempt
+TIMEOUT = 60.0  # seconds without data
 BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file on the network.
+    """A published file.
 
     Attributes
     ----------
-    url: where it lies.
-    sha256: of the whole file, or None where nobody has published one; the log then says that it was not verified.
-    page: the page a person is sent to when the file cannot be fetched.
+    url: address of the file.
+    sha256: checksum of the file. None if no checksum is published; the log then says that the file was not verified.
+    page: web page to download the file by hand, for error messages.
     """
 
     url: str
@@ -40,14 +40,14 @@ class Published:
 
 
 class _Moved(Exception):
-    """The file on the server is not the one that the first part came from."""
+    """The file on the server changed since the first part was downloaded."""
 
 
 def fetch(published: Published, folder: Path, say: Callable[[str], None] = print) -> Path:
-    """Download ``published`` into ``folder`` and return its path; a file that is there already is only verified.
+    """Download ``published`` into ``folder`` and return its path. An existing file is only verified.
 
-    What has arrived lies in ``<name>.part`` until it is whole; the next call asks the server for the rest. Raises
-    :class:`VadError` when the file cannot be fetched or its checksum is wrong (it is then removed).
+    A partial download is kept in ``<name>.part``; the next call resumes it. Raises :class:`VadError` if the download
+    fails or the checksum is wrong (the file is then removed).
     """
     folder.mkdir(parents=True, exist_ok=True)
     target, part = folder / published.name, folder / f"{published.name}.part"
@@ -90,7 +90,7 @@ def _fetch(published: Published, part: Path, say: Callable[[str], None]) -> None
             attempt = ATTEMPTS if 400 <= error.code < 500 and error.code not in (408, 429) else attempt + 1
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-                raise  # the disk's fault, not the network's
+                raise  # a disk error, not a network error
             why = str(getattr(error, "reason", error)) or type(error).__name__
             attempt = 1 if _length(part) > before else attempt + 1
         if attempt >= ATTEMPTS:
@@ -102,7 +102,7 @@ def _fetch(published: Published, part: Path, say: Callable[[str], None]) -> None
 
 
 def _receive(published: Published, part: Path, say: Callable[[str], None]) -> None:
-    """One request for what is missing of ``part``."""
+    """Request the missing rest of ``part`` once."""
     have = _length(part)
     headers = {"User-Agent": "vadcore", "Accept-Encoding": "identity"}
     if have:
@@ -112,20 +112,20 @@ def _receive(published: Published, part: Path, say: Callable[[str], None]) -> No
     try:
         response = urllib.request.urlopen(urllib.request.Request(published.url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing after what we have: it is whole, or it is another file
+        if error.code == 416 and have:  # no bytes after ours: the file is complete or has changed
             if error.headers.get("Content-Range", "") == f"bytes */{have}":
                 return
             raise _Moved from None
         raise
     with response:
-        if response.status != 206:  # the whole file, because the server cannot go on or the file has changed
+        if response.status != 206:  # whole file: the server cannot resume or the file has changed
             have = 0
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise _Moved
         stated = response.headers.get("Content-Length")
         whole = have + int(stated) if stated else None
         tag = response.headers.get("ETag", "")
-        # a weak tag does not promise the same bytes (RFC 9110, 13.1.5), a date does well enough
+        # A weak ETag does not guarantee the same bytes (RFC 9110, 13.1.5); use the date instead.
         tag = response.headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag
         if tag:
             _tag(part).write_text(tag, encoding="utf-8")
@@ -143,7 +143,7 @@ def _receive(published: Published, part: Path, say: Callable[[str], None]) -> No
 
 
 def _progress(name: str, before: int, now: int, whole: int | None, say: Callable[[str], None]) -> None:
-    """A line for every tenth of the file, or every 100 MB where its size is unknown."""
+    """Log a line for every tenth of the file, or every 100 MB if its size is unknown."""
     step = max(1, whole // 10) if whole else 100_000_000
     if now // step > before // step:
         say(f"{name}: {_megabytes(now)}" + (f" of {_megabytes(whole)}, {100 * now // whole} %" if whole else ""))
@@ -154,7 +154,7 @@ def _by_hand(published: Published) -> str:
 
 
 def _tag(part: Path) -> Path:
-    """Where it is noted which version of the file ``part`` is the beginning of."""
+    """Path of the file that stores the version (ETag or date) of the partial download ``part``."""
     return part.with_name(f"{part.name}.version")
 
 

@@ -1,4 +1,4 @@
-"""Footage as delivered -> the frames store: decode, resample, convert, resize, compress, clip by clip."""
+"""Extract original footage into the frames store: decode, resample, convert, resize and compress each clip."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.files import digest_of, sha256_files
 from vadcore.utils.images import resize_picture, to_color
 
-BLOCK = 64  # pictures handed from the decoder to the compressor at a time
+BLOCK = 64  # pictures passed from the decoder to the compressor at a time
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What became of one clip. ``kept``: it lay in the store already, made of the same bytes in the same way."""
+    """Result of the extraction of one clip. ``kept``: the store already had it, from the same files and settings."""
 
     clip: ClipId
     frames: int
@@ -31,13 +31,13 @@ class Extracted:
 
 
 def extract_clip(clip: Clip, settings: DatasetConfig, frames_url: str | Path, masks_url: str | Path) -> Extracted:
-    """Write ``clip`` into both stores, unless it is there already.
+    """Write ``clip`` into the frames and masks stores, unless they have it already.
 
-    Raises :class:`VadError` when the footage cannot be read whole, or labels or masks do not match its length.
+    Raises :class:`VadError` if the footage cannot be read completely, or labels or masks do not match its length.
     """
     frames, masks = _open(frames_url, "frames"), _open(masks_url, "masks")
     name = ClipId(clip.split, clip.name)
-    labels = clip.labels() if clip.labels else None  # before decoding: a fault here is found at once
+    labels = clip.labels() if clip.labels else None  # before decoding, to find errors early
     identity = {
         "source_sha256": sha256_files(clip.files or (clip.source,)),
         "extraction": digest_of(
@@ -55,10 +55,10 @@ def extract_clip(clip: Clip, settings: DatasetConfig, frames_url: str | Path, ma
         for block in _blocks(_pictures(clip, settings, numbers)):
             if pending:
                 pending.result()
-            pending = compressor.submit(writer.append, block)  # compresses while the next block is decoded
+            pending = compressor.submit(writer.append, block)  # runs while the next block is decoded
         if pending:
             pending.result()
-        decoded = numbers.pop() if numbers else 0  # the last entry is how many pictures the footage has
+        decoded = numbers.pop() if numbers else 0  # the last entry is the number of decoded frames
         if labels is not None and len(labels) != decoded:
             raise VadError(
                 f"{clip.source}: {len(labels)} labels for {decoded} frames (clip {name}); "
@@ -73,7 +73,7 @@ def extract_clip(clip: Clip, settings: DatasetConfig, frames_url: str | Path, ma
                 "size": settings.size,
                 "color": settings.color,
                 "group": clip.group,
-                # training footage is normal by definition; test footage is only labelled when somebody did
+                # Training footage is normal by definition; test footage may have no labels.
                 "labelled": labels is not None or clip.split == "train",
                 "abnormal": intervals(kept_labels),
                 **identity,
@@ -89,7 +89,10 @@ def _open(url: str | Path, kind: str) -> ClipStore:
 
 
 def _pictures(clip: Clip, settings: DatasetConfig, numbers: list[int]) -> Iterator[np.ndarray]:
-    """uint8 ``[H, W, C]`` as stored; notes the numbers of the frames kept, and at the end how many there were."""
+    """Yield the pictures to store, uint8 ``[H, W, C]``.
+
+    Appends the number of each yielded frame to ``numbers``, and finally the total number of decoded frames.
+    """
     channels = 1 if settings.color == "grey" else 3
     every = 1.0 if settings.fps is None else max(1.0, clip.fps / settings.fps)
     count = 0
@@ -101,14 +104,14 @@ def _pictures(clip: Clip, settings: DatasetConfig, numbers: list[int]) -> Iterat
         if picture.ndim == 2:
             picture = picture[..., None]
         if picture.shape[2] < channels:
-            picture = np.repeat(picture, channels, axis=2)  # grey footage asked for as rgb
+            picture = np.repeat(picture, channels, axis=2)  # grey footage, rgb requested
         picture = to_color(picture, channels)
         yield resize_picture(picture, tuple(settings.size)) if settings.size else picture
     numbers.append(count)
 
 
 def _blocks(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Pictures stacked ``[n, H, W, C]``, at most ``BLOCK`` each."""
+    """Yield stacks of at most ``BLOCK`` pictures, ``[n, H, W, C]``."""
     block: list[np.ndarray] = []
     for picture in pictures:
         block.append(picture)
@@ -120,7 +123,7 @@ def _blocks(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _write_masks(clip, name, store, size, numbers, decoded, identity) -> None:
-    """Store the clip's masks at the frames' size; a pixel is abnormal when at least half of it is."""
+    """Store the masks of the clip at the frame size. A pixel is abnormal if at least half of its area is."""
     masks = clip.masks()
     if len(masks) != decoded:
         raise VadError(

@@ -1,4 +1,4 @@
-"""Windows of stored footage as tensors on the model's device."""
+"""Load windows of stored footage as tensors on the model's device."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from vadcore.utils.images import resize_flow, resize_picture, to_color
 if TYPE_CHECKING:
     from vadcore.models.base import Model
 
-BACKGROUNDS = 256  # that are kept
-PREFETCH = 4  # batches made ahead by threads, as when streaming
+BACKGROUNDS = 256  # number of cached backgrounds
+PREFETCH = 4  # number of batches that threads prepare ahead, such as when streaming
 Made = TypeVar("Made")
 
 
 class ClipLoader:
-    """Segments of a store at one size and colour, kept on the device, in RAM, or streamed from Zarr.
+    """Load windows from segments of a store, at one size and colour.
 
-    cache: ``device`` and ``ram`` hold everything as uint8 frames (and int16 flow); ``stream`` reads each window when it
-    is asked for; ``auto`` takes the first of them that fits into half of the free memory. background: as in
-    :class:`~vadcore.data.windows.Windows`.
+    cache: ``device`` and ``ram`` keep all footage in GPU memory or RAM, as uint8 frames (and int16 flow). ``stream`` reads
+    each window from Zarr when it is needed. ``auto`` uses the first of the three that fits into half of the free memory.
+    background: as in :class:`~vadcore.data.windows.Windows`.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class ClipLoader:
 
     @classmethod
     def for_model(cls, model: Model, frames: ClipStore, segments: list[Segment], flow: ClipStore | None, **where):
-        """Footage as ``model`` wants it."""
+        """Create a loader with the size, channels, flow and background that ``model`` needs."""
         config, flow = model.config, flow if model.config.needs_flow else None
         where["background"] = model.windows.background
         return cls(frames, segments, config.image_size, config.channels, flow, **where)
 
     @property
     def nbytes(self) -> int:
-        """Memory that the whole footage takes."""
+        """Size of all footage in memory, in bytes."""
         pixels = sum(self.lengths) * self.size[0] * self.size[1]
         return pixels * self.channels + (pixels * 4 if self.flow else 0)
 
@@ -85,19 +85,19 @@ class ClipLoader:
         return "ram" if self.nbytes < psutil.virtual_memory().available / 2 else "stream"
 
     def _array(self, store: ClipStore, clip: ClipId) -> zarr.Array:
-        """The clip's array, opened once."""
+        """Return the array of a clip. It is opened only once."""
         if (store.kind, clip) not in self._arrays:
             self._arrays[store.kind, clip] = store.array(clip)
         return self._arrays[store.kind, clip]
 
     def _read_frames(self, segment: Segment, start: int, stop: int, stride: int = 1) -> np.ndarray:
-        """uint8 ``[n, C, H, W]`` at the model's size and colour; numbers relative to the segment."""
+        """Read frames uint8 ``[n, C, H, W]`` at the model's size and colour. Frame numbers are relative to the segment."""
         stored = self._array(self.frames, segment.clip)[segment.start + start : segment.start + stop][::stride]
         pictures = [resize_picture(to_color(picture, self.channels), self.size) for picture in stored]
         return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
 
     def _read_flow(self, segment: Segment, start: int, stop: int) -> np.ndarray:
-        """int16 ``[n, 2, H, W]`` in 1/64 px of the model's size."""
+        """Read flow int16 ``[n, 2, H, W]`` in 1/64 px at the model's size."""
         stored = self._array(self.flow, segment.clip)[segment.start + start : segment.start + stop]
         if stored.shape[2:] == self.size:
             return stored
@@ -109,7 +109,7 @@ class ClipLoader:
         self._pictures = torch.empty((sum(self.lengths), self.channels, h, w), dtype=torch.uint8, device=where)
         self._offsets = np.concatenate([[0], np.cumsum(self.lengths)])[:-1].astype(np.int64)
         if self.flow:
-            # one unused field after each segment's last, so that frames and flow share their numbering
+            # One unused field at the end of each segment, so that frames and flow have the same index.
             self._fields = torch.zeros((sum(self.lengths), 2, h, w), dtype=torch.int16, device=where)
         for segment, offset in zip(self.segments, self._offsets, strict=True):
             n = len(segment)
@@ -118,7 +118,10 @@ class ClipLoader:
                 self._fields[offset : offset + n - 1] = torch.from_numpy(self._read_flow(segment, 0, n - 1))
 
     def raw(self, picks: np.ndarray, length: int) -> tuple[Tensor, Tensor | None]:
-        """uint8 ``[B, T, C, H, W]`` and int16 ``[B, T-1, 2, H, W]`` or None, wherever they are kept."""
+        """Return the windows ``picks`` as uint8 ``[B, T, C, H, W]`` and their flow int16 ``[B, T-1, 2, H, W]`` or None.
+
+        The tensors are on the device of the cache. ``length``: T, frames per window.
+        """
         if self.cache == "stream":
             pictures, fields = [], []
             for clip, start, stride in picks[:, :3]:
@@ -135,7 +138,7 @@ class ClipLoader:
         return pictures, self._fields[index[:, :-1]] if self.flow else None
 
     def background(self, number: int, start: int) -> np.ndarray:
-        """uint8 ``[C, H, W]``: the background of a window of segment ``number`` that begins at frame ``start``."""
+        """Return the background uint8 ``[C, H, W]`` of a window of segment ``number`` that begins at frame ``start``."""
         return self._background(number, *background_frames(start, self.lengths[number], self.reach)[[0, -1]].tolist())
 
     def _median(self, number: int, first: int, last: int) -> np.ndarray:
@@ -144,7 +147,7 @@ class ClipLoader:
         return median_picture(self.raw(picks, 1)[0][:, 0].cpu().numpy())
 
     def batch(self, picks: np.ndarray, length: int) -> Batch:
-        """The windows ``picks`` ``[B, 3 or 4]`` (segment, start, stride, unused), ``length`` frames each."""
+        """Return the windows ``picks`` ``[B, 3 or 4]`` (segment, start, stride, unused) of ``length`` frames each."""
         pictures, fields = self.raw(picks, length)
         return self._on_device(picks, length, pictures, fields)
 
@@ -160,7 +163,7 @@ class ClipLoader:
         return Batch(frames, torch.from_numpy(picks[:, 0].copy()), torch.from_numpy(numbers), flow, background)
 
     def batches(self, plan: Iterable[np.ndarray], length: int) -> Iterator[Batch]:
-        """A batch for every entry of ``plan``, read ahead when the footage is streamed."""
+        """Yield a batch for every entry of ``plan``. Streamed footage is prefetched."""
         if self.cache != "stream":
             for picks in plan:
                 yield self.batch(picks, length)
@@ -170,7 +173,7 @@ class ClipLoader:
 
 
 def made_ahead(plan: Iterable[np.ndarray], make: Callable[[np.ndarray], Made]) -> Iterator[tuple[np.ndarray, Made]]:
-    """Each entry of ``plan`` with what ``make`` gives for it, in order; threads make :data:`PREFETCH` entries ahead."""
+    """Yield each entry of ``plan`` with the result of ``make``, in order. Threads prepare :data:`PREFETCH` entries ahead."""
     with ThreadPoolExecutor(max_workers=min(PREFETCH, os.cpu_count() or 1)) as pool:
         ahead: deque = deque()
         for picks in plan:

@@ -1,9 +1,10 @@
-"""Clips <-> Zarr. The only module that knows how a store is laid out.
+"""Zarr stores of clips. Only this module depends on the layout of a store.
 
-A store holds one array a clip at ``{split}/{clip}/{kind}`` (kind: ``frames``, ``flow`` or ``masks``) and all that is
-known of the clip in the array's attributes. Three files in two folders a clip of up to 512 frames: the group, the array's
-metadata, one shard; longer ones (or larger pictures) have more shards. Shards are named ``c.0.0.0.0`` rather than put into
-a folder an axis: what walks a store of thousands of clips (DVC does, several times a stage) walks a third of the folders.
+A store has one array per clip at ``{split}/{clip}/{kind}`` (kind: ``frames``, ``flow`` or ``masks``). The array attributes
+hold the metadata of the clip. A clip of up to 512 frames takes three files in two folders: the group, the array metadata
+and one shard. Longer clips and larger pictures have more shards. Shards are named ``c.0.0.0.0`` instead of being in
+nested folders: this reduces the number of folders to a third, which speeds up tools that list a store of thousands of
+clips (DVC does so several times per stage).
 
 ============ ======= ======================= ==================================================================
 kind         dtype   shape                   meaning
@@ -13,8 +14,8 @@ kind         dtype   shape                   meaning
 ``masks``    uint8   ``[T, H, W]``           1 where a pixel is abnormal
 ============ ======= ======================= ==================================================================
 
-A clip is complete or absent: the attribute ``complete`` is written last, and a clip without it is not listed and is
-written anew. Zarr writes each file beside its place and renames it.
+Clips are written atomically: the attribute ``complete`` is written last. A clip without it is not listed and is written
+again. Zarr writes each file under a temporary name and renames it.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from vadcore.utils.files import digest_of, sweep_partial
 
 Kind = Literal["frames", "flow", "masks"]
 SPLITS = ("train", "test")
-CHUNK_FRAMES = 8  # benchmarks/codec.py: 8 serves random 16-frame windows faster than 16 at the same size
-SHARD_BYTES = 64 << 20  # a shard is written at once, so this bounds the memory of a writer
+CHUNK_FRAMES = 8  # random 16-frame windows are read faster than with 16, at the same size (benchmarks/codec.py)
+SHARD_BYTES = 64 << 20  # limits the memory of a writer, which writes a shard at once
 FLOW_UNIT = 64  # stored flow is in 1/64 px
 _DIMENSIONS = {
     "frames": ("frame", "y", "x", "channel"),
@@ -49,7 +50,7 @@ _DTYPES = {"frames": "uint8", "flow": "int16", "masks": "uint8"}
 
 @dataclass(frozen=True, order=True)
 class ClipId:
-    """Names a clip inside a data set."""
+    """Split and name of a clip in a data set."""
 
     split: str
     name: str
@@ -59,11 +60,16 @@ class ClipId:
 
 
 class ClipStore:
-    """The clips of one data set, of one kind.
+    """Store of the frames, flow or masks of one data set.
 
-    ``url`` is a folder or an fsspec URL (``memory://...``, ``s3://...``). Opening for reading (``write=False``) a store
-    that does not exist raises :class:`VadError`. ``write=True`` creates it and sweeps away what a killed writer left;
-    parallel writers of a store that somebody has opened so pass ``sweep=False``.
+    Parameters
+    ----------
+    url: folder or fsspec URL (``memory://...``, ``s3://...``).
+    kind: ``frames``, ``flow`` or ``masks``.
+    write: open for writing: create the store and remove the temporary files of interrupted writers. If False, the store
+        must exist; otherwise :class:`VadError` is raised.
+    sweep: pass False in parallel writers of a store that was opened with ``write=True`` before. It is then neither
+        created nor cleaned up.
     """
 
     def __init__(self, url: str | Path, kind: Kind, write: bool = False, sweep: bool = True):
@@ -74,7 +80,7 @@ class ClipStore:
                 if local and Path(self.url).exists():
                     sweep_partial(self.url)
                 self.root = zarr.open_group(self.url, mode="a")
-                for split in SPLITS:  # made once, so that parallel writers find them
+                for split in SPLITS:  # created here, before parallel writers need them
                     self.root.require_group(split)
             else:
                 self.root = zarr.open_group(self.url, mode="r+")
@@ -86,17 +92,17 @@ class ClipStore:
                 raise VadError(f"{self.url}: no store of {kind} here; run the {stage} stage first") from error
 
     def clips(self, split: str | None = None) -> list[ClipId]:
-        """The complete clips, train before test, sorted by name."""
+        """List the complete clips, train before test, sorted by name."""
         return list(self.arrays(split))
 
     def arrays(self, split: str | None = None) -> dict[ClipId, zarr.Array]:
-        """The arrays of :meth:`clips`: to ask several things of many clips, each of which is a file to open."""
+        """Return the arrays of all :meth:`clips`. Use it for several queries: every array is a file to open."""
         splits = SPLITS if split is None else (split,)
         opened = {clip: array for part in splits for clip, array in sync(self._opened(part)).items()}
         return {clip: array for clip, array in opened.items() if array.attrs.get("complete")}
 
     async def _opened(self, split: str) -> dict[ClipId, zarr.Array]:
-        """Every array of a split, opened side by side: one after another takes five times as long."""
+        """Open all arrays of a split concurrently, which is five times as fast as one after another."""
         folder = self.root.store_path / split
         names = sorted([name async for name in folder.store.list_dir(folder.path)])
         opening = (zarr.AsyncArray.open(folder / name / self.kind) for name in names)
@@ -105,12 +111,12 @@ class ClipStore:
         for name, result in zip(names, results, strict=True):
             if isinstance(result, zarr.AsyncArray):
                 found[ClipId(split, name)] = zarr.Array(result)
-            elif not isinstance(result, FileNotFoundError):  # what is no clip, or one that is being written
+            elif not isinstance(result, FileNotFoundError):  # not found: not a clip, or still being written
                 raise result
         return found
 
     def has(self, clip: ClipId, **attributes: Any) -> bool:
-        """Whether ``clip`` is complete and, if given, carries these attributes."""
+        """Whether ``clip`` is complete and has the given attributes."""
         try:
             found = self.array(clip).attrs.asdict()
         except KeyError:
@@ -118,22 +124,22 @@ class ClipStore:
         return bool(found.get("complete")) and all(found.get(key) == value for key, value in attributes.items())
 
     def array(self, clip: ClipId) -> zarr.Array:
-        """The array of ``clip``; KeyError when there is none."""
+        """Return the array of ``clip``. Raises KeyError if there is none."""
         return self.root[f"{clip}/{self.kind}"]
 
     def attributes(self, clip: ClipId) -> dict[str, Any]:
-        """What is known of ``clip``: fps, source, digests, abnormal intervals."""
+        """Return the metadata of ``clip``: fps, source, digests, abnormal intervals."""
         return self.array(clip).attrs.asdict()
 
     def length(self, clip: ClipId) -> int:
         return self.array(clip).shape[0]
 
     def read(self, clip: ClipId, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Frames ``start`` to ``stop`` (exclusive) of ``clip``, as stored."""
+        """Read frames ``start`` to ``stop`` (exclusive) of ``clip``, as stored."""
         return self.array(clip)[start:stop]
 
     def labels(self, clip: ClipId) -> np.ndarray | None:
-        """uint8 ``[T]``, 1 = abnormal; None where nobody has labelled the clip."""
+        """Return the frame labels uint8 ``[T]``, 1 = abnormal, or None for an unlabelled clip."""
         attributes = self.attributes(clip)
         if not attributes["labelled"]:
             return None
@@ -143,25 +149,25 @@ class ClipStore:
         return labels
 
     def remove(self, clip: ClipId) -> None:
-        """Delete ``clip`` and whatever a killed writer left of it."""
+        """Delete ``clip``, complete or not."""
         sync(self.root.store.delete_dir(f"{self.root.path}/{clip}".lstrip("/")))
 
     def keep_only(self, wanted: set[ClipId]) -> None:
-        """Delete every clip, complete or not, that is not ``wanted``."""
+        """Delete all clips that are not in ``wanted``, complete or not."""
         for split in SPLITS:
             for name in list(self.root[split].group_keys()):
                 if ClipId(split, name) not in wanted:
                     self.remove(ClipId(split, name))
 
     def digest(self) -> str:
-        """Identifies the content: changes with any clip's source bytes, settings, shape or labels."""
+        """Return a digest of the content. It changes with the source files, settings, shape or labels of any clip."""
         return digest_of(
             [[str(clip), list(array.shape), array.attrs.asdict()] for clip, array in self.arrays().items()]
         )
 
     @contextmanager
     def writer(self, clip: ClipId) -> Iterator[ClipWriter]:
-        """Write ``clip`` anew, picture by picture. It becomes visible when the block ends without an exception."""
+        """Context manager to write ``clip`` from scratch. The clip is complete when the block ends without an exception."""
         self.remove(clip)
         writer = ClipWriter(self, clip)
         try:
@@ -173,7 +179,7 @@ class ClipStore:
 
 
 class ClipWriter:
-    """Collects pictures into shards; memory is bounded by one shard."""
+    """Write pictures in shards. Memory use is limited to one shard."""
 
     def __init__(self, store: ClipStore, clip: ClipId):
         self.store, self.clip = store, clip
@@ -183,7 +189,7 @@ class ClipWriter:
         self._filled = self._written = 0
 
     def append(self, pictures: np.ndarray) -> None:
-        """Add ``[n, ...]`` pictures in the store's dtype and layout."""
+        """Append pictures ``[n, ...]`` in the store's dtype and layout."""
         if self._array is None:
             self._create(pictures.shape[1:])
         while len(pictures):
@@ -195,7 +201,7 @@ class ClipWriter:
                 self._flush()
 
     def update(self, attributes: Mapping[str, Any]) -> None:
-        """Remember attributes; they are written together with ``complete``."""
+        """Set attributes. They are written together with ``complete``."""
         self.attributes.update(attributes)
 
     def finish(self) -> None:
@@ -209,7 +215,7 @@ class ClipWriter:
         dtype = np.dtype(_DTYPES[kind])
         chunk_bytes = CHUNK_FRAMES * int(np.prod(shape)) * dtype.itemsize
         shard_frames = CHUNK_FRAMES * max(1, min(SHARD_BYTES // chunk_bytes, 64))
-        # time last: neighbours in memory are neighbours in time, which bit-shuffling then finds alike
+        # Time is the last axis: adjacent values in memory are then adjacent in time, and bit-shuffling compresses better.
         order = (*range(1, len(shape) + 1), 0)
         self._array = zarr.create_array(
             store=self.store.root.store,
@@ -234,22 +240,22 @@ class ClipWriter:
 
 
 def intervals(labels: np.ndarray) -> list[list[int]]:
-    """The runs of ones in ``labels`` ``[T]`` as half-open ``[start, stop]`` pairs."""
+    """Return the runs of ones in ``labels`` ``[T]`` as half-open ``[start, stop]`` pairs."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(labels) != 0, [0]]).astype(np.int8)))
     return [[int(start), int(stop)] for start, stop in edges.reshape(-1, 2)]
 
 
 def flow_to_fixed(flow: np.ndarray) -> np.ndarray:
-    """Pixels to stored int16 in 1/64 px: error at most 1/128 px, range +-511 px (clipped)."""
+    """Convert flow in pixels to stored int16 in 1/64 px. The error is at most 1/128 px; values are clipped to +-511 px."""
     return clip_to_fixed(flow * FLOW_UNIT)
 
 
 def clip_to_fixed(fixed: np.ndarray) -> np.ndarray:
-    """Float in 1/64 px, which is overwritten, rounded to int16; what is too long for that is as long as can be."""
+    """Round float flow in 1/64 px to int16, clipped to the range of int16. Overwrites ``fixed``."""
     np.rint(fixed, out=fixed)
     return np.clip(fixed, -32768, 32767, out=fixed).astype(np.int16)
 
 
 def flow_from_fixed(stored: np.ndarray) -> np.ndarray:
-    """Stored int16 to pixels, float32."""
+    """Convert stored int16 flow to pixels, float32."""
     return stored.astype(np.float32) / FLOW_UNIT

@@ -1,4 +1,4 @@
-"""Decodes footage: video files and image files, uint8 pictures in order, one clear line for every fault."""
+"""Decode video files and image files to uint8 pictures, with a one-line error message for every problem."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-# Read by OpenCV when it first opens a video: the decoder's own remarks would bury the one line that says what to do.
+# OpenCV reads this when it first opens a video. The decoder's log messages would hide our error message.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
@@ -40,24 +40,23 @@ VIDEO_ENDINGS = frozenset(
     ]
 )
 IMAGE_ENDINGS = frozenset([".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"])
-COUNT_TOLERANCE = 0.1  # share of the frames that a header promises and that may be missing
-GREY_SAMPLES = 8  # pictures of a clip that are looked at to tell whether it is grey
+COUNT_TOLERANCE = 0.1  # share of the frames stated in the header that may be missing
+GREY_SAMPLES = 8  # number of pictures tested to decide whether a clip is grey
 _NUMBER = re.compile(r"(\d+)\D*$")
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
-    """The pictures of a video in order, uint8 ``[H, W, 3]`` RGB.
+    """Yield the frames of a video in order, uint8 ``[H, W, 3]`` RGB.
 
-    Raises :class:`VadError` when the file is missing, empty, not a video, cut short, or changes its picture size.
+    Raises :class:`VadError` if the file is missing, empty, not a video or truncated, or if its picture size changes.
 
-    *Cut short* is told from the length that AVI, MP4 and Matroska files state in bytes, before anything is decoded (MPEG
-    streams and FLV state none and are read as far as they go); and
-    afterwards from the number of frames. That number is not to be trusted in general (FFmpeg estimates it where the
-    container does not hold it, and dropped frames count in AVI), so only AVI and MP4 are held to it, and only when
-    more than a tenth is missing.
+    *Truncated files*: before decoding, the file size is compared with the size stated in AVI, MP4 and Matroska files.
+    (MPEG streams and FLV do not state a size and are read to the end.) After decoding, the number of frames is compared
+    with the number in the header. That number can be wrong: FFmpeg estimates it if the container does not store it, and
+    AVI counts dropped frames. So it is checked only for AVI and MP4, and only more than 10 % missing frames are an error.
 
-    *Picture size*: FFmpeg, as OpenCV runs it, scales later pictures to the size of the first without saying so. Motion
-    JPEG, where every picture carries its size, is checked; in other codecs a change passes as scaled pictures.
+    *Picture size*: FFmpeg in OpenCV silently scales later frames to the size of the first. Motion JPEG stores the size in
+    every frame and is checked. A size change in other codecs is not detected.
     """
     path = Path(path)
     with _opened(path) as capture:
@@ -75,13 +74,13 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
 
 
 def video_fps(path: Path) -> float:
-    """The frame rate that a video states, frames a second. Raises :class:`VadError` where it cannot be opened."""
+    """Return the frame rate in a video's header, frames per second. Raises :class:`VadError` if it cannot be opened."""
     with _opened(Path(path)) as capture:
         return capture.fps
 
 
 def count_frames(path: Path) -> int:
-    """How many frames a video has, counted by decoding it; the answer is kept for as long as the file is the same.
+    """Count the frames of a video by decoding it. The result is cached while the file is unchanged.
 
     Raises the same errors as :func:`read_video`.
     """
@@ -101,13 +100,13 @@ def _count_frames(path: Path, _identity) -> int:
 
 
 def read_images(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """Image files as pictures in order: uint8 ``[H, W]`` where they are grey, else ``[H, W, 3]`` RGB.
+    """Yield image files as pictures in order, uint8 ``[H, W]`` (grey) or ``[H, W, 3]`` RGB.
 
-    Grey clips are often stored as three equal channels. When eight pictures spread over the clip, first and last among
-    them, are grey to the pixel, all of it is read as grey, which saves decoding the colour and changes no pixel of
-    theirs. Deeper than 8 bits is brought to 8, transparency is dropped.
+    Grey clips are often stored with three equal channels. Eight pictures spread evenly over the clip, including the first
+    and the last, are tested. If all their pixels are grey, the whole clip is read as grey, which is faster and leaves
+    grey pixels unchanged. Images with more than 8 bits are converted to 8 bits. Transparency is dropped.
 
-    Raises :class:`VadError` when there are no files, or one is missing, unreadable, cut short or of another size.
+    Raises :class:`VadError` if there are no files, or a file is missing, unreadable, truncated or of another size.
     """
     if not paths:
         raise VadError("no image files to read; the clip's folder is empty: delete it or put its frames there")
@@ -125,7 +124,10 @@ def read_images(paths: Sequence[Path]) -> Iterator[np.ndarray]:
 
 
 def read_image(path: Path, mode: int = cv2.IMREAD_ANYCOLOR) -> np.ndarray:
-    """One image file, uint8 ``[H, W]`` or ``[H, W, 3]`` RGB. Raises :class:`VadError` when it cannot be read whole."""
+    """Read an image file, uint8 ``[H, W]`` or ``[H, W, 3]`` RGB.
+
+    Raises :class:`VadError` if it is missing, unreadable or truncated.
+    """
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -141,7 +143,7 @@ def read_image(path: Path, mode: int = cv2.IMREAD_ANYCOLOR) -> np.ndarray:
 
 
 def frame_number(path: Path) -> int:
-    """The number in a frame's file name: its last run of digits (``frame012.bmp`` is 12)."""
+    """Return the number in a frame's file name: the last run of digits (``frame012.bmp`` is 12)."""
     found = _NUMBER.search(path.stem)
     if not found:
         raise VadError(f"{path}: no frame number in its name; name frames 000.jpg, 001.jpg, ...")
@@ -149,9 +151,9 @@ def frame_number(path: Path) -> int:
 
 
 def numbered(folder: Path, endings: frozenset[str] = IMAGE_ENDINGS) -> tuple[Path, ...]:
-    """The image files of ``folder`` in the order of their numbers; hidden files are none.
+    """List the image files of ``folder`` sorted by frame number, without hidden files.
 
-    Raises :class:`VadError` when there are none or a name has no number.
+    Raises :class:`VadError` if there are none or a name has no number.
     """
     files = [path for path in folder.iterdir() if path.suffix.lower() in endings and not path.name.startswith(".")]
     if not files:
@@ -160,9 +162,10 @@ def numbered(folder: Path, endings: frozenset[str] = IMAGE_ENDINGS) -> tuple[Pat
 
 
 def read_numbered(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """:func:`read_images` over the numbered frames of one clip; a missing or doubled number is a :class:`VadError`.
+    """Read the numbered frames of one clip with :func:`read_images`.
 
-    Labels count frames, so a gap would put every later label on the wrong picture. Numbers start at 0 or 1.
+    Numbers start at 0 or 1. Raises :class:`VadError` for a missing or duplicate number, because all later labels would
+    belong to the wrong frames.
     """
     numbers = [frame_number(Path(path)) for path in paths]
     if numbers and numbers[0] > 1:
@@ -179,7 +182,7 @@ def read_numbered(paths: Sequence[Path]) -> Iterator[np.ndarray]:
 
 
 class _opened:
-    """A video opened for reading: a context that closes it, with what its header says."""
+    """Context manager for an open video, with the frame rate, frame count and codec from its header."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -225,8 +228,8 @@ def _cut(path: Path, how: str) -> VadError:
 
 
 def _check_jpeg_sizes(path: Path) -> None:
-    """Compare the sizes that the pictures of Motion JPEG carry; nothing is decoded."""
-    packets = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # -1: packets as they are
+    """Check that all frames of a Motion JPEG video have the same size, without decoding them."""
+    packets = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # -1: raw packets
     first, number = None, 0
     try:
         while True:
@@ -246,7 +249,7 @@ def _check_jpeg_sizes(path: Path) -> None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(height, width) from a JPEG's frame header (ITU-T T.81, B.2.2); None where there is none."""
+    """Return (height, width) from the frame header of a JPEG (ITU-T T.81, B.2.2), or None if there is none."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")

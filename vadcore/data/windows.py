@@ -1,4 +1,7 @@
-"""Which frames make a training or a scoring window. Everything here is a pure function of lengths, seed and iteration."""
+"""Select the frames of training and scoring windows.
+
+All functions are pure functions of clip lengths, seed and iteration.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Windows:
-    """The windows a system wants.
+    """The windows that a model needs.
 
-    length: frames in a window. strides: distances between them that training uses (scoring always uses 1).
-    judged: positions in the window that scoring judges. step: distance between the starts of scoring windows.
-    flow: whether the stored optical flow of the window is wanted too; then the only stride is 1. background: whether the
-    still scene is wanted too, and of how many frames (see :func:`background_frames`); 0: no.
+    Attributes
+    ----------
+    length: number of frames in a window.
+    strides: distances between successive frames of training windows. Scoring windows always have stride 1.
+    judged: positions in the window that get a score.
+    step: distance between the starts of scoring windows, frames.
+    flow: whether the model needs the stored optical flow of the window. The stride must then be 1.
+    background: number of frames that the background covers (see :func:`background_frames`); 0: not needed.
     """
 
     length: int
@@ -39,20 +46,25 @@ class Windows:
             raise ValueError(f"judged positions {self.judged} are not in a window of {self.length} frames")
 
     def span(self, stride: int) -> int:
-        """Frames from the first to the last of a window, both included."""
+        """Number of frames from the first to the last frame of a window, both included."""
         return (self.length - 1) * stride + 1
 
 
-BACKGROUND_SAMPLES = 60  # frames that a background is the median of
+BACKGROUND_SAMPLES = 60  # number of frames in the median of a background
 
 
 def background_frames(start: int, length: int, reach: int) -> np.ndarray:
-    """Numbers of the frames whose median is the background of a window that begins at frame ``start``, int64 ``[n]``.
+    """Return the numbers of the frames whose median is the background of a window, int64 ``[n]``.
 
-    They are spread over ``reach`` frames: the first of the clip, and later those before the window, so that a stream has to
-    be read ahead only at its beginning. Windows that begin in the same third of ``reach`` share a background.
+    The frames are spread over ``reach`` frames: the first ``reach`` frames of the clip for early windows, frames before the
+    window for later ones. So a live stream must be read ahead only at its beginning. Windows that start in the same third
+    of ``reach`` have the same background.
 
-    length: of the clip; of a stream, of what has been read so far, at least ``reach``.
+    Parameters
+    ----------
+    start: first frame of the window.
+    length: frames of the clip. For a stream: the frames read so far, at least ``reach``.
+    reach: number of frames that the background covers.
     """
     third, every = max(1, reach // 3), max(1, reach // BACKGROUND_SAMPLES)
     stop = min(length, max(reach, start // third * third))
@@ -61,13 +73,16 @@ def background_frames(start: int, length: int, reach: int) -> np.ndarray:
 
 
 def median_picture(pictures: np.ndarray) -> np.ndarray:
-    """The (lower) median of ``[n, ...]``, of the same type."""
+    """Return the (lower) median of ``[n, ...]`` over the first axis, with the same dtype."""
     middle = (len(pictures) - 1) // 2
     return np.partition(pictures, middle, axis=0)[middle]
 
 
 def training_windows(lengths: list[int], windows: Windows) -> np.ndarray:
-    """Every window inside one clip: int64 ``[M, 3]`` of (clip, start, stride), none crossing from clip to clip."""
+    """List all training windows: int64 ``[M, 3]`` of (clip, start, stride). Each window lies within one clip.
+
+    Raises :class:`VadError` if no clip is long enough for a window.
+    """
     rows = [
         np.stack([np.full(starts, clip), np.arange(starts), np.full(starts, stride)], axis=1)
         for clip, length in enumerate(lengths)
@@ -84,7 +99,7 @@ def training_windows(lengths: list[int], windows: Windows) -> np.ndarray:
 
 
 def scoring_windows(length: int, windows: Windows) -> np.ndarray:
-    """Starts of the windows that score a clip: every ``step``-th, and the last, so that no tail is left out."""
+    """Return the starts of the scoring windows of a clip: every ``step``-th frame, and the last window of the clip."""
     last = length - windows.length
     if last < 0:
         return np.empty(0, np.int64)
@@ -92,10 +107,10 @@ def scoring_windows(length: int, windows: Windows) -> np.ndarray:
 
 
 class Sampler:
-    """Draws training batches. ``batch(iteration)`` does not depend on what was drawn before, so resuming is exact.
+    """Draw training batches. ``batch(iteration)`` does not depend on earlier batches, so resume is exact.
 
-    sampling ``windows``: every window once in each pass, in an order shuffled anew each pass. ``clips``: cycles over the
-    clips in shuffled order, one random window of each, so that every clip weighs the same.
+    sampling: ``windows`` draws every window once per epoch, in a new random order each epoch. ``clips`` draws one random
+    window from each clip per epoch, with the clips in random order, so that all clips have the same weight.
     """
 
     def __init__(
@@ -112,8 +127,10 @@ class Sampler:
         return np.random.default_rng([self.seed, 0, number]).permutation(self.in_pass)
 
     def batch(self, iteration: int) -> np.ndarray:
-        """int64 ``[batch_size, 4]`` of (clip, start, stride, number of the window in the training) for this iteration
-        (0-based)."""
+        """Return the windows of an iteration (0-based): int64 ``[batch_size, 4]`` of (clip, start, stride, number).
+
+        ``number`` counts the windows from the start of training.
+        """
         positions = np.arange(iteration * self.batch_size, (iteration + 1) * self.batch_size)
         picks = [self._order(int(position // self.in_pass))[position % self.in_pass] for position in positions]
         if self.sampling == "windows":
@@ -141,10 +158,17 @@ class Segment:
 def hold_out(
     lengths: dict[ClipId, int], share: float, seed: int, groups: dict[ClipId, str | None] | None = None
 ) -> tuple[list[Segment], list[Segment]]:
-    """Split normal footage into (trained on, held out).
+    """Split normal footage into (training, validation) segments.
 
-    Whole clips are held out, chosen at random, at least one; of a single clip, its last ``share`` is. Clips of the same
-    group (``groups``; None: a clip is alone) are trained on or held out together, unless all are of one group.
+    The validation segments are whole clips, chosen at random, at least one. If there is only one clip, its last ``share``
+    is used. Clips of the same group are kept together, unless all clips belong to one group.
+
+    Parameters
+    ----------
+    lengths: frames of each clip.
+    share: share of the clips (of the groups, if given) for validation.
+    seed: random seed.
+    groups: group name of each clip; None: the clip has no group.
     """
     clips = sorted(lengths)
     if not clips:
@@ -172,11 +196,15 @@ def hold_out(
 
 @dataclass
 class Batch:
-    """Windows of footage on the model's device.
+    """A batch of windows on the model's device.
 
-    frames: float ``[B, T, C, H, W]`` in 0..1. flow: float ``[B, T-1, 2, H, W]``, motion from each frame to the next in
-    pixels of ``frames``, or None. clip: long ``[B]``, which clip of the footage. numbers: long ``[B, T]``, frame numbers.
-    background: float ``[B, C, H, W]`` in 0..1, the still scene around each window, or None.
+    Attributes
+    ----------
+    frames: float ``[B, T, C, H, W]`` in 0..1.
+    clip: long ``[B]``, index of the clip.
+    numbers: long ``[B, T]``, frame numbers.
+    flow: float ``[B, T-1, 2, H, W]``, motion from each frame to the next in pixels of ``frames``, or None.
+    background: float ``[B, C, H, W]`` in 0..1, the static background of each window, or None.
     """
 
     frames: Tensor

@@ -1,4 +1,4 @@
-"""Somebody or something that moves: textured pieces with an affine map for every frame."""
+"""Moving objects (people, vehicles, bags): textured pieces with an affine map for every frame."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from vadcore.data.synthetic.sprites import Sprite
 
 @dataclass(frozen=True)
 class Motion:
-    """Where somebody is at every frame of the T that it covers.
+    """Path of an object over T frames.
 
     Attributes
     ----------
-    first: the clip's frame that entry 0 is about.
     position: float ``[T, 2]``, (a, b) in metres.
-    heading: float ``[T]``, radians from the walkway's direction.
-    distance: float ``[T]``, metres covered.
-    pace: float ``[T]``, current speed over usual speed.
-    speed: the usual speed, m/s.
+    heading: float ``[T]``, radians from the direction of the walkway.
+    distance: float ``[T]``, distance covered, metres.
+    pace: float ``[T]``, current speed divided by the usual speed.
+    speed: usual speed, m/s.
+    first: frame of the clip for entry 0.
     """
 
     position: np.ndarray
@@ -34,7 +34,7 @@ class Motion:
 
 @dataclass(frozen=True)
 class Piece:
-    """A sprite and its maps ``[T, 2, 3]`` from the sprite's metres to picture pixels; ``depth [T]`` in metres."""
+    """A sprite, its affine maps ``[T, 2, 3]`` from sprite metres to picture pixels, and its ``depth [T]`` in metres."""
 
     sprite: Sprite
     maps: np.ndarray
@@ -43,16 +43,17 @@ class Piece:
 
 @dataclass
 class Actor:
-    """Pieces that belong together.
+    """A moving object made of pieces.
 
     Attributes
     ----------
-    kind: what it is, as the table of objects names it.
-    first: the clip's frame that entry 0 of every array is about; before it and after its T frames it is out of sight.
-    depth: float ``[T]``, metres from the camera to where it stands: who is nearer covers who is farther.
-    feet: float ``[T, 2]``, the pixel (x, y) where it stands.
-    abnormal: bool ``[T]``, the frames in which it is what surveillance looks for.
-    shadows: (start ``[T, 2]``, end ``[T, 2]``, thickness ``[T]``) in pixels: the shadow is the union of thick lines.
+    kind: kind of object, as in the table of objects.
+    first: frame of the clip for entry 0 of every array. The object is not visible outside its T frames.
+    depth: float ``[T]``, distance from the camera in metres. Nearer objects occlude farther ones.
+    feet: float ``[T, 2]``, pixel (x, y) where the object stands.
+    abnormal: bool ``[T]``, frames in which the object is abnormal.
+    pieces: the pieces of the object.
+    shadows: (start ``[T, 2]``, end ``[T, 2]``, thickness ``[T]``) in pixels. The shadow is the union of these thick lines.
     """
 
     kind: str
@@ -64,16 +65,16 @@ class Actor:
     shadows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def covers(self, t: int) -> bool:
-        """Whether the clip's frame t is one of its T frames."""
+        """Whether frame t of the clip is one of the object's T frames."""
         return 0 <= t - self.first < len(self.depth)
 
     def is_abnormal(self, t: int) -> bool:
-        """Whether it is abnormal at the clip's frame t."""
+        """Whether the object is abnormal at frame t of the clip."""
         return self.covers(t) and bool(self.abnormal[t - self.first])
 
 
 def stand(camera: Camera, kind: str, position: np.ndarray, abnormal: np.ndarray | bool, first: int = 0) -> Actor:
-    """An actor without pieces that stands at ``position [T, 2]`` from the clip's frame ``first`` on."""
+    """Create an actor without pieces at ``position [T, 2]``, starting at frame ``first`` of the clip."""
     ground = np.concatenate([position, np.zeros((len(position), 1))], axis=1)
     abnormal = np.broadcast_to(np.asarray(abnormal, bool), len(position)).copy()
     return Actor(kind, first, camera.depth(ground), camera.project(ground), abnormal)
@@ -82,11 +83,11 @@ def stand(camera: Camera, kind: str, position: np.ndarray, abnormal: np.ndarray 
 def along_bone(
     camera: Camera, sprite: Sprite, start: np.ndarray, end: np.ndarray, length: float, widen=1.0, nearer: float = 0.0
 ) -> Piece:
-    """A piece that spans two joints: sprite (0, 0) lies on ``start``, (0, length) on ``end``, both ``[T, 3]`` in m.
+    """Create a piece that connects two joints: sprite point (0, 0) is at ``start``, (0, length) at ``end``.
 
-    Across the bone it is as wide as its place demands, times ``widen`` (a number or ``[T]``). ``nearer``: metres by which
-    it counts as nearer to the camera than it is. A bone that points at the camera keeps a third of its length, so that
-    its map can be inverted.
+    ``start``, ``end``: ``[T, 3]`` in m. ``widen``: factor for the width of the piece, a number or ``[T]``. ``nearer``:
+    metres to subtract from its depth. A bone that points at the camera keeps a third of its length, so that its map can
+    be inverted.
     """
     p0, p1 = camera.project(start), camera.project(end)
     scale = camera.scale((start + end) / 2)
@@ -101,7 +102,11 @@ def along_bone(
 def on_plane(
     camera: Camera, sprite: Sprite, centre: np.ndarray, right: np.ndarray, down: np.ndarray, nearer: float = 0.0
 ) -> Piece:
-    """A flat piece: sprite (0, 0) lies on ``centre``; ``right`` and ``down`` are a sprite metre each, all ``[T, 3]``."""
+    """Create a flat piece with sprite point (0, 0) at ``centre``.
+
+    ``right`` and ``down`` are the vectors of one sprite metre in each direction. All three are ``[T, 3]``. ``nearer``:
+    metres to subtract from its depth.
+    """
     columns = [camera.project(centre + axis / 2) - camera.project(centre - axis / 2) for axis in (right, down)]
     maps = np.stack([*columns, camera.project(centre)], axis=-1)
     return Piece(sprite, maps, camera.depth(centre) - nearer)

@@ -1,7 +1,7 @@
-"""What surveillance looks for: seven kinds of events, staged one after the other in the test clips.
+"""Seven kinds of anomalies for the test clips.
 
-Each stage function places one event that begins about second ``at`` and returns its actors; in them ``abnormal`` says in
-which frames the object counts. Companions that do nothing wrong (whoever drops or fetches the bag) stay normal.
+Each stage function creates one event that starts at about second ``at`` and returns its actors. ``Actor.abnormal`` marks
+the abnormal frames. Other people in the event (those who leave or fetch the bag) are normal.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from vadcore.data.synthetic.traffic import Clock, keep_right, straight_on
 from vadcore.data.synthetic.vehicles import bicycle, cart
 
 Staged = tuple[list[Actor], list[Motion]]
-LIES = 0.42  # share of the clip that a left bag, or somebody who fell, stays there
+LIES = 0.42  # share of the clip during which a left bag or a fallen person stays on the ground
 BEND = 1.6  # s to bend down to the ground and up again
-FALL, RISE = 0.7, 1.6  # s
+FALL, RISE = 0.7, 1.6  # duration of a fall and of getting up, s
 
 
 def stage(kind: str, camera: Camera, clock: Clock, rng: np.random.Generator, at: float) -> Staged:
-    """The actors of one event of ``kind`` that begins about second ``at``, and the ways they take."""
+    """Create an event of ``kind`` that starts at about second ``at``. Returns its actors and their paths."""
     return _STAGES[kind](camera, clock, rng, at)
 
 
 def _crossing(camera: Camera, clock: Clock, rng: np.random.Generator, at: float, speed: float, against=False) -> Motion:
-    """A way across the picture, in view from second ``at``, with the stream or against it."""
+    """Create a path across the picture, in view from second ``at``, with or against the walking direction."""
     b = rng.choice([-1, 1]) * rng.uniform(0.8, HALF_WALKWAY - 1.2)
     direction = -keep_right(b) if against else keep_right(b)
     return _enter(camera, clock, at, b, direction, speed, sway=(0.1, rng.uniform(0, 6)))
@@ -64,14 +64,14 @@ def _against_the_stream(camera: Camera, clock: Clock, rng: np.random.Generator, 
 
 def _across_the_lawn(camera: Camera, clock: Clock, rng: np.random.Generator, at: float) -> Staged:
     direction = int(rng.choice([-1, 1]))
-    # The near lawn fills the lower right of the picture: the way runs a little towards the camera from left to right.
+    # The near lawn is in the lower right of the picture, so the path comes slightly nearer from left to right.
     b = -(HALF_WALKWAY + KERB) - rng.uniform(0.6, 0.9) - (0.0 if direction > 0 else 0.5)
     motion = _enter(camera, clock, at, b, direction, rng.uniform(1.3, 1.6), slope=-0.05)
     return [on_foot(camera, random_look(rng), motion, "across the lawn", True)[0]], [motion]
 
 
 def _left_object(camera: Camera, clock: Clock, rng: np.random.Generator, at: float) -> Staged:
-    """Somebody puts a bag down and walks away; somebody else fetches it later. Abnormal while it stands alone."""
+    """A person leaves a bag and another person fetches it later. The bag is abnormal while it is alone."""
     b = rng.choice([-1, 1]) * rng.uniform(0.9, HALF_WALKWAY - 0.9)
     direction = keep_right(b)
     middle = sum(camera.visible_span(b, 0.0)) / 2
@@ -88,7 +88,7 @@ def _left_object(camera: Camera, clock: Clock, rng: np.random.Generator, at: flo
         carriers.append(actor)
         hands.append(joints["hand_r"])
         ways.append(motion)
-    # The second person's way is moved so that the hand reaches the bag where the first one let it go.
+    # Shift the second path so that the hand of the second person reaches the bag where the first person left it.
     drop = hands[0][clock_index(clock, leaves)]
     ground = np.array([drop[0], drop[1], 0.0])
     reach = hands[1][clock_index(clock, fetched)]
@@ -105,7 +105,7 @@ def _left_object(camera: Camera, clock: Clock, rng: np.random.Generator, at: flo
 def _bag(
     camera: Camera, clock: Clock, rng, ground: np.ndarray, hands: list, leaves: float, fetched: float, ways
 ) -> Actor:
-    """The bag: in the first hand, then on the ground, then in the second hand."""
+    """Create the bag: first in the first hand, then on the ground, then in the second hand."""
     height, half = 0.42, 0.24
     times = clock.times[:, None]
     carried = [np.maximum(hand - [0, 0, height + 0.03], [-np.inf, -np.inf, 0.0]) for hand in hands]
@@ -118,13 +118,13 @@ def _bag(
     actor = stand(camera, "left object", foot[:, :2], alone)
     top = foot + np.array([0.0, 0.0, height])
     bone = along_bone(camera, sprite, foot, top, height)
-    # The sprite hangs: its (0, 0) is the bottom and y runs down, so the axis is turned to point down.
+    # Sprite point (0, 0) is the bottom of the bag and y points down, so turn the axis down.
     bone.maps[:, :, :2] *= -1
     actor.pieces.append(bone)
     actor.shadows.append(cast(camera, foot, top, 2 * half))
     nearer = np.where(clock.times < leaves, 0, 1)
     held = np.where(alone, actor.depth, np.stack([_depth(camera, way) for way in ways])[nearer, np.arange(clock.count)])
-    actor.depth = held - 0.15  # whoever carries it, or bends over it, is drawn first
+    actor.depth = held - 0.15  # draw the person who carries or reaches for the bag first
     return actor
 
 
@@ -133,12 +133,12 @@ def _depth(camera: Camera, way: Motion) -> np.ndarray:
 
 
 def _fall(camera: Camera, clock: Clock, rng: np.random.Generator, at: float) -> Staged:
-    """Somebody walks, falls, lies, gets up and walks on. Abnormal from the start of the fall until upright again."""
-    b = rng.choice([rng.uniform(-2.8, -0.9), rng.uniform(0.7, 1.6)])  # not where a body is a few pixels thin
+    """A person walks, falls, lies, gets up and walks on. Abnormal from the start of the fall until upright again."""
+    b = rng.choice([rng.uniform(-2.8, -0.9), rng.uniform(0.7, 1.6)])  # not too far: a lying body must not be too thin
     direction = keep_right(b)
     spot = sum(camera.visible_span(b, 0.0)) / 2 + direction * rng.uniform(-2.0, 0.5)
     times, up_again = clock.times, at + FALL + LIES * clock.length
-    down = np.clip((times - at) / FALL, 0, 1) ** 2  # gathers speed as it tips
+    down = np.clip((times - at) / FALL, 0, 1) ** 2  # the fall accelerates
     risen = _ease(times, up_again, RISE)
     fallen = np.pi / 2 * 0.96 * (down - risen)
     pace = 1 - _ease(times, at - 0.1, 0.5) + _ease(times, up_again + RISE * 0.8, 0.8)
@@ -150,18 +150,18 @@ def _fall(camera: Camera, clock: Clock, rng: np.random.Generator, at: float) -> 
 
 
 def clock_index(clock: Clock, second: float) -> int:
-    """The first frame at or after this second, the last one if there is none."""
+    """Return the first frame at or after this second, or the last frame if there is none."""
     return min(int(np.ceil(second * clock.rate - 1e-9)), clock.count - 1)
 
 
 def _ease(times: np.ndarray, start: float, duration: float) -> np.ndarray:
-    """0 before ``start``, 1 from ``start + duration``, smooth between."""
+    """Smooth step: 0 before ``start``, 1 after ``start + duration``."""
     part = np.clip((times - start) / duration, 0, 1)
     return part * part * (3 - 2 * part)
 
 
 def _bump(times: np.ndarray, middle: float, duration: float) -> np.ndarray:
-    """0, smoothly up to 1 at ``middle`` and down to 0 again, ``duration`` seconds in all."""
+    """Smooth bump: 1 at ``middle``, 0 outside a range of ``duration`` seconds around it."""
     return _ease(times, middle - duration / 2, duration / 2) * (1 - _ease(times, middle, duration / 2))
 
 

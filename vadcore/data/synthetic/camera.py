@@ -1,8 +1,8 @@
-"""The fixed camera and the coordinates of the place it looks at.
+"""The fixed camera and its coordinate systems.
 
-Places are given in metres as ``(a, b, y)``: ``a`` along the walkway (to the right), ``b`` across it (away from the
-camera), ``y`` up; the origin is the middle of the walkway. Pixels are ``(x, y)``, x right and y down, with the centre
-of the top left pixel at (0, 0).
+World coordinates are ``(a, b, y)`` in metres: ``a`` along the walkway (to the right), ``b`` across it (away from the
+camera), ``y`` up. The origin is the middle of the walkway. Pixel coordinates are ``(x, y)``, x to the right and y down,
+with the centre of the top left pixel at (0, 0).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 
 MOUNT_HEIGHT = 5.5  # m above the ground
 PITCH = math.radians(16.0)  # downwards
-YAW = math.radians(12.0)  # between the walkway and the picture's rows: people get smaller as they go right
-DISTANCE = 16.5  # m along the ground from below the camera to the middle of the walkway
-FOCAL = 2.35  # focal length in picture heights: 24 degrees from top to bottom
+YAW = math.radians(12.0)  # between the walkway and the picture rows: people get smaller to the right
+DISTANCE = 16.5  # m on the ground from the camera mast to the middle of the walkway
+FOCAL = 2.35  # focal length in picture heights: a vertical field of view of 24 degrees
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera on a mast; ``height`` and ``width`` are the picture's, in pixels."""
+    """A pinhole camera on a mast. ``height`` and ``width``: picture size in pixels."""
 
     height: int
     width: int
@@ -32,21 +32,21 @@ class Camera:
         return FOCAL * self.height
 
     def depth(self, places: np.ndarray) -> np.ndarray:
-        """Distance in metres along the optical axis: places ``[..., 3]`` -> ``[...]``."""
+        """Distance along the optical axis in metres: world points ``[..., 3]`` -> ``[...]``."""
         return self._axes(places)[2]
 
     def project(self, places: np.ndarray) -> np.ndarray:
-        """Places in metres ``[..., 3]`` -> pixels ``[..., 2]`` (x, y). Meaningless behind the camera."""
+        """Project world points ``[..., 3]`` to pixels ``[..., 2]`` (x, y). Not valid behind the camera."""
         right, down, depth = self._axes(places)
         centre = (self.width - 1) / 2, (self.height - 1) / 2
         return np.stack([centre[0] + self.focal * right / depth, centre[1] + self.focal * down / depth], axis=-1)
 
     def scale(self, places: np.ndarray) -> np.ndarray:
-        """Pixels a metre at these places: ``[..., 3]`` -> ``[...]``."""
+        """Scale at world points, in pixels per metre: ``[..., 3]`` -> ``[...]``."""
         return self.focal / self.depth(places)
 
     def rays(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Viewing directions ``[..., 3]`` in (a, b, y) of the pixels (x, y)."""
+        """Viewing directions of the pixels (x, y), ``[..., 3]`` in (a, b, y)."""
         right = (x - (self.width - 1) / 2) / self.focal
         down = (y - (self.height - 1) / 2) / self.focal
         ahead = math.cos(PITCH) - down * math.sin(PITCH)
@@ -56,20 +56,20 @@ class Camera:
 
     @property
     def position(self) -> np.ndarray:
-        """Where the camera hangs, ``[3]`` (a, b, y)."""
+        """Position of the camera, ``[3]`` (a, b, y)."""
         return np.array([-DISTANCE * math.sin(YAW), -DISTANCE * math.cos(YAW), MOUNT_HEIGHT])
 
     @property
     def image_right(self) -> np.ndarray:
-        """The ground direction ``[2]`` (a, b) that runs along the picture's rows."""
+        """Direction on the ground along the picture rows, ``[2]`` (a, b)."""
         return np.array([math.cos(YAW), -math.sin(YAW)])
 
     def visible_span(self, b: float | np.ndarray, margin: float) -> tuple:
-        """The stretch (first a, last a) of the line at ``b`` that is in view, plus ``margin`` metres at either end.
+        """Visible range (first a, last a) of the ground line at ``b``, plus ``margin`` metres at both ends.
 
-        ``b`` is a number or an array; both ends have its shape.
+        ``b`` is a number or an array. Both ends have its shape.
 
-        On the ground x - centre = focal * right / depth, and right and depth are both linear in a: solved for a.
+        On the ground, x - centre = focal * right / depth. Right and depth are linear in a, so this is solved for a.
         """
         here = np.stack(np.broadcast_arrays(0.0, b, 0.0), axis=-1)
         right0, _, depth0 = self._axes(here)
@@ -81,7 +81,7 @@ class Camera:
         return ends[0] - margin, ends[1] + margin
 
     def _axes(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Right, down and forward of the camera in metres, each ``[...]``."""
+        """Camera coordinates right, down and forward in metres, each ``[...]``."""
         a, b, up = np.moveaxis(np.asarray(places, np.float64) - self.position, -1, 0)
         right = a * math.cos(YAW) - b * math.sin(YAW)
         ahead = a * math.sin(YAW) + b * math.cos(YAW)

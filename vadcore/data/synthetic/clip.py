@@ -1,4 +1,4 @@
-"""One clip, from its seed to pictures and truth."""
+"""Generate one clip: frames and ground truth."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from vadcore.data.synthetic.render import Painter
 from vadcore.data.synthetic.site import Site, build_site
 from vadcore.data.synthetic.traffic import Clock, pedestrians
 
-NORMAL_EVERY = 8  # every 8th test clip shows nothing abnormal
-LEAST_VISIBLE = 8  # pixels of an abnormal object that must show for a frame to count as abnormal
+NORMAL_EVERY = 8  # every 8th test clip has no anomalies
+LEAST_VISIBLE = 8  # minimum number of visible abnormal pixels in an abnormal frame
 
 
 @dataclass(frozen=True)
 class SyntheticClip:
-    """A clip and everything that is true about it.
+    """A clip and its ground truth.
 
     Attributes
     ----------
     frames: uint8 ``[T, H, W, 3]``, RGB.
-    labels: uint8 ``[T]``, 1 = abnormal: exactly the frames whose mask is not empty.
-    masks: bool ``[T, H, W]``, the visible pixels of abnormal objects; empty where fewer than ``LEAST_VISIBLE`` show.
-    identity: uint16 ``[T, H, W]``, the object that each pixel shows; 0 = background.
-    flow: int16 ``[T-1, 2, H, W]``, 1/64 px (u right, v down): motion of frame t's pixels to frame t + 1.
-    kinds: of objects 1, 2, ... what each is.
-    abnormal: of objects 1, 2, ... whether it is ever abnormal.
-    light: float32 ``[T, 3]``, what the picture's red, green and blue were multiplied by.
+    labels: uint8 ``[T]``, 1 = abnormal. These are exactly the frames with a non-empty mask.
+    masks: bool ``[T, H, W]``, visible pixels of abnormal objects. Empty if fewer than ``LEAST_VISIBLE`` are visible.
+    identity: uint16 ``[T, H, W]``, number of the object at each pixel; 0 = background.
+    flow: int16 ``[T-1, 2, H, W]``, 1/64 px (u right, v down): motion of the pixels of frame t to frame t + 1.
+    kinds: kind of each object 1, 2, ...
+    abnormal: whether each object 1, 2, ... is abnormal in any frame.
+    light: float32 ``[T, 3]``, factors for the red, green and blue of each frame.
     """
 
     frames: np.ndarray
@@ -46,7 +46,7 @@ class SyntheticClip:
 
 
 def planned_events(config: StreetConfig, split: Literal["train", "test"], index: int) -> list[str]:
-    """The kinds of events in clip ``index`` (from 0): they take turns over the test clips that have any."""
+    """Return the kinds of events in clip ``index`` (from 0). The test clips with events cycle through all kinds."""
     if split == "train" or index % NORMAL_EVERY == NORMAL_EVERY - 1:
         return []
     first = (index - index // NORMAL_EVERY) * config.anomalies_per_clip
@@ -54,12 +54,12 @@ def planned_events(config: StreetConfig, split: Literal["train", "test"], index:
 
 
 def site_of(config: StreetConfig) -> Site:
-    """The empty place that all clips of this configuration share."""
+    """Create the empty scene that all clips of this configuration share."""
     return build_site(Camera(config.height, config.width), config.seed)
 
 
 def film(config: StreetConfig, site: Site, split: Literal["train", "test"], index: int) -> SyntheticClip:
-    """Generate clip ``index`` (from 0) of a split. Depends on nothing but the configuration and these two."""
+    """Generate clip ``index`` (from 0) of a split. The clip depends only on the configuration, split and index."""
     streams = np.random.SeedSequence([config.seed, split == "test", index]).spawn(4)
     events, people, weather, sensor = (np.random.default_rng(stream) for stream in streams)
     clock = Clock(config.train_frames if split == "train" else config.test_frames, config.frames_per_second)
@@ -76,7 +76,7 @@ def film(config: StreetConfig, site: Site, split: Literal["train", "test"], inde
 
 
 def _light(clock: Clock, rng: np.random.Generator) -> np.ndarray:
-    """Slow changes of daylight, float32 ``[T, 3]``: two waves of 15 to 60 s around the clip's own level and tint."""
+    """Slow changes of daylight, float32 ``[T, 3]``: two waves of 15 to 60 s around a level and tint per clip."""
     level, tint = rng.uniform(0.86, 1.06), rng.uniform(-0.025, 0.025)
     wave = sum(
         share * np.sin(2 * np.pi * (clock.times / rng.uniform(15, 60) + rng.uniform())) for share in (0.035, 0.02)
@@ -97,7 +97,7 @@ def _shoot(
         picture, numbers = painter.paint(t)
         picture *= light[t]
         if noise > 0:
-            # A sensor's noise is mostly of brightness: one value for a pixel's three colours, the same in grey.
+            # Sensor noise is mostly brightness noise: one value for all three colours, and so the same in grey.
             picture += (noise * rng.standard_normal(size, np.float32))[..., None]
         frames[t] = np.clip(np.rint(picture), 0, 255)
         identity[t] = painter.owners(numbers)

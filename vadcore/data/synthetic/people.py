@@ -1,4 +1,4 @@
-"""People: how they look, and the pieces that make a body out of joints."""
+"""People: random appearance, and the pieces of a body from its joints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SHOES: list[Colour] = [(34, 30, 28), (222, 220, 216), (92, 64, 46), (120, 40, 40
 
 @dataclass(frozen=True)
 class Look:
-    """One person's body and clothes. Heights in m; ``girth`` scales the widths of the body."""
+    """Body and clothes of a person. ``height`` is in m; ``girth`` scales the width of the body."""
 
     height: float
     girth: float
@@ -54,7 +54,7 @@ class Look:
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """Somebody: mostly adults of 1.52 to 1.92 m, one in fourteen a child."""
+    """Draw a random person: an adult of 1.52 to 1.92 m, or a child (one in fourteen) of 1.12 to 1.35 m."""
     child = rng.random() < 1 / 14
     height = rng.uniform(1.12, 1.35) if child else float(np.clip(rng.normal(1.71, 0.09), 1.52, 1.92))
 
@@ -89,7 +89,7 @@ def on_foot(
     abnormal: np.ndarray | bool = False,
     posture: Posture | None = None,
 ) -> tuple[Actor, Joints]:
-    """Somebody who walks or runs along ``motion``, and the joints in world coordinates."""
+    """Create a person who walks or runs along ``motion``. Returns the actor and its joints in world coordinates."""
     joints = moving_body(
         look.height,
         motion.speed,
@@ -107,9 +107,9 @@ def on_foot(
 
 
 def body_pieces(camera: Camera, look: Look, joints: Joints, heading: np.ndarray) -> list[Piece]:
-    """The pieces of a body whose joints lie at ``joints`` (world, m) and that faces ``heading [T]``."""
+    """Create the pieces of a body from its ``joints`` (world coordinates, m) and ``heading [T]``."""
     h, g = look.height, look.girth * look.height
-    fine = camera.focal / 9  # pixels a metre: a little finer than the nearest anybody comes
+    fine = camera.focal / 9  # pixels per metre: slightly finer than the largest scale of a person in the picture
     sideways = np.stack([-np.sin(heading), np.cos(heading)], axis=-1) @ camera.image_right
     forward = np.stack([np.cos(heading), np.sin(heading), np.zeros_like(heading)], axis=-1)
     breadth = np.sqrt(sideways**2 + 0.62**2 * (1 - sideways**2))  # a body is 0.62 times as deep as it is wide
@@ -152,7 +152,7 @@ def body_pieces(camera: Camera, look: Look, joints: Joints, heading: np.ndarray)
     head = limb(0.055 * h, 0.046 * h, 0.056 * h, skin, fine)
     chin = joints["neck"] + 0.48 * (joints["head"] - joints["neck"])
     pieces.append(along_bone(camera, head, chin, joints["head"], 0.055 * h, np.ones_like(heading), 0.02))
-    # Hair is a cap a little above and behind the head: it covers the head of whoever walks away from the camera.
+    # Hair is a cap slightly above and behind the head. It covers the head of a person who walks away from the camera.
     up = joints["head"] - joints["neck"]
     crown = joints["head"] + 0.22 * up - forward * 0.020 * h
     nape = joints["head"] + (-0.75 if look.long_hair else 0.05) * up - forward * 0.042 * h
@@ -168,14 +168,14 @@ def body_pieces(camera: Camera, look: Look, joints: Joints, heading: np.ndarray)
 
 
 def body_shadows(camera: Camera, look: Look, joints: Joints) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Where the sun throws a body's shadow on the ground, as thick lines."""
+    """Return the shadow of a body on the ground as thick lines."""
     bones = [(f"hip_{s}", f"knee_{s}", 0.13) for s in "lr"] + [(f"knee_{s}", f"ankle_{s}", 0.12) for s in "lr"]
     bones += [("pelvis", "neck", 0.22 * look.girth), ("neck", "head", 0.11)]
     return [cast(camera, joints[start], joints[end], width * look.height) for start, end, width in bones]
 
 
 def cast(camera: Camera, start: np.ndarray, end: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The shadow on the ground of a bar from start to end ``[T, 3]``, ``width`` metres thick, as a thick line."""
+    """Return the shadow on the ground of a bar from start to end ``[T, 3]``, ``width`` metres thick, as a thick line."""
     feet = []
     for top in (start, end):
         ground = top * [1.0, 1.0, 0.0]

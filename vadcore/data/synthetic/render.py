@@ -1,4 +1,4 @@
-"""Paints actors over the place, far to near, and keeps the truth of every pixel while doing so."""
+"""Render the actors over the scene, from far to near, and record the ground truth of every pixel."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ import numpy as np
 from vadcore.data.synthetic.actor import Actor
 from vadcore.data.synthetic.site import Prop, Site
 
-FLOW_UNIT = 1 / 64  # px: what one step of the stored integers means
+FLOW_UNIT = 1 / 64  # px per step of the stored integers
 COVERED = 0.5  # a pixel belongs to the nearest piece that covers at least this share of it
-SHADOW = 0.42  # share of the light that a shadow takes away
+SHADOW = 0.42  # share of the light removed by a shadow
 Affine = np.ndarray
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A piece made ready: level ``[T]``, warps ``[T, 2, 3]`` (sprite pixels -> picture), boxes ``[T, 4]`` x0 y0 x1 y1,
+    """A piece prepared for rendering.
 
-    and motion ``[T, 2, 3]``: displacement to the next frame = motion @ (x, y, 1).
+    Attributes
+    ----------
+    levels: the sprite's pictures at decreasing resolutions.
+    level: ``[T]``, the level to use in each frame.
+    warps: ``[T, 2, 3]``, affine maps from sprite pixels to picture pixels.
+    boxes: ``[T, 4]``, bounding boxes x0 y0 x1 y1.
+    motion: ``[T, 2, 3]``, where the displacement to the next frame is motion @ (x, y, 1).
     """
 
     levels: tuple[np.ndarray, ...]
@@ -31,14 +37,14 @@ class Prepared:
 
 
 class Painter:
-    """Paints frame after frame of one cast of actors at one place. Object ``i + 1`` is ``actors[i]``."""
+    """Render the frames of the given actors in a scene. Object ``i + 1`` is ``actors[i]``."""
 
     def __init__(self, site: Site, actors: list[Actor]):
         self._site, self._actors = site, actors
         size = self.size
         self._pieces = [[_prepare(piece, size) for piece in actor.pieces] for actor in actors]
         self._order = [np.argsort([-piece.depth for piece in a.pieces], axis=0, kind="stable").T for a in actors]
-        # Every piece has a number; 0 is whatever stands still.
+        # Number all pieces; 0 is the static scene.
         firsts = np.cumsum([1] + [len(pieces) for pieces in self._pieces])
         self._firsts = firsts[:-1]
         self._owner = np.zeros(firsts[-1], np.uint16)
@@ -48,11 +54,11 @@ class Painter:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the picture."""
+        """Height and width of the picture in pixels."""
         return self._site.picture.shape[:2]
 
     def paint(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """The picture float32 ``[H, W, 3]`` before light and noise, and the number of each pixel's piece ``[H, W]``."""
+        """Render frame t without light and noise: picture float32 ``[H, W, 3]``, piece number of each pixel ``[H, W]``."""
         here = self._here(t)
         frame = self._site.picture.copy()
         shadow = self._shadows(here, t)
@@ -69,11 +75,11 @@ class Painter:
         return frame, numbers
 
     def owners(self, numbers: np.ndarray) -> np.ndarray:
-        """Pieces ``[H, W]`` -> objects uint16 ``[H, W]``, 0 = background."""
+        """Convert piece numbers ``[H, W]`` to object numbers uint16 ``[H, W]``, 0 = background."""
         return self._owner[numbers]
 
     def flow(self, t: int, numbers: np.ndarray) -> np.ndarray:
-        """True motion from frame t to t + 1 of the pixels of frame t: int16 ``[2, H, W]`` in ``FLOW_UNIT``."""
+        """True optical flow of the pixels of frame t to frame t + 1: int16 ``[2, H, W]`` in units of ``FLOW_UNIT``."""
         flow = np.zeros((2, *numbers.shape), np.int16)
         ys, xs = np.nonzero(numbers)
         if len(ys):
@@ -87,7 +93,7 @@ class Painter:
         return flow
 
     def _here(self, t: int) -> list[int]:
-        """The actors that may show at frame t."""
+        """Return the indices of the actors that may be visible in frame t."""
         found = []
         for i, actor in enumerate(self._actors):
             if actor.covers(t) and self._seen[i][t - actor.first]:
@@ -121,7 +127,7 @@ class Painter:
         numbers[prop.rows, prop.columns][prop.alpha[..., 0] >= COVERED] = 0
 
     def _shadows(self, here: list[int], t: int) -> np.ndarray | None:
-        """How much of the sun the actors take from each pixel, float32 ``[H, W]``, 0..1, with soft edges."""
+        """Shadow of the actors on each pixel, float32 ``[H, W]`` in 0..1 (1 = full shadow), with soft edges."""
         mask = np.zeros(self._site.picture.shape[:2], np.uint8)
         for i in here:
             own = t - self._actors[i].first
@@ -151,13 +157,13 @@ def _prepare(piece, size: tuple[int, int]) -> Prepared:
 
 
 def _square(affine: Affine) -> np.ndarray:
-    """Affine maps ``[..., 2, 3]`` as ``[..., 3, 3]``."""
+    """Convert affine maps ``[..., 2, 3]`` to ``[..., 3, 3]``."""
     last = np.broadcast_to([0.0, 0.0, 1.0], (*affine.shape[:-2], 1, 3))
     return np.concatenate([affine, last], axis=-2)
 
 
 def _near_picture(pieces: list[Prepared], size: tuple[int, int]) -> np.ndarray:
-    """bool ``[T]``: an actor within a picture's width of the frame may show itself or its shadow."""
+    """Whether any piece is in or near the picture, so that the actor or its shadow may be visible: bool ``[T]``."""
     x = np.stack([piece.warps[:, 0, 2] for piece in pieces])
     y = np.stack([piece.warps[:, 1, 2] for piece in pieces])
     near = (x > -size[1] / 4) & (x < 1.25 * size[1]) & (y > -size[0] / 2) & (y < 2 * size[0])

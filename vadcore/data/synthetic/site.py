@@ -1,6 +1,6 @@
-"""The place: a paved walkway between two lawns, a hedge and a wall behind, lamp posts, a tree, a bench, a bin.
+"""The empty scene: a paved walkway between two lawns, a hedge and a wall behind, lamp posts, a tree, a bench, a bin.
 
-The picture of the empty place is the same in every clip made with the same seed and size: the camera does not move.
+The camera does not move, so its picture is the same in all clips with the same seed and size.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 from vadcore.data.synthetic.camera import Camera
 from vadcore.data.synthetic.texture import octaves, sample
 
-HALF_WALKWAY = 4.0  # m; the near half (b < 0) is walked to the right, the far half to the left: everyone keeps right
+HALF_WALKWAY = 4.0  # m; people keep right: they walk to the right on the near half (b < 0), to the left on the far half
 KERB = 0.25  # m wide
 HEDGE, HEDGE_HEIGHT = 7.6, 1.25  # m
 WALL = 9.2  # m
-SUN = (0.55, -0.30)  # m of shadow in (a, b) for each metre of height
-FINE = 4  # rays across a pixel
+SUN = (0.55, -0.30)  # m of shadow in (a, b) per metre of height
+FINE = 4  # supersampling: FINE x FINE rays per pixel
 
 
 @dataclass(frozen=True)
 class Prop:
-    """A fixed thing that people can walk behind.
+    """A static object that can occlude people.
 
     Attributes
     ----------
-    rows, columns: where its patch lies in the picture.
-    alpha: float32 ``[h, w, 1]``, how much of each pixel it covers.
-    depth: metres from the camera to its foot.
+    rows, columns: rows and columns of its patch in the picture.
+    alpha: float32 ``[h, w, 1]``, covered share of each pixel.
+    depth: distance from the camera to its foot, metres.
     """
 
     rows: slice
@@ -40,9 +40,14 @@ class Prop:
 
 @dataclass(frozen=True)
 class Site:
-    """The empty place: its picture float32 ``[H, W, 3]`` (RGB, 0..255), the props in it, and the shade people meet.
+    """The empty scene.
 
-    ``shade`` float32 ``[H, W]`` is the brightness (0..1] that falls on somebody whose feet are at that pixel.
+    Attributes
+    ----------
+    camera: the camera.
+    picture: float32 ``[H, W, 3]``, RGB in 0..255.
+    props: static objects that can occlude people.
+    shade: float32 ``[H, W]``, brightness in (0..1] of a person whose feet are at that pixel.
     """
 
     camera: Camera
@@ -52,7 +57,7 @@ class Site:
 
 
 def build_site(camera: Camera, seed: int) -> Site:
-    """Draw the place. The same camera and seed give the same picture."""
+    """Create the scene. The same camera and seed give the same picture."""
     rng = np.random.default_rng([seed, 101])
     picture, shade = _surfaces(camera, rng)
     props = []
@@ -60,14 +65,14 @@ def build_site(camera: Camera, seed: int) -> Site:
         colour, alpha, depth = _draw(camera, shapes, rng)
         picture = picture * (1 - alpha) + colour
         props.append(_cut(alpha, depth))
-    # A lens darkens the corners and spreads a point over about a pixel.
+    # Lens effects: dark corners, and a blur of about one pixel.
     y, x = np.mgrid[-1 : 1 : camera.height * 1j, -1 : 1 : camera.width * 1j]
     picture = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 0.35) * (1 - 0.07 * (x**2 + y**2))[..., None]
     return Site(camera, picture.astype(np.float32), tuple(props), shade)
 
 
 def _surfaces(camera: Camera, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Ground, hedge and wall: follows ``FINE`` x ``FINE`` rays a pixel to what they hit, then averages."""
+    """Render ground, hedge and wall by ray casting: the average of ``FINE`` x ``FINE`` rays per pixel."""
     at = (np.arange(FINE) + 0.5) / FINE - 0.5
     xs = (np.arange(camera.width)[:, None] + at).ravel()
     ys = (np.arange(camera.height)[:, None] + at).ravel()
@@ -75,7 +80,7 @@ def _surfaces(camera: Camera, rng: np.random.Generator) -> tuple[np.ndarray, np.
     eye = camera.position
     coarse, fine, grain = octaves(rng, 256, 4, 6), octaves(rng, 256, 16, 5), octaves(rng, 256, 64, 2)
 
-    # Where each ray meets the ground; rays that rise meet it nowhere and hit the wall.
+    # Intersection of each ray with the ground. Rays that point up do not hit the ground, they hit the wall.
     falls = rays[..., 2] < -1e-3
     to_ground = np.where(falls, -eye[2] / np.where(falls, rays[..., 2], -1.0), 1e4)
     a, b = eye[0] + to_ground * rays[..., 0], eye[1] + to_ground * rays[..., 1]
@@ -88,7 +93,7 @@ def _surfaces(camera: Camera, rng: np.random.Generator) -> tuple[np.ndarray, np.
     in_slab = np.maximum(
         np.abs(np.mod(a + 0.5 * (slab_b % 2), 1.0) - 0.5) - 0.5, (np.abs(np.mod(b / 0.8, 1.0) - 0.5) - 0.5) * 0.8
     )
-    joint = np.clip(1 + in_slab / 0.035, 0, 1)  # 1 on the joint, 0 from 3.5 cm beside it
+    joint = np.clip(1 + in_slab / 0.035, 0, 1)  # 1 on the joint, 0 at a distance of 3.5 cm and more
     paving = (
         np.array([168.0, 160.0, 148.0]) * (1 + 0.045 * tone + 0.05 * cloudy + 0.045 * rough + 0.03 * sandy)[..., None]
     )
@@ -97,7 +102,7 @@ def _surfaces(camera: Camera, rng: np.random.Generator) -> tuple[np.ndarray, np.
     ground = np.where((np.abs(b) < HALF_WALKWAY)[..., None], paving, lawn)
     ground = np.where((np.abs(np.abs(b) - HALF_WALKWAY - KERB / 2) < KERB / 2)[..., None], kerb, ground)
 
-    # The tree's shadow on the ground: a dappled blob.
+    # Dappled shadow of the tree on the ground.
     crown = np.hypot((a + 4.2) / 3.4, (b - 1.6) / 2.6) + 0.16 * sample(fine, a / 9, b / 9)
     leaves = sample(fine, a / 6 + 0.3, b / 6)
     shadow = 0.45 * np.clip((1.0 - crown) * 5, 0, 1) * np.clip(0.75 + 0.6 * leaves, 0, 1)
@@ -116,7 +121,7 @@ def _surfaces(camera: Camera, rng: np.random.Generator) -> tuple[np.ndarray, np.
 
 
 def _wall(a: np.ndarray, up: np.ndarray, fine: np.ndarray, grain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A brick wall with windows. Returns colours and the height (m) up to which it stands, per ray."""
+    """A brick wall with windows. Returns the colour and the height (m) of the wall for each ray."""
     course = np.floor(up / 0.24)
     brick_a = a / 0.6 + 0.5 * (course % 2)
     tone = sample(grain, np.floor(brick_a) * 0.1737, course * 0.2371)
@@ -134,7 +139,7 @@ def _wall(a: np.ndarray, up: np.ndarray, fine: np.ndarray, grain: np.ndarray) ->
 
 
 def _hedge(a: np.ndarray, up: np.ndarray, fine: np.ndarray, grain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A trimmed hedge. Returns colours and the height (m) of its uneven top, per ray."""
+    """A trimmed hedge with an uneven top. Returns the colour and the height (m) of the hedge for each ray."""
     leaf = sample(grain, a / 2.2, up / 2.2)
     light = 0.62 + 0.42 * np.clip(up / HEDGE_HEIGHT, 0, 1) + 0.20 * leaf + 0.10 * sample(fine, a / 4, up / 4)
     top = HEDGE_HEIGHT + 0.07 * sample(fine, a / 7, np.full_like(a, 0.4))
@@ -142,14 +147,14 @@ def _hedge(a: np.ndarray, up: np.ndarray, fine: np.ndarray, grain: np.ndarray) -
 
 
 def _props(rng: np.random.Generator) -> list[list[tuple[np.ndarray, tuple[float, float, float]]]]:
-    """The fixed things as lists of (corners [n, 3] in metres, colour), far ones first."""
+    """Return the static objects as lists of (corners ``[n, 3]`` in metres, colour), far objects first."""
 
     def post(a: float, b: float, y0: float, y1: float, r0: float, r1: float, colour: tuple) -> tuple:
         return np.array([[a - r0, b, y0], [a + r0, b, y0], [a + r1, b, y1], [a - r1, b, y1]]), colour
 
     trunk, iron, wood, green = (84.0, 70.0, 56.0), (58.0, 62.0, 66.0), (128.0, 92.0, 60.0), (52.0, 78.0, 64.0)
     tree = [post(-6.0, 5.4, 0, 4.5, 0.22, 0.15, trunk)]
-    for _ in range(60):  # leaf clumps, darker below
+    for _ in range(60):  # clumps of leaves, darker at the bottom
         angle, out = rng.uniform(0, 2 * np.pi), np.sqrt(rng.uniform())
         a, y = -6.0 + 2.5 * out * np.cos(angle), 4.5 + 1.35 * out * np.sin(angle)
         turn = np.linspace(0, 2 * np.pi, 9)[:-1]
@@ -166,7 +171,7 @@ def _props(rng: np.random.Generator) -> list[list[tuple[np.ndarray, tuple[float,
 
 
 def _draw(camera: Camera, shapes: list, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
-    """Colour times alpha float32 ``[H, W, 3]``, alpha ``[H, W, 1]`` and the depth in metres of one thing."""
+    """Render one object: colour times alpha float32 ``[H, W, 3]``, alpha ``[H, W, 1]``, and its depth in metres."""
     size = (camera.height * FINE, camera.width * FINE)
     layer = np.zeros((*size, 4), np.float32)
     for corners, colour in shapes:
@@ -180,9 +185,9 @@ def _draw(camera: Camera, shapes: list, rng: np.random.Generator) -> tuple[np.nd
 
 
 def _cut(alpha: np.ndarray, depth: float) -> Prop:
-    """The prop whose coverage of the whole picture is ``alpha [H, W, 1]``."""
+    """Crop the coverage ``alpha [H, W, 1]`` of the whole picture to the patch of the prop."""
     rows, columns = np.nonzero(alpha[..., 0] > 0)
-    if len(rows) == 0:  # a narrow picture need not show every prop
+    if len(rows) == 0:  # the prop is outside a narrow picture
         return Prop(slice(0, 0), slice(0, 0), alpha[:0, :0], depth)
     box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
     return Prop(*box, np.ascontiguousarray(alpha[box]), depth)

@@ -1,11 +1,10 @@
-"""How a body moves: joints over time from the distance walked.
+"""Body motion: joint positions over time from the distance covered.
 
-Lengths of the segments are the fractions of body height of Drillis & Contini (1966), as reprinted in D. A. Winter,
-*Biomechanics and Motor Control of Human Movement*, figure 4.1. Legs swing with the distance covered, not with time, so
-that feet do not slide: half a step reaches ``leg * sin(swing)``
-plus what the foot rolls.
+Segment lengths are the fractions of body height of Drillis & Contini (1966), as reprinted in D. A. Winter,
+*Biomechanics and Motor Control of Human Movement*, figure 4.1. The leg swing depends on the distance covered, not on
+time, so that feet do not slide: half a step is ``leg * sin(swing)`` plus the roll of the foot.
 
-A body's own axes are ``(forward, left, up)`` in metres; the origin is on the ground below the pelvis.
+Body coordinates are ``(forward, left, up)`` in metres. The origin is on the ground below the pelvis.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 THIGH, SHIN, FOOT, TRUNK, UPPER_ARM, FOREARM = 0.245, 0.246, 0.039, 0.288, 0.186, 0.20
-ROLL = 0.035  # the part of half a step, in body heights, that the foot contributes by rolling from heel to toe
+ROLL = 0.035  # contribution of the foot's roll from heel to toe to half a step, in body heights
 Joints = dict[str, np.ndarray]  # name -> [T, 3]
 
 
 @dataclass(frozen=True)
 class Posture:
-    """What a body does besides moving on; each is a number or float ``[T]``.
+    """Posture of a body; each value is a number or float ``[T]``.
 
-    ``lean``: forward tilt of the trunk, radians. ``crouch``: 0 upright to 1 squatting. ``fallen``: rotation of the whole
-    body forward about its feet, 0 upright to pi/2 flat. ``carrying``: the right arm hangs still.
+    ``lean``: forward tilt of the trunk, radians. ``crouch``: 0 (upright) to 1 (squatting). ``fallen``: forward rotation
+    of the whole body about its feet, 0 (upright) to pi/2 (flat). ``carrying`` (bool): the right arm does not swing.
     """
 
     lean: np.ndarray | float = 0.05
@@ -34,7 +33,7 @@ class Posture:
 
 
 def stride_length(height: float, speed: float) -> float:
-    """Metres covered by two steps: 0.83 body heights at 1.4 m/s, growing with the speed to the power 0.45."""
+    """Length of two steps in metres: 0.83 body heights at 1.4 m/s, proportional to speed to the power of 0.45."""
     return 0.83 * height * (speed / 1.4) ** 0.45
 
 
@@ -47,11 +46,17 @@ def moving_body(
     swing_arms: float,
     posture: Posture,
 ) -> Joints:
-    """Joints of somebody on foot.
+    """Compute the joints of a walking or running person.
 
-    ``height`` in m; ``speed`` the usual speed, m/s (from 2.3 m/s the body runs); ``distance [T]`` covered so far, m;
-    ``pace [T]`` the current speed as a fraction of the usual one (0: stands); ``phase`` in radians at distance 0;
-    ``swing_arms``: arm swing as a fraction of leg swing.
+    Parameters
+    ----------
+    height: body height, m.
+    speed: usual speed, m/s. The person runs above 2.3 m/s.
+    distance: ``[T]``, distance covered, m.
+    pace: ``[T]``, current speed divided by the usual speed (0: standing).
+    phase: phase of the steps at distance 0, radians.
+    swing_arms: arm swing as a fraction of leg swing.
+    posture: posture of the body.
     """
     runs = speed > 2.3
     stride = stride_length(height, speed)
@@ -94,10 +99,10 @@ def moving_body(
 
 
 def two_bones(start: np.ndarray, end: np.ndarray, first: float, second: float, bend: int) -> np.ndarray:
-    """The joint between two bones that span start and end ``[T, 3]``, bent in the (forward, up) plane.
+    """Compute the joint between two bones from start to end ``[T, 3]``, in the (forward, up) plane, by the law of cosines.
 
-    Law of cosines; ``bend`` 1: the joint lies forward of the line for bones that hang down, -1: behind it. A span that
-    is too long is met as nearly as the bones can.
+    ``first``, ``second``: lengths of the bones, m. ``bend``: 1 puts the joint in front of the line from start to end (for
+    bones that hang down), -1 behind it. If the distance is too long, the bones are almost straight.
     """
     span = end - start
     reach = np.clip(np.linalg.norm(span, axis=-1), 1e-6, 0.999 * (first + second))
@@ -108,7 +113,10 @@ def two_bones(start: np.ndarray, end: np.ndarray, first: float, second: float, b
 
 
 def place_in_world(local: np.ndarray, position: np.ndarray, heading: np.ndarray) -> np.ndarray:
-    """Own axes ``[T, 3]`` (forward, left, up) -> (a, b, y) ``[T, 3]``, given ``position [T, 2]`` and ``heading [T]``."""
+    """Convert body coordinates ``[T, 3]`` (forward, left, up) to world coordinates (a, b, y) ``[T, 3]``.
+
+    ``position``: ``[T, 2]``, (a, b) in m. ``heading``: ``[T]``, radians.
+    """
     cos, sin = np.cos(heading), np.sin(heading)
     forward, left, up = np.moveaxis(local, -1, 0)
     return np.stack(
@@ -121,12 +129,12 @@ def _at(forward, left, up) -> np.ndarray:
 
 
 def _down(angle: np.ndarray) -> np.ndarray:
-    """Unit vector ``[T, 3]`` that hangs down and is swung forward by ``angle`` radians."""
+    """Unit vector ``[T, 3]`` that points down, rotated forward by ``angle`` radians."""
     return _at(np.sin(angle), 0.0, -np.cos(angle))
 
 
 def _tip_over(place: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Rotate forward about the feet, and keep half a body's thickness (10 cm) above the ground once down."""
+    """Rotate forward about the feet. A lying body stays half its thickness (10 cm) above the ground."""
     forward, left, up = np.moveaxis(place, -1, 0)
     cos, sin = np.cos(angle), np.sin(angle)
     return _at(forward * cos + up * sin, left, np.maximum(-forward * sin + up * cos, 0.04) + 0.08 * sin)

@@ -1,7 +1,7 @@
-"""Flat textured pieces that everything that moves is made of.
+"""Sprites: flat textured pieces of all moving objects.
 
-A sprite is painted once, in metres, and then only moved by affine maps. That is what makes the true flow exact: a
-pixel of a sprite moves as its map does.
+A sprite is painted once, in metres, and then moved only by affine maps. This makes the true flow exact: the motion of a
+sprite's pixel is given by the map.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 from vadcore.data.synthetic.texture import octaves
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in metres
-# Paints points (x, y) in metres: colours float [..., 3] in 0..255, and signed distance to the edge in metres, < 0 inside
+# Maps points (x, y) in metres to colours float [..., 3] in 0..255 and the signed distance to the edge, m (< 0 inside)
 Paint = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """Pictures of one piece at falling resolutions.
+    """Image pyramid of one piece.
 
     Attributes
     ----------
     levels: float32 ``[h, w, 4]`` each: red, green, blue (0..255, multiplied by alpha), alpha (0..1).
-    origin: the point (x, y) in metres at the centre of every level's first pixel.
-    resolution: pixels a metre of level 0; each next level has half.
+    origin: point (x, y) in metres at the centre of the first pixel of every level.
+    resolution: pixels per metre of level 0. Each further level has half the resolution of the level before.
     """
 
     levels: tuple[np.ndarray, ...]
@@ -35,19 +35,19 @@ class Sprite:
     resolution: float
 
     def level_for(self, scale: float) -> int:
-        """The level to show at ``scale`` picture pixels a metre: 0.85 to 1.7 sprite pixels for each of them."""
+        """Choose the level for ``scale`` picture pixels per metre: 0.85 to 1.7 sprite pixels per picture pixel."""
         wanted = int(np.floor(np.log2(max(self.resolution / scale, 1.0) / 0.85)))
         return min(max(wanted, 0), len(self.levels) - 1)
 
     def pixels_to_metres(self, level: int) -> np.ndarray:
-        """Affine map ``[2, 3]`` from this level's pixels to metres."""
+        """Affine map ``[2, 3]`` from the pixels of a level to metres."""
         step = 2**level / self.resolution
         return np.array([[step, 0.0, self.origin[0]], [0.0, step, self.origin[1]]])
 
 
 def paint(box: Box, resolution: float, painter: Paint) -> Sprite:
-    """Paint what ``painter`` describes inside ``box``, edges antialiased, at ``resolution`` pixels a metre."""
-    pad = 3 / resolution  # so that the edge fades to nothing inside the picture, on the next level too
+    """Paint a sprite with ``painter`` inside ``box``, with antialiased edges, at ``resolution`` pixels per metre."""
+    pad = 3 / resolution  # so that the edge fades to 0 within the picture, also on the next level
     x0, y0, x1, y1 = box[0] - pad, box[1] - pad, box[2] + pad, box[3] + pad
     xs = x0 + np.arange(int(np.ceil((x1 - x0) * resolution)) + 1) / resolution
     ys = y0 + np.arange(int(np.ceil((y1 - y0) * resolution)) + 1) / resolution
@@ -57,15 +57,16 @@ def paint(box: Box, resolution: float, painter: Paint) -> Sprite:
     picture = np.concatenate([np.broadcast_to(colour, (*x.shape, 3)) * alpha, alpha], axis=-1).astype(np.float32)
     levels = [picture]
     while len(levels) < 4 and min(levels[-1].shape[:2]) >= 8:
-        levels.append(cv2.pyrDown(levels[-1]))  # its pixel i is pixel 2 i of the level before: same origin
+        levels.append(cv2.pyrDown(levels[-1]))  # pixel i is pixel 2 i of the level before, so the origin is the same
     return Sprite(tuple(levels), (x0, y0), resolution)
 
 
 @dataclass(frozen=True)
 class Cloth:
-    """A colour with weave, folds and, perhaps, stripes across the piece.
+    """A colour with a random texture of folds and optional stripes across the piece.
 
-    ``seed`` makes the folds; ``stripe`` is the colour of the stripes (None: plain), ``pitch`` their distance in metres.
+    ``seed``: seed of the folds. ``stripe``: colour of the stripes (None: no stripes). ``pitch``: period of the stripes in
+    metres. ``rough``: strength of the folds.
     """
 
     colour: tuple[float, float, float]
@@ -90,15 +91,15 @@ class Cloth:
 
 
 def round_shade(across: np.ndarray) -> np.ndarray:
-    """Brightness of a round body lit from the upper left; ``across`` runs from -1 (left edge) to 1. ``[..., 1]``"""
+    """Brightness ``[..., 1]`` of a round body lit from the upper left. ``across``: -1 (left edge) to 1 (right edge)."""
     inside = np.clip(across, -1, 1)
     return (0.72 + 0.36 * np.sqrt(1 - 0.95 * inside**2) - 0.10 * inside)[..., None]
 
 
 def limb(length: float, r0: float, r1: float, cloth: Cloth, resolution: float, bare: tuple | None = None) -> Sprite:
-    """A tapering capsule from (0, 0), radius ``r0``, to (0, length), radius ``r1``, all in metres.
+    """Create a tapered capsule from (0, 0) with radius ``r0`` to (0, length) with radius ``r1``, all in metres.
 
-    ``bare``: (fraction, colour): beyond that fraction of the length the skin (or shoe) shows instead of the cloth.
+    ``bare``: (fraction, colour). Beyond this fraction of the length, the skin colour is shown instead of the cloth.
     """
 
     def painter(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +115,7 @@ def limb(length: float, r0: float, r1: float, cloth: Cloth, resolution: float, b
 
 
 def spindle(outline: list[tuple[float, float]], cloth: Cloth, resolution: float) -> Sprite:
-    """A piece with a vertical axis of symmetry: ``outline`` lists (y, half width) in metres, y rising."""
+    """Create a piece that is symmetric about the vertical axis. ``outline``: (y, half width) in metres, sorted by y."""
     ys, halves = (np.array(column) for column in zip(*outline, strict=True))
 
     def painter(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

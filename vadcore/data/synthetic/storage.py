@@ -1,8 +1,8 @@
-"""The generated footage on disk.
+"""Files of the generated footage.
 
-``<split>/<name>.avi`` is lossless video (FFV1, every pixel comes back as it went in; the container is AVI because its
-bytes depend on nothing but the pictures, where Matroska adds random identifiers). ``<split>/<name>.truth.npz`` beside it
-holds what is true about it and is written last: a clip with its truth is complete.
+``<split>/<name>.avi`` is a lossless FFV1 video. The container is AVI because its bytes depend only on the frames;
+Matroska adds random identifiers. ``<split>/<name>.truth.npz`` holds the ground truth. It is written last, so a clip with
+this file is complete.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from vadcore.data.video import read_video
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import digest_of
 
-VERSION = 1  # of the generator: raised when the same configuration gives different footage
-# What a clip of each split depends on, besides its number. How many clips there are does not change the others.
+VERSION = 1  # of the generator: increase it when the same configuration gives different footage
+# Settings that affect the clips of each split. A clip does not depend on the number of clips.
 _COMMON = ("seed", "height", "width", "frames_per_second", "people_per_minute", "noise")
 _FIELDS = {"train": (*_COMMON, "train_frames"), "test": (*_COMMON, "test_frames", "anomalies_per_clip")}
 
 
 def digest(config: StreetConfig, split: str) -> str:
-    """Identifies the footage of a split: 16 hexadecimal digits."""
+    """Return a digest of the footage of a split, 16 hexadecimal digits."""
     return digest_of([VERSION, {name: getattr(config, name) for name in _FIELDS[split]}])
 
 
 def clip_names(count: int) -> list[str]:
-    """``01``, ``02``, ...: as many digits as it takes for the order of names to be that of numbers."""
+    """Return clip names ``01``, ``02``, ... with enough digits that alphabetical and numerical order are the same."""
     digits = max(2, len(str(count)))
     return [f"{number:0{digits}d}" for number in range(1, count + 1)]
 
@@ -45,7 +45,7 @@ def truth_path(raw: Path, split: str, name: str) -> Path:
 
 
 def is_complete(raw: Path, split: str, name: str, wanted: str) -> bool:
-    """Whether the clip is there, whole, and of the footage whose digest is ``wanted``."""
+    """Whether the clip exists, is complete and has the digest ``wanted``."""
     video, truth = video_path(raw, split, name), truth_path(raw, split, name)
     if not (video.is_file() and truth.is_file()):
         return False
@@ -53,13 +53,13 @@ def is_complete(raw: Path, split: str, name: str, wanted: str) -> bool:
         with np.load(truth) as stored:
             return str(stored["digest"]) == wanted and int(stored["video_bytes"]) == video.stat().st_size
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        return False  # damaged: it is generated again
+        return False  # damaged: generate it again
 
 
 def write_clip(raw: Path, split: str, name: str, footage: SyntheticClip, fps: float, identity: str) -> None:
-    """Write video and truth, each complete or not at all, the truth last.
+    """Write video and ground truth atomically, the ground truth last.
 
-    Raises :class:`VadError` if the video does not read back as it was written (a full disk, OpenCV without FFV1).
+    Raises :class:`VadError` if the video cannot be read back unchanged (disk full, OpenCV without FFV1).
     """
     folder = raw / split
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def write_clip(raw: Path, split: str, name: str, footage: SyntheticClip, fps: fl
 
 
 def read_truth(raw: Path, split: str, name: str, *keys: str) -> list[np.ndarray]:
-    """Arrays of a clip's truth. Raises :class:`VadError` where it is missing or unreadable."""
+    """Read arrays of a clip's ground truth. Raises :class:`VadError` if the file is missing or unreadable."""
     path = truth_path(raw, split, name)
     try:
         with np.load(path) as stored:
@@ -97,7 +97,7 @@ def read_truth(raw: Path, split: str, name: str, *keys: str) -> list[np.ndarray]
 
 
 def remove_others(raw: Path, keep: set[Path]) -> int:
-    """Delete clips, truths and unfinished files that are not in ``keep``; returns how many files went."""
+    """Delete videos, ground truth and unfinished files that are not in ``keep``. Returns the number of deleted files."""
     patterns = ("*.avi", "*.truth.npz", ".*.part.npz")
     found = {path for split in _FIELDS for pattern in patterns for path in (raw / split).glob(pattern)}
     for path in found - keep:
@@ -106,9 +106,9 @@ def remove_others(raw: Path, keep: set[Path]) -> int:
 
 
 def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write uint8 RGB ``[T, H, W, 3]`` and check that the very same pictures come back.
+    """Write frames uint8 RGB ``[T, H, W, 3]`` as a lossless video and check it by reading it back.
 
-    Raises :class:`VadError` if they do not.
+    Raises :class:`VadError` if the frames differ.
     """
     height, width = frames.shape[1:3]
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"FFV1"), fps, (width, height))

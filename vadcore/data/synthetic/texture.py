@@ -1,4 +1,4 @@
-"""Random textures: sums of smooth noise over several octaves."""
+"""Random textures: sums of several octaves of smooth noise."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 def octaves(rng: np.random.Generator, size: int, coarsest: int, count: int, persistence: float = 0.55) -> np.ndarray:
     """Tileable noise, float32 ``[size, size]``, mean 0, standard deviation 1.
 
-    ``coarsest`` cells lie across the tile in the first octave, twice as many in each of the next ``count - 1``; each
-    octave is ``persistence`` times as strong as the one before.
+    ``coarsest``: number of cells across the tile in the first octave. It doubles with each further octave. ``count``:
+    number of octaves. ``persistence``: strength of each octave relative to the one before.
     """
     total = np.zeros((size, size), np.float32)
     for octave in range(count):
@@ -24,7 +24,7 @@ def octaves(rng: np.random.Generator, size: int, coarsest: int, count: int, pers
 
 
 def sample(tile: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Look the tile up at (u, v), in tiles; repeats without end. float32, the shape of ``u``."""
+    """Sample the periodic tile at (u, v), in units of tiles. Returns float32 with the shape of ``u``."""
     size = tile.shape[0]
     wrapped = np.pad(tile, ((0, 1), (0, 1)), mode="wrap")
     xs = (np.mod(u, 1.0) * size).astype(np.float32)

@@ -1,7 +1,7 @@
-"""The normal stream: who comes when, on which line, how fast.
+"""Normal pedestrian traffic: arrival times, paths and speeds.
 
-Everyone keeps right: towards larger a on the near half of the walkway (b < 0), towards smaller a on the far half. People
-arrive as a Poisson process, alone or in pairs, at 1.0 to 1.7 m/s. The stream has been running before the first frame.
+People keep right: they walk towards larger a on the near half of the walkway (b < 0) and towards smaller a on the far
+half. Arrivals are a Poisson process of single people and pairs, at 1.0 to 1.7 m/s. Traffic starts before the first frame.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from vadcore.data.synthetic.camera import Camera
 from vadcore.data.synthetic.people import on_foot, random_look
 from vadcore.data.synthetic.site import HALF_WALKWAY
 
-MARGIN = 1.6  # m outside the picture where people appear and vanish, shadow included
+MARGIN = 1.6  # m outside the picture where people appear and disappear, to include their shadows
 PAIRS = 0.25  # share of arrivals that are two people side by side
-ROOM = 0.9  # m that people try to keep from each other
-TRIES = 12  # lines that a newcomer considers
+ROOM = 0.9  # m, desired distance between people
+TRIES = 12  # number of candidate paths for each arrival
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The moments of ``count`` frames from frame ``first`` on, ``rate`` a second; a clip's frame 0 is at second 0."""
+    """Times of ``count`` frames from frame ``first`` on, at ``rate`` frames per second. Frame 0 is at second 0."""
 
     count: int
     rate: float
@@ -31,23 +31,23 @@ class Clock:
 
     @property
     def times(self) -> np.ndarray:
-        """Seconds, float ``[T]``."""
+        """Times of the frames in seconds, float ``[T]``."""
         return (self.first + np.arange(self.count)) / self.rate
 
     @property
     def length(self) -> float:
-        """Seconds."""
+        """Duration in seconds."""
         return self.count / self.rate
 
     def between(self, start: float, end: float) -> Clock:
-        """The frames from second ``start`` to second ``end``, at least one; the clip's own where it is shorter."""
+        """Frames from second ``start`` to second ``end``, at least one, limited to the frames of the clip."""
         first = int(np.clip(np.floor(start * self.rate), 0, self.count - 1))
         last = int(np.clip(np.ceil(end * self.rate), first, self.count - 1))
         return Clock(last - first + 1, self.rate, first)
 
 
 def keep_right(b: float) -> int:
-    """The direction (1: larger a, -1: smaller a) in which the stream goes at ``b``."""
+    """Return the normal walking direction at ``b``: 1 (larger a) or -1 (smaller a)."""
     return 1 if b < 0 else -1
 
 
@@ -55,15 +55,23 @@ def straight_on(
     clock: Clock, through: tuple[float, float], at: float, direction: int, speed: float, slope: float = 0.0,
     sway: tuple[float, float] = (0.0, 0.0), pace: np.ndarray | None = None,
 ) -> Motion:  # fmt: skip
-    """A way along the walkway.
+    """Create a path along the walkway.
 
-    ``through``: (a, b) in m, passed at second ``at``; ``direction`` 1 or -1; ``speed`` in m/s; ``slope``: metres of b for
-    each metre of a; ``sway``: (amplitude in m, phase) of a slow meander; ``pace [T]``: speed over usual speed (None: 1).
+    Parameters
+    ----------
+    clock: frames of the path.
+    through: point (a, b) in m that is passed at second ``at``.
+    at: time in seconds.
+    direction: 1 (larger a) or -1 (smaller a).
+    speed: usual speed, m/s.
+    slope: change of b per metre of a.
+    sway: (amplitude in m, phase) of a slow lateral oscillation.
+    pace: ``[T]``, current speed divided by the usual speed; None: 1.
     """
     pace = np.ones(clock.count) if pace is None else pace
     covered = np.concatenate([[0.0], np.cumsum((pace[1:] + pace[:-1]) / 2)]) * speed / clock.rate
     passed = np.interp(at, clock.times, covered)
-    # np.interp stops at the ends of the clock.
+    # np.interp does not extrapolate beyond the ends of the clock.
     before, after = min(at - clock.times[0], 0.0), max(at - clock.times[-1], 0.0)
     distance = covered - passed - (before + after) * speed
     along = direction * distance
@@ -75,7 +83,7 @@ def straight_on(
 
 
 def closest(motion: Motion, others: list[Motion]) -> float:
-    """The least distance in metres to any of the others at any common frame, at most ``ROOM``."""
+    """Return the smallest distance in metres to any of the others in any common frame, at most ``ROOM``."""
     least = ROOM
     for other in others:
         start = max(motion.first, other.first)
@@ -89,10 +97,10 @@ def closest(motion: Motion, others: list[Motion]) -> float:
 def pedestrians(
     camera: Camera, clock: Clock, rng: np.random.Generator, per_minute: float, taken: list[Motion]
 ) -> list[Actor]:
-    """The people of one clip. ``taken``: the ways of whoever is there already, which newcomers avoid where they can."""
+    """Create the pedestrians of one clip. ``taken``: existing paths, which they avoid if possible."""
     far = camera.visible_span(HALF_WALKWAY, MARGIN)
     gap = 60.0 * (1 + PAIRS) / per_minute  # seconds between arrivals
-    arrival = -(far[1] - far[0]) / 1.0  # early enough for the slowest to have crossed
+    arrival = -(far[1] - far[0]) / 1.0  # early enough that the slowest person has crossed the picture at second 0
     actors, ways = [], list(taken)
     while True:
         arrival += rng.exponential(gap)
@@ -109,7 +117,7 @@ def pedestrians(
 def _newcomers(
     camera: Camera, clock: Clock, rng: np.random.Generator, arrival: float, ways: list[Motion]
 ) -> list[Motion]:
-    """One person, or two side by side, on the roomiest of some random lines."""
+    """Create the path of one person, or of two side by side: the random candidate with the most free space."""
     pair = rng.random() < PAIRS
     best, room = [], -1.0
     for _ in range(TRIES):
@@ -132,6 +140,6 @@ def _newcomers(
 
 
 def _seen(camera: Camera, motion: Motion) -> bool:
-    """Whether somebody who goes this way comes into the picture during the clip."""
+    """Whether a person on this path is in the picture during the clip."""
     low, high = camera.visible_span(motion.position[:, 1], MARGIN)
     return bool(((motion.position[:, 0] > low) & (motion.position[:, 0] < high)).any())

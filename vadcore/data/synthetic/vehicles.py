@@ -11,11 +11,11 @@ from vadcore.data.synthetic.skeleton import FOREARM, SHIN, THIGH, TRUNK, UPPER_A
 from vadcore.data.synthetic.sprites import Cloth, Sprite, limb, paint
 
 WHEEL, WHEELBASE = 0.34, 1.04  # m, a city bicycle: radius, axle to axle
-GEAR = 2.4  # turns of a wheel for one of the pedals
+GEAR = 2.4  # turns of a wheel per turn of the pedals
 
 
 def bicycle(camera: Camera, look: Look, motion: Motion) -> Actor:
-    """Somebody on a bicycle, abnormal throughout."""
+    """Create a bicycle with its rider, abnormal in all frames."""
     t = np.zeros(len(motion.distance))
     h = look.height
     turn = motion.distance / (WHEEL * GEAR) + look.phase
@@ -58,7 +58,7 @@ def bicycle(camera: Camera, look: Look, motion: Motion) -> Actor:
 
 
 def cart(camera: Camera, look: Look, motion: Motion) -> Actor:
-    """An electric cart, 2.4 m long, with a roof and its driver, abnormal throughout."""
+    """Create an electric cart with a roof and a driver, 2.4 m long, abnormal in all frames."""
     t = np.zeros(len(motion.distance))
     h = look.height
     joints: Joints = {"pelvis": np.stack([t - 0.10, t, t + 0.72], axis=-1)}
@@ -112,13 +112,13 @@ def cart(camera: Camera, look: Look, motion: Motion) -> Actor:
 
 
 def _fixed(motion: Motion, forward: float, left: float, up: float) -> np.ndarray:
-    """A point that is fixed to the vehicle, in the world ``[T, 3]``."""
+    """World coordinates ``[T, 3]`` of a point that is fixed to the vehicle."""
     local = np.broadcast_to([forward, left, up], (len(motion.distance), 3))
     return place_in_world(local, motion.position, motion.heading)
 
 
 def _rolling(camera: Camera, sprite: Sprite, motion: Motion, forward: float, left: float, radius: float, nearer=0.0):
-    """A wheel that turns with the distance covered."""
+    """Create a wheel that turns with the distance covered."""
     centre = _fixed(motion, forward, left, radius)
     ahead = _fixed(motion, forward + 1, left, radius) - centre
     below = np.broadcast_to([0.0, 0.0, -1.0], centre.shape)
@@ -128,7 +128,7 @@ def _rolling(camera: Camera, sprite: Sprite, motion: Motion, forward: float, lef
 
 
 def _wheel(radius: float, tyre: float, filled: float, colour: tuple, resolution: float) -> Sprite:
-    """A tyre and spokes; ``filled``: how opaque it is between the spokes, as a share (1: a disc)."""
+    """Create a wheel with tyre and spokes. ``filled``: opacity between the spokes, 0..1 (1: a solid disc)."""
 
     def painter(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         out, angle = np.hypot(x, y), np.arctan2(y, x)
@@ -153,7 +153,7 @@ def _wheel(radius: float, tyre: float, filled: float, colour: tuple, resolution:
 
 
 def _panel(width: float, height: float, cloth: Cloth, resolution: float) -> Sprite:
-    """A rectangle around (0, 0), metres, a little darker towards its lower edge."""
+    """Create a rectangle centred at (0, 0), size in metres, slightly darker towards its lower edge."""
 
     def painter(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shade = (1.0 - 0.18 * np.clip(y / height + 0.5, 0, 1))[..., None]
