@@ -1,4 +1,4 @@
-"""Compute optical flow between neighbouring frames of stored clips and store it."""
+"""Compute and store the optical flow between neighbouring frames of stored clips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vadcore.utils.files import digest_of
 from vadcore.utils.images import resize_picture
 from vadcore.utils.turns import take_turns
 
-BLOCK_PIXELS = 8 << 20  # read, estimated and written at a time
+BLOCK_PIXELS = 8 << 20  # pixels that are read, estimated and written at a time
 
 
 def store_flow(
@@ -28,11 +28,24 @@ def store_flow(
     size: tuple[int, int] | None = None,
     device: str = "cpu",
 ) -> bool:
-    """Write the flow of one clip, unless it is there, made from the same frames by the same estimator (its code, options
-    and, where it is a network, weights).
+    """Compute and store the flow of one clip.
 
-    size: height and width that frames are brought to before, and of the flow, which is in pixels of that size; None: their
-    own. device: where networks run. Returns whether it was there. A clip of one frame has no flow and is left out.
+    Does nothing if the store already has the flow of the same frames by the same estimator (same code, options and
+    network weights). A clip of one frame has no flow and is skipped.
+
+    Parameters
+    ----------
+    clip: the clip.
+    frames_url, flow_url: stores of the frames and of the flow.
+    estimator: name of the estimator.
+    options: arguments of the estimator.
+    size: [height, width] in pixels that frames are resized to first. The flow has this size, in pixels of this size.
+        None: no resize.
+    device: device of network estimators.
+
+    Returns
+    -------
+    True if nothing had to be computed.
     """
     frames = ClipStore(frames_url, "frames")
     flow = ClipStore(flow_url, "flow", write=True, sweep=False)
@@ -52,7 +65,7 @@ def store_flow(
     starts = range(0, frames.length(clip) - 1, block)
 
     def read(start: int) -> np.ndarray:
-        """uint8 ``[n, H, W, C]``: a block, and one frame more, to be the second of the last pair."""
+        """Read a block of frames uint8 ``[n, H, W, C]``, plus one frame for the last pair."""
         pictures = frames.read(clip, start, start + block + 1)
         return np.stack([resize_picture(picture, size) for picture in pictures]) if size else pictures
 
@@ -65,7 +78,7 @@ def store_flow(
                 )
             writer.append(flow_to_fixed(fields))
 
-        if device == "cpu" and estimator in NETWORKS:  # its threads fill the cores; others beside them make them wait
+        if device == "cpu" and estimator in NETWORKS:  # its threads use all cores; other threads would slow them down
             for start in take_turns(starts, device):
                 pictures = read(start)
                 write(estimate(pictures[:-1], pictures[1:]))
@@ -76,7 +89,7 @@ def store_flow(
 
 
 def _side_by_side(starts: range, read: Callable, work: Callable, write: Callable) -> None:
-    """``write(work(read(start)))`` for all, while one is worked at the next is read and the last is written."""
+    """Run ``write(work(read(start)))`` for all ``starts``; reading, working and writing overlap."""
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = reader.submit(read, starts[0])
         written = None

@@ -1,4 +1,4 @@
-"""End-point error: how far estimated optical flow is from the truth, over sets of pairs whose flow is known."""
+"""End-point error of optical flow estimators on data sets with known flow."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ from vadcore.utils.files import complete
 from vadcore.utils.images import to_color
 
 MAGIC = 202021.25  # the first four bytes of a .flo file as a little-endian float: "PIEH"
-UNKNOWN = 1e9  # larger values in a .flo file mean: flow not known here
+UNKNOWN = 1e9  # larger values in a .flo file mean unknown flow
 
 
 @dataclass(frozen=True)
 class FlowSet:
-    """Pairs with known flow. first, second: uint8 ``[N, H, W, C]``. flow: float32 ``[N, 2, H, W]``, pixels, right and
-    down. valid: bool ``[N, H, W]``, the pixels that count; None: all of them."""
+    """Pairs of frames with known optical flow.
+
+    Attributes
+    ----------
+    name: name of the set.
+    first, second: frames, uint8 ``[N, H, W, C]``.
+    flow: float32 ``[N, 2, H, W]``, right and down, in pixels.
+    valid: bool ``[N, H, W]``, the pixels to evaluate; None: all pixels.
+    """
 
     name: str
     first: np.ndarray
@@ -35,22 +42,27 @@ class FlowSet:
 
 
 def end_point_error(estimated: np.ndarray, true: np.ndarray, valid: np.ndarray | None = None) -> float:
-    """Mean length of the difference of two flows ``[..., 2, H, W]`` in pixels, over the ``valid`` ``[..., H, W]`` ones."""
+    """Mean end-point error in pixels: the length of the difference of two flows.
+
+    ``estimated``, ``true``: ``[..., 2, H, W]`` in pixels. ``valid``: bool ``[..., H, W]``, the pixels to average over; None:
+    all pixels.
+    """
     error = np.linalg.norm(estimated - true, axis=-3)
     return float(error.mean() if valid is None else error[valid].mean())
 
 
 def table(estimators: dict[str, Estimator], sets: Iterable[FlowSet]) -> list[dict]:
-    """A row for every set and estimator: ``estimator``, ``set``, ``epe`` (pixels), ``fps`` (pairs a second).
+    """Evaluate all estimators on all sets.
 
-    The first row of every set is that of no motion at all: what an estimator has to beat.
+    Each row has ``estimator``, ``set``, ``epe`` (pixels) and ``fps`` (pairs per second). The first row of every set is the
+    baseline: zero flow.
     """
     rows = []
     for pairs in sets:
         still = end_point_error(np.zeros_like(pairs.flow), pairs.flow, pairs.valid)
         rows.append({"estimator": "no motion", "set": pairs.name, "epe": still, "fps": None})
         for name, estimate in estimators.items():
-            estimate(pairs.first[:1], pairs.second[:1])  # a first call may build what later ones use
+            estimate(pairs.first[:1], pairs.second[:1])  # warm-up
             started = time.perf_counter()
             flow = estimate(pairs.first, pairs.second)
             seconds = time.perf_counter() - started
@@ -60,14 +72,16 @@ def table(estimators: dict[str, Estimator], sets: Iterable[FlowSet]) -> list[dic
 
 
 def generated_pairs(size: tuple[int, int], count: int = 64) -> FlowSet:
-    """Generated pairs that no FlowNet was trained on or chosen by."""
+    """Generate test pairs. They are used neither for training nor for model selection of FlowNets."""
     pairs = PairGenerator(size, TEST_SEED).batch(np.arange(count))
     return FlowSet("generated", pairs.frames[:, 0], pairs.frames[:, 1], pairs.flow)
 
 
 def street_pairs(config: StreetConfig, raw: Path | str, every: int = 10) -> list[FlowSet]:
-    """Every ``every``-th pair of the test clips of a prepared ``street`` at the size it was filmed: once with all pixels,
-    most of which stand still, and once with those alone that move."""
+    """Load every ``every``-th pair of the test clips of a prepared ``street`` data set, at its original size.
+
+    Returns two sets: one with all pixels, most of which do not move, and one with only the moving pixels.
+    """
     first, second, flow = [], [], []
     for clip in clips(config, Path(raw)):
         if clip.split == "test":
@@ -83,9 +97,10 @@ def street_pairs(config: StreetConfig, raw: Path | str, every: int = 10) -> list
 
 
 def chairs_pairs(folder: Path | str, numbers: Iterable[int] | None = None) -> FlowSet:
-    """FlyingChairs pairs (Dosovitskiy et al. 2015): ``NNNNN_img1.ppm``, ``_img2.ppm``, ``_flow.flo``; None: all there are.
+    """Load FlyingChairs pairs (Dosovitskiy et al. 2015): ``NNNNN_img1.ppm``, ``_img2.ppm``, ``_flow.flo``.
 
-    Raises :class:`VadError` where the folder holds none, or a file is missing or unreadable.
+    ``numbers``: numbers of the pairs; None: all pairs in the folder. Raises :class:`VadError` if the folder has no pairs,
+    or a file is missing or unreadable.
     """
     folder = Path(folder)
     names = [f"{n:05d}" for n in numbers] if numbers else sorted(p.name[:5] for p in folder.glob("*_flow.flo"))
@@ -98,7 +113,10 @@ def chairs_pairs(folder: Path | str, numbers: Iterable[int] | None = None) -> Fl
 
 
 def read_flo(path: Path | str) -> np.ndarray:
-    """A Middlebury ``.flo`` file as float32 ``[2, H, W]`` in pixels; NaN where the flow is not known."""
+    """Read a Middlebury ``.flo`` file: float32 ``[2, H, W]`` in pixels, NaN where the flow is unknown.
+
+    Raises :class:`VadError` if the file cannot be read or is damaged.
+    """
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -119,7 +137,7 @@ def read_flo(path: Path | str) -> np.ndarray:
 
 
 def write_flo(path: Path | str, flow: np.ndarray) -> None:
-    """Write flow ``[2, H, W]`` in pixels (NaN: not known) as a Middlebury ``.flo`` file, complete or not at all."""
+    """Write flow ``[2, H, W]`` in pixels (NaN: unknown) atomically as a Middlebury ``.flo`` file."""
     height, width = flow.shape[1:]
     values = np.where(np.isfinite(flow), flow, UNKNOWN * 10).astype("<f4").transpose(1, 2, 0)
     with complete(path) as temporary:
@@ -127,7 +145,7 @@ def write_flo(path: Path | str, flow: np.ndarray) -> None:
 
 
 def _read_rgb(path: Path) -> np.ndarray:
-    """uint8 RGB ``[H, W, 3]``."""
+    """Read a picture as uint8 RGB ``[H, W, 3]``."""
     if not path.is_file():
         raise VadError(f"{path}: not found; fetch it again")
     picture = cv2.imread(str(path))

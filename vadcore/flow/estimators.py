@@ -1,8 +1,8 @@
-"""Estimators of optical flow behind one interface.
+"""Optical flow estimators with a common interface.
 
-An estimator is a function of two uint8 arrays ``[N, H, W, C]`` (C = 1 or 3, RGB) that returns float32 ``[N, 2, H, W]``: the
-motion (right, down) in pixels of each pixel of the first pictures to the second. torch is imported by those that need it
-alone: the processes that only decode start faster so.
+An estimator is a function of two uint8 arrays ``[N, H, W, C]`` (C = 1 or 3, RGB). It returns float32 ``[N, 2, H, W]``: the
+motion (right, down) in pixels of each pixel of the first pictures to the second. Only the functions that need torch
+import it, so that processes that only decode start faster.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.files import sha256_files
 
 Estimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
-AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 22}  # pixels that go through a network together; a CPU is slower with more
+AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 22}  # pixels per network call; more is slower on a CPU
 
 
 def dis(preset: str = "medium") -> Estimator:
-    """Dense Inverse Search (Kroeger et al. 2016) as OpenCV has it. preset: ultrafast, fast or medium."""
+    """Dense Inverse Search (Kroeger et al. 2016) from OpenCV. ``preset``: ultrafast, fast or medium."""
     search = cv2.DISOpticalFlow_create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
     return _pair_by_pair(lambda first, second: search.calc(first, second, None))
 
@@ -35,14 +35,17 @@ def farneback(
     poly_n: int = 5,
     poly_sigma: float = 1.2,
 ) -> Estimator:
-    """Polynomial expansion (Farneback 2003) as OpenCV has it, with the names and usual values of its arguments."""
+    """Polynomial expansion (Farneback 2003) from OpenCV, with OpenCV's argument names and usual values."""
     settings = (pyr_scale, levels, winsize, iterations, poly_n, poly_sigma, 0)
     return _pair_by_pair(lambda first, second: cv2.calcOpticalFlowFarneback(first, second, None, *settings))
 
 
 def flownet(weights: str, enlarge: tuple[float, float] = (1, 1), device: str = "cpu") -> Estimator:
-    """FlowNet2-SD with the weights at this path, in float32. enlarge: how many times as high and as wide as they are the
-    network sees the pictures; see :func:`vadcore.flow.flownet.flow_between`."""
+    """FlowNet2-SD in float32.
+
+    ``weights``: path of the weights. ``enlarge``: scale factors (height, width) of the network's input, see
+    :func:`vadcore.flow.flownet.flow_between`.
+    """
     from vadcore.flow.flownet import flow_between, load_flownet
 
     net = _kept(load_flownet, weights, device)
@@ -54,14 +57,14 @@ def flownet(weights: str, enlarge: tuple[float, float] = (1, 1), device: str = "
 
 
 def raft(weights: str, network: str = "small", device: str = "cpu") -> Estimator:
-    """RAFT (Teed & Deng 2020) of torchvision. weights: path of its state dict. network: small or large."""
+    """RAFT (Teed & Deng 2020) from torchvision. ``weights``: path of its state dict. ``network``: small or large."""
     from vadcore.flow.flownet import at_size
 
     net = _kept({"small": _raft_small, "large": _raft_large}[network], weights, device)
 
     def estimate(first, second):  # float [N, C, H, W] in 0..1
         first, second = (picture.expand(-1, 3, -1, -1) * 2 - 1 for picture in (first, second))
-        # torchvision refuses sides under 128 and sides that are no multiples of 8; it returns every refinement
+        # torchvision needs sides of at least 128 that are multiples of 8. It returns the flow of every refinement step.
         inner = [max(128, -(-side // 8) * 8) for side in first.shape[2:]]
         return at_size(lambda a, b: net(a, b)[-1], first, second, inner)
 
@@ -69,14 +72,14 @@ def raft(weights: str, network: str = "small", device: str = "cpu") -> Estimator
 
 
 _ESTIMATORS = {"dis": dis, "farneback": farneback, "flownet": flownet, "raft": raft}
-NETWORKS = ("flownet", "raft")  # run on a device, from weights
+NETWORKS = ("flownet", "raft")  # estimators with a device and weights
 
 
 def create_estimator(name: str, device: str = "cpu", **options) -> Estimator:
-    """The estimator called ``name``: dis, farneback, flownet or raft.
+    """Create the estimator ``name``: dis, farneback, flownet or raft.
 
-    options: its arguments; ``device`` goes to those that are networks. Raises :class:`VadError` for weights that are not
-    there or are another network's, and where raft is wanted without torchvision.
+    ``device``: device of network estimators. ``options``: arguments of the estimator. Raises :class:`VadError` if the name
+    is unknown, the weights are missing or belong to another network, or torchvision is missing for raft.
     """
     if name not in _ESTIMATORS:
         raise VadError(f"optical_flow.estimator: {name!r} is none; there are: {', '.join(_ESTIMATORS)}")
@@ -84,17 +87,17 @@ def create_estimator(name: str, device: str = "cpu", **options) -> Estimator:
 
 
 def identity(name: str, options: dict) -> dict:
-    """The name and options of an estimator; a weights file by its content, not its path."""
+    """Return the name and options of an estimator, with a digest of the weights file instead of its path."""
     known = {
         key: list(value) if isinstance(value, tuple) else value for key, value in options.items()
-    }  # as JSON has it
+    }  # lists instead of tuples, as in JSON
     if "weights" in known:
         known["weights"] = _digest(*_version(known["weights"]))
     return {"estimator": name, "options": known}
 
 
 def _pair_by_pair(estimate: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Estimator:
-    """From OpenCV's interface: grey ``[H, W]`` twice, to ``[H, W, 2]``."""
+    """Wrap an OpenCV function: two grey pictures ``[H, W]`` to flow ``[H, W, 2]``."""
 
     def over_all(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         fields = [estimate(_grey(a), _grey(b)) for a, b in zip(first, second, strict=True)]
@@ -104,13 +107,15 @@ def _pair_by_pair(estimate: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> E
 
 
 def _grey(picture: np.ndarray) -> np.ndarray:
-    """uint8 ``[H, W, C]`` to ``[H, W]``."""
+    """Convert uint8 ``[H, W, C]`` to grey ``[H, W]``."""
     return picture[..., 0] if picture.shape[2] == 1 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
 
 
 def _batched(estimate: Callable, device: str, pixels: float = 1) -> Estimator:
-    """From a function of tensors ``[N, C, H, W]`` in 0..1 on ``device``, to ``[N, 2, H, W]``. pixels: how many the network
-    sees for each of the pictures'."""
+    """Wrap a function of two tensors ``[N, C, H, W]`` in 0..1 on ``device`` that returns flow ``[N, 2, H, W]``.
+
+    ``pixels``: number of network input pixels per picture pixel.
+    """
     import torch
 
     def over_all(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -140,7 +145,7 @@ def _raft(network: str, weights: str):
 
     try:
         from torchvision.models import optical_flow
-    except (ImportError, RuntimeError) as error:  # RuntimeError: one that was built for another torch
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch version
         raise VadError(
             f"optical_flow.estimator: raft needs torchvision, which cannot be imported here ({error}); install the release "
             f"that fits torch {torch.__version__}, or choose dis, farneback or flownet"
@@ -148,14 +153,14 @@ def _raft(network: str, weights: str):
     net = getattr(optical_flow, network)(weights=None)
     try:
         net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except Exception as error:  # a foreign file makes the reader raise whatever its bytes lead it to
+    except Exception as error:  # torch.load can raise any exception for other files
         reason = " ".join(str(error).split())[:200]
         raise VadError(f"{weights}: not torchvision's weights of {network} ({reason}); fetch them again") from error
     return net.eval().requires_grad_(False)
 
 
 def _kept(load: Callable, weights: str, device: str):
-    """The network that ``load(weights)`` gives, on ``device``; kept for the next clip while the file stays the same."""
+    """Return the network ``load(weights)`` on ``device``. It is cached while the weights file is unchanged."""
     return _loaded(load, device, *_version(weights))
 
 
@@ -167,7 +172,7 @@ def _loaded(load: Callable, device: str, weights: str, size: int, modified: int)
 
 
 def _version(weights: str) -> tuple[str, int, int]:
-    """The file's path, size and time: whether it is still the one that was read."""
+    """Return path, size and modification time of the weights file, to detect changes."""
     try:
         found = Path(weights).stat()
     except OSError as error:

@@ -1,8 +1,8 @@
-"""FlowNet2-SD: Ilg et al. 2017, "FlowNet 2.0: Evolution of Optical Flow Estimation with Deep Networks", the network for
-small displacements.
+"""FlowNet2-SD, the optical flow network for small displacements.
 
-An encoder to 1/64 of the resolution and a decoder that refines the flow from there to 1/4, scale by scale. Modules carry
-the names of the published checkpoint, so that it loads unchanged.
+Ilg et al. 2017, "FlowNet 2.0: Evolution of Optical Flow Estimation with Deep Networks". The encoder reduces the resolution
+to 1/64. The decoder refines the flow scale by scale to 1/4. Modules have the names of the published checkpoint, so that
+it can be loaded unchanged.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from torch import Tensor, nn
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import complete
 
-FLOW_UNIT = 20.0  # the network's flow is in units of this many pixels
-COARSEST = 64  # pictures must be whole multiples of this
-PUBLISHED_WIDTH = 1.0  # of the published checkpoint
+FLOW_UNIT = 20.0  # unit of the network's flow, pixels
+COARSEST = 64  # height and width of the input must be multiples of this
+PUBLISHED_WIDTH = 1.0  # width of the published checkpoint
 SLOPE = 0.1  # of the leaky ReLU
 Times = Annotated[float, Field(ge=1, le=8)]
 _Both = BeforeValidator(lambda given: given if isinstance(given, Sequence) else (given, given))
-Enlarge = Annotated[tuple[Times, Times], _Both]  # [of the height, of the width], or one number for both
+Enlarge = Annotated[tuple[Times, Times], _Both]  # factors [height, width], or one number for both
 
 
 class FlowNetSD(nn.Module):
-    """``width`` multiplies the number of channels of every layer; 1 is the published network (45 371 666 parameters)."""
+    """FlowNet2-SD network.
+
+    ``width``: factor for the number of channels of every layer. 1 is the published network (45 371 666 parameters).
+    """
 
     def __init__(self, width: float = 1.0):
         super().__init__()
@@ -58,7 +61,7 @@ class FlowNetSD(nn.Module):
 
         before, self.predict_flow6 = c6, nn.Conv2d(c6, 2, 3, 1, 1)
         for scale, skip, after in ((5, c5, c5), (4, c5, c3), (3, c3, c2), (2, c2, c1)):
-            # what the encoder saw at this scale, what the decoder brings up, and the coarser flow
+            # channels of encoder features (skip connection), decoder features and upsampled coarser flow
             joined = skip + after + 2
             setattr(self, f"deconv{scale}", deconv(before, after))
             setattr(self, f"upsampled_flow{scale + 1}_to_{scale}", nn.ConvTranspose2d(2, 2, 4, 2, 1))
@@ -70,7 +73,7 @@ class FlowNetSD(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """Kaiming's weights; flow starts near zero, and what raises it to the next scale as bilinear interpolation."""
+        """Kaiming initialisation. The initial flow is near zero; flow upsampling starts as bilinear interpolation."""
         line = torch.tensor([0.25, 0.75, 0.75, 0.25])
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -83,12 +86,12 @@ class FlowNetSD(nn.Module):
                 module.weight[(0, 1), (0, 1)] = torch.outer(line, line)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
-        """Flow from ``first`` to ``second`` ``[B, 3, H, W]`` in 0..1, H and W multiples of 64.
+        """Compute the flow from ``first`` to ``second``, ``[B, 3, H, W]`` in 0..1, H and W multiples of 64.
 
-        Returns the flow at 1/4, 1/8, 1/16, 1/32 and 1/64 of the resolution, ``[B, 2, H/4, W/4]`` first, each in units of
-        20 pixels of the input. :func:`flow_between` makes pixels of it.
+        Returns the flow at 1/4, 1/8, 1/16, 1/32 and 1/64 of the resolution, starting with ``[B, 2, H/4, W/4]``, in units of
+        20 pixels of the input. :func:`flow_between` converts it to pixels.
         """
-        # Published: 0..255, minus each channel's mean over both pictures, over 255.
+        # The published network: values 0..255, subtract the mean of each channel over both pictures, divide by 255.
         mean = torch.stack((first, second)).mean((0, 3, 4), keepdim=True)[0]  # [B, 3, 1, 1]
         x = self.conv0(torch.cat((first - mean, second - mean), dim=1))
         x = self.conv1_1(self.conv1(x))
@@ -108,13 +111,14 @@ class FlowNetSD(nn.Module):
 
 
 def flow_between(net: FlowNetSD, first: Tensor, second: Tensor, enlarge: tuple[float, float] = (1, 1)) -> Tensor:
-    """Flow from ``first`` to ``second``, with gradient to whatever of both wants one.
+    """Compute the flow from ``first`` to ``second`` in pixels. It is differentiable with respect to both.
 
     Parameters
     ----------
+    net: the network.
     first, second: float ``[B, C, H, W]`` in 0..1, C = 1 or 3, any size.
-    enlarge: how many times as high and as wide the network shall see them; what is small in the picture is found in
-        larger ones. Sides are rounded up to multiples of 64.
+    enlarge: scale factors (height, width) of the network's input; larger inputs help to find small objects. Height and
+        width are rounded up to multiples of 64.
 
     Returns
     -------
@@ -125,7 +129,7 @@ def flow_between(net: FlowNetSD, first: Tensor, second: Tensor, enlarge: tuple[f
 
 
 def seen_size(size: Sequence[int], enlarge: tuple[float, float]) -> tuple[int, int]:
-    """Height and width at which the network sees pictures of ``size``."""
+    """Height and width of the network's input for pictures of ``size``."""
     sides = (round(side * times) for side, times in zip(size, enlarge, strict=True))
     height, width = (-(-side // COARSEST) * COARSEST for side in sides)
     return height, width
@@ -134,9 +138,10 @@ def seen_size(size: Sequence[int], enlarge: tuple[float, float]) -> tuple[int, i
 def at_size(
     estimate: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor, inner: Sequence[int]
 ) -> Tensor:
-    """Flow ``[B, 2, H, W]`` by a network that sees both pictures ``[B, C, H, W]`` at the size ``inner``.
+    """Compute flow ``[B, 2, H, W]`` with pictures ``[B, C, H, W]`` resized to ``inner`` (height, width).
 
-    Its flow ``[B, 2, h, w]``, in pixels of that size, is brought back to H and W and to their pixels.
+    The flow of ``estimate``, ``[B, 2, h, w]`` in pixels of the size ``inner``, is resized to H and W and scaled to pixels
+    of that size.
     """
     height, width = first.shape[2:]
     if tuple(inner) != (height, width):
@@ -146,20 +151,23 @@ def at_size(
 
 
 def save_flownet(net: FlowNetSD, path: Path | str, facts: dict | None = None) -> None:
-    """Write the weights as safetensors, in half precision, which halves the file and moves the flow by less than training
-    does; its metadata tells, as JSON under ``flownet``, the width and ``facts``."""
+    """Write the weights as a safetensors file in half precision.
+
+    Half precision halves the file size and changes the flow less than training does. The metadata entry ``flownet`` holds
+    the width and ``facts`` as JSON.
+    """
     tensors = {key: value.detach().cpu().half().contiguous() for key, value in net.state_dict().items()}
-    # one entry: safetensors writes several in any order, and the same weights shall be the same bytes
+    # Only one entry: safetensors writes several entries in any order, but equal weights must give equal files.
     metadata = {"flownet": json.dumps({"width": net.width, **(facts or {})})}
     with complete(path) as temporary:
         save_file(tensors, temporary, metadata)
 
 
 def load_flownet(path: Path | str) -> FlowNetSD:
-    """The network whose weights lie at ``path``, in evaluation mode on the CPU, its parameters frozen.
+    """Load a network on the CPU, in evaluation mode and with frozen parameters.
 
-    ``*.safetensors`` is what :func:`save_flownet` wrote; any other name is taken for the published checkpoint
-    (``{"state_dict": ...}`` of width 1). Raises :class:`VadError` for a file that is neither.
+    ``path``: a ``*.safetensors`` file from :func:`save_flownet`. Any other name is read as the published checkpoint
+    (``{"state_dict": ...}`` of width 1). Raises :class:`VadError` if the file is neither.
     """
     path = Path(path)
     if not path.is_file():
@@ -180,7 +188,7 @@ def _read_safetensors(path: Path) -> tuple[float, dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as stored:
             facts = stored.metadata() or {}
-            tensors = {key: stored.get_tensor(key).float() for key in stored.keys()}  # noqa: SIM118, it is no dict
+            tensors = {key: stored.get_tensor(key).float() for key in stored.keys()}  # noqa: SIM118, not a dict
     except SafetensorError as error:
         raise VadError(f"{path}: not a safetensors file ({error}); train it again or fetch it again") from error
     if "flownet" not in facts:
@@ -193,12 +201,12 @@ def _read_safetensors(path: Path) -> tuple[float, dict[str, Tensor]]:
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a foreign file makes the reader raise whatever its bytes lead it to
+    except Exception as error:  # torch.load can raise any exception for other files
         raise VadError(
             f"{path}: not a checkpoint that loads without running code ({type(error).__name__}); where you trust it, save "
             "its state_dict alone: torch.save(torch.load(path, weights_only=False)['state_dict'], path)"
         ) from error
-    tensors = stored.get("state_dict", stored) if isinstance(stored, dict) else None  # the published one, or it alone
+    tensors = stored.get("state_dict", stored) if isinstance(stored, dict) else None  # checkpoint or bare state dict
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise VadError(f"{path}: holds no state_dict; name the published FlowNet2-SD checkpoint or one trained here")
     return tensors

@@ -1,6 +1,6 @@
-"""What generated pairs are made of: procedural textures and the outlines of shapes.
+"""Procedural textures and shape outlines for generated pairs.
 
-Everything is a pure function of the generator ``rng`` that is handed in.
+All functions are deterministic for a given random generator ``rng``.
 """
 
 from __future__ import annotations
@@ -8,25 +8,28 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-SUPERSAMPLING = 4  # a pixel's coverage is counted on 4 x 4 points
-FIXED = 8  # fractional bits of OpenCV's polygon corners
+SUPERSAMPLING = 4  # coverage is sampled at 4 x 4 points per pixel
+FIXED = 8  # fractional bits of polygon corners in OpenCV
 
 
 def texture(rng: np.random.Generator, side: int) -> np.ndarray:
-    """A random texture, uint8 RGB ``[side, side, 3]``: noise, leaves or stripes, of mean 128 and standard deviation 45."""
+    """Random texture of noise, leaves or stripes: uint8 RGB ``[side, side, 3]``, mean 128, standard deviation 45."""
     kind = rng.choice(("noise", "leaves", "stripes"), p=(0.4, 0.4, 0.2))
     picture = {"noise": _noise, "leaves": _leaves, "stripes": _stripes}[kind](rng, side)
     grey = picture.mean(2, keepdims=True)
-    picture = grey + (picture - grey) * np.float32(rng.uniform(0, 0.6))  # the world is less colourful than chance
-    # Band-limited, so that sampling between its pixels keeps it as sharp wherever it falls.
+    picture = grey + (picture - grey) * np.float32(rng.uniform(0, 0.6))  # reality is less colourful
+    # Band-limit, so that interpolation between pixels gives the same sharpness everywhere.
     picture = cv2.GaussianBlur(picture, (0, 0), 0.7)
     picture = (picture - picture.mean((0, 1))) * (45 / max(1e-3, float(picture.std())))
     return np.clip(np.rint(picture + 128), 0, 255).astype(np.uint8)
 
 
 def octaves(rng: np.random.Generator, side: int, coarsest: int, persistence: float) -> np.ndarray:
-    """Noise float32 ``[side, side]``: ``coarsest`` cells across in the first octave, twice as many in each next one up to
-    cells of two pixels, each ``persistence`` times as strong as the one before."""
+    """Sum of octaves of noise, float32 ``[side, side]``.
+
+    ``coarsest``: number of cells across the picture in the first octave. It doubles with each further octave, down to
+    cells of two pixels. ``persistence``: strength of each octave relative to the one before.
+    """
     total, strength, cells = np.zeros((side, side), np.float32), 1.0, coarsest
     while cells <= side // 2:
         grid = rng.standard_normal((cells, cells), dtype=np.float32)
@@ -36,13 +39,13 @@ def octaves(rng: np.random.Generator, side: int, coarsest: int, persistence: flo
 
 
 def _noise(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Two noise fields in random colours: plaster, grass, clouds."""
+    """Two noise fields in random colours, similar to plaster, grass or clouds."""
     fields = [octaves(rng, side, int(rng.integers(2, 17)), rng.uniform(0.5, 1.0)) for _ in range(2)]
     return np.stack(fields, axis=2) @ rng.normal(0, 1, (2, 3)).astype(np.float32)
 
 
 def _leaves(rng: np.random.Generator, side: int) -> np.ndarray:
-    """The dead-leaves model: discs and rectangles that hide each other, radii by a power law, as in natural pictures."""
+    """Dead-leaves model: overlapping discs and rectangles with power-law radii, similar to natural images."""
     picture = np.full((2 * side, 2 * side, 3), rng.uniform(0, 255), np.float32)
     count = int(rng.integers(400, 1600))
     least, most = 6.0, side / 2
@@ -58,7 +61,7 @@ def _leaves(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _stripes(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Soft stripes or a grid, bent by slow noise, over some fine noise."""
+    """Soft stripes or a grid, distorted by low-frequency noise, plus some fine noise."""
     y, x = np.mgrid[:side, :side].astype(np.float32)
     bend = octaves(rng, side, 2, 0.3) * rng.uniform(0, 6)
     angle, period = rng.uniform(0, np.pi), rng.uniform(6, 32)
@@ -73,7 +76,7 @@ def _stripes(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def outline(rng: np.random.Generator, centre: np.ndarray, radius: float) -> list[np.ndarray]:
-    """A random shape about ``centre`` (x, y): its closed contours, float ``[n, 2]`` pixels; a second one is a hole."""
+    """Random shape around ``centre`` (x, y): closed contours, float ``[n, 2]`` in pixels. A second contour is a hole."""
     kind = rng.choice(("ellipse", "polygon", "blob"))
     if kind == "polygon":
         corners = int(rng.integers(3, 9))
@@ -89,7 +92,7 @@ def outline(rng: np.random.Generator, centre: np.ndarray, radius: float) -> list
     contour = lengths[:, None] * np.stack((np.cos(angles), np.sin(angles)), axis=1)  # [n, 2]
     contours = [contour]
     if rng.random() < 0.2:
-        contours.append(contour * rng.uniform(0.3, 0.7))  # star-shaped, so the smaller one lies inside
+        contours.append(contour * rng.uniform(0.3, 0.7))  # inside the contour, which is star-shaped
     turn = rng.uniform(0, 2 * np.pi)
     stretch = np.array([1.0, rng.uniform(0.35, 1)]) * radius
     turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
@@ -97,8 +100,11 @@ def outline(rng: np.random.Generator, centre: np.ndarray, radius: float) -> list
 
 
 def coverage(contours: list[np.ndarray], size: tuple[int, int]) -> tuple[np.ndarray, slice, slice] | None:
-    """How much of each pixel lies inside ``contours`` (even-odd): float32 0..1 ``[h, w]``, and its rows and columns in a
-    picture of ``size`` (height, width). Pixel centres are whole numbers. None where nothing lies in the picture."""
+    """Compute the share of each pixel inside ``contours`` (even-odd rule).
+
+    Returns float32 ``[h, w]`` in 0..1, and its rows and columns in a picture of ``size`` (height, width). Returns None if
+    the contours are outside the picture. Pixel centres have integer coordinates.
+    """
     points = np.concatenate(contours)
     low = np.maximum(np.floor(points.min(0)).astype(int) - 1, 0)
     high = np.minimum(np.ceil(points.max(0)).astype(int) + 2, size[::-1])

@@ -1,7 +1,7 @@
-"""Generated pairs of pictures with their exact optical flow: what FlowNet learns from.
+"""Generated pairs of pictures with exact optical flow, to train FlowNet.
 
-A textured background and textured shapes in front of it, each moving by an affine map of its own; small displacements, as
-in the ChairsSDHom set that FlowNet2-SD was trained on, and often a still background, as a fixed camera has it.
+Textured shapes move in front of a textured background, each by its own affine map. Displacements are small, as in
+ChairsSDHom, the training set of FlowNet2-SD. The background is often static, as with a fixed camera.
 """
 
 from __future__ import annotations
@@ -16,23 +16,32 @@ from vadcore.flow.layers import coverage, outline, texture
 
 TEXTURES = 96
 TEXTURE_SIDE = 256  # texels
-NOISE = 1 << 21  # values of the noise that is dealt from
-HELD_OUT_SEED = 1_000_000  # of the pairs that check points are chosen by; no training draws from them
-TEST_SEED = 2_000_000  # of the pairs that errors are told of: they choose nothing either
-STILL = 0.15  # share of the shapes that do not move by themselves
+NOISE = 1 << 21  # number of precomputed noise values
+HELD_OUT_SEED = 1_000_000  # seed of the validation pairs for checkpoint selection; not used for training
+TEST_SEED = 2_000_000  # seed of the test pairs; not used for training or selection
+STILL = 0.15  # share of the shapes that do not move relative to the background
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """frames: uint8 RGB ``[N, 2, H, W, 3]``. flow: float32 ``[N, 2, H, W]``, motion (right, down) in pixels of each pixel
-    of the first frame. layers: uint8 ``[N, 2, H, W]``, what each pixel shows: 0 the background, n the n-th shape."""
+    """Pairs of pictures with their flow.
+
+    Attributes
+    ----------
+    frames: uint8 RGB ``[N, 2, H, W, 3]``.
+    flow: float32 ``[N, 2, H, W]``, motion (right, down) in pixels of each pixel of the first frame.
+    layers: uint8 ``[N, 2, H, W]``, layer of each pixel: 0 is the background, n is the n-th shape.
+    """
 
     frames: np.ndarray
     flow: np.ndarray
     layers: np.ndarray
 
     def visible(self) -> np.ndarray:
-        """bool ``[N, H, W]``: the pixels of the first frame whose place in the second still shows the same layer."""
+        """Mask of the pixels of the first frame that are not occluded in the second, bool ``[N, H, W]``.
+
+        These pixels move to a position in the second frame that has the same layer.
+        """
         n, _, height, width = self.flow.shape
         to = np.rint(self.flow + np.mgrid[:height, :width][::-1]).astype(int)  # x, y
         x, y = to[:, 0], to[:, 1]
@@ -42,15 +51,15 @@ class Pairs:
 
 
 class PairGenerator:
-    """An endless supply of numbered pairs; pair ``n`` depends on the settings and ``n`` alone.
+    """Generator of numbered pairs. Pair ``n`` depends only on the settings and ``n``.
 
     Parameters
     ----------
     size: height and width in pixels.
-    seed: of everything random.
-    motion: mean displacement of a shape against the background, pixels; lengths are distributed exponentially.
-    still: share of the pairs whose background does not move.
-    augment: whether brightness, contrast, gamma and colour vary, a little also within a pair, and both frames are noisy.
+    seed: random seed.
+    motion: mean displacement of a shape relative to the background, pixels. Displacements are exponentially distributed.
+    still: share of the pairs with a static background.
+    augment: whether to vary brightness, contrast, gamma and colour (also slightly within a pair) and to add noise.
     """
 
     def __init__(
@@ -65,12 +74,12 @@ class PairGenerator:
         self.textures, self.noise = _supplies(seed)
 
     def batch(self, numbers: np.ndarray) -> Pairs:
-        """The pairs called ``numbers`` ``[N]``."""
+        """Generate the pairs with the numbers ``numbers`` ``[N]``."""
         pairs = [self.pair(int(number)) for number in numbers]
         return Pairs(*(np.stack(part) for part in zip(*pairs, strict=True)))
 
     def pair(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One pair: frames ``[2, H, W, 3]``, flow ``[2, H, W]``, layers ``[2, H, W]``; see :class:`Pairs`."""
+        """Generate one pair: frames ``[2, H, W, 3]``, flow ``[2, H, W]``, layers ``[2, H, W]``; see :class:`Pairs`."""
         rng = np.random.default_rng([self.seed, 1, number])
         height, width = self.size
         middle = np.array([(width - 1) / 2, (height - 1) / 2])
@@ -105,14 +114,16 @@ class PairGenerator:
         return self._film(rng, frames) if self.augment else frames, flow, layers
 
     def _paint(self, rng: np.random.Generator, centre: np.ndarray):
-        """Choose a texture, its place and its colours; returns a function of (motion, rows, columns) that paints it:
-        uint8 ``[h, w, 3]``."""
+        """Choose a random texture, position and colours.
+
+        Returns a function of (motion, rows, columns) that renders the moved texture, uint8 ``[h, w, 3]``.
+        """
         source = self.textures[rng.integers(len(self.textures))]
         turn, at = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1, 2) * source.shape[1::-1]  # x, y
         contrast = rng.uniform(0.15, 1.1) * rng.uniform(0.8, 1.2, 3)
         base = rng.uniform(40, 215) + rng.normal(0, 20, 3)
         colours = np.column_stack((np.eye(3)[rng.permutation(3)] * contrast[:, None], base - 128 * contrast))
-        scale = np.exp(rng.uniform(np.log(0.4), np.log(1.2)))  # texels a pixel
+        scale = np.exp(rng.uniform(np.log(0.4), np.log(1.2)))  # texels per pixel
         flip = rng.choice((-1, 1))
         to_texel = np.eye(3)
         to_texel[:2, :2] = scale * rotation(turn) * (flip, 1)
@@ -129,7 +140,7 @@ class PairGenerator:
         return paint
 
     def _film(self, rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
-        """What the camera makes of the scene: its tone curve, its colours, its noise; the light changes a little."""
+        """Simulate the camera: random tone curve, colours and noise, and a small change of light between the frames."""
         levels = np.linspace(0, 1, 256)[:, None]
         gamma, contrast, light = np.exp(rng.normal(0, 0.15)), rng.uniform(0.7, 1.2), rng.normal(0, 0.06)
         balance = np.exp(rng.normal(0, 0.06, 3))
@@ -150,21 +161,24 @@ class PairGenerator:
         return filmed
 
 
-@lru_cache(maxsize=2)  # one for training, one for held-out pairs
+@lru_cache(maxsize=2)  # one for training pairs, one for validation pairs
 def _supplies(seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """The textures and the noise that all pairs of a generator are made of."""
+    """Create the textures and the noise of all pairs of a generator."""
     rng = np.random.default_rng([seed, 0])
     return [texture(rng, TEXTURE_SIDE) for _ in range(TEXTURES)], rng.standard_normal(NOISE, dtype=np.float32)
 
 
 def rotation(angle: float) -> np.ndarray:
-    """By ``angle`` radians: ``[2, 2]``."""
+    """Rotation matrix ``[2, 2]`` for ``angle`` in radians."""
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def affine(rng: np.random.Generator, centre: np.ndarray, length: float, turn: float, zoom: float) -> np.ndarray:
-    """A random motion ``[3, 3]`` of homogeneous pixel coordinates: ``centre`` (x, y) moves by ``length`` pixels in any
-    direction, about it the plane turns (``turn``: standard deviation, degrees), grows and shears (``zoom``: as a share)."""
+    """Random affine motion ``[3, 3]`` of homogeneous pixel coordinates.
+
+    ``centre`` (x, y) moves by ``length`` pixels in a random direction. ``turn``: standard deviation of the rotation about
+    ``centre``, degrees. ``zoom``: standard deviation of the scale, as a fraction; that of the shear is half of it.
+    """
     direction = rng.uniform(0, 2 * np.pi)
     grow, shear = rng.normal(0, zoom), rng.normal(0, zoom / 2)
     linear = rotation(np.radians(rng.normal(0, turn))) @ np.array([[1 + grow, shear], [shear, 1 + grow]])
@@ -175,7 +189,7 @@ def affine(rng: np.random.Generator, centre: np.ndarray, length: float, turn: fl
 
 
 def displacement(motion: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-    """How far ``motion`` moves each pixel of a region: float32 ``[2, h, w]``, right and down."""
+    """Displacement of each pixel of a region by ``motion``: float32 ``[2, h, w]``, right and down."""
     y, x = np.mgrid[rows, columns]
     moved = motion[:2] @ np.stack((x.ravel(), y.ravel(), np.ones(x.size)))  # [2, h * w]
     return (moved.reshape(2, *x.shape) - (x, y)).astype(np.float32)

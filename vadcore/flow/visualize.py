@@ -1,4 +1,4 @@
-"""Optical flow to look at: arrows on the frame, and beside it the colour code of the field."""
+"""Visualize optical flow: arrows on the frame, with the colour-coded flow next to it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from vadcore.data.store import ClipId, ClipStore, flow_from_fixed
 from vadcore.utils.images import resize_flow
 from vadcore.utils.render import flow_to_rgb
 
-LEAST_HEIGHT = 240  # pixels; smaller frames are enlarged by a whole factor
-CELL = 12  # side of the square, pixels of the picture, that has one arrow
+LEAST_HEIGHT = 240  # pixels; smaller frames are enlarged by an integer factor
+CELL = 12  # side of the square cell of an arrow, pixels of the picture
 LONGEST_ARROW = 24  # pixels of the picture
-STILL = 0.05  # of the longest motion: what is slower has no arrow
+STILL = 0.05  # share of the longest motion below which no arrow is drawn
 ARROW = (255, 210, 0)
 KEY = 26  # radius of the colour key, pixels of the picture
-LOOKED_AT = 8  # pairs of frames of a clip, of which the liveliest is shown
+LOOKED_AT = 8  # candidate pairs per clip; the pair with the most motion is shown
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A pair of frames worth a picture: frames ``frame`` and ``frame + 1`` of ``clip``, and their flow ``[2, H, W]`` in
-    pixels of the frame."""
+    """Frame ``frame`` of ``clip`` and its flow ``[2, H, W]`` to the next frame, in pixels of the frame."""
 
     clip: ClipId
     frame: int
@@ -32,7 +31,10 @@ class Shown:
 
 
 def liveliest(frames: ClipStore, flow: ClipStore, count: int) -> list[Shown]:
-    """A pair of frames of each of up to ``count`` clips, evenly spread over training and test clips."""
+    """Choose pairs of frames with much motion: one pair from each of up to ``count`` clips.
+
+    The clips are spread evenly over training and test clips.
+    """
     known = set(flow.clips())
     clips = [clip for clip in frames.clips() if clip in known]
     chosen = sorted({int(n) for n in np.linspace(0, len(clips) - 1, count).round()}) if clips else []
@@ -50,21 +52,21 @@ def liveliest(frames: ClipStore, flow: ClipStore, count: int) -> list[Shown]:
 
 
 def fastest(shown: list[Shown]) -> float:
-    """The length in pixels that pictures of several pairs have in common as the longest: all but 0.1 % are shorter."""
+    """Return the common maximum of the scale for several pairs, pixels: the largest 99.9th percentile of motion."""
     lengths = [np.percentile(np.hypot(*pair.flow), 99.9) for pair in shown]
     return float(max(lengths, default=0.0))
 
 
 def draw(pair: Shown, longest: float) -> np.ndarray:
-    """uint8 RGB: the frame with an arrow for every cell that moves, and the field in colour with the key to it.
+    """Draw the frame with an arrow for every moving cell, and next to it the colour-coded flow with a colour key.
 
-    longest: motion in pixels that has an arrow of 24 pixels and full colour.
+    ``longest``: motion in pixels that gets an arrow of 24 pixels and full saturation. Returns uint8 RGB.
     """
     factor = -(-LEAST_HEIGHT // pair.picture.shape[0])
     height, width = (side * factor for side in pair.picture.shape[:2])
     picture = np.repeat(pair.picture, 3 // pair.picture.shape[2], axis=2)  # grey as RGB
     picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
-    # mean motion of each cell; area interpolation to whole cells is just that
+    # Mean motion of each cell, by area interpolation.
     cells = [
         cv2.resize(
             np.ascontiguousarray(part, np.float32), (width // CELL, height // CELL), interpolation=cv2.INTER_AREA

@@ -1,4 +1,4 @@
-"""Identify the code that decides a result, so that results and checkpoints of other code are never reused."""
+"""Compute digests of the code behind a result, so that results and checkpoints of other code are never reused."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# Modules that decide no result: how params are read, errors are worded, provenance and cost are kept. Data set formats and
-# models are named by their users, so the packages that list them are left out, too.
+# Modules that do not affect results: reading of params, error messages, provenance, cost. The packages that list formats
+# and models are also excluded, because callers name the format or model modules explicitly.
 DECIDES_NOTHING = frozenset(
     {
         "vadcore",
@@ -31,7 +31,7 @@ DECIDES_NOTHING = frozenset(
 
 
 def modules_behind(module: str, seen: set[str] | None = None) -> set[str]:
-    """``module`` and all modules of vadcore that it imports, directly or not, except :data:`DECIDES_NOTHING`."""
+    """Return ``module`` and all vadcore modules that it imports, directly or not, except :data:`DECIDES_NOTHING`."""
     seen = set() if seen is None else seen
     file = source(module)
     if module in seen or module in DECIDES_NOTHING or file is None:
@@ -50,13 +50,13 @@ def modules_behind(module: str, seen: set[str] | None = None) -> set[str]:
 
 
 def source(module: str) -> Path | None:
-    """The file of a module of this project; None where there is none (the name is that of a class, say)."""
+    """Return the source file of a module of this project, or None if there is none (such as for a class name)."""
     base = ROOT.joinpath(*module.split("."))
     return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.exists()), None)
 
 
 def code_digest(modules: Iterable[str]) -> str:
-    """SHA-256 of the code of ``modules`` and of all that they import, without comments, docstrings and layout."""
+    """Return the SHA-256 of the code of ``modules`` and their imports, without comments, docstrings and layout."""
     return _digest(tuple(sorted(modules)))
 
 
@@ -70,7 +70,7 @@ def _digest(modules: tuple[str, ...]) -> str:
 
 
 def _without_prose(file: Path) -> str:
-    """The code of ``file`` without comments and docstrings, in one layout."""
+    """Return the code of ``file`` without comments and docstrings, in a normalised layout."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -1,4 +1,4 @@
-"""Where a model runs and in which precision."""
+"""Choose the device and the precision of a model."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from vadcore.utils.errors import VadError
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """``auto``: the GPU when torch can use one, else the CPU. Raises :class:`VadError` for one that is not there.
+    """Return the torch device for ``auto`` (GPU if available, else CPU), ``cpu``, ``cuda`` or ``cuda:N``.
 
-    Of several processes that train together (``LOCAL_RANK`` in the environment) each gets a GPU of its own.
+    In distributed training (``LOCAL_RANK`` in the environment) each process gets its own GPU. Raises :class:`VadError` if
+    the device does not exist.
     """
     rank = os.environ.get("LOCAL_RANK")
     if wanted == "auto":
@@ -33,10 +34,10 @@ def choose_device(wanted: str = "auto") -> torch.device:
 
 
 def bfloat16_is_faster(device: torch.device) -> tuple[bool, str]:
-    """Whether bfloat16 has hardware of its own on ``device``, and what that is.
+    """Return whether ``device`` has bfloat16 hardware, and a description of it.
 
-    Decided from what the processor says it has, not by timing, so that the same machine always decides the same.
-    ``make bench`` measures both, side by side.
+    The decision uses processor flags, not timing, so that it is always the same on the same machine. ``make bench``
+    measures both precisions.
     """
     if device.type == "cuda":
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -49,14 +50,17 @@ def bfloat16_is_faster(device: torch.device) -> tuple[bool, str]:
 
 
 def _is_amd() -> bool:
-    """Training in bfloat16 with AVX512-BF16 alone takes 0.7 of the time of float32 on AMD's cores (Zen 4), 0.9 to 1.8 times
-    as long on Intel's."""
+    """Whether the processor is from AMD.
+
+    With AVX512-BF16 but no AMX, training in bfloat16 takes 0.7 times as long as in float32 on AMD (Zen 4), and 0.9 to 1.8
+    times as long on Intel.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text()
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[torch.dtype, str]:
-    """The dtype for autocast, and one sentence for the log. ``wanted``: auto, float32 or bfloat16."""
+    """Return the dtype for autocast and a sentence for the log. ``wanted``: auto, float32 or bfloat16."""
     if wanted != "auto":
         return getattr(torch, wanted), f"{wanted} as asked"
     faster, why = bfloat16_is_faster(device)
@@ -64,12 +68,12 @@ def choose_precision(wanted: str, device: torch.device) -> tuple[torch.dtype, st
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory that this process has held at once: of the GPU, or its resident memory."""
+    """Peak memory of this process in MiB: GPU memory, or resident memory on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # KiB on Linux
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """The context in which forward passes run; does nothing for float32."""
+    """Autocast context for forward passes; does nothing for float32."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

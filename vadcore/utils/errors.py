@@ -1,9 +1,9 @@
-"""The one exception that a person is meant to read."""
+"""The exception class for errors that the user can fix."""
 
 
 class VadError(Exception):
-    """Something the person at the keyboard can mend.
+    """An error that the user can fix.
 
-    The message is one line that names the file (or key), the value and the remedy. Programs print it without a
-    traceback and exit with a code that is not 0; every other exception is a defect of ours and keeps its traceback.
+    The message is one line with the file (or key), the value and what to do. Programs print it without a traceback and
+    exit with a non-zero code. All other exceptions are bugs and keep their traceback.
     """

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, and digests of what lies on disk."""
+"""Atomic file writing and file digests."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LEAST_FREE = 1 << 16  # bytes; with less, a failed write failed for lack of room
+LEAST_FREE = 1 << 16  # bytes; with less free space, a failed write counts as disk full
 
 
 @contextmanager
 def complete(path: Path | str) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; renamed to ``path`` when the block ends without an exception.
+    """Context manager for atomic writing: yields a temporary path in the same folder.
 
-    A full disk is an OSError (ENOSPC) that names ``path``, whatever the library that wrote made of it.
+    The temporary file is renamed to ``path`` if the block ends without an exception; otherwise it is deleted. If the disk is
+    full, raises OSError (ENOSPC) with ``path``, even if the writing library raised something else.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,24 +37,24 @@ def complete(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a text file, complete or not at all."""
+    """Write a text file atomically."""
     with complete(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path | str, value) -> None:
-    """Write a JSON file, complete or not at all; keys keep their order. NaN is refused: it is not JSON."""
+    """Write a JSON file atomically. Keys keep their order. Raises ValueError for NaN, which is not valid JSON."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def sweep_partial(folder: Path | str) -> None:
-    """Remove the temporary files that a killed process left below ``folder``."""
+    """Remove the temporary files of interrupted processes below ``folder``."""
     for stray in Path(folder).rglob("*.partial"):
         stray.unlink(missing_ok=True)
 
 
 def sha256_files(paths: Iterable[Path]) -> str:
-    """One digest over the bytes of ``paths`` in order, each preceded by its length."""
+    """Return one SHA-256 over the bytes of ``paths`` in order, each preceded by its length."""
     digest = hashlib.sha256()
     for path in paths:
         path = Path(path)
@@ -65,6 +66,6 @@ def sha256_files(paths: Iterable[Path]) -> str:
 
 
 def digest_of(value) -> str:
-    """A short digest (16 hex digits) of anything JSON can hold, independent of the order of keys."""
+    """Return a short digest (16 hex digits) of a JSON-like value, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

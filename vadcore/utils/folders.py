@@ -1,11 +1,11 @@
-"""Names of fusions, and the folders of systems and of fusions below models/ and scores/."""
+"""Names of fusions, and folders of models and fusions below models/ and scores/."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-FUSION = "fusion"  # the system that `model.fusion` and its variants, `model.fusion-<variant>`, configure
-FUSED = "fused"  # its score among its measures; also the folder of fusions below models/ and scores/
+FUSION = "fusion"  # name of a fusion in params.yaml: `model.fusion` or a variant `model.fusion-<variant>`
+FUSED = "fused"  # name of the fused score, and folder of fusions below models/ and scores/
 
 
 def is_fusion(name: str) -> bool:
@@ -14,6 +14,8 @@ def is_fusion(name: str) -> bool:
 
 
 def folder_of(root: Path, dataset: str, name: str) -> Path:
-    """The folder below ``root`` (models/ or scores/) of what is trained or fused as ``name`` on a data set. Those of fusions
-    are apart, because the stage that makes them depends on all else of the data set."""
+    """Return the folder of model or fusion ``name`` on a data set, below ``root`` (models/ or scores/).
+
+    Fusions have a separate folder, because their stage depends on the results of all models on the data set.
+    """
     return (root / FUSED if is_fusion(name) else root) / dataset / name

@@ -1,4 +1,4 @@
-"""Size and colour of single pictures. Imports no torch: the processes that only decode footage start faster so."""
+"""Resize pictures and convert their colours. Does not import torch, so that processes that only decode start faster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def resize_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """``[H, W, C]`` to ``[*size, C]``: area average when shrinking, bilinear when growing."""
+    """Resize ``[H, W, C]`` to ``[*size, C]``: area average to shrink, bilinear to enlarge."""
     if picture.shape[:2] == size:
         return picture
     shrinking = size[0] <= picture.shape[0] and size[1] <= picture.shape[1]
@@ -16,11 +16,11 @@ def resize_picture(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_flow(field: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """float32 flow ``[2, H, W]`` in pixels of its own size to ``[2, *size]`` in pixels of that."""
+    """Resize flow ``[2, H, W]`` in pixels of its size to float32 ``[2, *size]`` in pixels of the new size."""
     scale = np.array([size[1] / field.shape[2], size[0] / field.shape[1]], np.float32)
     return (resize_picture(field.transpose(1, 2, 0).astype(np.float32), size) * scale).transpose(2, 0, 1)
 
 
 def to_color(picture: np.ndarray, channels: int) -> np.ndarray:
-    """``[H, W, C]`` RGB to grey where the model wants one channel; the other way is refused elsewhere."""
+    """Convert RGB ``[H, W, 3]`` to grey ``[H, W, 1]`` if ``channels`` is 1. Callers must not request grey to RGB."""
     return picture if picture.shape[2] == channels else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]

@@ -1,4 +1,4 @@
-"""Where a figure comes from: hardware, versions, commit."""
+"""Record the provenance of a result: hardware, package versions, git commit."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 PACKAGES = ("torch", "numpy", "zarr", "numcodecs", "opencv-python", "dvc", "mlflow", "prefect", "scikit-learn")
-# What a run or its keeping writes: part of the result, not changes to the code that made it.
+# Files that are written by a run or when results are stored. They do not count as changes to the code.
 RESULTS = ("dvc.lock", "params.yaml", "README.md", "docs/results.md", "benchmarks/results")
 
 
 def processor() -> str:
-    """The processor's name, the number of cores this process may use, and what speeds bfloat16 up."""
+    """Name of the processor, number of cores that this process may use, and bfloat16 extensions."""
     name = platform.processor() or platform.machine()
     flags: set[str] = set()
     info = Path("/proc/cpuinfo")
@@ -32,12 +32,12 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """How many processor cores this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def hardware() -> str:
-    """The processor, and the GPU where there is one that torch can use."""
+    """Description of the processor, and of the GPU if torch can use one."""
     import torch
 
     gpu = f"; {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
@@ -45,7 +45,7 @@ def hardware() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that can move a figure."""
+    """Installed versions of Python and the packages that can affect results."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -56,9 +56,9 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The git commit of the working folder; ``+changes`` where tracked files differ that can move a figure.
+    """Return the git commit of the working directory, or None outside a repository.
 
-    None outside a repository.
+    ``+changes`` is appended if there are changes to tracked files that can affect results.
     """
 
     def git(*words: str) -> str | None:
@@ -76,7 +76,7 @@ def commit() -> str | None:
 
 
 def run_facts(command: str, profile: str | None) -> dict:
-    """The ``run`` part of every result file."""
+    """Return the ``run`` section of a result file."""
     return {
         "command": command,
         "profile": profile,

@@ -1,7 +1,6 @@
-"""Pictures: error maps as heat, frames with their error map beside them, windows as strips and as short animations,
-optical flow as colour.
+"""Render pictures: error maps as heat maps, frames with error maps, strips and animations of windows, optical flow.
 
-Pure functions on numpy arrays; every picture is uint8 RGB ``[H, W, 3]``.
+The functions work on numpy arrays. Every picture is uint8 RGB ``[H, W, 3]``.
 """
 
 from __future__ import annotations
@@ -13,27 +12,27 @@ import numpy as np
 
 from vadcore.utils.files import complete
 
-LEAST_HEIGHT = 240  # pixels; smaller frames are enlarged by a whole factor
-HEAT_OPACITY = 0.9  # of the heat over the frame where the error reaches ``high``
-OUTLINE = (0, 255, 255)  # the true mask; cyan does not occur in the heat map
+LEAST_HEIGHT = 240  # pixels; smaller frames are enlarged by an integer factor
+HEAT_OPACITY = 0.9  # opacity of the heat map on the frame where the error reaches ``high``
+OUTLINE = (0, 255, 255)  # colour of the true mask: cyan, which does not occur in the heat map
 SEPARATOR = 2  # pixels between the pictures of a strip
 SEPARATOR_GREY = 128
-ANIMATED_HEIGHTS = (128, 256)  # pixels of an animated frame: smaller ones are enlarged crisply, larger ones reduced
-FRAMES_PER_SECOND = 8  # of animations, whatever the footage has: ten frames take more than a second
+ANIMATED_HEIGHTS = (128, 256)  # min and max height in animations, pixels; smaller frames are enlarged without smoothing
+FRAMES_PER_SECOND = 8  # frame rate of animations, for any footage, so that ten frames take more than a second
 ANIMATION_QUALITY = 60  # of WebP, 0..100
 
 
 def heat(error: np.ndarray, low: float, high: float) -> np.ndarray:
-    """An error map as colour: ``low`` (and less) near black, over purple and orange to ``high`` (and more) in yellow.
+    """Convert an error map to a heat map, from near black (``low`` or less) to yellow (``high`` or more).
 
     Parameters
     ----------
-    error: float ``[h, w]``; NaN (not judged) becomes pure black.
-    low, high: the values at the ends of the scale, ``high`` > ``low``; ValueError otherwise.
+    error: float ``[h, w]``; NaN (no error measured) becomes pure black.
+    low, high: ends of the scale. Raises ValueError unless ``high`` > ``low``.
 
     Returns
     -------
-    uint8 RGB ``[h, w, 3]`` in the perceptually uniform "inferno" map.
+    uint8 RGB ``[h, w, 3]`` in the perceptually uniform "inferno" colour map (black, purple, orange, yellow).
     """
     share = _share(error, low, high)
     judged = ~np.isnan(share)
@@ -44,30 +43,30 @@ def heat(error: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def beside(frame: np.ndarray, error: np.ndarray, low: float, high: float, mask: np.ndarray | None = None) -> np.ndarray:
-    """The frame, and beside it the same frame under its error map.
+    """Draw a frame, and next to it the same frame with its error map as an overlay.
 
     Parameters
     ----------
     frame: uint8 ``[H, W]`` (grey) or ``[H, W, 3]`` (RGB).
-    error: float ``[h, w]``, any size; stretched over the frame. Pixels that are NaN (not judged) turn black.
-    low, high: error at which the heat starts to show, and at which it covers the frame.
-    mask: 0/1 ``[H, W]``, the true place of the anomaly, outlined in cyan in both pictures; None draws none.
+    error: float ``[h, w]``, any size; resized to the frame. NaN pixels (no error measured) are black.
+    low, high: error at which the overlay starts to be visible, and error with the highest opacity.
+    mask: 0/1 ``[H, W]``, true location of the anomaly, outlined in cyan in both pictures; None: no outline.
 
     Returns
     -------
-    uint8 RGB ``[F * H, 2 * F * W + 2, 3]``, F the smallest whole factor that makes it at least 240 pixels high.
+    uint8 RGB ``[F * H, 2 * F * W + 2, 3]``, where F is the smallest integer factor for a height of at least 240 pixels.
     """
     picture = _rgb(frame)
     factor = -(-LEAST_HEIGHT // picture.shape[0])
     height, width = picture.shape[0] * factor, picture.shape[1] * factor
-    picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)  # crisp: pixels stay squares
+    picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)  # without smoothing
 
     error = np.asarray(error, dtype=np.float32)
     unjudged = np.isnan(error)
     error = cv2.resize(np.where(unjudged, low, error).astype(np.float32), (width, height))
     unjudged = cv2.resize(unjudged.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
 
-    # The heat's opacity grows with the error, so what is normal stays readable.
+    # The opacity grows with the error, so that normal regions stay visible.
     opacity = HEAT_OPACITY * np.sqrt(_share(error, low, high))[..., None]
     overlay = picture * (1 - opacity) + heat(error, low, high) * opacity
     overlay = np.round(overlay).astype(np.uint8)
@@ -83,7 +82,7 @@ def beside(frame: np.ndarray, error: np.ndarray, low: float, high: float, mask: 
 
 
 def outlined(frame: np.ndarray, mask: np.ndarray | None, thickness: int = 2) -> np.ndarray:
-    """uint8 ``[H, W]`` or ``[H, W, 3]`` as RGB ``[H, W, 3]``, what is true in the mask ``[H, W]`` outlined in cyan."""
+    """Outline the mask ``[H, W]`` in cyan on a frame uint8 ``[H, W]`` or ``[H, W, 3]``. Returns RGB ``[H, W, 3]``."""
     picture = _rgb(frame)
     if mask is not None:
         outlines, _ = cv2.findContours((np.asarray(mask) > 0).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -92,14 +91,14 @@ def outlined(frame: np.ndarray, mask: np.ndarray | None, thickness: int = 2) -> 
 
 
 def strip(inputs: np.ndarray, outputs: np.ndarray, every: int = 1, error_high: float = 0.25) -> np.ndarray:
-    """A window's frames in a row, what the model made of them below, their absolute error (as heat) at the bottom.
+    """Draw a window as three rows: input frames, model outputs, and the absolute error as a heat map.
 
     Parameters
     ----------
     inputs, outputs: float ``[T, C, H, W]`` in 0..1 (values outside are clipped for display), C = 1 or 3.
-    every: show only each ``every``-th frame, from the first on.
-    error_high: the mean absolute error over C that has the brightest heat. Fixed, not taken from the picture, so
-        that the strips of two check points can be compared.
+    every: show only every ``every``-th frame, starting with the first.
+    error_high: mean absolute error over C with the brightest colour. It is fixed, so that strips of different checkpoints
+        are comparable.
 
     Returns
     -------
@@ -118,8 +117,11 @@ def strip(inputs: np.ndarray, outputs: np.ndarray, every: int = 1, error_high: f
 
 
 def excerpt(picture: np.ndarray, size: tuple[int, int], count: int) -> np.ndarray:
-    """Of a column of :func:`strip` pictures the first, and of its frames at most ``count``, evenly spread, first and last
-    among them. size: height and width of a frame. A picture that is no such column stays whole."""
+    """Crop a column of :func:`strip` pictures to the first strip and at most ``count`` of its frames.
+
+    The frames are evenly spread and include the first and the last. ``size``: height and width of a frame. A picture that
+    is not such a column is returned unchanged.
+    """
     height, width = 3 * size[0] + 2 * SEPARATOR, size[1] + SEPARATOR
     frames, rest = divmod(picture.shape[1] + SEPARATOR, width)
     if rest or picture.shape[0] % height:
@@ -129,16 +131,16 @@ def excerpt(picture: np.ndarray, size: tuple[int, int], count: int) -> np.ndarra
 
 
 def animation(windows: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
-    """Windows beside each other in motion, each frame above what the model made of it.
+    """Create the frames of an animation of several windows side by side, each with the inputs above the outputs.
 
     Parameters
     ----------
-    windows: (inputs, outputs) of each, or more rows, float ``[T, C, H, W]`` in 0..1, all of one shape.
+    windows: (inputs, outputs) of each window, or more rows, float ``[T, C, H, W]`` in 0..1, all of the same shape.
 
     Returns
     -------
-    T pictures, uint8 RGB. Frames less than 128 pixels high are enlarged by the smallest whole factor that makes them so,
-    pixels staying squares; frames more than 256 pixels high are reduced to that.
+    T pictures, uint8 RGB. Frames less than 128 pixels high are enlarged without smoothing by the smallest integer factor
+    that reaches 128 pixels. Frames more than 256 pixels high are reduced to 256 pixels.
     """
     columns = [[_sized(row) for row in rows] for rows in windows]
     return [
@@ -148,22 +150,24 @@ def animation(windows: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
 
 
 def stacked(rows: tuple[np.ndarray, ...], numbers: list[int]) -> np.ndarray:
-    """The frames ``numbers`` of each row, float ``[T, C, H, W]`` in 0..1, side by side, the rows one below the other."""
+    """Draw the frames ``numbers`` of each row, float ``[T, C, H, W]`` in 0..1, side by side, with the rows stacked."""
     return _join([_join([_rgb(_bytes(row[n].astype(np.float32))) for n in numbers], axis=1) for row in rows], axis=0)
 
 
 def flow_to_rgb(flow: np.ndarray, max: float | None = None) -> np.ndarray:
-    """Optical flow in the colour code of Baker et al., "A Database and Evaluation Methodology for Optical Flow"
-    (IJCV 2011): the hue is the direction (right red, down yellow, left cyan, up blue), the saturation the length.
+    """Convert optical flow to colours.
+
+    Uses the colour code of Baker et al., "A Database and Evaluation Methodology for Optical Flow" (IJCV 2011): hue is the
+    direction (right red, down yellow, left cyan, up blue), saturation is the length.
 
     Parameters
     ----------
     flow: float ``[2, H, W]``: displacement to the right, then downwards, in pixels.
-    max: the length, in pixels, that has full saturation; longer ones are darkened. None: the longest in ``flow``.
+    max: length in pixels with full saturation; longer flow is darkened. None: the longest in ``flow``.
 
     Returns
     -------
-    uint8 RGB ``[H, W, 3]``; no motion is white, unknown flow (NaN) black.
+    uint8 RGB ``[H, W, 3]``; no motion is white, unknown flow (NaN) is black.
     """
     right, down = np.asarray(flow, dtype=np.float64)
     known = np.isfinite(right) & np.isfinite(down)
@@ -183,19 +187,19 @@ def flow_to_rgb(flow: np.ndarray, max: float | None = None) -> np.ndarray:
 
 
 def write_png(path: Path | str, rgb: np.ndarray) -> None:
-    """Write uint8 RGB ``[H, W, 3]`` (or grey ``[H, W]``) as a PNG file, complete or not at all."""
+    """Write uint8 RGB ``[H, W, 3]`` (or grey ``[H, W]``) atomically as a PNG file."""
     with complete(path) as temporary:
         temporary.write_bytes(encode(rgb, ".png"))
 
 
 def write_animation(path: Path | str, pictures: list[np.ndarray]) -> None:
-    """Write :func:`encode_animation` to a file, complete or not at all."""
+    """Write the output of :func:`encode_animation` atomically to a file."""
     with complete(path) as temporary:
         temporary.write_bytes(encode_animation(pictures))
 
 
 def encode(rgb: np.ndarray, kind: str, *settings: int) -> bytes:
-    """The bytes of an image file: ``kind`` is its ending, ``settings`` are OpenCV's pairs of flag and value."""
+    """Encode an image file. ``kind``: file extension. ``settings``: pairs of flag and value for OpenCV."""
     done, data = cv2.imencode(kind, cv2.cvtColor(_rgb(rgb), cv2.COLOR_RGB2BGR), list(settings))
     if not done:
         raise RuntimeError(f"OpenCV could not encode a {rgb.shape} picture as {kind}")
@@ -203,11 +207,11 @@ def encode(rgb: np.ndarray, kind: str, *settings: int) -> bytes:
 
 
 def encode_animation(pictures: list[np.ndarray]) -> bytes:
-    """uint8 RGB pictures of one size as a WebP animation that loops for ever, which every browser plays in an ``<img>``."""
+    """Encode uint8 RGB pictures of one size as an endlessly looping WebP animation. Browsers play it in an ``<img>``."""
     film = cv2.Animation()
     film.frames = [cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) for picture in pictures]
     film.durations = np.full(len(pictures), round(1000 / FRAMES_PER_SECOND))  # milliseconds
-    film.loop_count = 0  # for ever
+    film.loop_count = 0  # endless
     done, data = cv2.imencodeanimation(".webp", film, [cv2.IMWRITE_WEBP_QUALITY, ANIMATION_QUALITY])
     if not done:
         raise RuntimeError(f"OpenCV could not encode {len(pictures)} pictures as a WebP animation")
@@ -215,14 +219,14 @@ def encode_animation(pictures: list[np.ndarray]) -> bytes:
 
 
 def decode_animation(data: bytes) -> list[np.ndarray]:
-    """The pictures of an animation, uint8 RGB. ValueError when ``data`` is none.
+    """Decode the pictures of an animation, uint8 RGB. Raises ValueError if ``data`` is not an animation.
 
-    The encoder keeps equal pictures in a row once, for as long as all of them: they are repeated here. Of an animation in
-    which nothing changes at all it keeps no duration, so the number of its pictures is lost.
+    The encoder merges consecutive equal pictures into one with a longer duration. They are repeated here. If all pictures
+    are equal, the encoder stores no duration, and the number of pictures is lost.
     """
     try:
         done, film = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
-    except cv2.error as error:  # what it raises for an empty buffer
+    except cv2.error as error:  # raised for an empty buffer
         raise ValueError("not an animation that OpenCV can read") from error
     if not done:
         raise ValueError("not an animation that OpenCV can read")
@@ -234,27 +238,27 @@ def decode_animation(data: bytes) -> list[np.ndarray]:
 
 
 def _share(error: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Where between ``low`` (0) and ``high`` (1) each value lies; NaN stays NaN."""
+    """Scale values from ``low``..``high`` to 0..1, clipped. NaN stays NaN."""
     if not high > low:
         raise ValueError(f"the scale of an error map needs high > low, not {low} .. {high}")
     return np.clip((np.asarray(error, dtype=np.float32) - low) / (high - low), 0, 1)
 
 
 def _rgb(frame: np.ndarray) -> np.ndarray:
-    """uint8 ``[H, W]`` or ``[H, W, 3]`` as a fresh uint8 ``[H, W, 3]``."""
+    """Convert uint8 ``[H, W]`` or ``[H, W, 3]`` to a new uint8 ``[H, W, 3]``."""
     if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] != 3):
         raise ValueError(f"a picture is uint8 [H, W] or [H, W, 3], not {frame.dtype} {frame.shape}")
     return np.repeat(frame[..., None], 3, axis=2) if frame.ndim == 2 else frame.copy()
 
 
 def _bytes(frame: np.ndarray) -> np.ndarray:
-    """float ``[C, H, W]`` in 0..1 to uint8 ``[H, W]`` or ``[H, W, 3]``."""
+    """Convert float ``[C, H, W]`` in 0..1 to uint8 ``[H, W]`` or ``[H, W, 3]``."""
     levels = np.round(np.clip(frame, 0, 1) * 255).astype(np.uint8)
     return levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0)
 
 
 def _sized(frames: np.ndarray) -> list[np.ndarray]:
-    """float ``[T, C, H, W]`` in 0..1 as pictures whose height is in :data:`ANIMATED_HEIGHTS`."""
+    """Convert float ``[T, C, H, W]`` in 0..1 to pictures with a height in the range :data:`ANIMATED_HEIGHTS`."""
     least, most = ANIMATED_HEIGHTS
     pictures = [_rgb(_bytes(np.asarray(frame, dtype=np.float32))) for frame in frames]
     height, width = pictures[0].shape[:2]
@@ -266,7 +270,7 @@ def _sized(frames: np.ndarray) -> list[np.ndarray]:
 
 
 def _join(pictures: list[np.ndarray], axis: int) -> np.ndarray:
-    """Pictures of one size in a row (axis 1) or a column (axis 0) with a thin grey line between them."""
+    """Join pictures of one size in a row (axis 1) or a column (axis 0), separated by thin grey lines."""
     shape = list(pictures[0].shape)
     shape[axis] = SEPARATOR
     line = np.full(shape, SEPARATOR_GREY, np.uint8)
@@ -275,8 +279,8 @@ def _join(pictures: list[np.ndarray], axis: int) -> np.ndarray:
 
 
 def _colour_wheel() -> np.ndarray:
-    """The 55 hues of Baker et al.: float ``[55, 3]`` RGB in 0..1, from red over yellow, green, cyan, blue, magenta."""
-    # (steps to the next corner, which channel moves, whether it rises)
+    """The 55 hues of Baker et al.: float ``[55, 3]`` RGB in 0..1; red, yellow, green, cyan, blue, magenta."""
+    # (steps to the next corner, channel that changes, whether it increases)
     arcs = ((15, 1, True), (6, 0, False), (4, 2, True), (11, 1, False), (13, 0, True), (6, 2, False))
     colour = np.array([255.0, 0, 0])
     hues = []

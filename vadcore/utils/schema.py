@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 
 class Section(BaseModel):
-    """A section of params.yaml: unknown keys are errors, numbers are finite, values never change after validation."""
+    """A section of params.yaml. Unknown keys and non-finite numbers are errors; values are immutable after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -1,4 +1,4 @@
-"""What an alert calls: a URL or a command."""
+"""Parse the target of an alert: a URL or a command."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ Target = str | tuple[str, ...]  # a URL, or a command and its arguments
 
 
 def target_of(given: str | Sequence[str]) -> Target:
-    """A URL (http or https), or a command: a list of words, taken as it is, or a line, split as a shell splits it. Raises
-    :class:`VadError` for what is neither."""
+    """Parse an http or https URL or a command.
+
+    A command is a list of words, which is used as it is, or a string, which is split like in a shell. Raises
+    :class:`VadError` if ``given`` is neither.
+    """
     if not isinstance(given, str):
         if not given or not all(isinstance(word, str) and word for word in given):
             raise VadError(f"alert: {given!r} is no command; give a list of words, the program first")
@@ -22,7 +25,7 @@ def target_of(given: str | Sequence[str]) -> Target:
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", given):
         try:
             words = shlex.split(given)
-        except ValueError as error:  # a quotation that does not end
+        except ValueError as error:  # unclosed quotation mark
             raise VadError(f"alert: {given!r} is no command ({error}); correct it, or give a list of words") from error
         if not words:
             raise VadError(f"alert: {given!r} is no command; name a program or a URL, or leave it out")

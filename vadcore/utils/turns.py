@@ -1,9 +1,9 @@
-"""Processes that each compute on all cores of a machine take turns.
+"""Let processes that use all cores of a machine take turns.
 
-OpenMP and oneDNN threads spin while they wait for one another. Where two processes with a thread a core share the cores,
-a thread mostly waits for one that is not running, and both are far more than twice as slow: two trainings on two cores
-were 6 to 46 times slower each. With turns of a second each takes about twice as long. The number of threads stays the
-same, and with it every digit of the result.
+OpenMP and oneDNN threads spin while they wait for each other. If two processes with one thread per core share the cores,
+most threads wait for threads that are not running, and both processes become far more than twice as slow: two trainings
+on two cores were 6 to 46 times slower each. With turns of one second, each takes about twice as long. The number of
+threads does not change, so the results are bitwise the same.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from vadcore.utils.provenance import cores
 
 TURN_SECONDS = 1.0
 POLL_SECONDS = 0.002
-PATIENCE_SECONDS = 10.0  # a process that holds the lock for longer is stopped or stuck
-ALONE_SECONDS = 60.0  # without locks, before the next attempt
+PATIENCE_SECONDS = 10.0  # timeout for the locks; a process that holds a lock for longer is stopped or stuck
+ALONE_SECONDS = 60.0  # time to run without the locks after a timeout
 
 Item = TypeVar("Item")
 
 
 def take_turns(items: Iterable[Item], device: str) -> Iterator[Item]:
-    """Yield ``items``; what the caller does with them takes turns with other processes of the same user that do so.
+    """Yield ``items`` in turns with other processes of the same user that call this function.
 
-    They wait for one another only where ``device`` is "cpu" and torch has more threads than half of the cores. Several
-    processes that train one model together (``WORLD_SIZE``) never wait.
+    Processes wait only if ``device`` is "cpu" and torch has more threads than half of the cores. Processes of one
+    distributed training (``WORLD_SIZE``) never wait.
     """
-    import torch  # here: workers that compute without it do not wait for its import
+    import torch  # local: workers that do not need torch start faster
 
     if device != "cpu" or 2 * torch.get_num_threads() <= cores() or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         yield from items
@@ -47,10 +47,10 @@ def take_turns(items: Iterable[Item], device: str) -> Iterator[Item]:
 
 
 class Turn:
-    """A place in the queue of processes that lock the files ``<path>.next`` and ``<path>.now``.
+    """Fair lock between processes, with the lock files ``<path>.next`` and ``<path>.now``.
 
-    A process holds ``now`` while it computes. Who waits for it holds ``next``, and whoever has just computed needs that
-    first, so that nobody is overtaken.
+    A process holds ``now`` while it computes. The first waiting process holds ``next``. A process needs ``next`` before
+    ``now``, so a process that has just computed cannot overtake a waiting process.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic):
@@ -59,7 +59,7 @@ class Turn:
         self._until = -float("inf")  # the end of this turn
 
     def take(self) -> None:
-        """Return when it is this process's turn: at once while the last one goes on."""
+        """Wait for this process's turn. Returns at once if its current turn has not ended."""
         if self._clock() < self._until:
             return
         fcntl.flock(self._now, fcntl.LOCK_UN)
@@ -69,7 +69,7 @@ class Turn:
         self._until = self._clock() + (TURN_SECONDS if held else ALONE_SECONDS)
 
     def close(self) -> None:
-        """Let the others go on."""
+        """Release the locks, so that other processes can continue."""
         os.close(self._now)
         os.close(self._next)
 
