@@ -31,7 +31,7 @@ from vadcore.evaluation.inference import score_clips
 from vadcore.models import create_model
 from vadcore.models.pseudo.alterations import ALTERATIONS
 from vadcore.models.pseudo.windows import PastedWindows
-from vadcore.models.pseudo_anomaly import PseudoAnomaly
+from vadcore.models.pseudo_anomaly import PseudoAnomaly, PseudoAnomalyConfig
 from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.trainer import Callback, TrainSettings, spread, train
 from vadcore.utils.device import choose_device, choose_precision
@@ -84,7 +84,8 @@ def one(variant: str, seed: int, arguments: argparse.Namespace) -> dict:
     kept, held = hold_out(lengths, params.train.val_share, params.seed, groups)
     changes = dict(VARIANTS[variant])
     out = {*arguments.unseen, changes.pop("without", None)}
-    weights = {kind: 0.0 if kind in out else 1.0 for kind in ALTERATIONS}
+    usual = PseudoAnomalyConfig().alterations
+    weights = {kind: 0.0 if kind in out else usual[kind] for kind in ALTERATIONS}
     torch.manual_seed(seed)
     model = create_model("pseudo_anomaly", {**changes, "alterations": weights, "iterations": arguments.iterations})
     device = choose_device(params.machine.device)

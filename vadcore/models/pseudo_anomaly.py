@@ -39,7 +39,9 @@ class PseudoAnomalyConfig(ModelConfig):
     crop: Size = (144, 176)  # of training windows, in resized pixels
     unaltered: NonNegativeInt = 2  # objects at most that are pasted into a window as they were
     altered: PositiveInt = 2  # objects at most that are altered and pasted into a window
-    alterations: dict[Alteration, NonNegativeFloat] = Field(default=dict.fromkeys(ALTERATIONS, 1.0))  # how often each
+    alterations: dict[Alteration, NonNegativeFloat] = Field(
+        default={**dict.fromkeys(ALTERATIONS, 1.0), "frozen": 2.0}
+    )  # how often each
     conv: Annotated[tuple[PositiveInt, ...], Field(min_length=3, max_length=3)] = (32, 64, 128)
     batch_size: PositiveInt = 16
     iterations: PositiveInt = 2_000

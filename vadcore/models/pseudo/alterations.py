@@ -76,35 +76,51 @@ def _fast(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], r
 
 
 def _glide(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
-    """Moves 1.7 to 4 times as fast along a straight line; in half of the cases its pictures stand still."""
-    length, cutout = len(paste.numbers), paste.cutout
-    scale = float(np.sqrt(abs(np.linalg.det(paste.shape))))
-    way = cutout.path[-1] - cutout.path[0]
-    if np.linalg.norm(way) < 0.2 * cutout.height:  # it hardly moves: some direction, rather across the picture
-        angle = rng.uniform(0, 2 * np.pi)
-        way = np.array([0.4 * np.sin(angle), np.cos(angle)])
-    way = way / np.linalg.norm(way)
-    speed = max(cutout.speed * rng.uniform(1.7, 4), usual_speed * rng.uniform(1.3, 3))
-    path = (np.arange(length) - judged)[:, None] * way * speed * scale
-    numbers = np.full(length, paste.numbers[judged]) if rng.random() < 0.5 else paste.numbers
-    return replace(paste, numbers=numbers, path=path)
+    """Move 1.4 to 4 times as fast, and at least at 0.8 times the usual speed; in half of the cases with a frozen picture."""
+    velocity = _velocity(paste.cutout, rng)
+    least = 0.8 * usual_speed / np.linalg.norm(velocity)
+    velocity = velocity * max(rng.uniform(1.4, 4), least) * _scale(paste)
+    steps = np.arange(len(paste.numbers))[:, None] - judged
+    if rng.random() < 0.5:
+        return _still(paste, judged, steps * velocity)
+    own = (paste.path[-1] - paste.path[0]) / (len(steps) - 1)
+    return replace(paste, path=paste.path + steps * (velocity - own))  # pictures and path sway together, as before
 
 
 def _frozen(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
-    """Moves as it did, but its pictures stand still; an object that is slow glides instead."""
-    if paste.cutout.speed < 0.5 * usual_speed:
-        return _glide(paste, judged, usual_speed, others, rng)
-    return replace(paste, numbers=np.full(len(paste.numbers), paste.numbers[judged]))
+    """Move with a frozen picture along a straight line, at the speed of the object and at least 0.45 times the usual."""
+    velocity = _velocity(paste.cutout, rng)
+    velocity = velocity * max(1, 0.45 * usual_speed / np.linalg.norm(velocity)) * _scale(paste)
+    return _still(paste, judged, (np.arange(len(paste.numbers))[:, None] - judged) * velocity)
+
+
+def _still(paste: Paste, judged: int, path: np.ndarray) -> Paste:
+    """Show the picture of the judged frame along ``path``. A path with the sway of steps would give frozen objects away."""
+    return replace(paste, numbers=np.full(len(paste.numbers), paste.numbers[judged]), path=path)
+
+
+def _velocity(cutout: Cutout, rng: np.random.Generator) -> np.ndarray:
+    """Mean velocity of the object, ``[2]`` in pixels a frame; a slow random one, mostly sideways, where it hardly moves."""
+    velocity = (cutout.path[-1] - cutout.path[0]).astype(np.float64) / max(1, len(cutout) - 1)
+    if np.linalg.norm(velocity) >= 0.003 * cutout.height:
+        return velocity
+    angle = rng.uniform(0, 2 * np.pi)
+    return 0.003 * cutout.height * np.array([0.4 * np.sin(angle), np.cos(angle)])
+
+
+def _scale(paste: Paste) -> float:
+    """By how much the object is enlarged."""
+    return float(np.sqrt(abs(np.linalg.det(paste.shape))))
 
 
 def _wide(paste: Paste, *_, rng: np.random.Generator) -> Paste:
-    """1.5 to 2.6 times as wide."""
-    return replace(paste, shape=np.diag([rng.uniform(1.5, 2.6), 1]) @ paste.shape)
+    """1.3 to 2.6 times as wide."""
+    return replace(paste, shape=np.diag([rng.uniform(1.3, 2.6), 1]) @ paste.shape)
 
 
 def _large(paste: Paste, *_, rng: np.random.Generator) -> Paste:
-    """1.5 to 2.3 times as large."""
-    return replace(paste, shape=rng.uniform(1.5, 2.3) * paste.shape)
+    """1.3 to 2.3 times as large."""
+    return replace(paste, shape=rng.uniform(1.3, 2.3) * paste.shape)
 
 
 def _tall(paste: Paste, *_, rng: np.random.Generator) -> Paste:
@@ -146,8 +162,7 @@ def _foreign(paste: Paste, judged: int, usual_speed: float, others: list[Cutout]
     alpha = (np.clip(outline * 6, 0, 1) * 255).astype(np.uint8)[None]
     blob = Cutout(paste.cutout.pictures[:1], alpha, paste.cutout.path[:1], paste.cutout.height, paste.cutout.speed)
     angle = rng.uniform(0, 2 * np.pi)
-    scale = float(np.sqrt(abs(np.linalg.det(paste.shape))))
-    step = rng.uniform(0, 3) * usual_speed * scale * np.array([0.4 * np.sin(angle), np.cos(angle)])
+    step = rng.uniform(0, 3) * usual_speed * _scale(paste) * np.array([0.4 * np.sin(angle), np.cos(angle)])
     length = len(paste.numbers)
     return replace(paste, cutout=blob, numbers=np.zeros(length, int), path=(np.arange(length) - judged)[:, None] * step)
 

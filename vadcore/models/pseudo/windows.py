@@ -18,9 +18,9 @@ from vadcore.models.pseudo.cutouts import Cutout, read_frames, soft_masks, still
 if TYPE_CHECKING:
     from vadcore.data.loader import ClipLoader
 
-UPRIGHT = 0.7  # width of an object at most, of its height, that is one person rather than a group
-NEIGHBOURS = 40  # objects by row, whose median height is the usual one
-LEAST = 0.5  # height of an object, of the usual one in its row: smaller ones are parts of objects
+NEIGHBOURS = 200  # objects by row, among which the most frequent size is looked for
+SPREAD = (0.22, 0.35)  # log of height and of width: how far an object of typical size may be from the most frequent one
+FEWEST = 20  # objects of typical size; with fewer all objects are used
 MIDDLE = 128  # grey level that a gain leaves as it is
 SLIP = 0.05  # standard deviation of the row that an object is pasted at around its own, in picture heights
 DARKER, LIGHTER = 0.08, 8.0  # standard deviations of the gain, and of the offset in grey levels, of a window's light
@@ -75,10 +75,11 @@ class PastedWindows:
     def __init__(self, footage: ClipLoader, cutouts: list[Cutout], pasting: Pasting, seed: int):
         self.footage, self.pasting = footage, pasting
         self.seed, self.lengths, self.device = seed, footage.lengths, footage.device
-        usual = usual_heights(cutouts)
-        whole = [cutout.height >= LEAST * height for cutout, height in zip(cutouts, usual, strict=True)]
-        self.cutouts = [cutout for cutout, is_whole in zip(cutouts, whole, strict=True) if is_whole]
-        self._heights = usual[whole]
+        typical, heights = typical_sizes(cutouts)
+        if typical.sum() < FEWEST:
+            typical[:] = True
+        self.cutouts = [cutout for cutout, is_typical in zip(cutouts, typical, strict=True) if is_typical]
+        self._heights = heights[typical]
         self.usual_speed = float(
             np.quantile([c.speed / h for c, h in zip(self.cutouts, self._heights, strict=True)], 0.9)
         )
@@ -139,16 +140,24 @@ class PastedWindows:
         return draw(window, paste, (row - top, rng.uniform(0, window.shape[2])), pasting.judged)
 
 
-def usual_heights(cutouts: list[Cutout]) -> np.ndarray:
-    """The usual height of objects around each of ``cutouts``, ``[n]`` in pixels: the median of the upright ones that are
-    nearest by row, because size depends on the row."""
-    upright = [cutout for cutout in cutouts if cutout.width <= UPRIGHT * cutout.height]
-    upright = sorted(upright or cutouts, key=lambda cutout: cutout.row)
-    rows = [cutout.row for cutout in upright]
-    heights = np.array([cutout.height for cutout in upright])
-    first = np.searchsorted(rows, [cutout.row for cutout in cutouts]) - NEIGHBOURS // 2
-    first = np.clip(first, 0, max(0, len(rows) - NEIGHBOURS))
-    return np.array([np.median(heights[n : n + NEIGHBOURS]) for n in first])
+def typical_sizes(cutouts: list[Cutout]) -> tuple[np.ndarray, np.ndarray]:
+    """Which objects have a typical size for their row, bool ``[n]``, and the usual height in their row, ``[n]`` in pixels.
+
+    The usual size is the most frequent one among the :data:`NEIGHBOURS` objects that are nearest by row: size depends on the
+    row. Groups of objects and parts of objects are not typical. Pasted unaltered, they would teach the network that any
+    shape is normal.
+    """
+    order = np.argsort([cutout.row for cutout in cutouts], kind="stable")
+    sizes = np.log([[cutouts[n].height, cutouts[n].width] for n in order]) / SPREAD  # [n, 2]
+    typical, heights = np.zeros(len(order), bool), np.zeros(len(order))
+    for place, number in enumerate(order):
+        first = np.clip(place - NEIGHBOURS // 2, 0, max(0, len(order) - NEIGHBOURS))
+        near = sizes[first : first + NEIGHBOURS]
+        close = np.abs(near[:, None] - near).max(-1) < 0.7  # [m, m]
+        most_frequent = near[close.sum(1).argmax()]
+        typical[number] = (np.abs(sizes[place] - most_frequent) < 1).all()
+        heights[number] = np.exp(most_frequent[0] * SPREAD[0])
+    return typical, heights
 
 
 def _relight(window: np.ndarray, rng: np.random.Generator) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from vadcore.models.pseudo.alterations import ALTERATIONS
 from vadcore.models.pseudo.cutouts import Cutout
-from vadcore.models.pseudo.windows import PastedWindows, Pasting, _relight, usual_heights
+from vadcore.models.pseudo.windows import PastedWindows, Pasting, _relight, typical_sizes
 
 ALL = dict.fromkeys(ALTERATIONS, 1.0)
 
@@ -74,17 +74,24 @@ def of_height(row: float, height: int, width: int = 4) -> Cutout:
     return Cutout(np.zeros((*size, 1), np.uint8), np.zeros(size, np.uint8), np.full((8, 2), row), height, 0.1)
 
 
-def test_usual_height_is_that_of_upright_objects_nearby():
-    people = [of_height(row, 20 if row < 200 else 40) for row in range(400)]
-    groups = [of_height(row, 90, width=90) for row in range(0, 400, 3)]
-    usual = usual_heights([*people, *groups])
-    assert usual[50] == usual[400 + 20] == 20
-    assert usual[350] == usual[400 + 120] == 40
+def test_typical_size_is_the_most_frequent_in_the_row():
+    people = [of_height(row, 20 if row < 300 else 40, 10 if row < 300 else 20) for row in range(600)]
+    groups = [of_height(row, 90, width=90) for row in range(0, 600, 3)]
+    typical, heights = typical_sizes([*people, *groups])
+    assert typical[:200].all()
+    assert typical[400:600].all()
+    assert not typical[600:].any()
+    np.testing.assert_allclose(heights[[50, 600 + 20]], 20)
+    np.testing.assert_allclose(heights[[550, 600 + 190]], 40)
 
 
 def test_parts_of_objects_are_not_pasted(footage):
     people, parts = [of_height(row, 20) for row in range(80)], [of_height(row, 8) for row in range(0, 80, 9)]
     assert [cutout.height for cutout in pasted(footage, [*people, *parts]).cutouts] == [20] * 80
+
+
+def test_few_objects_are_all_pasted(footage):
+    assert len(pasted(footage, [of_height(10, 8), of_height(20, 20), of_height(30, 40)]).cutouts) == 3
 
 
 def test_windows_of_any_size_get_noise():
