@@ -121,7 +121,7 @@ class ConvAutoencoder(Autoencoder):
 
     def measures(self, rebuilt: Tensor, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         measures, maps = super().measures(rebuilt, x)
-        norm = torch.linalg.vector_norm(rebuilt - x, dim=2).mean((2, 3)) / self.mean_image.span  # [B, T]
+        norm = (rebuilt - x).square().sum(2).sqrt().mean((2, 3)) / self.mean_image.span  # [B, T]
         return measures | {"norm": norm}, maps
 
     def loss(self, batch: Batch) -> Tensor:

@@ -26,7 +26,7 @@ def batch(flow: np.ndarray) -> Batch:
     """Of windows ``[B, T-1, 2, H, W]``."""
     flow = torch.from_numpy(flow)
     b, t = flow.shape[:2]
-    return Batch(torch.zeros(b, t + 1, 1, HEIGHT, WIDTH), torch.zeros(b), torch.zeros(b, t + 1), flow)
+    return Batch(torch.zeros(b, t + 1, 1, HEIGHT, WIDTH), torch.arange(b), torch.arange(t + 1).expand(b, t + 1), flow)
 
 
 @pytest.fixture(scope="module")
