@@ -1,4 +1,4 @@
-"""What all tests share: environment, order, skipped GPU tests, and the project that one `dvc repro` has made."""
+"""Shared by all tests: environment, order, skipped GPU tests, and the project of one `dvc repro`."""
 
 import importlib.util
 import os
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-# one thread a test process: the same sums in the same order everywhere, and no threads that wait for one another
+# one thread per test process: sums in the same order everywhere, and no threads that wait for one another
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# a run started in the background ignores Ctrl-C, and would pass that on to the processes that tests interrupt
+# a test run in the background ignores Ctrl-C, and the processes that tests interrupt would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent
@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 
 def pytest_configure(config):
     if importlib.util.find_spec("tests.helpers.browser"):
-        config.pluginmanager.import_plugin("tests.helpers.browser")  # says at the end that the browser is missing
+        config.pluginmanager.import_plugin("tests.helpers.browser")  # reports a missing browser at the end
 
 
 def pytest_collection_modifyitems(items):
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items):
 
 
 def _rank(item: pytest.Item, users: set[Path]) -> int:
-    """First the group that makes ``pipeline_project``; what only uses it comes when it has been made."""
+    """The group that makes ``pipeline_project`` runs first; other tests that use it run later."""
     kind = item.path.relative_to(TESTS).parts[0]
     group = item.get_closest_marker("xdist_group")
     if group and "pipeline" in (*group.args, *group.kwargs.values()):
@@ -48,8 +48,10 @@ def _rank(item: pytest.Item, users: set[Path]) -> int:
 
 @pytest.fixture(scope="session")
 def pipeline_project(tmp_path_factory):
-    """A :class:`~tests.helpers.project.Project` with all that `dvc repro` makes of ``PARAMS``, MLflow runs included. All
-    tests and all workers share its folder: one that changes anything works in a ``copy``."""
+    """A :class:`~tests.helpers.project.Project` after `dvc repro` with ``PARAMS``, including MLflow runs.
+
+    All tests and all workers share its folder. A test that changes files works in a ``copy``.
+    """
     from tests.helpers.project import pipeline_in
 
     base = tmp_path_factory.getbasetemp()

@@ -1,4 +1,4 @@
-"""``python -m tasks.detect``: results, an MLflow run for each video, alerts, the inbox, and wrong arguments."""
+"""``python -m tasks.detect``: results, an MLflow run for each video, alerts, the inbox and wrong arguments."""
 
 import argparse
 import json
@@ -54,7 +54,7 @@ def detector_folder(project, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def patient():
-    """Commands end when all alerts are sent, however slow the machine is."""
+    """Commands wait until all alerts are sent, even on a slow machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scorer, "PATIENCE_SECONDS", LONG_ENOUGH)
         yield
@@ -62,7 +62,7 @@ def patient():
 
 @pytest.fixture(scope="module")
 def scored(project, patient) -> str:
-    """The output of scoring a video after one that cannot be read, logged to MLflow, with a command for alerts."""
+    """The output of scoring an unreadable video and a good one, with MLflow and an alert command."""
     broken = project.folder / "broken.mp4"
     broken.write_bytes(b"no video")
     alert = "sh -c 'cat >> heard.jsonl; echo >> heard.jsonl'"
@@ -92,7 +92,7 @@ def inbox(project, tmp_path) -> Path:
     return folder
 
 
-def test_unreadable_video_sets_exit_code_and_stops_no_other(project, scored):
+def test_unreadable_video_does_not_stop_others(project, scored):
     assert f"error: {project.folder}/broken.mp4: " in scored
     assert "Traceback" not in scored
     (line,) = [line for line in scored.splitlines() if line.startswith("detections/gate: ")]
@@ -103,7 +103,7 @@ def test_unreadable_video_sets_exit_code_and_stops_no_other(project, scored):
     assert len(events_of(out / "gate")) == 1
 
 
-def test_alert_command_is_called_once_per_event(project, scored):
+def test_alert_command_runs_once_per_event(project, scored):
     heard = [json.loads(line) for line in (project.folder / "heard.jsonl").read_text().splitlines()]
     assert [alert["event"] for alert in heard] == events_of(project.folder / "detections/gate")
     assert heard[0]["video"] == "gate.avi"
@@ -133,7 +133,7 @@ def test_packed_detector_can_be_loaded(detector_folder):
     assert load_detector(detector_folder, "cpu").name == "yard/frame_diff"
 
 
-def test_empty_inbox_loads_and_fetches_nothing(project, no_champion, inbox, tmp_path):
+def test_empty_inbox_fetches_no_champion(project, no_champion, inbox, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     words = ("--champion", "--out", tmp_path / "out")
@@ -141,7 +141,7 @@ def test_empty_inbox_loads_and_fetches_nothing(project, no_champion, inbox, tmp_
     assert "vad-yard: has no champion" in project.detect("--inbox", inbox, *words, code=1)
 
 
-def test_waiting_alerts_are_sent_without_new_videos(project, tmp_path):
+def test_pending_alerts_sent_without_videos(project, tmp_path):
     (tmp_path / "inbox").mkdir()
     ready = tmp_path / "out/gate" / READY
     ready.mkdir(parents=True)
@@ -152,7 +152,7 @@ def test_waiting_alerts_are_sent_without_new_videos(project, tmp_path):
     assert json.loads(heard.read_text()) == {"id": "gate-1"}
 
 
-def test_champion_is_loaded_from_the_registry(project, monkeypatch, capsys, detector_folder):
+def test_champion_loaded_from_registry(project, monkeypatch, capsys, detector_folder):
     monkeypatch.setattr(command, "fetch_champion", lambda dataset: (f"frame_diff of {dataset}", detector_folder))
     arguments = argparse.Namespace(champion="yard", dataset=None, target_far_per_hour=0.5)
     with project.inside():
@@ -175,14 +175,14 @@ def test_champion_is_loaded_from_the_registry(project, monkeypatch, capsys, dete
         (("a.avi", "--model-folder", "packed", *SYSTEM), ("--model-folder", "--model frame_diff")),
     ],
 )
-def test_wrong_arguments_end_with_one_line(project, words, parts):
+def test_wrong_arguments_give_one_line_error(project, words, parts):
     said = project.detect(*words, code=1)
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     assert [part for part in parts if part not in said] == []
 
 
-def test_champion_of_several_datasets_is_chosen_by_name(project, monkeypatch, no_champion):
+def test_champion_with_several_datasets(project, monkeypatch, no_champion):
     params = load_params(project.folder / "params.yaml")
     monkeypatch.setattr(command, "load_params", lambda: params.model_copy(update={"datasets": ("yard", "lane")}))
     said = project.detect("a.avi", "--champion", code=1)
@@ -192,13 +192,13 @@ def test_champion_of_several_datasets_is_chosen_by_name(project, monkeypatch, no
         assert "vad-lane: " in project.detect("a.avi", *words, code=1)
 
 
-def test_given_frame_rate_applies_to_an_inbox(project, inbox, tmp_path):
+def test_fps_option_with_inbox(project, inbox, tmp_path):
     project.detect("--inbox", inbox, "--out", tmp_path / "out", "--fps", "5", *SYSTEM)
     assert json.loads((tmp_path / "out/one/events.json").read_text())["fps"] == 5
 
 
-def test_cluster_calls_share_an_inbox_and_one_process_sends(project, monkeypatch, inbox, tmp_path, detector_folder):
-    """Here the calls run one after the other: the first scores everything, and the second loads nothing."""
+def test_cluster_workers_share_inbox(project, monkeypatch, inbox, tmp_path, detector_folder):
+    """The calls run in turn: the first scores all videos, the second loads no model. One process sends the alerts."""
     params = load_params(project.folder / "params.yaml")
     machine = params.machine.model_copy(update={"scheduler": "tcp://10.0.0.5:8786"})
     monkeypatch.setattr(command, "load_params", lambda: params.model_copy(update={"machine": machine}))
@@ -215,7 +215,7 @@ def test_cluster_calls_share_an_inbox_and_one_process_sends(project, monkeypatch
     said = project.detect("--champion", "--inbox", inbox, "--out", out, "--alert", "false")
     assert (fetched, loaded) == (["yard"], [1])
     assert {path.name for path in (inbox / DONE).iterdir()} == {"one.avi", "two.avi"}
-    # who sends says at the end what is left: one process alone
+    # only the sending process prints how many alerts are left
     (line,) = [line for line in said.splitlines() if f"{out}/.alerts" in line and "/pending/" not in line]
     assert "2 alerts" in line
 

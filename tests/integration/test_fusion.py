@@ -1,4 +1,4 @@
-"""A fusion from `dvc repro` to promotion and detection: nothing is trained or scored again for it."""
+"""A fusion from `dvc repro` to promotion and detection, without new training or scoring."""
 
 import json
 import os
@@ -48,12 +48,12 @@ def client(project) -> MlflowClient:
     return MlflowClient(project.environment["MLFLOW_TRACKING_URI"])
 
 
-def test_only_the_fusion_and_the_report_run(project, ran):
+def test_only_fusion_and_report_run(project, ran):
     assert ran == ["fuse@street-fusion", "report"]
     assert project.repro()[0] == []
 
 
-def test_other_rule_trains_and_scores_nothing(project):
+def test_changed_rule_reruns_only_fusion(project):
     project.write({**FUSED, "model": {**FUSED["model"], "fusion": {"of": MEMBERS, "rule": "max"}}})
     stages, _ = project.repro(dry=True)
     project.write(FUSED)
@@ -61,7 +61,7 @@ def test_other_rule_trains_and_scores_nothing(project):
     assert set(stages) <= {"fuse@street-fusion", "report"}
 
 
-def test_report_has_a_row_and_what_it_combines(project):
+def test_report_shows_fusion_and_members(project):
     rows = json.loads((project.folder / "reports/metrics.json").read_text())["rows"]
     assert [row["model"] for row in rows] == [*PARAMS["models"], "fusion"]
     row = rows[-1]
@@ -81,13 +81,13 @@ def test_report_has_a_row_and_what_it_combines(project):
     assert cost["score_fps"] == pytest.approx(1 / sum(1 / speed for speed in speeds), abs=0.1)
 
 
-def test_frames_have_what_each_member_says(frames):
+def test_fused_score_is_mean_of_members(frames):
     both = frames[MEMBERS].notna().all(axis=1)
     assert frames["fused"].notna().equals(both)
     np.testing.assert_allclose(frames["fused"], frames[MEMBERS].mean(axis=1).where(both), rtol=1e-5, atol=1e-6)
 
 
-def test_fusing_is_a_run_in_mlflow(client):
+def test_fuse_stage_has_mlflow_run(client):
     (run,) = client.search_runs([client.get_experiment_by_name("vad").experiment_id], "tags.`vad.stage` = 'fuse'")
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "fusion fuse street"
@@ -106,7 +106,7 @@ def test_registered_version_scores_clips(project, client, frames):
     np.testing.assert_array_equal(scores[0], frames["fused"])
 
 
-def test_detection_gives_the_scores_of_the_stages(project, frames):
+def test_detect_scores_equal_stage_scores(project, frames):
     video = "data/raw/street/test/01.avi"
     project.detect(video, "--dataset", "street", "--model", "fusion", "--out", "found")
     table = pd.read_csv(project.folder / "found/01/scores.csv")
@@ -114,7 +114,7 @@ def test_detection_gives_the_scores_of_the_stages(project, frames):
         np.testing.assert_allclose(table[name], frames[name], rtol=1e-6, atol=1e-6, err_msg=name)
 
 
-def test_fusion_can_be_promoted_and_watches(project, client):
+def test_fusion_as_champion_on_inbox(project, client):
     output = project.promote("street")
     assert {line.split()[0] for line in output.splitlines() if re.match(r" *(frame|conv|flow|fus)\w+ +\d", line)} == {
         *PARAMS["model"],
@@ -139,13 +139,13 @@ def test_fusion_can_be_promoted_and_watches(project, client):
         (("fuse", "street", "fusion-b"), ("model.fusion-b", "params.yaml")),
     ],
 )
-def test_wrong_stage_ends_with_one_line(project, words, parts):
+def test_wrong_stage_gives_one_line_error(project, words, parts):
     line = project.stage(*words, code=1)
     assert line.startswith("error: ")
     assert [part for part in parts if part not in line] == []
 
 
-def test_other_held_out_footage_is_refused(project, tmp_path):
+def test_different_held_out_footage_is_refused(project, tmp_path):
     copy = project.copy(tmp_path, "data", "models", "scores")
     file: Path = copy.folder / "models/street/flow_magnitude/val.parquet"
     table = pd.read_parquet(file)

@@ -1,4 +1,4 @@
-"""Latent prediction from footage to report: one front end for all variants, rollouts, Moving MNIST by name."""
+"""Latent prediction from footage to report: shared front end, rollouts, and Moving MNIST with its digit source."""
 
 import copy
 import json
@@ -16,7 +16,7 @@ SMALL = {"frames": 10, "hidden": 16, "batch_size": 8, "iterations": 20, "learnin
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
-    """``output``: what the stages of the first `dvc repro` have printed."""
+    """``output``: the printed output of the first `dvc repro`."""
     params = copy.deepcopy(PARAMS) | {
         "datasets": ["moving_mnist"],
         "models": ["latent_lstm-mse", "latent_lstm-kl"],
@@ -42,21 +42,21 @@ def project(tmp_path_factory) -> Project:
     return project
 
 
-def test_same_front_end_is_trained_once(project):
+def test_shared_front_end_is_trained_once(project):
     assert project.output.count("finished before") == 1
     assert len(list((project.folder / "checkpoints/moving_mnist/latent_lstm.first").iterdir())) == 1
     for loss in ("mse", "kl"):
         out = project.folder / f"models/moving_mnist/latent_lstm-{loss}"
         history = pd.read_csv(out / "history.csv")
         assert list(history["phase"].unique()) == ["vcae", "lstm"]
-        assert list(history["step"]) == sorted(set(history["step"]))  # over both phases, for a plot of them
+        assert list(history["step"]) == sorted(set(history["step"]))  # continues over both phases, for plots
         assert history["step"].iloc[-1] == 40
         made = {path.name for path in (out / "samples").iterdir()}
         assert {"vcae-000010.png", "vcae-000020.png", "lstm-000010.png", "lstm-000020.png"} <= made
         assert json.loads((out / "metrics.json").read_text())["iterations"] == 40
 
 
-def test_rollouts_have_a_row_a_step_and_pictures(project):
+def test_rollout_table_and_pictures(project):
     folder = project.folder / "scores/moving_mnist/latent_lstm-mse/rollouts"
     table = pd.read_csv(folder / "steps.csv")
     baselines = {"repeat last frame", "constant velocity", "mean training frame"}
@@ -66,7 +66,7 @@ def test_rollouts_have_a_row_a_step_and_pictures(project):
     assert (folder / "rollouts.webp").stat().st_size > 0
 
 
-def test_report_shows_rollouts_and_source_of_digits(project):
+def test_report_shows_rollouts_and_digit_source(project):
     page = (project.folder / "reports/index.html").read_text()
     assert "digits of scikit-learn" in page
     assert "Many frames ahead" in page
@@ -79,7 +79,7 @@ def test_report_shows_rollouts_and_source_of_digits(project):
     assert "digits of scikit-learn" in label_set
 
 
-def test_changed_rollouts_score_again_and_train_nothing(project):
+def test_changed_rollouts_rerun_only_scoring(project):
     params = project.params
     params["score"]["rollouts"]["steps"] = 20
     project.write(params)

@@ -1,4 +1,4 @@
-"""What one `dvc repro` leaves, and what a second one runs again after which change."""
+"""The results of one `dvc repro`, and the stages that a second one reruns after a change."""
 
 import json
 import shutil
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.xdist_group("pipeline")
 
 @pytest.fixture(scope="module")
 def project(pipeline_project, tmp_path_factory) -> Project:
-    """A copy, for tests that change it. Each puts params.yaml back."""
+    """A copy for tests that change it. Each test restores params.yaml."""
     return pipeline_project.copy(tmp_path_factory.mktemp("pipeline") / "copy")
 
 
 @pytest.fixture
 def params(project):
-    """The params of the project, to be changed and written; put back afterwards."""
+    """The project's params, for tests that change and write them. They are restored afterwards."""
     yield project.params
     project.write(PARAMS)
 
@@ -64,8 +64,8 @@ def test_dvc_shows_metrics_and_plots(pipeline_project):
     assert any(name.startswith("reports/strips/") for name in shown)
 
 
-def test_every_stage_is_an_mlflow_run(pipeline_project):
-    """Each a child of one pipeline run."""
+def test_every_stage_has_an_mlflow_run(pipeline_project):
+    """Each run is a child of the same pipeline run."""
     from mlflow import MlflowClient
 
     client = MlflowClient(pipeline_project.environment["MLFLOW_TRACKING_URI"])
@@ -127,8 +127,8 @@ def test_changed_machine_settings_rerun_nothing(project, params):
     assert project.repro(dry=True)[0] == []
 
 
-def test_model_variant_runs_only_its_own_stages(project, params):
-    params["models"] += ["frame_diff-fine", "background"]  # the one learns nothing, the other gathers a mean image
+def test_model_variant_runs_only_its_stages(project, params):
+    params["models"] += ["frame_diff-fine", "background"]  # the first learns nothing, the second computes a mean image
     params["model"]["frame_diff-fine"] = {"score": "max_patch_mse", "block": 4, "seed": 9}
     params["model"]["background"] = {"image_size": [24, 32]}
     project.write(params)
@@ -140,7 +140,7 @@ def test_model_variant_runs_only_its_own_stages(project, params):
 
 
 def test_report_covers_two_data_sets(project, params, tmp_path):
-    """The second one is a person's own videos without labels: scores, events and pictures, no accuracy figures."""
+    """The second data set has videos without labels: scores, events and pictures, but no accuracy metrics."""
     own = tmp_path / "own"
     for split in ("train", "test"):
         (own / split).mkdir(parents=True)
@@ -151,7 +151,7 @@ def test_report_covers_two_data_sets(project, params, tmp_path):
     project.write(params)
     stages, _ = project.repro()
     again = {name for name in stages if "@" in name and name.split("@")[1].split("-")[0] != "yard"}
-    assert again == {"optical_flow@street"}  # which no system reads any more
+    assert again == {"optical_flow@street"}  # no system reads the flow any more
     assert [row["auc_micro"] for row in rows_of(project) if row["dataset"] == "yard"] == [None]
     assert (project.folder / "scores/yard/frame_diff/events.csv").exists()
 
@@ -165,10 +165,10 @@ def test_readme_library_example_runs(project):
     assert [len(scores) for scores in names["scores"]] == [60, 60]
 
 
-def test_same_params_give_the_same_lock(pipeline_project, tmp_path):
-    """Everything made anew, in another folder: every out to the last byte, though costs differ."""
+def test_same_params_give_same_lock(pipeline_project, tmp_path):
+    """A full rerun in another folder gives byte-identical outs. Only costs differ."""
     project = pipeline_project.copy(tmp_path / "anew")
-    for name in ("data", "checkpoints"):  # nothing to go on from
+    for name in ("data", "checkpoints"):  # nothing to resume from
         shutil.rmtree(project.folder / name)
     before = (project.folder / "dvc.lock").read_bytes()
     assert len(project.repro(force=True)[0]) == 10

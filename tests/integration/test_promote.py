@@ -1,4 +1,4 @@
-"""Promotion: registered systems are compared without test labels, the best one is champion, and there is a way back."""
+"""Promotion: compare registered systems without test labels, make the best one champion, and undo it."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def client(project) -> MlflowClient:
 
 @pytest.fixture
 def versions(client):
-    """The number of each system's version. No one is champion, before and after."""
+    """The version number of each system. There is no champion before and after the test."""
     yield {found.tags["vad.model"]: found.version for found in client.search_model_versions("name = 'vad-street'")}
     for alias in ("champion", "previous"):
         client.delete_registered_model_alias("vad-street", alias)
@@ -35,13 +35,13 @@ def champion(client) -> str:
 
 
 def figures(project: Project, key: str) -> dict[str, float]:
-    """A figure of the test footage by system."""
+    """A metric on the test footage, by system."""
     return {
         name: json.loads((project.folder / f"scores/street/{name}/metrics.json").read_text())[key] for name in SYSTEMS
     }
 
 
-def test_every_scoring_registered_a_version(project, client):
+def test_scoring_registers_versions(project, client):
     found = client.search_model_versions("name = 'vad-street'")
     assert {version.tags["vad.model"] for version in found} == SYSTEMS
     for version in found:
@@ -50,12 +50,12 @@ def test_every_scoring_registered_a_version(project, client):
         )
 
 
-def test_best_at_artificial_anomalies_is_promoted(project, client, versions):
-    """The comparison is printed, and kept as a run in MLflow."""
+def test_promotion_by_artificial_anomalies(project, client, versions):
+    """The comparison is printed and stored as an MLflow run."""
     project.track(True)
     output = project.promote("street")
     project.track(False)
-    assert re.search(r"^\d+ held-out .*\b200 false alarms", output, re.MULTILINE)  # how much the trial rests on
+    assert re.search(r"^\d+ held-out .*\b200 false alarms", output, re.MULTILINE)  # the amount of footage compared
     rows = {
         line.split()[0]: line.split() for line in output.splitlines() if re.match(r" *(frame|conv|flow)\w+ +\d", line)
     }
@@ -70,7 +70,7 @@ def test_best_at_artificial_anomalies_is_promoted(project, client, versions):
     assert "comparison.csv" in {file.path for file in client.list_artifacts(run.info.run_id)}
 
 
-def test_promotion_by_test_figure_and_back(project, client, versions):
+def test_promotion_by_metric_and_back(project, client, versions):
     known = figures(project, "auc_macro")
     best, worst = max(known, key=known.get), min(known, key=known.get)
     client.set_registered_model_alias("vad-street", "champion", versions[worst])
@@ -84,15 +84,15 @@ def test_promotion_by_test_figure_and_back(project, client, versions):
     assert champion(client) == best
 
 
-def test_lowest_wins_where_lower_is_better(project, client, versions):
+def test_lowest_eer_is_promoted(project, client, versions):
     known = figures(project, "eer")
     assert len(set(known.values())) == 3
     project.promote("street", "--by", "eer")
     assert champion(client) == min(known, key=known.get)
 
 
-def test_version_for_another_false_alarm_rate_is_left_out(project, client, versions):
-    """It would find more because it is asked to raise more false alarms."""
+def test_other_false_alarm_rate_is_left_out(project, client, versions):
+    """A higher false-alarm rate finds more anomalies, so a comparison would be unfair."""
     number = versions["convlstm_ae"]
     client.set_model_version_tag("vad-street", number, "target_far_per_hour", "20000.0")
     output = project.promote("street")
@@ -103,7 +103,7 @@ def test_version_for_another_false_alarm_rate_is_left_out(project, client, versi
     assert "convlstm_ae" not in output.replace(line, "")
 
 
-def test_versions_with_other_footage_held_out_are_left_out(project):
+def test_other_held_out_footage_is_left_out(project):
     params = project.params
     project.write({**params, "train": {**params["train"], "val": 0.6}})
     output = project.promote("street", code=1)
@@ -112,7 +112,7 @@ def test_versions_with_other_footage_held_out_are_left_out(project):
     assert "dvc repro" in output.splitlines()[-1]
 
 
-def test_errors_name_what_there_is(project):
+def test_errors_list_known_names(project):
     assert "street" in project.promote("elsewhere", code=1)
     for unknown in ("auc_mikro", "threshold_extrapolated"):
         output = project.promote("street", "--by", unknown, code=1)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("registry")
 
 
 class SenderHere:
-    """In place of a stage's uploader: sends when the stage has ended, in this process."""
+    """Replaces a stage's uploader: sends in this process when the stage has ended."""
 
     def follow(self, folder: Path) -> None:
         self.sender = Sender(EventLog(folder))
@@ -33,7 +33,7 @@ class SenderHere:
 
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory) -> Path:
-    """A database of MLflow, to be copied: it takes seconds to create."""
+    """An empty MLflow database to copy, because creating one takes seconds."""
     file = tmp_path_factory.mktemp("database") / "mlflow.db"
     connect(f"sqlite:///{file}")
     return file
@@ -46,7 +46,7 @@ def client(empty_database, tmp_path_factory) -> MlflowClient:
     shutil.copy(empty_database, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        # absolute: MLflow keeps connections by this text, and other tests have databases of the same relative name
+        # absolute: MLflow caches connections by URI, and other tests use the same relative one
         uri = f"sqlite:///{folder}/mlflow.db"
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         mlflow.set_tracking_uri(uri)
@@ -62,7 +62,7 @@ def client(empty_database, tmp_path_factory) -> MlflowClient:
 
 @pytest.fixture
 def use(client, monkeypatch):
-    """``use(uri)``: the database at ``uri`` is MLflow's for the rest of the test."""
+    """``use(uri)``: MLflow uses the database at ``uri`` for the rest of the test."""
     before = mlflow.get_tracking_uri()
 
     def use(uri: str) -> None:
@@ -77,7 +77,7 @@ def versions(client) -> list:
     return sorted(client.search_model_versions("name = 'vad-street'"), key=lambda version: int(version.version))
 
 
-def test_every_scoring_makes_a_version_with_figures(client):
+def test_scoring_makes_versions_with_metrics(client):
     found = versions(client)
     assert [version.tags["auc_micro"] for version in found] == ["0.7", "0.8"]
     assert all(version.status == "READY" for version in found)
@@ -85,7 +85,7 @@ def test_every_scoring_makes_a_version_with_figures(client):
         assert client.get_run(version.run_id).data.tags["vad.stage"] == "score"
 
 
-def test_version_holds_all_that_detection_needs(client, tmp_path):
+def test_version_has_all_detection_files(client, tmp_path):
     version = versions(client)[-1]
     assert artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=str(tmp_path))
     held = {path.name for path in (tmp_path / "data" / "trained").iterdir()}
@@ -96,8 +96,8 @@ def test_version_holds_all_that_detection_needs(client, tmp_path):
     assert scores.shape == (1, 1)
 
 
-def test_fetched_champions_of_two_databases_are_kept_apart(use, empty_database, tmp_path, monkeypatch):
-    """Version 1 of a database that was made anew is not version 1 of the one before."""
+def test_champions_of_two_databases(use, empty_database, tmp_path, monkeypatch):
+    """Version 1 of a recreated database is another model than version 1 of the old database."""
     monkeypatch.chdir(tmp_path)
     kept = []
     for name, threshold in (("first", 1), ("second", 2)):
@@ -116,7 +116,7 @@ def test_fetched_champions_of_two_databases_are_kept_apart(use, empty_database, 
     assert [json.loads((folder / "calibration.json").read_text())["threshold"] for folder in kept] == [1, 2]
 
 
-def test_registering_a_model_twice_makes_one_version(client):
+def test_registering_twice_makes_one_version(client):
     before = versions(client)
     last = before[-1]
     register(client, last.run_id, last.model_id, "vad-street", {})

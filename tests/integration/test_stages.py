@@ -1,4 +1,4 @@
-"""Stages one by one: what they leave alone, what they compute again, and what they print when something is wrong."""
+"""Single stages: work that they skip, work that they redo, and error messages."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from tests.helpers.project import PARAMS, Project, contents
 pytestmark = pytest.mark.xdist_group("stages")
 
 
-def test_extract_leaves_complete_clips_alone(pipeline_project, tmp_path):
+def test_extract_skips_complete_clips(pipeline_project, tmp_path):
     project = pipeline_project.copy(tmp_path, "data")
     before = {file: file.stat().st_mtime_ns for file in (project.folder / "data/street/frames.zarr").rglob("c.*")}
     assert before
@@ -18,7 +18,7 @@ def test_extract_leaves_complete_clips_alone(pipeline_project, tmp_path):
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
-def test_flow_is_computed_only_where_a_model_reads_it(pipeline_project, tmp_path):
+def test_flow_is_computed_only_when_needed(pipeline_project, tmp_path):
     project = pipeline_project.copy(tmp_path, "data/street/frames.zarr")
     flow = project.folder / "data/street/flow.zarr"
     without = {**PARAMS, "models": ["frame_diff"]}
@@ -33,7 +33,7 @@ def test_flow_is_computed_only_where_a_model_reads_it(pipeline_project, tmp_path
     assert contents(flow) == contents(pipeline_project.folder / "data/street/flow.zarr")  # kept
 
 
-def test_other_false_alarm_rate_keeps_scored_clips(pipeline_project, tmp_path):
+def test_new_false_alarm_rate_keeps_scored_clips(pipeline_project, tmp_path):
     project = pipeline_project.copy(tmp_path, "data", "models", "checkpoints", "scores")
     figures = project.folder / "scores/street/convlstm_ae/metrics.json"
     before, parts = json.loads(figures.read_text()), contents(project.folder / "checkpoints")
@@ -46,7 +46,7 @@ def test_other_false_alarm_rate_keeps_scored_clips(pipeline_project, tmp_path):
 
 
 class TestErrors:
-    """One line that names the file or key and the remedy; exit code 1; nothing half-written."""
+    """One line that names the file or key and the fix. Exit code 1. No partial output."""
 
     @pytest.fixture
     def project(self, tmp_path) -> Project:
@@ -54,7 +54,7 @@ class TestErrors:
 
     @staticmethod
     def error(project: Project, *words: str) -> str:
-        """The last line that the stage prints. (An exception would be raised here, where a process prints a traceback.)"""
+        """The last line of the stage's output. An unexpected exception is raised here instead of printed."""
         line = project.stage(*words, code=1).strip().splitlines()[-1]
         assert line.startswith("error: ")
         return line
@@ -70,7 +70,7 @@ class TestErrors:
         assert "dataset.yard" in line
         assert "street" in line
 
-    def test_stage_before_its_turn(self, project):
+    def test_stage_without_its_inputs(self, project):
         line = self.error(project, "extract", "street")
         assert "data/raw/street: " in line
         assert "prepare" in line
@@ -86,7 +86,7 @@ class TestErrors:
         assert "machine.device" in line
         assert "cuda:7" in line
 
-    def test_truncated_video_stops_or_is_left_out(self, pipeline_project, tmp_path):
+    def test_truncated_video_stops_or_is_skipped(self, pipeline_project, tmp_path):
         own = tmp_path / "own"
         shutil.copytree(pipeline_project.folder / "data/raw/street", own, ignore=shutil.ignore_patterns("*.npz"))
         video = own / "test" / "01.avi"

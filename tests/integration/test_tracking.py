@@ -1,4 +1,4 @@
-"""Every stage's run arrives in MLflow, whatever happens to the stage or to the server."""
+"""Every stage's run reaches MLflow, even when the stage is killed or the server is down."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ from tests.helpers.waiting import wait_until
 
 URI = "sqlite:///mlflow.db"
 pytestmark = pytest.mark.xdist_group("tracking")  # one worker: the project below is costly to make
-# the model used here says |frame - frame before|: no weights, so its score can be computed by hand
+# this model scores |frame - previous frame|: no weights, so the score can be computed by hand
 TRAIN = """
 import json, time
 import cv2
@@ -72,7 +72,7 @@ def stage(name: str, body: str = "pass", dataset: str = "street") -> str:
 
 
 def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen:
-    """``python <words>`` in ``folder``, in a process group of its own, as a person's shell would start it."""
+    """Start ``python <words>`` in ``folder``, in its own process group as from a shell."""
     known = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "VAD"))}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
     environment = {**known, "PYTHONPATH": str(ROOT), **environment}
@@ -93,7 +93,7 @@ def kill(pid: int) -> None:
 
 
 def uploaders(folder: Path) -> list[psutil.Process]:
-    """The processes that send what the stages in ``folder`` log."""
+    """The uploader processes of the stages in ``folder``."""
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
         words = process.info["cmdline"] or []
@@ -108,7 +108,7 @@ def outbox(folder: Path) -> list[EventLog]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A project's folder whose database four processes have created at once."""
+    """A project folder whose database four processes created at the same time."""
     folder = tmp_path_factory.mktemp("project")
     for process in [start(folder, "-m", "tasks.tracking", "init") for _ in range(4)]:
         code, said = finish(process)
@@ -126,7 +126,7 @@ def client(project) -> MlflowClient:
 
 @pytest.fixture(scope="module")
 def said(project) -> dict[str, tuple[int, str]]:
-    """What five stages, started at once, said: two of one pipeline, three of their own."""
+    """Exit codes and outputs of five parallel stages: two in one pipeline, three with their own."""
     slow = "import time; print('ready', flush=True); time.sleep(60)"
     processes = {
         "train": start(project, "-c", TRAIN, VAD_PIPELINE="night 1"),
@@ -153,29 +153,29 @@ def trained(client, said):
     return run_of(client, "train")
 
 
-def test_a_finished_stage_leaves_nothing_in_the_outbox(project, said):
+def test_outbox_is_empty_after_finished_stages(project, said):
     assert outbox(project) == []
     assert list((project / "tracking" / "outbox").iterdir()) == []
 
 
-def test_params_arrive_with_dotted_names(trained):
+def test_params_have_dotted_names(trained):
     assert trained.data.params == {"seed": "1", "train.rate": "0.5", "train.size": "(4, 6)"}
 
 
-def test_metrics_arrive_over_their_steps(client, trained):
+def test_metric_history(client, trained):
     history = client.get_metric_history(trained.info.run_id, "loss")
     assert {point.step: point.value for point in history} == {step: 1 / (step + 1) for step in range(1500)}
     assert trained.data.metrics["auc_1"] == 0.75  # MLflow allows no @ in a name
     assert np.isnan(trained.data.metrics["strange"])
 
 
-def test_system_metrics_arrive(trained):
+def test_system_metrics(trained):
     assert trained.data.metrics["system/system_memory_usage_megabytes"] > 0
     assert 0 <= trained.data.metrics["system/cpu_utilization_percentage"] <= 100
 
 
-def test_a_picture_of_a_step_is_in_the_image_grid_at_that_step(client, trained, tmp_path):
-    """MLflow's grid finds pictures by their names: key, step, time and an id, joined by + (once by %)."""
+def test_picture_in_image_grid(client, trained, tmp_path):
+    """MLflow's grid finds pictures by name: key, step, time and an id, joined by + (formerly by %)."""
     names = [Path(file.path).name for file in client.list_artifacts(trained.info.run_id, "images")]
     (name,) = [name for name in names if name.endswith(".png")]
     assert re.match(r"samples[%+]step[%+]20[%+]timestamp[%+]\d+[%+]", name)
@@ -183,14 +183,14 @@ def test_a_picture_of_a_step_is_in_the_image_grid_at_that_step(client, trained, 
     assert (cv2.imread(path) == 200).all()
 
 
-def test_a_picture_arrives_as_it_was_when_it_was_logged(client, trained, tmp_path):
+def test_picture_keeps_its_logged_content(client, trained, tmp_path):
     path = client.download_artifacts(trained.info.run_id, "samples/10.png", str(tmp_path))
     assert Path(path).read_bytes() == b"picture"
     path = client.download_artifacts(trained.info.run_id, "all/samples/10.png", str(tmp_path))
     assert Path(path).read_bytes() == b"overwritten"
 
 
-def test_the_data_set_has_the_digest_that_dvc_knows_it_by(trained):
+def test_dataset_has_dvc_digest(trained):
     (entry,) = trained.inputs.dataset_inputs
     assert (entry.dataset.name, entry.dataset.digest) == ("street", "0" * 32 + ".dir")
     assert json.loads(entry.dataset.source) == {"uri": "data/street/frames.zarr"}
@@ -198,7 +198,7 @@ def test_the_data_set_has_the_digest_that_dvc_knows_it_by(trained):
     assert tags == {"mlflow.data.context": "train", "vad.digest": "c" * 64, "vad.dvc": "0" * 32 + ".dir"}
 
 
-def test_tags_tell_stage_data_model_and_lock(project, trained):
+def test_tags_of_stage_data_and_lock(project, trained):
     tags = trained.data.tags
     assert trained.info.run_name == "frame_diff train street"
     assert (tags["vad.dataset"], tags["vad.model"], tags["vad.pipeline"]) == ("street", "frame_diff", "night 1")
@@ -206,7 +206,7 @@ def test_tags_tell_stage_data_model_and_lock(project, trained):
     assert tags["vad.command"].startswith(sys.executable)
 
 
-def test_two_stages_at_once_share_one_pipeline_run(client, trained):
+def test_parallel_stages_share_pipeline_run(client, trained):
     other = run_of(client, "score")
     parent = trained.data.tags["mlflow.parentRunId"]
     assert other.data.tags["mlflow.parentRunId"] == parent
@@ -217,12 +217,12 @@ def test_two_stages_at_once_share_one_pipeline_run(client, trained):
     assert sorted(found[0].info.run_name.split()[3:]) == ["ped2", "street"]  # pipeline <day> <time> <data sets>
 
 
-def test_a_stage_started_by_hand_is_a_pipeline_of_its_own(client, said):
+def test_manual_stage_has_its_own_pipeline(client, said):
     parents = [run_of(client, stage).data.tags["mlflow.parentRunId"] for stage in ("fails", "exits", "score")]
     assert len(set(parents)) == 3
 
 
-def test_a_stage_that_raises_is_failed_and_so_is_its_pipeline(client, said):
+def test_exception_fails_stage_and_pipeline(client, said):
     code, text = said["fails"]
     assert code == 1
     assert text.splitlines()[-1] == "ValueError: no such clip"
@@ -231,18 +231,18 @@ def test_a_stage_that_raises_is_failed_and_so_is_its_pipeline(client, said):
     assert client.get_run(run.data.tags["mlflow.parentRunId"]).info.status == "FAILED"
 
 
-def test_a_stage_that_exits_with_a_message_is_failed(client, said):
+def test_exit_message_fails_stage(client, said):
     assert said["exits"] == (1, "error: no such clip\n")
     assert run_of(client, "exits").info.status == "FAILED"
 
 
-def test_a_stage_stopped_from_the_keyboard_is_killed(client, said):
+def test_ctrl_c_marks_stage_as_killed(client, said):
     run = run_of(client, "stopped")
     assert run.info.status == "KILLED"
     assert run.data.metrics == {**run.data.metrics, "x": 2.5}
 
 
-def test_whence_finds_the_run_of_a_file_a_folder_and_a_renamed_copy(project, trained, monkeypatch):
+def test_lineage_of_file_folder_and_copy(project, trained, monkeypatch):
     monkeypatch.chdir(project)
     made = "models/street/frame_diff"
     for path in (made, f"{made}/weights.safetensors", f"{made}/config.yaml", "copies/renamed.safetensors"):
@@ -252,7 +252,7 @@ def test_whence_finds_the_run_of_a_file_a_folder_and_a_renamed_copy(project, tra
         assert "earlier" not in line
 
 
-def test_whence_says_when_a_run_made_only_an_earlier_version(project, trained, monkeypatch, tmp_path):
+def test_lineage_of_edited_file(project, trained, monkeypatch, tmp_path):
     monkeypatch.chdir(project)
     file = project / "models/street/frame_diff/weights.safetensors"
     was = file.read_bytes()
@@ -265,7 +265,7 @@ def test_whence_says_when_a_run_made_only_an_earlier_version(project, trained, m
     assert line.endswith("(made an earlier version)")
 
 
-def test_whence_of_what_no_run_made_says_so(project, trained):
+def test_lineage_of_unknown_file(project, trained):
     assert tracking(project, "lineage", "dvc.lock") == (1, "dvc.lock: no run is known to have made it\n")
     code, text = tracking(project, "lineage", "missing.csv")
     assert code == 1
@@ -290,7 +290,7 @@ print(json.dumps([model.predict(windows).tolist(), vadcore.__file__, refused]))
 """
 
 
-def test_the_model_loads_back_with_its_code_and_predicts(project, client, trained):
+def test_logged_model_loads_and_predicts(project, client, trained):
     (output,) = trained.outputs.model_outputs
     logged = client.get_logged_model(output.model_id)
     assert (logged.name, logged.status.value, logged.source_run_id) == ("frame_diff", "READY", trained.info.run_id)
@@ -304,7 +304,7 @@ def test_the_model_loads_back_with_its_code_and_predicts(project, client, traine
     assert refused, "the signature asks for uint8"
 
 
-def test_a_killed_stage_is_sent_as_killed_by_the_process_that_followed_it(project, client, said):
+def test_uploader_marks_killed_stage(project, client, said):
     process = start(project, "-c", stage("slain", "print('ready', flush=True); import time; time.sleep(60)"))
     process.stdout.readline()
     kill(process.pid)
@@ -320,7 +320,7 @@ def may_be_sent(spool: EventLog) -> bool:
         return mine
 
 
-def test_what_a_killed_machine_left_is_sent_later_as_killed(project, client, said, monkeypatch, capsys):
+def test_run_is_sent_after_machine_failure(project, client, said, monkeypatch, capsys):
     body = "import time; time.sleep(60)"
     process = start(project, "-c", stage("wiped", body))
     spool = wait_until(lambda: [found for found in outbox(project) if found.about["name"] == "wiped street"])[0]
@@ -333,9 +333,9 @@ def test_what_a_killed_machine_left_is_sent_later_as_killed(project, client, sai
         kill(uploader.pid)
     kill(process.pid)
     process.communicate()
-    wait_until(lambda: may_be_sent(spool))  # the last of its threads may outlive it by a moment, and the lock with it
+    wait_until(lambda: may_be_sent(spool))  # its last thread may hold the lock for a moment longer
     with (spool.folder / "events.jsonl").open("a") as log:
-        log.write('{"metrics": {"half a li')  # what a process dies in the middle of
+        log.write('{"metrics": {"half a li')  # a line cut off by the kill
     assert send() == 0
     assert capsys.readouterr().out == f"{spool.key}: sent to {URI}\n"
     run = run_of(client, "wiped")
@@ -350,7 +350,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_a_server_that_is_down_loses_nothing(project, tmp_path, monkeypatch, capsys):
+def test_server_outage_loses_nothing(project, tmp_path, monkeypatch, capsys):
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
     (tmp_path / "note.txt").write_text("kept")
@@ -391,14 +391,14 @@ def test_a_server_that_is_down_loses_nothing(project, tmp_path, monkeypatch, cap
 
 @pytest.fixture
 def begun(project, tmp_path, monkeypatch) -> EventLog:
-    """A spool in a project of its own, with a metric, a file, and no end yet."""
+    """An unfinished spool in its own project, with a metric and a file."""
     (tmp_path / "mlflow.db").write_bytes((project / "mlflow.db").read_bytes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     about = {
         "name": "train street",
         "experiment": "vad",
-        "uri": f"sqlite:///{tmp_path}/mlflow.db",  # absolute: MLflow keeps its engines by URI
+        "uri": f"sqlite:///{tmp_path}/mlflow.db",  # absolute: MLflow caches engines by URI
         "tags": {"vad.stage": "train", "vad.pipeline": "p"},
         "start": 1_000_000,
         "pipeline": {"key": "p", "start": 1_000_000},
@@ -422,11 +422,11 @@ def runs_of(spool: EventLog) -> list:
     return MlflowClient(spool.about["uri"]).search_runs(["1"], f"tags.`vad.spool` = '{spool.key}'")
 
 
-def test_a_sender_that_crashed_is_continued_in_the_same_run(begun):
+def test_crashed_sender_resumes_same_run(begun):
     Sender(begun).send()
     begun.save_state(
         {"creating": True}
-    )  # as if it had crashed right after creating the run: nothing noted, everything sent
+    )  # as after a crash right after creating the run: everything sent, nothing saved
     log(begun, END)
     assert Sender(begun).send()
     (run,) = runs_of(begun)
@@ -435,7 +435,7 @@ def test_a_sender_that_crashed_is_continued_in_the_same_run(begun):
     assert not begun.folder.exists()
 
 
-def test_a_run_ends_only_when_the_one_who_sends_says_so(begun):
+def test_run_stays_open_without_finish(begun):
     log(begun, END)
     sender = Sender(begun)
     assert not sender.send(finish=False)
@@ -448,10 +448,10 @@ def test_a_run_ends_only_when_the_one_who_sends_says_so(begun):
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"x": 1.0, "system/s": 7.0})
 
 
-def test_a_replaced_database_gets_the_whole_run(begun, project, tmp_path):
+def test_replaced_database_gets_whole_run(begun, project, tmp_path):
     assert not Sender(begun).send()
     state = begun.state
-    begun.save_state({**state, "run_id": "0" * 32})  # a run that the database does not know
+    begun.save_state({**state, "run_id": "0" * 32})  # a run that is not in the database
     log(begun, {"metrics": {"x": 2.0}, "step": 1, "time": 1_000_002}, END)
     assert Sender(begun).send()
     client = MlflowClient(begun.about["uri"])
@@ -460,7 +460,7 @@ def test_a_replaced_database_gets_the_whole_run(begun, project, tmp_path):
     assert [file.path for file in client.list_artifacts(whole.info.run_id)] == ["note.txt"]
 
 
-def test_what_mlflow_refuses_does_not_hold_up_the_rest(begun):
+def test_refused_event_does_not_block_others(begun):
     log(begun, {"params": {"a": "1"}}, {"artifact": "files/note.txt", "folder": "x"}, {"params": {"a": "2"}})
     log(
         begun, {"artifact": "files/note.txt", "folder": "y"}, {"metrics": {"y": 3.0}, "step": 0, "time": 1_000_003}, END
@@ -473,7 +473,7 @@ def test_what_mlflow_refuses_does_not_hold_up_the_rest(begun):
     assert (run.data.params, run.data.metrics) == ({"a": "1"}, {"x": 1.0, "y": 3.0})
 
 
-def test_a_pipeline_whose_failed_stage_was_repeated_is_finished(begun, tmp_path):
+def test_retried_stage_finishes_pipeline(begun, tmp_path):
     again = EventLog.create(tmp_path / "tracking" / "outbox", "k2", {**begun.about, "start": 1_000_020})
     log(begun, {**END, "end": "FAILED"})
     assert Sender(begun).send()
@@ -491,7 +491,7 @@ def test_a_pipeline_whose_failed_stage_was_repeated_is_finished(begun, tmp_path)
 WHICH = "import tasks.tracking.pipeline as p; print(p.pipeline_of_this_process()['key'])"
 
 
-def test_stages_of_one_dvc_repro_are_one_pipeline(tmp_path):
+def test_dvc_repro_is_one_pipeline(tmp_path):
     (tmp_path / "dvc").write_text(
         f"import subprocess, sys\nfor _ in range(2): subprocess.run([sys.executable, '-c', {WHICH!r}], check=True)\n"
     )
@@ -504,7 +504,7 @@ def test_stages_of_one_dvc_repro_are_one_pipeline(tmp_path):
     assert named == ["flow _a_"] * 2  # quotes would end MLflow's search strings
 
 
-def test_a_param_cannot_change_within_a_run(begun):
+def test_changed_param_is_refused(begun):
     run = StageRun(begun)
     run.params({"a": {"b": 1}})
     run.params({"a.b": 1})
@@ -512,7 +512,7 @@ def test_a_param_cannot_change_within_a_run(begun):
         run.params({"a": {"b": 2}})
 
 
-def test_a_metric_costs_a_stage_microseconds(begun):
+def test_metric_logging_is_fast(begun):
     run = StageRun(begun)
     started = time.perf_counter()
     for step in range(1000):
@@ -521,7 +521,7 @@ def test_a_metric_costs_a_stage_microseconds(begun):
     assert seconds < 0.02 * 0.025, "2 % of a training step of 25 ms, a short one"
 
 
-def test_digests_are_those_that_dvc_writes(tmp_path):
+def test_digests_equal_dvc_digests(tmp_path):
     from dvc_data.hashfile.build import build
     from dvc_data.hashfile.db import HashFileDB
     from dvc_objects.fs import LocalFileSystem
@@ -536,19 +536,19 @@ def test_digests_are_those_that_dvc_writes(tmp_path):
         assert out_digest(path) == built.hash_info.value
 
 
-def test_an_out_that_dvc_lock_does_not_know_has_no_locked_digest(project, monkeypatch):
+def test_locked_digest_of_unknown_out(project, monkeypatch):
     monkeypatch.chdir(project)
     assert locked_digest("data/street/frames.zarr") == "0" * 32 + ".dir"
     assert locked_digest("data/ped2/frames.zarr") is None
 
 
-def test_a_process_is_told_from_a_later_one_with_its_number():
+def test_reused_pid_is_not_alive():
     me = this_process()
     assert is_alive(me)
     assert not is_alive({**me, "created": me["created"] - 100})
 
 
-def test_passwords_are_neither_stored_nor_shown():
+def test_passwords_are_removed():
     assert without_secrets("https://me:secret@host:5000/x") == "https://host:5000/x"
     assert without_secrets("postgresql://me:secret@host/db") == "postgresql://host/db"
     assert without_secrets(URI) == URI

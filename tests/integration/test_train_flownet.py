@@ -1,4 +1,4 @@
-"""A FlowNet trained as a stage of the graph, and the optical flow that is then computed with it."""
+"""A FlowNet trained by a stage, and optical flow computed with it."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ def project(pipeline_project, tmp_path_factory) -> Project:
     return project
 
 
-def test_network_is_trained_before_flow_is_computed(project):
+def test_training_runs_before_flow(project):
     assert project.ran == ["train_flownet@tiny", "optical_flow@street"]
 
 
@@ -50,7 +50,7 @@ def test_flownet_folder_has_weights_and_history(project):
     assert load_flownet(folder / "weights.safetensors").width == TINY["width"]
 
 
-def test_stored_flow_names_network_by_content(project):
+def test_stored_flow_has_weights_hash(project):
     flow = ClipStore(project.folder / "data/street/flow.zarr", "flow")
     weights = sha256_files([project.folder / WEIGHTS])
     assert len(flow.clips()) == 5
@@ -59,7 +59,7 @@ def test_stored_flow_names_network_by_content(project):
         assert flow.attributes(clip)["options"]["weights"] == weights
 
 
-def test_flownet_training_is_an_mlflow_run(project):
+def test_flownet_training_has_mlflow_run(project):
     client = MlflowClient(project.environment["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name("vad")
     (run,) = client.search_runs([experiment.experiment_id], "tags.`vad.stage` = 'train_flownet'")
@@ -69,7 +69,7 @@ def test_flownet_training_is_an_mlflow_run(project):
     assert run.data.metrics["train_seconds"] > 0
 
 
-def test_flownet_without_section_is_named(project):
+def test_flownet_without_section(project):
     project.track(False)
     output = project.stage("train_flownet", "other", code=1)
     assert "params.yaml" in output

@@ -1,7 +1,7 @@
-"""One Chromium and one page of each kind for all tests of the report in the browser.
+"""Chromium and the pages that all browser tests of the report share.
 
-The scope is this package, not the session: Playwright keeps an event loop running in the thread that tests run in, so it
-has to end before tests that start a loop of their own.
+The fixtures have package scope, not session scope: Playwright runs an event loop in the test thread, and it has to stop
+before tests that start their own loop.
 """
 
 import json
@@ -14,7 +14,7 @@ from tests.helpers.report_data import RUN, build, change_row, write_rollouts, wr
 from tests.helpers.report_page import LONG_ENOUGH
 from vadcore.evaluation.cost import write_cost
 
-DATASET = "ped2_street"  # begins with the name of a published data set, whose kept results the page shows
+DATASET = "ped2_street"  # starts with the name of a published data set, so the page shows its stored results
 MODELS = ["future_frame", "convlstm_ae", "frame_diff"]
 SPEEDS = [107.4, 1250.0, 42.0]  # frames a second, of MODELS
 CROWD = [f"latent_lstm-cae_vae-loss{number}-diffs" for number in range(13)]
@@ -22,7 +22,7 @@ CROWD = [f"latent_lstm-cae_vae-loss{number}-diffs" for number in range(13)]
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    from tests.helpers.browser import MISSING, find_chromium  # a plugin: pytest has to be the first to import it
+    from tests.helpers.browser import MISSING, find_chromium  # a plugin, which pytest has to import first
 
     browser_tests = [item for item in items if "chromium" in getattr(item, "fixturenames", ())]
     for item in browser_tests:
@@ -46,7 +46,7 @@ def chromium():
 
 @pytest.fixture(scope="package")
 def desk(chromium):
-    """The page of a desktop screen that all tests share."""
+    """A desktop page that all tests share."""
     page = chromium.new_page()
     page.set_default_timeout(1000 * LONG_ENOUGH)
     page.complaints = []
@@ -58,7 +58,7 @@ def desk(chromium):
 
 @pytest.fixture
 def visit(desk):
-    """A function that opens a report anew on a desktop screen."""
+    """A function that loads a report in the desktop page."""
 
     def visit(file) -> Page:
         desk.mouse.move(0, 0)
@@ -73,7 +73,7 @@ def visit(desk):
 
 @pytest.fixture(scope="package")
 def report(chromium, tmp_path_factory):
-    """``index.html`` with most of what a report can show, of three systems on four clips."""
+    """``index.html`` of three systems on four clips, with most parts of a report."""
     root = tmp_path_factory.mktemp("report")
     for position, model in enumerate(MODELS):
         write_system(root, DATASET, model, check_points=(100, 200))
@@ -106,7 +106,7 @@ def clip(page):
 
 @pytest.fixture(scope="package")
 def crowded_report(chromium, tmp_path_factory):
-    """``index.html`` of as many systems as a table of the field has."""
+    """``index.html`` of many systems, as in published result tables."""
     root = tmp_path_factory.mktemp("crowded")
     for model in CROWD:
         write_system(root, "street", model)

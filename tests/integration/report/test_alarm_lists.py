@@ -1,4 +1,4 @@
-"""Lists of alarms in the browser: verdicts, jumps, and systems that are switched off."""
+"""Alarm lists in the browser: true and false alarms, jumps and hidden systems."""
 
 import pandas as pd
 from playwright.sync_api import expect
@@ -7,7 +7,7 @@ from tests.helpers.report_page import eventually, shown_frame
 from tests.integration.report.conftest import DATASET, MODELS
 
 
-def test_list_tells_true_from_false_alarms(page, report):
+def test_list_marks_true_and_false_alarms(page, report):
     frames = pd.read_parquet(report.parents[1] / "scores" / DATASET / "future_frame" / "frames.parquet")
     assert (frames.groupby("clip")["label"].sum() > 0).tolist() == [True, False, True, False]
     normal = page.locator("#d1c2")
@@ -21,7 +21,7 @@ def test_list_tells_true_from_false_alarms(page, report):
     assert 30 <= int(within.get_attribute("data-frame")) <= 69
 
 
-def test_click_on_an_alarm_jumps_to_its_peak(page, clip):
+def test_click_jumps_to_alarm_peak(page, clip):
     clip.locator(".alarms summary").click()
     alarm = clip.locator(".alarms .raised li").last
     peak, system = int(alarm.get_attribute("data-frame")), int(alarm.get_attribute("data-system"))

@@ -1,4 +1,4 @@
-"""Charts in the browser: what they read out, and where their axes stand."""
+"""Charts in the browser: displayed values and axis positions."""
 
 import pytest
 from playwright.sync_api import expect
@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from tests.helpers.report_page import open_all, point_at, press, resize
 
 
-def test_pointing_reads_rates_and_scores(page):
+def test_pointer_shows_rates_and_scores(page):
     rates = page.locator(".chart.rates").first
     point_at(rates.locator(".plot"), 0.5)
     expect(rates.locator(".at")).to_contain_text("12 ")  # the nearest of the rates 1, 12 and 100
@@ -16,7 +16,7 @@ def test_pointing_reads_rates_and_scores(page):
     expect(scores.locator(".at")).to_contain_text("score ")
 
 
-def test_rate_reading_has_zero_none_and_extrapolated(page):
+def test_rate_values_zero_none_and_extrapolated(page):
     readings = []
     for chart, key in ((0, "Home"), (0, "ArrowRight"), (0, "End"), (3, "Home")):
         slider = page.locator(".chart.rates").nth(chart).get_by_role("slider")
@@ -32,7 +32,7 @@ def test_rate_reading_has_zero_none_and_extrapolated(page):
     ]
 
 
-def test_decade_is_as_wide_as_high(page):
+def test_both_axes_have_equal_scale(page):
     chart = page.locator(".chart.rates").first
     place = "spans => spans.map(span => [span.textContent, span.getBoundingClientRect()])"
     middle = {text: box["y"] + box["height"] / 2 for text, box in chart.locator(".yticks span").evaluate_all(place)}
@@ -45,7 +45,7 @@ def test_decade_is_as_wide_as_high(page):
     assert middle["1"] < middle["0"] < plot["y"] + plot["height"]
 
 
-def test_ticks_stand_below_their_plot(page):
+def test_ticks_align_with_plot(page):
     open_all(page)
     for width in (390, 1200):
         resize(page, width)
@@ -60,7 +60,7 @@ def test_ticks_stand_below_their_plot(page):
             assert ticks == pytest.approx(plot, abs=1), width
 
 
-def test_histogram_reads_up_to_its_last_bar(page):
+def test_histogram_shows_its_last_bar(page):
     open_all(page)
     scores = page.locator(".chart.steps").first
     press(scores.get_by_role("slider"), "End")
@@ -69,7 +69,7 @@ def test_histogram_reads_up_to_its_last_bar(page):
     assert shares[2] > 0  # it holds all higher scores
 
 
-def test_baselines_of_rollouts_look_different(page):
+def test_rollout_baselines_look_different(page):
     chart = page.locator(".chart[data-x=step]").first
     looks = chart.locator("svg path.free:not(.dots)").evaluate_all(
         "paths => paths.map(path => { const {stroke, strokeDasharray} = getComputedStyle(path);"

@@ -1,4 +1,4 @@
-"""The report of many systems in the browser: what one reads stays in sight."""
+"""The report of many systems in the browser: curves, pictures and names stay visible."""
 
 import pytest
 from playwright.sync_api import expect
@@ -17,19 +17,19 @@ def page(visit, crowded_report):
 
 @pytest.fixture(params=SCREENS, ids=lambda size: "{}x{}".format(*size))
 def sized(request, page):
-    """The page on a screen."""
+    """The page at a screen size."""
     resize(page, *request.param)
     return page
 
 
 def _bottom_of_bar(page) -> float:
-    """Where the bar of switches ends, where it stays above the curves; else 0."""
+    """The bottom edge of the switch bar if it is sticky, else 0."""
     bar = page.locator(".bar")
     stays = bar.evaluate("bar => getComputedStyle(bar).position") == "sticky"
     return edges(bar)[1] if stays else 0
 
 
-def test_pictures_stay_in_sight_below_any_curve(sized):
+def test_pictures_stay_visible(sized):
     clip, height = sized.locator("#d1c3"), sized.viewport_size["height"]
 
     def in_sight():
@@ -43,7 +43,7 @@ def test_pictures_stay_in_sight_below_any_curve(sized):
         eventually(sized, in_sight)
 
 
-def test_jumps_end_below_the_bar_and_in_sight(sized):
+def test_jump_targets_are_visible(sized):
     page = sized
     page.locator(".found summary").click()
     number = page.locator(".found li").first.get_attribute("data-clip")
@@ -67,7 +67,7 @@ def test_jumps_end_below_the_bar_and_in_sight(sized):
         eventually(page, curve_in_sight)
 
 
-def test_bar_ends_with_the_curves_and_names_are_whole(sized):
+def test_bar_position_and_full_names(sized):
     page = sized
     cut = page.locator("#d1c1 .name").evaluate_all(
         "names => names.filter(name => name.scrollWidth > name.clientWidth || name.scrollHeight > name.clientHeight + 1)"
@@ -85,7 +85,7 @@ def test_bar_ends_with_the_curves_and_names_are_whole(sized):
     eventually(page, bar_is_above)
 
 
-def test_nothing_covers_curves_on_low_screens(page):
+def test_curves_are_uncovered_on_low_screens(page):
     for size in ((844, 390), (683, 384), (1280, 500)):
         resize(page, *size)
         for system in (0, 6, len(CROWD) - 1):
@@ -107,8 +107,8 @@ def test_nothing_covers_curves_on_low_screens(page):
             eventually(page, uncovered)
 
 
-def test_print_shows_whole_table_and_closed_details(page):
-    resize(page, 1047, 718)  # A4 across, less a centimetre all round
+def test_print_shows_table_and_details(page):
+    resize(page, 1047, 718)  # A4 landscape with margins of 1 cm
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     wait_for_frame(page)

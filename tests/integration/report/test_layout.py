@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from tests.helpers.report_page import edges, eventually, open_all, resize
 
 
-def test_no_width_scrolls_sideways(page):
+def test_no_horizontal_scrolling(page):
     open_all(page)
     for width in (360, 768, 1280):
         resize(page, width)
@@ -29,7 +29,7 @@ def test_dark_mode_has_a_dark_background(page):
         expect(page.locator("body")).to_have_css("background-color", background)
 
 
-def test_animations_stop_where_asked(page):
+def test_animations_can_be_stopped(page):
     films = page.locator(".films").first
     moving, still = films.locator(".moving").first, films.locator(".still").first
     expect(moving).to_be_visible()
@@ -43,7 +43,7 @@ def test_animations_stop_where_asked(page):
     expect(still).to_be_visible()
 
 
-def test_bar_of_switches_is_sticky_on_a_desk_only(page):
+def test_switch_bar_is_sticky_on_desktop(page):
     def above():
         assert edges(page.locator(".bar"))[1] <= 0
 

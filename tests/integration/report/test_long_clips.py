@@ -1,4 +1,4 @@
-"""The report of long clips, of many clips, and of clips that are labelled in part, in the browser."""
+"""Reports of long clips, many clips and partly labelled clips, in the browser."""
 
 import re
 
@@ -49,7 +49,7 @@ def _scores(report, model="convlstm_ae"):
     return pd.read_parquet(file).set_index(["clip", "frame"])["score"]
 
 
-def test_every_frame_reads_its_score_label_and_colour(page, report):
+def test_score_label_and_colour_per_frame(page, report):
     card = page.locator("#d1c1")
     scores = _scores(report)[card.locator("h4").text_content()]
     readings = card.get_by_role("slider").evaluate(READ_ALL)
@@ -65,7 +65,7 @@ def test_every_frame_reads_its_score_label_and_colour(page, report):
     assert len(labels) == 3
 
 
-def test_alarms_show_the_score_of_their_peak(page, report):
+def test_alarms_show_peak_score(page, report):
     card = page.locator("#d1c1")
     events = pd.read_csv(report.parents[1] / "scores/campus/convlstm_ae/events.csv", dtype={"clip": str})
     events = events[events["clip"] == card.locator("h4").text_content()].set_index("peak_frame")
@@ -79,7 +79,7 @@ def test_alarms_show_the_score_of_their_peak(page, report):
     expect(card.locator(".lane .val")).to_have_text(expected[0][0])
 
 
-def test_page_of_a_hundred_clips_is_light_and_answers(visit, tmp_path):
+def test_page_of_a_hundred_clips(visit, tmp_path):
     for model in MODELS:
         write_system(tmp_path, "campus", model, clips=100, frames=1000)
     text = build(tmp_path, ["campus"], MODELS)
@@ -95,7 +95,7 @@ def test_page_of_a_hundred_clips_is_light_and_answers(visit, tmp_path):
     expect(last.locator(".lane .val")).to_have_text([as_read(_scores(report, model)[end]) for model in MODELS])
 
 
-def test_frames_that_share_a_score_read_the_highest(visit, tmp_path, monkeypatch):
+def test_merged_frames_show_highest_score(visit, tmp_path, monkeypatch):
     monkeypatch.setattr(sections, "frames_a_reading", lambda scores: 7)
     write_system(tmp_path, "campus", "frame_diff", clips=1, frames=1000)
     build(tmp_path, ["campus"], ["frame_diff"])

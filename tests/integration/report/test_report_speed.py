@@ -1,4 +1,4 @@
-"""The benchmark of the report in the browser: what it measures, and what it refuses."""
+"""The browser benchmark of the report: measurements and errors."""
 
 from contextlib import nullcontext
 
@@ -12,7 +12,7 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.files import write_json
 
 
-def test_measure_has_a_row_for_each_action(chromium, report):
+def test_one_row_per_action(chromium, report):
     rows = measure(report, rounds=1, launch=lambda: nullcontext(chromium))
     assert [row["action"] for row in rows] == ["open", "point", "sort", "jump", "hide"]
     assert all(0 < row["seconds"] <= row["slowest_seconds"] for row in rows)

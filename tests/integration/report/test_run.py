@@ -1,4 +1,4 @@
-"""What the page in the browser takes from run.js, and what it is without."""
+"""The page in the browser with run.js, and without it."""
 
 import shutil
 from pathlib import Path
@@ -13,12 +13,12 @@ from tests.integration.report.conftest import MODELS, SPEEDS
 
 @pytest.fixture
 def bare(report, tmp_path):
-    """The same page in a folder of its own, without run.js."""
+    """The same page in its own folder, without run.js."""
     return Path(shutil.copy(report, tmp_path))
 
 
 def cells(page, title: str):
-    """The cells of a column of the results."""
+    """The heading and the cells of a column of the results."""
     heading = page.locator("table.results thead th", has_text=title).first
     return heading, page.locator(f"table.results tbody td:nth-child({heading.evaluate('cell => cell.cellIndex') + 1})")
 
@@ -33,7 +33,7 @@ def test_date_commit_and_costs_are_shown(page):
     assert facts.locator("[data-run]").all_text_contents() == ["1.6 min", "61.2 windows/s", "1,234 MB"]
 
 
-def test_cost_columns_sort_and_mark_the_best(page):
+def test_cost_columns_sort_and_mark_best(page):
     heading, speeds = cells(page, "frames / s")
     assert speeds.all_inner_texts() == ["107", "1,250", "42"]
     assert speeds.evaluate_all("all => all.map(one => one.classList.contains('best'))") == [False, True, False]
@@ -53,7 +53,7 @@ def test_page_without_run_js(visit, desk, bare):
     desk.complaints.clear()
 
 
-def test_run_js_of_other_results_is_not_shown(visit, report, bare):
+def test_run_js_of_other_results(visit, report, bare):
     script = report.with_name("run.js").read_text()
     of = script.split('"of": "')[1].split('"')[0]
     bare.with_name("run.js").write_text(script.replace(of, "0" * len(of)))

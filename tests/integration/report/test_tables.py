@@ -7,7 +7,7 @@ from tests.integration.report.conftest import MODELS
 
 
 def _sorted(page, table: str, column: int, falling: bool) -> list[float]:
-    """Wait until a column is in order; its values."""
+    """Wait until a column is sorted, and return its values."""
     rows = page.locator(f"table.{table} tbody tr")
     values: list[float] = []
 
@@ -20,7 +20,7 @@ def _sorted(page, table: str, column: int, falling: bool) -> list[float]:
     return values
 
 
-def test_heading_sorts_down_up_and_back(page):
+def test_heading_cycles_sort_order(page):
     heading = page.locator("table.results thead tr:last-child th:nth-child(2) button")
     heading.click()
     falling = _sorted(page, "results", 1, falling=True)
@@ -30,18 +30,18 @@ def test_heading_sorts_down_up_and_back(page):
     expect(page.locator("table.results tbody th").first).to_contain_text(MODELS[0])
 
 
-def test_heading_is_named_by_its_text(page):
+def test_heading_has_accessible_name(page):
     expect(page.get_by_role("button", name="EER %", exact=True)).to_have_count(1)
 
 
-def test_first_click_puts_the_best_on_top(page):
+def test_first_click_sorts_best_first(page):
     for title, falling in (("EER", False), ("AP", True)):
         heading = page.locator("table.results thead th", has_text=title).first
         heading.get_by_role("button").click()
         _sorted(page, "results", heading.evaluate("cell => cell.cellIndex"), falling)
 
 
-def test_kept_results_sort_by_their_mean(page):
+def test_stored_results_sort_by_mean(page):
     page.locator("table.kept").get_by_role("button", name="AUC micro, raw").click()
     systems = page.locator("table.kept tbody th")
     expect(systems.first).to_contain_text("gru_ae")

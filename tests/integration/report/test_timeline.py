@@ -1,4 +1,4 @@
-"""Timelines of the report in the browser: by pointer, finger and keyboard."""
+"""Timelines of the report in the browser: pointer, touch and keyboard."""
 
 import pytest
 from playwright.sync_api import expect
@@ -7,7 +7,7 @@ from tests.helpers.report_page import LONG_ENOUGH, caption, eventually, grey_lev
 from tests.integration.report.conftest import MODELS
 
 
-def test_pointing_shows_frame_prediction_and_error(page, clip):
+def test_pointer_shows_frame_prediction_and_error(page, clip):
     errors = []
     for across in (0.1, 0.4, 0.8):
         point_at(plot(clip, 0), across)
@@ -24,7 +24,7 @@ def _shows(clip, across: float) -> None:
     assert grey_level(clip, "shown") == pytest.approx(frame, abs=4)
 
 
-def test_reading_names_frame_and_label(page, clip):
+def test_pointer_shows_label(page, clip):
     said = clip.locator(".at")
     for across, label in ((0.5, "abnormal"), (0.1, "normal")):
         point_at(plot(clip, 0), across)
@@ -37,7 +37,7 @@ def _says(element, end: str) -> None:
     assert element.text_content().endswith(end)
 
 
-def test_pictures_are_of_the_system_pointed_at(clip):
+def test_pictures_follow_pointed_system(clip):
     for system in (1, 2):
         point_at(plot(clip, system), 0.5)
         expect(clip.locator("select")).to_have_value(MODELS[system])
@@ -45,7 +45,7 @@ def test_pictures_are_of_the_system_pointed_at(clip):
     expect(clip.locator(".tile[data-kind=error]")).to_be_visible()
 
 
-def test_keys_move_along_a_timeline(clip):
+def test_keyboard_moves_along_timeline(clip):
     slider = clip.get_by_role("slider")
     press(slider, "End", *["ArrowLeft"] * 9)
     spoken = slider.get_attribute("aria-valuetext")
@@ -78,7 +78,7 @@ def test_touch_reading_stays_until_next_touch(chromium, report):
         expect(first.locator(".at")).to_have_text(resting)
 
 
-def test_scrolling_finger_leaves_no_reading(clip):
+def test_touch_scrolling_clears_reading(clip):
     said = clip.locator(".at")
     resting = said.text_content()
     plot(clip, 0).hover()
@@ -87,7 +87,7 @@ def test_scrolling_finger_leaves_no_reading(clip):
     expect(said).to_have_text(resting)
 
 
-def test_no_pictures_of_a_hidden_system(page, clip):
+def test_hidden_system_shows_no_pictures(page, clip):
     select = clip.locator("select")
     select.select_option("convlstm_ae")
     page.locator(".chip.s1").click()
@@ -95,4 +95,4 @@ def test_no_pictures_of_a_hidden_system(page, clip):
     page.locator(".chip.s0").click()
     expect(select).to_have_value("frame_diff")
     page.locator(".chip.s0").click()
-    expect(select).to_have_value("frame_diff")  # a choice stays while its system is shown
+    expect(select).to_have_value("frame_diff")  # a choice stays selected while its system is visible
