@@ -1,4 +1,4 @@
-"""Processes that send alerts: one that is killed, and two on the same spool."""
+"""Alert senders as processes: a killed one, and two on the same spool."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ sys.exit(sender.close({LONG_ENOUGH}))
 
 
 def start_sender(out: Path, url: str) -> subprocess.Popen:
-    """A process that sends until its standard input is closed and no alert is left."""
+    """Start a process that sends until its standard input is closed and no alert is left."""
     words = [sys.executable, "-c", SEND, str(out), url]
     process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"

@@ -1,4 +1,4 @@
-"""Per-clip work on a dask.distributed cluster whose scheduler and workers are processes in another folder."""
+"""Per-clip work on a dask.distributed cluster. Its scheduler and workers run in another folder."""
 
 import shutil
 import subprocess
@@ -20,13 +20,13 @@ STAGES = ("extract street", "optical_flow street", "score street frame_diff", "s
 
 @pytest.fixture(scope="module")
 def project(pipeline_project, tmp_path_factory) -> Project:
-    """Footage and trained models."""
+    """A project with footage and trained models only."""
     return pipeline_project.copy(tmp_path_factory.mktemp("cluster") / "copy", "data/raw", "models")
 
 
 @pytest.fixture(scope="module")
 def scheduler(project, tmp_path_factory):
-    """A client of a scheduler with two workers. The params of the project name its address."""
+    """A client of a scheduler with two workers. The project's params hold its address."""
     folder = tmp_path_factory.mktemp("elsewhere")
     file = folder / "scheduler.json"
     dask = [sys.executable, "-m", "dask"]
@@ -54,7 +54,7 @@ def done_by_each(client: Client) -> list[int]:
     return sorted(client.run(lambda dask_worker: dask_worker.state.executed_count).values())
 
 
-def test_per_clip_stages_give_the_same_on_a_cluster(pipeline_project, project, scheduler):
+def test_cluster_results_equal_local_results(pipeline_project, project, scheduler):
     before = sum(done_by_each(scheduler))
     for stage in STAGES:
         project.stage(*stage.split())
@@ -71,11 +71,11 @@ def test_per_clip_stages_give_the_same_on_a_cluster(pipeline_project, project, s
         )
         pd.testing.assert_frame_equal(first, second)
     done = done_by_each(scheduler)
-    assert sum(done) - before == 5 + 5 + 2 + 2  # a call a clip
+    assert sum(done) - before == 5 + 5 + 2 + 2  # one call per clip
     assert min(done) > 0
 
 
-def test_cluster_detects_in_each_video_once(project, scheduler):
+def test_cluster_scores_each_video_once(project, scheduler):
     if not (project.folder / "scores").exists():
         for stage in STAGES[:3]:
             project.stage(*stage.split())

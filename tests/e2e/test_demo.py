@@ -1,7 +1,7 @@
-"""The demo again, with the same seed on the same machine, against the figures that are kept of it.
+"""Run the demo again with the same seed and compare it with the stored results of the same machine.
 
-It takes 4 to 10 minutes on two cores, and other processors round otherwise, so it runs only when asked for, where the kept
-figures were made:
+It takes 4 to 10 minutes on two cores, and other processors round differently. So it runs only on request, on the
+machine that made the stored results:
 
     make again
 """
@@ -19,11 +19,11 @@ from vadcore.utils.provenance import hardware, versions
 pytestmark = pytest.mark.skipif(
     os.environ.get("VAD_WHOLE_DEMO") != "1", reason="takes 4 to 10 minutes; run it with: make again"
 )
-AN_HOUR = 3600.0  # for the whole demo, however slow the machine
+AN_HOUR = 3600.0  # limit for the whole demo, also on a slow machine
 
 
-def test_demo_repeats_every_kept_figure(tmp_path):
-    """To the last digit."""
+def test_demo_reproduces_stored_results(tmp_path):
+    """All metrics are equal to the last digit."""
     kept = json.loads((ROOT / "benchmarks/results/demo.json").read_text())
     here = {"hardware": hardware(), "versions": versions()}
     if other := [
@@ -32,13 +32,13 @@ def test_demo_repeats_every_kept_figure(tmp_path):
         pytest.skip(f"the kept figures of the demo were made elsewhere: {'; '.join(other)}")
     params = yaml.safe_load((ROOT / "profiles/demo.yaml").read_text())
     project = Project(tmp_path, params)
-    del project.environment["OMP_NUM_THREADS"]  # as many as the kept run had: other sums round otherwise
+    del project.environment["OMP_NUM_THREADS"]  # as many threads as the stored run: other numbers round differently
     project.run("git", "init", "-q")
     project.run("dvc", "init", "-q")
     project.run("dvc", "repro", seconds=AN_HOUR)
     made = json.loads((tmp_path / "reports/metrics.json").read_text())["rows"]
     for row in kept["rows"]:
-        for key in TABLED:  # costs, which are kept beside the figures
+        for key in TABLED:  # costs, which are stored beside the metrics
             row.pop(key, None)
     by_system = [{row["model"]: row for row in rows} for rows in (made, kept["rows"])]
     assert by_system[0] == by_system[1]

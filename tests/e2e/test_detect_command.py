@@ -15,11 +15,11 @@ from tests.helpers.waiting import wait_until
 from vadcore.detection.inbox import DONE, FAILED
 
 SYSTEM = ("--dataset", "yard", "--model", "frame_diff")
-# each alert becomes a file of its own: a hook of the killed command may still be running
+# one file per alert: an alert command of the killed process may still be running
 ALERT = """sh -c 'cat > "heard/$$.part" && mv "heard/$$.part" "heard/$$.json"'"""
 
 
-def test_inbox_is_scored_once_despite_a_kill(tmp_path, monkeypatch):
+def test_inbox_scored_once_despite_kill(tmp_path, monkeypatch):
     monkeypatch.setattr(scorer, "PATIENCE_SECONDS", LONG_ENOUGH)
     params = {
         **PARAMS,
@@ -60,5 +60,5 @@ def test_inbox_is_scored_once_despite_a_kill(tmp_path, monkeypatch):
     for name in names:
         assert json.loads((out / name / "events.json").read_text())["video"] == f"{name.replace('-', '/')}.avi"
         assert events_of(out / name) == events_of(tmp_path / "whole/gate")
-    # the one alert that was sent when the kill came may come twice
+    # an alert that was being sent at the kill may arrive twice
     assert {json.loads(path.read_text())["video"] for path in heard.glob("*.json")} == {"cam/0.avi", "cam/1.avi"}

@@ -1,4 +1,4 @@
-"""The pipeline flow as real processes on a Prefect server: DVC, kills, Ctrl-C, a remote and a second clone."""
+"""The pipeline flow as real processes on a Prefect server: DVC, kills, Ctrl-C, a remote and clones."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def fresh(tmp_path_factory, server) -> FlowProject:
 
 @pytest.fixture(scope="module")
 def first_run(fresh, server, tmp_path_factory) -> tuple[FlowProject, str, dict]:
-    """A project in which every stage has run; what the flow printed, and its flow run."""
+    """A project in which every stage has run, the flow's output, and its flow run."""
     project = fresh.duplicate(tmp_path_factory.mktemp("first") / "p")
     output = project.flow()
     return project, output, server.last_flow_run()
@@ -44,13 +44,16 @@ def first_run(fresh, server, tmp_path_factory) -> tuple[FlowProject, str, dict]:
 
 @pytest.fixture
 def project(first_run, tmp_path) -> FlowProject:
-    """A copy of it."""
+    """A copy of the project of ``first_run``."""
     return first_run[0].duplicate(tmp_path / "p")
 
 
 @pytest.fixture
 def trains(project):
-    """Starts a flow that trains a-m-1 until the file go.txt is there; its process, and that of the stage."""
+    """A function that starts a flow whose stage train@a-m-1 runs until go.txt exists.
+
+    It returns the process of the flow and the PID of the stage.
+    """
     started = []
 
     def start() -> tuple:
@@ -80,12 +83,12 @@ def test_first_run(first_run, server):
     assert "Task run 'train@a-m-1' - say for models/a/m-1" in output  # live
     assert f"say for raw/a: nice {min(19, os.nice(0) + NICE)}, " in output
     assert f"say for models/a/m-1: nice {os.nice(0)}, " in output
-    assert f"{run['name']}/{run['id']}" in output  # in the stages' environment: MLflow's runs lead here
+    assert f"{run['name']}/{run['id']}" in output  # in the stages' environment, so that MLflow's runs link to it
     assert server.used_slots() == 0
     assert lock_is_whole(project)
 
 
-def test_changed_then_as_before(project, server):
+def test_changed_and_restored_params(project, server):
     project.write(changed(m2="say something new"))
     assert "Completed: 3 ran, 4 cached" in project.flow()
     shown = server.wait_for_tasks(server.last_flow_run()["id"], 7)
@@ -93,20 +96,20 @@ def test_changed_then_as_before(project, server):
     assert shown == {address: "Completed" if address in new else "Cached" for address in EVERY}
 
     before = project.begun()
-    project.write(changed())  # DVC remembers
-    assert "Completed: 2 ran, 5 cached" in project.flow("--refresh")  # looked at the sources, and found the same
+    project.write(changed())  # DVC's run cache has these results
+    assert "Completed: 2 ran, 5 cached" in project.flow("--refresh")  # the sources are checked and unchanged
     assert sorted(project.begun()[len(before) :]) == ["raw/a", "raw/b"]
     assert server.wait_for_tasks(server.last_flow_run()["id"], 7)["report"] == "Cached"
     assert project.run("dvc", "status").strip() == "Data and pipelines are up to date."
 
 
-def test_killed_run_and_the_next_one(project, server, trains):
+def test_next_run_resumes_killed_run(project, server, trains):
     process, stage = trains()
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     wait_until(lambda: not running(stage))
     killed = server.last_flow_run()
-    assert killed["state"]["type"] == "RUNNING"  # nobody was there to say otherwise
+    assert killed["state"]["type"] == "RUNNING"  # no process is left to change it
     before = project.begun()
     (project.folder / "go.txt").touch()
     output = project.flow("--target", "train@a-m-1")
@@ -126,10 +129,10 @@ def test_ctrl_c(project, server, trains):
     assert output.splitlines()[-1].startswith("stopped")
     assert not running(stage)
     assert server.used_slots() == 0
-    assert "goes on from" not in project.flow("--target", "prepare")  # it was not killed, and has left nothing behind
+    assert "goes on from" not in project.flow("--target", "prepare")  # it stopped cleanly: nothing to resume
 
 
-def test_beside_dvc_repro_at_a_shell(project, server):
+def test_flow_waits_for_dvc_repro(project, server):
     project.write(changed(m_1="wait go.txt"))
     before = project.begun().count("models/a/m-1")
     repro = project.start("dvc", "repro", "train@a-m-1")
@@ -137,7 +140,7 @@ def test_beside_dvc_repro_at_a_shell(project, server):
     flow = project.start(sys.executable, "-m", "flows.pipeline", "--target", "train@a-m-1")
     assert any(
         f"(PID {repro.pid})" in line or "dvc repro" in line for line in flow.stdout
-    )  # it waits, and says for whom
+    )  # it waits and names the other process
     (project.folder / "go.txt").touch()
     assert "Completed: 0 ran, 2 cached" in flow.communicate(timeout=LONG_ENOUGH)[0]
     repro.communicate(timeout=LONG_ENOUGH)
@@ -146,7 +149,7 @@ def test_beside_dvc_repro_at_a_shell(project, server):
     assert lock_is_whole(project)
 
 
-def test_without_a_server_it_starts_one(fresh, tmp_path):
+def test_flow_starts_missing_server(fresh, tmp_path):
     project = fresh.duplicate(tmp_path / "p")
     del project.environment["PREFECT_API_URL"]
     project.environment["PREFECT_HOME"] = str(project.folder / ".prefect")
@@ -155,14 +158,14 @@ def test_without_a_server_it_starts_one(fresh, tmp_path):
     assert "7 of 7 stages would run" in output
 
 
-def test_remote_and_a_second_clone(fresh, server, tmp_path):
-    """A worker on another machine, here a clone, goes on where the first one stopped."""
+def test_clones_share_a_remote(fresh, server, tmp_path):
+    """A worker on another machine, here a clone, uses the results of the first one."""
     first = fresh.duplicate(tmp_path / "first")
     store = tmp_path / "store"
     first.run("dvc", "remote", "add", "-d", "store", str(store))
     first.commit()
 
-    store.write_text("no folder")  # nothing can be pushed there
+    store.write_text("no folder")  # a file, so a push fails
     last = away(first, "prepare@a").splitlines()[-1]
     assert last.startswith("NotPushed: 1 ran, 0 cached")
     assert "prepare@a" in last
@@ -178,18 +181,18 @@ def test_remote_and_a_second_clone(fresh, server, tmp_path):
     assert sorted(second.begun()) == ["models/a/m2", "raw/a"]
     second.commit()
 
-    third = second.clone(tmp_path / "third")  # with dvc.lock: what a person wants to see is pulled, and nothing else
+    third = second.clone(tmp_path / "third")  # with dvc.lock: only the requested results are pulled
     assert "Completed: 0 ran, 3 cached" in third.flow("--dataset", "a")
     assert (third.folder / "models/a/m2").exists()
     assert not (third.folder / "raw/a").exists()
     third.write(changed(m2="say something new"))
     assert "Completed: 1 ran, 2 cached" in third.flow("--dataset", "a")
     assert third.begun() == ["models/a/m2"]
-    assert (third.folder / "raw/a").exists()  # a stage has read it
+    assert (third.folder / "raw/a").exists()  # a stage needed it
 
 
 def away(project: FlowProject, target: str) -> str:
-    """The flow's output where the remote takes nothing, without pauses between attempts."""
+    """The output of a flow that cannot push to its remote, without pauses between retries."""
     program = (
         "import sys; from flows import pipeline, remote; remote.AGAIN_SECONDS = (0.0, 0.0); sys.exit(pipeline.main())"
     )

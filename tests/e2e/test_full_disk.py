@@ -1,4 +1,4 @@
-"""A disk that is full: one line that names the file, and the remedy."""
+"""A full disk: the error is one line that names the file and the fix."""
 
 import subprocess
 
@@ -8,8 +8,8 @@ pytestmark = pytest.mark.xdist_group("kill")
 
 
 @pytest.mark.parametrize("full", ["checkpoints", "models"])
-def test_full_disk_is_named(pipeline_project, tmp_path, full):
-    """A real one: a file system of 32 KiB, mounted where the stage writes."""
+def test_full_disk_error_names_file(pipeline_project, tmp_path, full):
+    """A file system of 32 KiB is mounted where the stage writes."""
     project = pipeline_project.copy(tmp_path, "data")
     place = project.folder / full
     place.mkdir()

@@ -1,4 +1,4 @@
-"""Stages killed with `kill -9` at random moments: the same command goes on, to the result of an undisturbed run."""
+"""Stages killed with `kill -9` at random moments: the same command resumes and gives the uninterrupted run's result."""
 
 import random
 import re
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.xdist_group("kill")
 
 
 def kill_twice(project: Project, begun: str, moments: range, *words: str, outs: str | None = None) -> None:
-    """Run a stage that is killed before a random one of its changes of a file, then again.
+    """Run a stage twice. Each run is killed before a randomly chosen file change.
 
-    begun, moments: see :mod:`tests.helpers.killed`. outs: what DVC removes before it starts the stage.
+    begun, moments: see :mod:`tests.helpers.killed`. outs: the folder that DVC removes before it starts the stage.
     """
     project.environment["PYTHONPATH"] = f"{project.folder}:{ROOT}"  # ROOT for the helper
     for number in range(2):
@@ -60,7 +60,7 @@ def test_train_resumes_after_kill(pipeline_project, tmp_path):
 
 
 def but_cost(folder: Path) -> dict[str, str]:
-    """The contents without cost.json, which holds how long it took."""
+    """The contents without cost.json, which differs because it holds run times."""
     return {name: digest for name, digest in contents(folder).items() if name != "cost.json"}
 
 

@@ -1,4 +1,4 @@
-"""Per-clip work on real processes and on a dask cluster: what happens when some of them die."""
+"""Per-clip work on processes and on a dask cluster, also when some of them die."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from vadcore.utils.errors import VadError
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(ROOT),
-    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",  # of workers, by one call
+    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",  # worker failures per call
 }
 
 
@@ -34,7 +34,7 @@ def pid_in(path: Path) -> int:
     return int(path.read_text())
 
 
-def test_unexpected_error_ends_the_other_workers(tmp_path):
+def test_error_stops_other_workers(tmp_path):
     calls = [(str(tmp_path), number) for number in range(2)]
     started = time.monotonic()
     with pytest.raises(ZeroDivisionError, match="at zero"):
@@ -43,14 +43,14 @@ def test_unexpected_error_ends_the_other_workers(tmp_path):
     wait_until(lambda: not running(pid_in(tmp_path / "1")))
 
 
-def test_killed_worker_is_reported_with_remedy():
+def test_killed_worker_error_names_setting():
     with pytest.raises(VadError, match=r"killed.*machine\.workers"):
         results(die, 2, workers=2)
 
 
 def test_workers_share_the_cores(monkeypatch):
     monkeypatch.setattr(parallel, "cores", lambda: 6)
-    monkeypatch.setenv("MKL_DYNAMIC", "FALSE")  # else torch takes no more threads than there are cores
+    monkeypatch.setenv("MKL_DYNAMIC", "FALSE")  # else torch uses at most one thread per core
     assert set(results(threads, 2, workers=2).values()) == {(3, 3)}
 
 
@@ -69,7 +69,7 @@ def test_workers_end_with_their_parent(tmp_path, how):
 
 
 class Cluster:
-    """A dask scheduler, and workers of it, as processes."""
+    """A dask scheduler and its workers, as processes."""
 
     def __init__(self, folder: Path):
         self.folder, self.processes = folder, []
@@ -102,8 +102,8 @@ def cluster(tmp_path):
     started.close()
 
 
-def test_dask_cluster_from_first_to_last_worker(cluster, monkeypatch, capsys):
-    """A scheduler without a worker is waited for; then it works; a deadly call and a killed scheduler are reported."""
+def test_dask_cluster_waits_and_reports_failures(cluster, monkeypatch, capsys):
+    """Work starts with the first worker. A call that kills its worker and a killed scheduler are reported."""
     monkeypatch.setattr(parallel, "LOOK_SECONDS", 0.05)
     said = []
 

@@ -1,4 +1,4 @@
-"""Training on two processes, through ``accelerate launch``, gives the result of one at the same global batch."""
+"""Training on two processes with ``accelerate launch`` gives the result of one process with the same global batch."""
 
 import copy
 
@@ -12,9 +12,11 @@ from vadcore.models import load_model
 pytestmark = pytest.mark.xdist_group("processes")
 
 
-def test_two_processes_train_to_the_weights_of_one(pipeline_project, tmp_path):
-    """Summation order differs between the two, so the weights agree to rounding and not to the bit. The first process
-    alone logs and writes."""
+def test_two_processes_give_same_weights(pipeline_project, tmp_path):
+    """The weights are equal up to rounding, because the order of summation differs.
+
+    Only the first process logs and writes.
+    """
     project = pipeline_project.copy(tmp_path, "data", "mlflow.db")
     params = copy.deepcopy(PARAMS)
     params["model"]["convlstm_ae"]["iterations"] = 12

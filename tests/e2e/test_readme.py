@@ -1,4 +1,4 @@
-"""What the README promises a new user, done as it says: own footage without labels, a system and a data set of one's own."""
+"""The instructions of the README, run as written: footage without labels, a new system and a new data set."""
 
 import copy
 import json
@@ -27,7 +27,7 @@ def new_project(folder: Path, tracked: bool) -> Project:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
-    """After the commands of "Your own footage"."""
+    """A project after the commands of "Your own footage"."""
     project = new_project(tmp_path_factory.mktemp("own"), tracked=True)
     shutil.copytree(ROOT / "profiles", project.folder / "profiles")
     footage = project.folder / "footage"
@@ -39,13 +39,13 @@ def project(tmp_path_factory) -> Project:
     shorten(project.folder / "params.yaml", footage)
     assert repro == "make repro"
     shutil.copy(ROOT / "Makefile", project.folder)
-    (project.folder / ".venv").symlink_to(sys.prefix)  # the environment that is there: only setting up is left out
+    (project.folder / ".venv").symlink_to(sys.prefix)  # the existing environment: only the setup is skipped
     project.run("make", "--assume-old", ".venv/installed", "repro")
     return project
 
 
 def shorten(file: Path, footage: Path) -> None:
-    """Name the footage in the profile, and change what takes time: small pictures, few iterations."""
+    """Set the footage folder in the profile, and make the run short: small pictures, few iterations."""
     text = file.read_text()
     assert text.count("/path/to/folder") == 1
     text = text.replace("/path/to/folder", str(footage))
@@ -56,9 +56,9 @@ def shorten(file: Path, footage: Path) -> None:
 
 @pytest.mark.xdist_group("readme")
 class TestOwnFootage:
-    """From a folder of videos, without labels, to a report, events and an inbox that is watched."""
+    """From a folder of videos without labels to a report, events and a watched inbox."""
 
-    def test_report_says_there_are_no_labels(self, project):
+    def test_report_without_labels(self, project):
         page = (project.folder / "reports/index.html").read_text()
         assert "This footage has no labels" in page
         assert '<details class="alarms found" open>' in page
@@ -69,12 +69,12 @@ class TestOwnFootage:
         }
         assert {row["auc_micro"] for row in rows} == {None}
 
-    def test_new_footage_gets_events_timeline_and_film(self, project):
-        """After the commands of "Watching a camera"."""
+    def test_results_of_new_footage(self, project):
+        """Run the commands of "Watching a camera"."""
         for name in ("new/tuesday.mp4", "inbox/wednesday.mp4"):
             video = make_video(project.folder / f"{name[:-4]}.avi", seed=5)
             video.rename(project.folder / name)
-            os.utime(project.folder / name, (1, 1))  # unchanged for long
+            os.utime(project.folder / name, (1, 1))  # old enough to be complete
         activate, *rest = commands("Watching a camera")
         assert activate == "source .venv/bin/activate"
         for command in rest:
@@ -89,7 +89,7 @@ class TestOwnFootage:
 
 
 @pytest.mark.xdist_group("readme-own-code")
-def test_own_model_and_dataset_are_a_file_each(tmp_path):
+def test_new_model_and_new_dataset(tmp_path):
     project = new_project(tmp_path / "project", tracked=False)
     days = tmp_path / "days"
     for seed, day in enumerate(("monday", "tuesday", "wednesday", "friday")):

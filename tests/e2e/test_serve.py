@@ -1,4 +1,4 @@
-"""`make serve` and `make deploy`: servers, worker, a nightly run, footage, and a worker that is killed."""
+"""`make serve` and `make deploy`: servers, worker, a nightly run, footage and a killed worker."""
 
 import copy
 import os
@@ -21,7 +21,7 @@ from tests.helpers.project import LONG_ENOUGH, PARAMS
 from tests.helpers.videos import make_video
 from tests.helpers.waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("serve")  # one served Prefect; later tests go on from earlier ones
+pytestmark = pytest.mark.xdist_group("serve")  # the tests share one server; later tests build on earlier ones
 STREET = {"train_clips": 2, "train_frames": 30, "test_clips": 1, "test_frames": 60}
 LONG, SHORT = "0.avi", "1.avi"  # new videos; the first one takes seconds
 
@@ -57,7 +57,7 @@ class Served(Rest):
         return any(text in line for line in list(self.said))
 
     def wait_for(self, condition):
-        """What ``condition()`` returns, once that is true; fails where a service has ended."""
+        """Wait until ``condition()`` is true, and return its value. Fails if a service has ended."""
 
         def met():
             assert self.process.poll() is None, self.output()
@@ -66,7 +66,7 @@ class Served(Rest):
         return wait_until(met, self.output, pause=0.1)
 
     def run(self, deployment: str, flow: str = "pipeline", **parameters) -> str:
-        """Trigger a deployment, as the button on its page does; the id of its flow run."""
+        """Trigger a deployment, like the button on its page, and return the id of its flow run."""
         found = self.ask("GET", f"deployments/name/{flow}/{deployment}")
         return self.post(f"deployments/{found['id']}/create_flow_run", parameters=parameters)["id"]
 
@@ -74,12 +74,12 @@ class Served(Rest):
         return self.flow_run(run)["state"]
 
     def wait(self, run: str) -> dict:
-        """The state in which a flow run ends."""
+        """Wait until a flow run has ended, and return its state."""
         self.wait_for(lambda: self.state(run)["type"] in ENDED)
         return self.state(run)
 
     def log(self, run: str) -> str:
-        """What Prefect has of the flow run's log so far: it arrives in batches, after what it tells of."""
+        """The part of the flow run's log that Prefect has so far. It arrives late, in batches."""
         lines, page = [], None
         while page is None or len(page) == 200:
             wanted = {"flow_run_id": {"any_": [run]}}
@@ -92,7 +92,7 @@ class Served(Rest):
         return next(one for one in below if one.cmdline()[1:5] == ["-m", "prefect", "worker", "start"])
 
     def kill(self, worker: psutil.Process) -> None:
-        """kill -9, and wait until the worker is started again."""
+        """Kill the worker with ``kill -9`` and wait until it is restarted."""
         before = self.restarts()
         worker.kill()
         self.wait_for(lambda: self.restarts() > before)
@@ -101,7 +101,7 @@ class Served(Rest):
         return sum("it is started again" in line for line in list(self.said))
 
     def mlflow_runs(self, where: str) -> list[dict]:
-        """MLflow's runs; empty as well where it is too busy for an answer."""
+        """MLflow's runs. Also empty if MLflow is too busy to answer."""
         query = {"experiment_ids": ["1"], "filter": where, "max_results": 100}
         answer = httpx.post(f"{self.mlflow}/api/2.0/mlflow/runs/search", json=query, timeout=LONG_ENOUGH)
         return answer.json().get("runs", []) if answer.is_success else []
@@ -125,7 +125,7 @@ def served(tmp_path_factory):
     served = Served(project)
     try:
         project.run(sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
-        # it comes round every five minutes, and would come in between
+        # it runs every five minutes and would disturb the tests
         (inbox,) = served.post("deployments/filter", deployments={"name": {"any_": ["inbox"]}})
         (schedule,) = inbox["schedules"]
         assert schedule["schedule"]["interval"] == 300
@@ -137,7 +137,7 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def nightly(served) -> tuple[str, dict]:
-    """The flow run of the nightly deployment, and the state in which it has ended."""
+    """The flow run of the nightly deployment, and its final state."""
     said = served.project.run(sys.executable, "-m", "prefect", "deployment", "run", "pipeline/nightly")
     run = re.search(r"UUID: (\S+)", said)[1]
     return run, served.wait(run)
@@ -145,7 +145,7 @@ def nightly(served) -> tuple[str, dict]:
 
 @pytest.fixture(scope="module")
 def champion(served, nightly) -> tuple[str, dict]:
-    """The flow run that has made the system champion, and its state."""
+    """The flow run that made the system champion, and its final state."""
     run = served.run("promote", "promote", dataset="street", by="auc_micro")
     return run, served.wait(run)
 
@@ -198,8 +198,8 @@ def test_promotion(served, champion):
     assert re.search(r"system +version +auc_micro", served.artifacts(run)["promotion"])
 
 
-def test_worker_killed_while_it_scores_footage(served, champion):
-    """Every video is scored once, whenever the kill comes."""
+def test_kill_while_scoring_footage(served, champion):
+    """Every video is scored once, at whatever moment the worker is killed."""
     folder = served.project.folder
     inbox, out = folder / "inbox", folder / "detections"
     make_video(folder / LONG, 600)
@@ -209,12 +209,12 @@ def test_worker_killed_while_it_scores_footage(served, champion):
     shutil.copy(video, inbox / SHORT)
     (inbox / "broken.mp4").write_bytes(b"no video")
     for path in inbox.iterdir():
-        os.utime(path, (time.time() - 60,) * 2)  # nobody writes to it any more
+        os.utime(path, (time.time() - 60,) * 2)  # old enough to be complete
     worker = served.worker()
     killed = served.run("inbox", "footage")
     served.wait_for(lambda: any(out.glob(".*.partial")) or any(out.glob("[!.]*")))
     served.kill(worker)
-    assert served.state(killed)["type"] == "RUNNING"  # nobody was there to say otherwise
+    assert served.state(killed)["type"] == "RUNNING"  # no process is left to change it
 
     state = served.wait(served.run("inbox", "footage"))
     assert state["type"] == "COMPLETED"
@@ -225,7 +225,7 @@ def test_worker_killed_while_it_scores_footage(served, champion):
     assert {path.stem for path in (inbox / "done").iterdir()} == names
     assert (inbox / "failed/broken.mp4.reason.txt").exists()
 
-    def ended() -> list[dict]:  # what the killed process had not sent is sent after it
+    def ended() -> list[dict]:  # unsent events of the killed process are sent later
         runs = served.mlflow_runs("tags.`vad.stage` = 'detect'")
         known = {tags(one)["vad.video"] for one in runs} == {"broken.mp4", LONG, SHORT}
         return runs if known and all(one["info"]["status"] != "RUNNING" for one in runs) else []
@@ -233,14 +233,14 @@ def test_worker_killed_while_it_scores_footage(served, champion):
     runs = served.wait_for(ended)
     scored = Counter(tags(one)["vad.video"] for one in runs if one["info"]["status"] == "FINISHED")
     assert max(scored.values()) == 1
-    assert len(scored) >= len(names) - 1  # the run of the video in whose scoring the kill came may not have ended
-    # broken.mp4, and that video twice
+    assert len(scored) >= len(names) - 1  # the run of the video being scored at the kill may be unfinished
+    # plus broken.mp4, and a second run of the interrupted video
     assert len(runs) <= len(names) + 2, [(tags(one)["vad.video"], one["info"]["status"]) for one in runs]
     assert served.wait(served.run("inbox", "footage"))["name"] == "NothingNew"
 
 
-def test_worker_killed_while_it_trains_then_cancelled(served, nightly):
-    """The new worker takes up the run, which goes on from its checkpoint; a cancelled run ends its stage."""
+def test_kill_while_training_then_cancel(served, nightly):
+    """The new worker resumes the run from its checkpoint. Cancelling the run ends its stage."""
     params = served.project.params
     params["model"]["convlstm_ae"]["iterations"] = 1_000_000
     served.project.write(params)
@@ -249,7 +249,7 @@ def test_worker_killed_while_it_trains_then_cancelled(served, nightly):
     run = served.run("on-demand", targets=["train@street-convlstm_ae"])
     served.wait_for(lambda: set(served.project.folder.glob(pattern)) - known)
     worker = served.worker()
-    # the process of the flow run, and all below it but the uploader, which sends for the next stage too
+    # the flow run's process and its children, except the uploader, which also sends for the next stage
     started = [one for one in worker.children(recursive=True) if "tasks.tracking" not in one.cmdline()]
     assert {one.pid for one in trainings(served.project.folder)} & {one.pid for one in started}
     served.kill(worker)
@@ -266,7 +266,7 @@ def test_worker_killed_while_it_trains_then_cancelled(served, nightly):
 
 
 def trainings(folder: Path) -> list[psutil.Process]:
-    """Processes of the stage train in the project."""
+    """The processes of the train stage in the project."""
 
     def trains(process: psutil.Process) -> bool:
         try:
@@ -278,7 +278,7 @@ def trainings(folder: Path) -> list[psutil.Process]:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Running, and not merely waiting for somebody to ask for its exit code."""
+    """Whether the process is running and not a zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -289,9 +289,9 @@ def wait_until_gone(processes: list[psutil.Process]) -> None:
     wait_until(lambda: not any(map(alive, processes)), lambda: [one for one in processes if alive(one)], pause=0.1)
 
 
-def test_ctrl_c_ends_all_of_it(served):
+def test_ctrl_c_ends_all_processes(served):
     below = psutil.Process(served.process.pid).children(recursive=True)
-    assert len(below) >= 6  # three services, each within its guard
+    assert len(below) >= 6  # three services, each with its guard process
     served.process.send_signal(signal.SIGINT)
     assert served.process.wait(LONG_ENOUGH) == 0
     wait_until_gone(below)

@@ -1,4 +1,4 @@
-"""Folders of results with alerts, for tests."""
+"""Result folders with alerts, for tests."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A pytest plugin: finds Chromium, and tells at the end of a run how many tests were not run without it."""
+"""A pytest plugin: finds Chromium, and reports at the end how many tests were skipped without it."""
 
 import shutil
 
@@ -9,13 +9,13 @@ INSTALL = "sudo apt-get install chromium"  # Debian, Ubuntu
 
 
 def find_chromium() -> str | None:
-    """The path of a Chromium or Chrome; None where there is none."""
+    """The path of Chromium or Chrome, or None."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter):
-    result = yield  # all else is printed before
+    result = yield  # everything else is printed first
     skipped = terminalreporter.stats.get("skipped", [])
     count = sum(MISSING in str(report.longrepr) for report in skipped)
     if count:

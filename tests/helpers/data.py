@@ -1,4 +1,4 @@
-"""Paths of real data, for tests that use it where it exists."""
+"""Paths of real data, for tests that use it if it exists."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.helpers.project import ROOT
 
 
 def data_dir(*parts: str) -> Path:
-    """A path below ``$VAD_DATA_DIR`` (default: ``../shared/data``); skips the test if it does not exist."""
+    """A path below ``$VAD_DATA_DIR`` (default: ``../shared/data``). Skips the test if the path does not exist."""
     fallback = ROOT.parent / "shared" / "data"
     root = Path(os.environ.get("VAD_DATA_DIR", fallback))
     path = root.joinpath(*parts)

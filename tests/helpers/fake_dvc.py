@@ -1,4 +1,4 @@
-"""A stand-in for DVC in tests of the flows: a small graph in memory and processes that print what DVC prints."""
+"""A fake DVC for tests of the flows: a small graph in memory, and processes that print DVC's messages."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def toy_nodes() -> dict[str, Node]:
 
 
 class FakeGraph(Graph):
-    """The graph of a FakeDvc. Selection and order are Graph's own."""
+    """The graph of a FakeDvc. Selection and order come from Graph."""
 
     def __init__(self, dvc: "FakeDvc"):
         self._dvc, self.nodes = dvc, dvc.nodes
@@ -39,7 +39,7 @@ class FakeGraph(Graph):
 
 @dataclass
 class Command:
-    """A DVC command that was started. address: of its stage, empty where it is not ``repro``."""
+    """A started DVC command. address: its stage, empty unless the command is ``repro``."""
 
     words: list[str]
     nice: int
@@ -49,13 +49,13 @@ class Command:
 
 
 class FakeDvc:
-    """DVC's memory and commands.
+    """DVC's state and commands.
 
-    work: what each stage does when it runs: ``say ...`` (nothing), ``fail`` (states an error), ``crash N`` (crashes N
-    times), ``kill`` (its process is killed), ``overdue`` (until its time limit), ``meet ADDRESS`` (waits until that stage
-    runs, too), ``wait`` (until ``go`` is set or the process is stopped). A stage has changed when its work has.
-    remote: what the DVC remote has; None where there is none. away: whether the remote does not answer. busy: how often
-    a command finds that another DVC process is at work.
+    work: what each stage does when it runs: ``say ...`` (nothing), ``fail`` (prints an error), ``crash N`` (crashes N
+    times), ``kill`` (its process is killed), ``overdue`` (runs until its time limit), ``meet ADDRESS`` (waits until that
+    stage runs too), ``wait`` (waits until ``go`` is set or the process is stopped). A stage is changed if its work is.
+    remote: the contents of the DVC remote, None without a remote. away: whether the remote is down. busy: how many
+    more commands find DVC locked by another process.
     """
 
     def __init__(self):
@@ -72,7 +72,7 @@ class FakeDvc:
         self._changed = threading.Condition()
 
     def change(self, **works: str) -> None:
-        """Give stages other work: ``m2=...`` those that train the model m2, ``a=...`` prepare@a, ``report=...``."""
+        """Change the work of stages: ``m2=...`` of those that train m2, ``a=...`` of prepare@a, ``report=...``."""
         for address, node in self.nodes.items():
             name = node.axes.get("model") or node.axes.get("dataset") or "report"
             if name.replace("-", "_") in works:
@@ -91,7 +91,7 @@ class FakeDvc:
         return process
 
     def ran(self) -> list[str]:
-        """Addresses of the stages whose work was begun, in order."""
+        """Addresses of the stages that have begun, in order."""
         return [address for what, address in self.events if what == "begin"]
 
     def repro(self, address: str) -> list[Command]:
@@ -116,7 +116,7 @@ class FakeDvc:
             self._changed.notify_all()
 
     def wait_for(self, address: str) -> None:
-        """Until the stage has begun."""
+        """Wait until the stage has begun."""
         with self._changed:
             assert self._changed.wait_for(lambda: ("begin", address) in self.events, LONG_ENOUGH)
 
@@ -176,7 +176,7 @@ class FakeProcess:
         dvc.note("begin", address)
         verb, *words = dvc.work[address].split()
         yield f"{verb} for {address}"
-        ended = None  # how the stage's own process ended
+        ended = None  # exit code of the stage's process
         if verb == "fail":
             yield f"error: {STATED}"
             ended = 1

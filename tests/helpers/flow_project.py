@@ -1,4 +1,4 @@
-"""Projects for tests of the flows as real processes, and a Prefect server for them."""
+"""Projects for tests that run the flows as processes, and a Prefect server for them."""
 
 import copy
 import os
@@ -17,11 +17,11 @@ from tests.helpers.project import LONG_ENOUGH, PARAMS, ROOT, Project
 from tests.helpers.toy import DVC_YAML, TOY, WORK
 from tests.helpers.waiting import wait_until
 
-ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}  # types of the states in which flow runs end
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}  # final state types of flow runs
 
 
 class FlowProject(Project):
-    """A checkout with flows/ and prefect.yaml, its own git and DVC; with ``toy`` the stages are those of toy.py."""
+    """A checkout with flows/, prefect.yaml, git and DVC. With ``toy`` its stages are those of toy.py."""
 
     def __init__(self, folder: Path, params: dict | None = None, toy: bool = False, api: str | None = None):
         super().__init__(folder, params or (TOY if toy else PARAMS), tracked=not toy)
@@ -43,7 +43,7 @@ class FlowProject(Project):
         self.run("dvc", "init", "-q")
 
     def at(self, folder: Path) -> "FlowProject":
-        """This project as it lies in another folder: a copy or a clone."""
+        """The same project in another folder: a copy or a clone."""
         other = copy.copy(self)
         other.folder = folder
         mine = {"PYTHONPATH": str(folder), "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
@@ -68,7 +68,7 @@ class FlowProject(Project):
         return [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
 
     def pid_of(self, out: str) -> int:
-        """The process of the toy stage that makes ``out``, once it has begun."""
+        """Wait until the toy stage that makes ``out`` has begun, and return its PID."""
         wait_until(lambda: out in self.begun())
         lines = (self.folder / "begun.txt").read_text().splitlines()
         return int(next(line for line in reversed(lines) if line.startswith(f"{out} ")).split()[1])
@@ -79,14 +79,14 @@ class FlowProject(Project):
 
 
 def free_port() -> int:
-    """A port that was free a moment ago; who starts a server on it tries another where it no longer is."""
+    """A port that is free now. Callers try another one if it is taken before their server starts."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 class Rest:
-    """Prefect's REST interface at ``api``. Asked again where it is too busy for an answer (503), as its own client does."""
+    """Prefect's REST API at ``api``. Retries if the server is too busy (503), like Prefect's client."""
 
     api: str
 
@@ -109,8 +109,10 @@ class Rest:
         return self.post("flow_runs/filter", sort="START_TIME_DESC", limit=1)[0]
 
     def wait_for_tasks(self, run: str, count: int) -> dict[str, str]:
-        """Task run -> name of its state, when ``count`` of them have ended: the server hears of them a moment later. One
-        that never began (NotReady) counts, too."""
+        """Wait until ``count`` task runs have ended, and return task run -> name of its state.
+
+        The server shows the end of a task run with a delay. A task run that never began (NotReady) counts too.
+        """
         found = {}
 
         def ended() -> bool:
@@ -126,13 +128,13 @@ class Rest:
         return self.ask("GET", "v2/concurrency_limits/gpu")["active_slots"]
 
     def artifacts(self, run: str) -> dict[str, str]:
-        """Key -> data, of a flow run."""
+        """The artifacts of a flow run: key -> data."""
         found = self.post("artifacts/filter", artifacts={"flow_run_id": {"any_": [run]}})
         return {one["key"]: one["data"] for one in found}
 
 
 class Server(Rest):
-    """A Prefect server on a free port of loopback, with its database in ``folder`` and the limit ``gpu`` of one slot."""
+    """A Prefect server on a free loopback port, with its database in ``folder`` and a limit ``gpu`` of one slot."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -174,7 +176,7 @@ class Server(Rest):
 
 
 def on_free_port(start: Callable[[], bool]) -> None:
-    """Call ``start``, which takes free ports, until it says that nobody else had taken them meanwhile."""
+    """Call ``start`` until it returns True. It returns False if its free ports were taken meanwhile."""
     end = time.monotonic() + LONG_ENOUGH
     while not start():
         assert time.monotonic() < end, "no free port"

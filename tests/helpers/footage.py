@@ -23,7 +23,7 @@ def pictures(
 def make_store(
     folder: Path, train: int = 3, test: int = 2, frames: int = 40, size=(24, 32), channels: int = 1, flow: bool = False
 ) -> ClipStore:
-    """A frames store, and with ``flow`` a flow store beside it; frames 20 to 29 of the test clips are abnormal."""
+    """A frames store, and with ``flow`` a flow store beside it. Frames 20 to 29 of the test clips are abnormal."""
     store = ClipStore(folder / "frames.zarr", "frames", write=True)
     fields = ClipStore(folder / "flow.zarr", "flow", write=True) if flow else None
     for split, count in (("train", train), ("test", test)):

@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Hook:
-    """Answers POSTs on the loopback interface: first with ``codes``, then with 200. held: answer only after :meth:`release`.
+    """Answers POSTs on loopback, first with ``codes``, then with 200. held: answer only after :meth:`release`.
 
-    ``got``: the JSON of each accepted call. ``calls``: how many calls came in.
+    ``got``: the JSON of each accepted call. ``calls``: the number of calls received.
     """
 
     def __init__(self, *codes: int, held: bool = False):
@@ -38,7 +38,7 @@ class Hook:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.handle_error = lambda *_: None  # a caller may have hung up
+        self._server.handle_error = lambda *_: None  # a client may have disconnected
         self.url = f"http://127.0.0.1:{self._server.server_port}/hook/secret"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Inboxes for tests, and a process that works one off: python -m tests.helpers.inbox_worker INBOX RESULTS."""
+"""Inboxes for tests, and a process that works through one: python -m tests.helpers.inbox_worker INBOX RESULTS."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from vadcore.detection.making import EVENTS, making
 from vadcore.detection.reading import UnreadableVideo
 from vadcore.utils.files import sha256_files, write_json
 
-PAUSE = 0.01  # seconds, twice a video, in which a worker process can be killed
+PAUSE = 0.01  # seconds; two pauses per video, so that a worker can be killed in between
 
 
 def fill(folder: Path, *names: str) -> Path:
-    """An inbox of files that have not changed for an hour; each holds its own name."""
+    """An inbox of files that are one hour old. Each file contains its name."""
     folder.mkdir(exist_ok=True)
     for name in names:
         path = folder / name
@@ -27,7 +27,7 @@ def fill(folder: Path, *names: str) -> Path:
 
 
 def score(claim: Claim, pause: float = 0.0) -> None:
-    """A stand-in for scoring: makes a folder of results with an alert."""
+    """Fake scoring: makes a result folder with an alert."""
     text = claim.path.read_text()
     time.sleep(pause)
     if "broken" in text:
@@ -56,7 +56,7 @@ def work_off_inbox(folder: Path, out: Path, pause: float = 0.0) -> list[tuple[st
 
 
 def assert_each_scored_once(folder: Path, out: Path, names: list[str]) -> None:
-    """Each file has one folder of results, one alert, and lies in done/; broken ones lie in failed/, with the reason."""
+    """Each file is in done/ and has one result folder and one alert. Broken files are in failed/ with the reason."""
     good, bad = ([name for name in names if ("broken" in name) == is_bad] for is_bad in (False, True))
     results = {path.parent.name: path.read_text() for path in out.glob("*/video")}
     assert sorted(results.values()) == sorted(good)

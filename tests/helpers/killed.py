@@ -1,10 +1,9 @@
-"""A stage that kills itself at a chosen moment, as `kill -9` would::
+"""A stage that kills itself at a chosen moment, like `kill -9`::
 
     python -m tests.helpers.killed BEGUN COUNT STAGE ...
 
-It dies just before its ``COUNT``-th change of a file or folder, counted from the first one whose path contains ``BEGUN`` on
-and that one included; at the end of its work when there are fewer changes. What lies on disk is thus what a kill at any
-moment between two changes leaves.
+It dies just before its ``COUNT``-th change of a file or folder. Change 1 is the first one whose path contains
+``BEGUN``. If there are fewer changes, it dies at the end of its work. So the disk looks as after a kill between two changes.
 """
 
 import os
@@ -17,7 +16,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Killer:
-    """An audit hook: Python calls it before every such change, in whichever thread."""
+    """An audit hook. Python calls it before each of these changes, in every thread."""
 
     def __init__(self, begun: str, count: int):
         self.begun, self.left, self.counting = begun, count, False

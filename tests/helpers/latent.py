@@ -20,7 +20,7 @@ SMALL = {
 
 
 def build(front=VCAE, **more):
-    """A model of small size, always with the same weights."""
+    """A small model, always with the same weights."""
     torch.manual_seed(0)
     return create_model("latent_lstm", SMALL | {"front_end": front} | more)
 

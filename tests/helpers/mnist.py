@@ -1,4 +1,4 @@
-"""Small files in the format of MNIST, and settings of Moving MNIST."""
+"""Small files in MNIST format, and settings of Moving MNIST."""
 
 import struct
 from pathlib import Path
@@ -27,6 +27,6 @@ def idx(pictures: np.ndarray, magic: int = 0x803) -> bytes:
 
 
 def config(source: Path | str, **fields) -> MovingMnistConfig:
-    """Settings of a few short clips."""
+    """Settings for a few short clips."""
     small = {"train_clips": 3, "test_clips": 2, "train_frames": 5, "test_frames": 8}
     return MovingMnistConfig(format="moving_mnist", source=str(source), **{**small, **fields})

@@ -13,7 +13,7 @@ def running(pid: int) -> bool:
 
 
 def scheduler_address(file: Path) -> str | None:
-    """The address in the file that a dask scheduler writes when it has started; None before the file is whole."""
+    """The address in the file that a dask scheduler writes. None until the file is complete."""
     try:
         return json.loads(file.read_text())["address"]
     except (FileNotFoundError, json.JSONDecodeError):

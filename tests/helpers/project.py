@@ -1,4 +1,4 @@
-"""A small project in a folder of its own, for tests that run stages and commands in it."""
+"""A small project in its own folder, for tests that run stages and commands."""
 
 import copy
 import hashlib
@@ -18,9 +18,9 @@ from unittest.mock import patch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-LONG_ENOUGH = 600.0  # seconds to wait for what has to happen; only a failure takes so long, however slow the machine
+LONG_ENOUGH = 600.0  # time limit in seconds; only a failure reaches it, even on a slow machine
 
-# the last one: the many processes of a project compile its code once
+# without the last one, the processes of a project compile its code only once
 NOT_INHERITED = ("MLFLOW", "VAD_", "DVC_", "PYTHONDONTWRITEBYTECODE")
 
 PARAMS = {
@@ -65,10 +65,10 @@ PARAMS = {
 
 
 class Project:
-    """A folder with the project's code and a params.yaml of its own.
+    """A folder with the project's code and its own params.yaml.
 
     Stages run in this process (:meth:`stage`, :meth:`repro`); :meth:`run` and :meth:`start` start real processes.
-    tracked: stages log to MLflow, which takes as much time as a short stage's own work.
+    tracked: stages log to MLflow, which takes as long as a short stage.
     """
 
     def __init__(self, folder: Path, params: dict = PARAMS, tracked: bool = False):
@@ -85,7 +85,7 @@ class Project:
             **{key: value for key, value in os.environ.items() if not key.startswith(NOT_INHERITED)},
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(folder),
-            "OMP_NUM_THREADS": "1",  # same sums in the same order, however many tests run beside this one
+            "OMP_NUM_THREADS": "1",  # sums in the same order, however many tests run in parallel
             "DVC_NO_ANALYTICS": "1",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
@@ -93,18 +93,18 @@ class Project:
         self.track(tracked)
 
     def track(self, on: bool) -> None:
-        """Whether stages log to MLflow from now on."""
+        """Switch MLflow logging of later stages on or off."""
         if on:
             self.environment.pop("VAD_TRACKING", None)
         else:
             self.environment["VAD_TRACKING"] = "off"
 
     def copy(self, folder: Path, *outs: str, tracked: bool = False) -> "Project":
-        """A project with this one's files; with ``outs`` named, only the code, params.yaml, and these."""
+        """A copy with all files. With ``outs``: only the code, params.yaml and these outs."""
         made = copy.copy(self)
         made._move_to(folder, tracked)
         code = ("benchmarks", "tasks", "vadcore", "weights", "dvc.yaml", "pyproject.toml", ".dvcignore", ".gitignore")
-        every = {path.name for path in self.folder.iterdir()} - {"tracking"}  # where the uploader's socket may be
+        every = {path.name for path in self.folder.iterdir()} - {"tracking"}  # may hold the uploader's socket
         for name in sorted({*code, "params.yaml", *outs} if outs else every):
             if (self.folder / name).is_dir():
                 shutil.copytree(self.folder / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -121,7 +121,7 @@ class Project:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 
     def start(self, *words: str) -> subprocess.Popen:
-        """Start a command in the project, in a process group of its own."""
+        """Start a command in the project, in its own process group."""
         return subprocess.Popen(
             words,
             cwd=self.folder,
@@ -133,8 +133,10 @@ class Project:
         )
 
     def run(self, *words: str, code: int = 0, seconds: float = LONG_ENOUGH) -> str:
-        """Run a command to its end; its output. Fails when it does not exit with ``code``, or takes longer than ``seconds``,
-        and then nothing of it is left running."""
+        """Run a command and return its output.
+
+        Fails if the exit code is not ``code``. After ``seconds`` it kills the whole process group and fails.
+        """
         process = self.start(*words)
         try:
             output, _ = process.communicate(timeout=seconds)
@@ -146,7 +148,7 @@ class Project:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """This process in the project's folder, with its environment."""
+        """Run this process in the project's folder, with its environment."""
         folder, environment = Path.cwd(), dict(os.environ)
         try:
             os.chdir(self.folder)
@@ -155,14 +157,16 @@ class Project:
             yield
         finally:
             if "mlflow" in sys.modules:
-                sys.modules["mlflow"].set_tracking_uri(None)  # which a command may have set for the whole process
+                sys.modules["mlflow"].set_tracking_uri(None)  # a command may have set it for the whole process
             os.chdir(folder)
             os.environ.clear()
             os.environ.update(environment)
 
     def call(self, main: Callable[[], None], *words: str, code: int = 0) -> str:
-        """Run a command's ``main`` in this process, with ``words`` as its arguments; its output. Fails when it does not exit
-        with ``code``."""
+        """Run a command's ``main`` in this process with the arguments ``words``, and return its output.
+
+        Fails if the exit code is not ``code``.
+        """
         output = io.StringIO()
         with self.inside(), redirect_stdout(output), redirect_stderr(output), patch.object(sys, "argv", ["", *words]):
             try:
@@ -197,7 +201,7 @@ class Project:
         return self.call(main, *map(str, words), code=code)
 
     def repro(self, *targets: str, **options) -> tuple[list[str], str]:
-        """``dvc repro`` in this process, and its stages too: the names of those that ran, and their output.
+        """Run ``dvc repro`` and its stages in this process. Returns the names of the stages that ran, and their output.
 
         options: those of ``dvc.repo.Repo.reproduce``, such as ``dry`` and ``force``.
         """
@@ -217,13 +221,13 @@ class Project:
             if not (self.folder / ".dvc").exists():
                 Repo.init(no_scm=True).close()
             with warnings.catch_warnings(), patch.object(dvc.stage.run, "cmd_run", run_stage), Repo() as repo:
-                warnings.simplefilter("ignore", DeprecationWarning)  # of libraries, within DVC
+                warnings.simplefilter("ignore", DeprecationWarning)  # from libraries that DVC uses
                 repo.reproduce(list(targets) or None, **options)
         return ran, "".join(outputs)
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file below ``folder`` with the digest of its bytes."""
+    """The files below ``folder``: path -> digest of the bytes."""
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.rglob("*"))
@@ -232,7 +236,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def make_pipeline(folder: Path) -> Project:
-    """``dvc repro``, a command with stages that are processes, from nothing to a report and runs in MLflow."""
+    """Run ``dvc repro`` with its stages as processes, from nothing to a report and MLflow runs."""
     project = Project(folder, tracked=True)
     project.run("git", "init", "-q")
     project.run("dvc", "init", "-q")
@@ -241,7 +245,7 @@ def make_pipeline(folder: Path) -> Project:
 
 
 def pipeline_in(folder: Path) -> Project:
-    """The project of :func:`make_pipeline` in ``folder``, made by the first process that asks for it."""
+    """The project of :func:`make_pipeline` in ``folder``. The first process that calls this makes it."""
     from filelock import FileLock
 
     done, failed = folder.with_name("pipeline-done"), folder.with_name("pipeline-failed.txt")
@@ -252,7 +256,7 @@ def pipeline_in(folder: Path) -> Project:
             project = Project.__new__(Project)
             project._move_to(folder, tracked=False)
             return project
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(folder, ignore_errors=True)  # left by a killed process
         folder.mkdir(parents=True)
         try:
             project = make_pipeline(folder)

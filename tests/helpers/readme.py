@@ -15,7 +15,7 @@ def section(title: str) -> str:
 
 
 def blocks(title: str, language: str) -> list[str]:
-    """The code blocks in a language of a section."""
+    """The code blocks of a section in one language."""
     return re.findall(rf"```{language}\n(.*?)```", section(title), re.DOTALL)
 
 
@@ -26,5 +26,5 @@ def commands(title: str) -> list[str]:
 
 
 def file_of(code: str) -> str:
-    """The path in the first line of an example, which is a comment."""
+    """The path in the comment on an example's first line."""
     return re.match(r"# (\S+\.py)\n", code)[1]

@@ -1,4 +1,4 @@
-"""Made-up results of scoring and training, the report built from them, and readers of what the report draws."""
+"""Made-up results of scoring and training, the report built from them, and parsers of its charts."""
 
 import json
 import re
@@ -22,7 +22,9 @@ RUN = {
     "versions": {"python": "3.11.2", "torch": "2.13.0"},
     "date": "2026-01-02T03:04:05+00:00",
 }
-SAME = {key: value for key, value in RUN.items() if key not in ("commit", "date")}  # what results say of their run
+SAME = {
+    key: value for key, value in RUN.items() if key not in ("commit", "date")
+}  # the part that is stored with results
 TRUTH = (40, 69)  # first and last abnormal frame of each even clip
 THRESHOLD = 1.25
 PSNR_AHEAD = {"future_frame": 1.5, "convlstm_ae": 0.0, "gru_ae": 1.5, "conv3d_ae": 0.0}  # dB
@@ -31,10 +33,10 @@ PSNR_AHEAD = {"future_frame": 1.5, "convlstm_ae": 0.0, "gru_ae": 1.5, "conv3d_ae
 def write_system(
     root, dataset, model, clips=4, frames=120, labelled=True, names=None, seed=0, check_points=(), unlabelled=()
 ):
-    """Write all that scoring and training write for one model, from a seeded generator.
+    """Write all outputs of scoring and training for one model, from a seeded generator.
 
-    Frames 40 to 69 of every other clip are abnormal, from the first on. ``unlabelled``: numbers of frames without a label,
-    in every clip.
+    Frames 40 to 69 of every other clip are abnormal, starting with the first clip. ``unlabelled``: numbers of the
+    frames without a label, in every clip.
     """
     random = np.random.default_rng([seed, *map(ord, model)])
     trained = model != "frame_diff"
@@ -205,14 +207,14 @@ AHEAD_BASELINES = {
 
 
 def change_row(scored, **figures):
-    """Change figures of a system's scores; its cost stays known."""
+    """Change metrics of a system, and keep its cost valid."""
     cost, file = read_cost(scored), scored / "metrics.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | figures))
     write_cost(scored, cost)
 
 
 def rollout_table(start, fall, steps=10):
-    """Rows of steps.csv: baselines, and predictions whose PSNR starts at ``start`` and falls four times by ``fall``."""
+    """Rows of steps.csv: baselines, and predictions whose PSNR starts at ``start`` and drops four times by ``fall``."""
     own = [start - fall * min(step, 4) for step in range(steps)]
     every = {"prediction": own, **{what: [value] * steps for what, value in AHEAD_BASELINES.items()}}
     return [
@@ -224,7 +226,7 @@ def rollout_table(start, fall, steps=10):
 
 
 def write_rollouts(scored, start, fall):
-    """Write the predictions of :func:`rollout_table`, with pictures, beside the scores of a system."""
+    """Write :func:`rollout_table` and pictures beside the scores of a system."""
     change_row(scored, variant=scored.name.replace("latent_lstm-", "vcae, "))
     folder = scored / "rollouts"
     folder.mkdir(exist_ok=True)
@@ -250,7 +252,7 @@ def build(root, datasets=DATASETS, models=MODELS, out="reports", run=RUN, **more
 
 
 def curve_points(svg, style=None):
-    """Decodes a path (of a CSS class, where several are drawn) as the page's script does."""
+    """Decode a path like the page's script. ``style``: the CSS class of the path, if there are several."""
     points = []
     of_class = "" if style is None else f'class="{style}" '
     for piece in re.search(rf'<path {of_class}d="([^"]*)"', svg)[1].split("M")[1:]:

@@ -1,4 +1,4 @@
-"""What a reader does with a report in the browser, and what they see."""
+"""Actions in a report in the browser, and values that it shows."""
 
 import time
 from collections.abc import Callable
@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 from playwright.sync_api import Locator, Page
 
-LONG_ENOUGH = 120.0  # seconds to wait for the browser; only a failure takes so long, however slow the machine
+LONG_ENOUGH = 120.0  # time limit for the browser in seconds; only a failure reaches it, even on a slow machine
 COLUMN = "(rows, column) => rows.map(row => Number(row.cells[column].dataset.v))"
 
 
 def wait_for_frame(page: Page) -> None:
-    """Wait until the browser has laid out and drawn what was changed before."""
+    """Wait until the browser has drawn all earlier changes."""
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
@@ -34,7 +34,7 @@ def resize(page: Page, width: int, height: int = 800) -> None:
 
 
 def open_all(page: Page) -> None:
-    """Open everything that can be opened."""
+    """Open all ``details`` elements."""
     page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
 
 
@@ -80,5 +80,5 @@ def edges(element: Locator) -> tuple[float, float]:
 
 
 def as_read(score: float) -> str:
-    """A score as the page writes it, which carries float32."""
+    """A score as the page shows it. The page holds scores as float32."""
     return "no score" if np.isnan(score) else f"{float(f'{np.float32(score):.3g}'):g}"

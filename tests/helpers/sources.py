@@ -26,7 +26,7 @@ def write_frames(
 
 
 def write_video(path: Path, count: int, fps: float = 10.0, size=(48, 64), codec: str = "MJPG") -> Path:
-    """A video whose frame i is a grey field of level 10 + i, with a ramp so that it compresses to some bytes."""
+    """A video whose frame i is a grey ramp that starts at level 10 + i. A flat field would compress to few bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size[::-1])
     assert writer.isOpened()
@@ -55,7 +55,7 @@ def write_zip(path: Path, files: dict[str, bytes]) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """The files below ``folder``, hidden ones left out."""
+    """The files below ``folder``, without hidden ones."""
     found = (path for path in folder.rglob("*") if path.is_file())
     relative = {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
     return {name: data for name, data in relative.items() if not any(p.startswith(".") for p in name.split("/"))}

@@ -1,4 +1,4 @@
-"""Every system of the project, as small as its layers allow."""
+"""Settings of every system, as small as its layers allow."""
 
 TINY = {
     "frame_diff": {"block": 8},

@@ -1,4 +1,4 @@
-"""A small pipeline whose stages are a line of Python each: dvc.yaml, params and the program that the stages run."""
+"""A small pipeline for tests: dvc.yaml, params and the short program that its stages run."""
 
 from contextlib import chdir
 from pathlib import Path
@@ -63,7 +63,7 @@ TOY = {
 
 
 def changed(**changes: str) -> dict:
-    """TOY with other work for some stages: ``m2="wait go.txt"``, ``a=...`` (of the data set), ``report=...``."""
+    """TOY with changed work for some stages: ``m2="wait go.txt"``, ``a=...`` (of the data set), ``report=...``."""
     params = {**TOY, "raw": {**TOY["raw"]}, "model": {**TOY["model"]}}
     for name, work in changes.items():
         name = name.replace("_", "-")
@@ -73,7 +73,7 @@ def changed(**changes: str) -> dict:
 
 
 def make_toy(folder: Path, dvc_yaml: str = DVC_YAML) -> None:
-    """The pipeline with a DVC of its own, without git, as it is before its first run. Starts no process."""
+    """Write the pipeline and set up DVC without git, as before a first run. Starts no process."""
     from dvc.repo import Repo
 
     (folder / "dvc.yaml").write_text(dvc_yaml)
@@ -86,7 +86,7 @@ def write_params(folder: Path, params: dict) -> None:
 
 
 def finish_toy(folder: Path) -> None:
-    """Make all outs, and dvc.lock as if all stages had run."""
+    """Make all outs and dvc.lock, as if all stages had run."""
     from dvc.repo import Repo
 
     with chdir(folder), Repo(str(folder)) as repo:

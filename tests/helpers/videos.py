@@ -1,4 +1,4 @@
-"""Videos, and detectors that know the place they show, for tests of detection."""
+"""Videos, and detectors trained on the place that they show, for tests of detection."""
 
 import json
 from pathlib import Path
@@ -24,11 +24,11 @@ from vadcore.utils.files import write_json, write_text
 
 FPS = 10.0
 SIZE = (48, 64)
-RUNS = slice(30, 45)  # frames of a test video in which the square runs
+RUNS = slice(30, 45)  # frames of a test video in which the square moves fast
 
 
 def make_video(path: Path, frames: int = 80, size=SIZE, seed: int = 0, runs: slice | None = RUNS, fps=FPS) -> Path:
-    """A square walks, and runs for a while; lossless RGB video."""
+    """A lossless RGB video of a square that moves slowly, and fast in the frames ``runs``."""
     shown = pictures(frames, size, 3, seed)
     if runs:
         fast = pictures(frames, size, 3, seed, speed=7)
@@ -39,9 +39,9 @@ def make_video(path: Path, frames: int = 80, size=SIZE, seed: int = 0, runs: sli
 
 
 class Place:
-    """A project's folder with the outs of extract, optical_flow, train and score for one system, made without stages.
+    """A project folder with the outs of extract, optical_flow, train and score for one system, made without stages.
 
-    ``video``: a test video outside of it. ``stored``: what the store has of the same video.
+    ``video``: the file of a test video. ``stored``: the clip of the same video in the store.
     """
 
     def __init__(self, folder: Path, model: str, config: dict, flow: bool = False, frames: int = 80, **dataset):
@@ -88,7 +88,7 @@ class Place:
         self.calibration: Calibration = made
 
     def measured(self, clip: ClipId) -> ClipScores:
-        """What :func:`vadcore.evaluation.inference.score_clip` says of a stored clip."""
+        """The result of :func:`vadcore.evaluation.inference.score_clip` for a stored clip."""
         segment = Segment(clip, 0, self.frames.length(clip))
         return score_clip(self.model, ClipLoader.for_model(self.model, self.frames, [segment], self.flow), 0)
 
@@ -104,7 +104,7 @@ def events_of(folder: Path) -> list[dict]:
 
 
 def square_at(video_frame: int, seed: int, fast: bool, size=SIZE) -> tuple[int, int]:
-    """The middle (x, y) of the square in a frame of :func:`make_video`."""
+    """The centre (x, y) of the square in a frame of :func:`make_video`."""
     shown = pictures(video_frame + 1, size, 1, seed, speed=7 if fast else 1)[video_frame, ..., 0]
     rows, columns = np.nonzero(shown == 220)
     return int(columns.mean()), int(rows.mean())

@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a limit that only a failure reaches."""
+"""Waiting for a condition, with a time limit that only a failure reaches."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from tests.helpers.project import LONG_ENOUGH
 
 
 def wait_until(condition: Callable[[], object], failure: Callable[[], object] = lambda: "", pause: float = 0.02):
-    """Wait until ``condition()`` is true; its value. After LONG_ENOUGH it fails with ``failure()``."""
+    """Wait until ``condition()`` is true, and return its value. After LONG_ENOUGH it fails with ``failure()``."""
     end = time.monotonic() + LONG_ENOUGH
     while not (found := condition()):
         assert time.monotonic() < end, failure()
@@ -17,6 +17,6 @@ def wait_until(condition: Callable[[], object], failure: Callable[[], object] = 
 
 
 def pid_in(file: Path) -> int:
-    """The number that a process writes into a file once it has begun."""
+    """Wait until a process has written its PID to a file, and return the PID."""
     wait_until(lambda: file.exists() and file.read_text())
     return int(file.read_text())

@@ -1,6 +1,6 @@
 """Functions that tests call in worker processes. Few imports: every worker imports this module.
 
-python -m tests.helpers.worker_calls FOLDER: two workers that write their process ids to FOLDER and sleep.
+python -m tests.helpers.worker_calls FOLDER: start two workers that write their PIDs to FOLDER and sleep.
 """
 
 import os
@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 from vadcore.utils.errors import VadError
 
-FOREVER = 3600.0  # seconds that a call sleeps that is to be ended from outside
+FOREVER = 3600.0  # seconds of sleep of calls that are ended from outside
 
 
 def square(number):
@@ -26,7 +26,7 @@ def refuse_odd(number):
 
 
 def threads(number):
-    """The threads that OpenCV and torch use."""
+    """The numbers of threads that OpenCV and torch use."""
     import cv2
     import torch
 
@@ -34,7 +34,7 @@ def threads(number):
 
 
 def set_threads(number):
-    """What a worker sets before torch is imported, and whether it is."""
+    """The thread settings of a worker before torch is imported, and whether torch is imported."""
     import cv2
 
     return cv2.getNumThreads(), os.environ["OMP_NUM_THREADS"], "torch" in sys.modules
