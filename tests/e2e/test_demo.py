@@ -32,7 +32,7 @@ def test_demo_reproduces_stored_results(tmp_path):
         pytest.skip(f"the kept figures of the demo were made elsewhere: {'; '.join(other)}")
     params = yaml.safe_load((ROOT / "profiles/demo.yaml").read_text())
     project = Project(tmp_path, params)
-    del project.environment["OMP_NUM_THREADS"]  # as many threads as the stored run: other numbers round differently
+    del project.environment["OMP_NUM_THREADS"]  # use as many threads as the stored run: the count changes rounding
     project.run("git", "init", "-q")
     project.run("dvc", "init", "-q")
     project.run("dvc", "repro", seconds=AN_HOUR)

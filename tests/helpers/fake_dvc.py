@@ -52,8 +52,9 @@ class FakeDvc:
     """DVC's state and commands.
 
     work: what each stage does when it runs: ``say ...`` (nothing), ``fail`` (prints an error), ``crash N`` (crashes N
-    times), ``kill`` (its process is killed), ``overdue`` (runs until its time limit), ``meet ADDRESS`` (waits until that
-    stage runs too), ``wait`` (waits until ``go`` is set or the process is stopped). A stage is changed if its work is.
+    times), ``kill`` (its process is killed), ``overdue`` (runs until its time limit), ``meet ADDRESS`` (waits until
+    that stage runs too), ``wait`` (waits until ``go`` is set or the process is stopped). A stage is changed if its
+    work is.
     remote: the contents of the DVC remote, None without a remote. away: whether the remote is down. busy: how many
     more commands find DVC locked by another process.
     """

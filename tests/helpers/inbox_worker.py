@@ -12,7 +12,7 @@ from vadcore.detection.making import EVENTS, making
 from vadcore.detection.reading import UnreadableVideo
 from vadcore.utils.files import sha256_files, write_json
 
-PAUSE = 0.01  # seconds; two pauses per video, so that a worker can be killed in between
+PAUSE = 0.01  # seconds; two pauses per video, in which a worker can be killed
 
 
 def fill(folder: Path, *names: str) -> Path:

@@ -3,7 +3,8 @@
     python -m tests.helpers.killed BEGUN COUNT STAGE ...
 
 It dies just before its ``COUNT``-th change of a file or folder. Change 1 is the first one whose path contains
-``BEGUN``. If there are fewer changes, it dies at the end of its work. So the disk looks as after a kill between two changes.
+``BEGUN``. If there are fewer changes, it dies at the end of its work. So the disk looks as after a kill between two
+changes.
 """
 
 import os

@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 LONG_ENOUGH = 600.0  # time limit in seconds; only a failure reaches it, even on a slow machine
 
-# without the last one, the processes of a project compile its code only once
+# PYTHONDONTWRITEBYTECODE: without it, the processes of a project compile its code only once
 NOT_INHERITED = ("MLFLOW", "VAD_", "DVC_", "PYTHONDONTWRITEBYTECODE")
 
 PARAMS = {

@@ -1,4 +1,4 @@
-"""Latent prediction from footage to report: shared front end, rollouts, and Moving MNIST with its digit source."""
+"""Latent prediction from footage to report: shared front end, rollouts and the source of Moving MNIST."""
 
 import copy
 import json
