@@ -21,13 +21,13 @@ from vadcore.utils.code import modules_behind
 from vadcore.utils.folders import FUSION
 
 
-def test_imports_keep_their_direction():
+def test_import_contracts():
     linter = Path(sys.executable).parent / "lint-imports"
     done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_vadcore_starts_without_the_pipelines_packages():
+def test_vadcore_does_not_import_pipeline_packages():
     """A machine that only trains and scores has neither DVC nor MLflow nor Prefect nor dask."""
     program = (
         "import sys; hidden = ('dvc', 'mlflow', 'prefect', 'dask', 'distributed', 'pyarrow')\n"
@@ -37,12 +37,12 @@ def test_vadcore_starts_without_the_pipelines_packages():
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
-def test_the_processes_that_only_decode_do_not_import_torch():
+def test_extraction_does_not_import_torch():
     code = "import sys, tasks.extract, vadcore.data.extract, vadcore.flow.compute; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_every_requirement_is_pinned_and_covers_what_the_project_asks_for():
+def test_requirements_are_pinned():
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0].split("[")[0]).lower() for line in lines if line}
     assert all(re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==[\w.!+-]+", line) for line in lines if line)
@@ -52,7 +52,7 @@ def test_every_requirement_is_pinned_and_covers_what_the_project_asks_for():
     assert names <= pinned
 
 
-def test_dvc_yaml_depends_on_code_that_exists():
+def test_dvc_dependencies_exist():
     graph = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     for name, stage in graph["stages"].items():
         for dependency in stage["deps"]:
@@ -60,13 +60,13 @@ def test_dvc_yaml_depends_on_code_that_exists():
                 assert (ROOT / dependency).exists(), f"{name}: {dependency}"
 
 
-def test_every_system_is_a_file_of_its_own_name():
+def test_each_system_has_its_own_file():
     """dvc.yaml makes a system's stages depend on vadcore/models/<name>.py."""
     for name in list_models():
         assert (ROOT / "vadcore" / "models" / f"{name}.py").exists()
 
 
-def test_docs_list_every_system_and_format():
+def test_docs_list_systems_and_formats():
     for page, names in (("systems.md", (*list_models(), FUSION)), ("data-sets.md", SHIPPED)):
         text = (ROOT / "docs" / page).read_text()
         assert [name for name in names if f"| `{name}` |" not in text] == []
@@ -91,7 +91,7 @@ def test_python_example_compiles():
         "report",
     ],
 )
-def test_a_stage_depends_on_all_the_code_that_decides_its_result(stage):
+def test_stages_depend_on_their_code(stage):
     listed = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["deps"]
     programs = [dep.removesuffix(".py").replace("/", ".") for dep in listed if dep.startswith("tasks/")]
     assert f"tasks.{stage}" in programs

@@ -59,7 +59,7 @@ def test_ped2_seed_profiles_repeat_their_profile(name):
         assert config == first.model[system].model_copy(update={"seed": int(seed)})
 
 
-def test_paper_profile_has_three_seeds_of_each_model():
+def test_paper_profile_has_three_seeds():
     first, more = (load_params(ROOT / f"profiles/{file}.yaml") for file in ("ped2-paper", "ped2-paper-seeds"))
     learned = {*first.models} - {"frame_diff", "background", "flow_magnitude", "box_speed"}
     assert set(more.all_models) == {f"{name}-{seed}" for name in learned for seed in (2, 3)}
@@ -167,7 +167,7 @@ def test_fault_in_fusion(tmp_path, values, message):
     assert re.match(re.escape(message).replace(re.escape(" ... "), ".*"), fault(tmp_path, values))
 
 
-def test_dumped_sections_are_whole(tmp_path):
+def test_dumped_sections_are_complete(tmp_path):
     """They stand in the report."""
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(fused()))
@@ -181,6 +181,6 @@ def test_broken_yaml_and_empty_file(tmp_path):
     assert "YAML" not in fault(tmp_path, "")
 
 
-def test_missing_file_names_the_profiles(tmp_path):
+def test_error_for_missing_file(tmp_path):
     with pytest.raises(VadError, match=r"params\.yaml.*profiles/"):
         load_params(tmp_path / "params.yaml")

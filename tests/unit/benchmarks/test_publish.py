@@ -33,7 +33,7 @@ def test_costs_are_kept_with_results(project, monkeypatch):
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_results_without_their_run_js_are_refused(project, monkeypatch, gone):
+def test_results_without_run_js_are_refused(project, monkeypatch, gone):
     script = (project / "reports/run.js").read_text()
     if gone:
         (project / "reports/run.js").unlink()
@@ -67,7 +67,7 @@ def test_run_without_check_points_is_refused(project, monkeypatch):
     assert not (project / "benchmarks/results/pair.json").exists()
 
 
-def test_missing_report_names_the_command(project, monkeypatch):
+def test_error_for_missing_report(project, monkeypatch):
     (project / "reports/quality.json").unlink()
     with pytest.raises(SystemExit, match=r"error: reports/quality\.json: .*run dvc repro"):
         run(monkeypatch, "--quality")
@@ -79,7 +79,7 @@ def test_changed_params_are_refused(project, monkeypatch):
         run(monkeypatch)
 
 
-def test_results_kept_into_another_profile(project, monkeypatch):
+def test_results_are_added_to_another_profile(project, monkeypatch):
     first = [RESULT | {"auc_micro": 0.8, "train_seconds": 100.0}, RESULT | {"model": "conv_ae", "auc_micro": 0.5}]
     made(project, first)
     run(monkeypatch)
@@ -174,7 +174,7 @@ def test_dropped_rows_are_named(project, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("dataset", "shown"), [("ped2", True), ("street", False)])
-def test_published_data_set_names_report_command(project, monkeypatch, capsys, dataset, shown):
+def test_report_command_for_published_data_set(project, monkeypatch, capsys, dataset, shown):
     publish_rows(project, monkeypatch, [RESULT | {"dataset": dataset}])
     assert ("`dvc repro report`" in capsys.readouterr().out) == shown
 
@@ -192,7 +192,7 @@ def test_two_label_sets_are_refused(project, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["pair", "other"])
-def test_broken_kept_file_names_its_remedy(project, monkeypatch, name):
+def test_error_for_broken_kept_file(project, monkeypatch, name):
     (project / f"benchmarks/results/{name}.json").write_text("<<<<<<< HEAD\n")
     remedy = rf"error: benchmarks/results/{name}\.json: .*git checkout -- "
     with pytest.raises(SystemExit, match=remedy):
@@ -201,7 +201,7 @@ def test_broken_kept_file_names_its_remedy(project, monkeypatch, name):
         run(monkeypatch, "--tables")
 
 
-def test_broken_report_names_its_remedy(project, monkeypatch):
+def test_error_for_broken_report(project, monkeypatch):
     for results in ({}, [], {"run": {}, "rows": [RESULT]}, {"run": RUN, "rows": [1]}, {"run": RUN, "rows": [{}]}, None):
         text = json.dumps(results) if results is not None else "{"
         (project / "reports/metrics.json").write_text(text)
@@ -210,7 +210,7 @@ def test_broken_report_names_its_remedy(project, monkeypatch):
         assert not (project / "benchmarks/results/pair.json").exists()
 
 
-def test_missing_profile_names_the_copy_command(project, monkeypatch):
+def test_error_for_missing_profile(project, monkeypatch):
     (project / "profiles/pair.yaml").unlink()
     with pytest.raises(SystemExit, match=r"pair\.yaml: .*cp params\.yaml profiles/pair\.yaml"):
         run(monkeypatch)
@@ -218,7 +218,7 @@ def test_missing_profile_names_the_copy_command(project, monkeypatch):
     run(monkeypatch)
 
 
-def test_equal_figures_of_another_profile_are_another_run(project, monkeypatch):
+def test_equal_results_of_another_profile(project, monkeypatch):
     run(monkeypatch, "--command", "first")
     kept = project / "benchmarks/results/pair.json"
     old = json.loads(kept.read_text())
@@ -229,7 +229,7 @@ def test_equal_figures_of_another_profile_are_another_run(project, monkeypatch):
     assert runs["run"] == RUN | {"command": "make profile NAME=pair"}
 
 
-def test_make_results_passes_into_and_command():
+def test_make_results_passes_its_options():
     words = ["make", "-n", "-o", ".venv/installed", "results", "INTO=ped2-cpu", "COMMAND=a b"]
     said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert 'python -m benchmarks.publish --into "ped2-cpu" --command "a b"\n' in said
@@ -238,7 +238,7 @@ def test_make_results_passes_into_and_command():
 
 
 @pytest.mark.parametrize("name", ["docs/results.md", "params.yaml"])
-def test_missing_file_names_its_remedy(project, monkeypatch, name):
+def test_error_for_missing_file(project, monkeypatch, name):
     (project / name).unlink()
     with pytest.raises(SystemExit, match=rf"error: {name}: .*git checkout -- {name}"):
         run(monkeypatch)

@@ -33,7 +33,7 @@ def test_events_of_seeds_have_mean_and_spread(project, monkeypatch):
     ]
 
 
-def test_events_of_an_older_rule_are_left_out(project, monkeypatch):
+def test_old_event_metrics_are_left_out(project, monkeypatch):
     older = {key: value for key, value in EVENTS.items() if key != "normal_alarmed"}
     assert table(project, monkeypatch, [RESULT | older]) == [["system", "micro raw"], ["`gru_ae`", "87.7%"]]
     mixed = [RESULT | older, RESULT | EVENTS | {"model": "gru_ae-2", "seed": 2}]
@@ -53,7 +53,7 @@ def test_no_counts_without_events_or_normal_frames(project, monkeypatch):
     ]
 
 
-def test_numbered_variants_are_no_seeds(project, monkeypatch):
+def test_numbered_variants_are_not_seeds(project, monkeypatch):
     rows = [RESULT | {"model": f"conv_ae-{size}", "parameters": 1000 * size} for size in (64, 128)]
     assert table(project, monkeypatch, rows) == [
         ["system", "micro raw", "parameters"],
@@ -73,7 +73,7 @@ def test_counts_have_no_decimals(project, monkeypatch):
     assert table(project, monkeypatch, rows)[1] == ["`gru_ae`", "2", "87.7%", "2,002 ± 2", "150,000 ± 70,711"]
 
 
-def test_figure_of_some_seeds_names_their_number(project, monkeypatch):
+def test_partial_figures_show_number_of_seeds(project, monkeypatch):
     rows = [
         RESULT | {"model": f"gru_ae-{seed}", "seed": seed, "auc_micro": auc, "eer": eer}
         for seed, auc, eer in ((1, None, None), (2, 0.765, 0.2), (3, None, 0.3))

@@ -45,7 +45,7 @@ def test_strip_gives_frames_from_left_to_right(tmp_path):
     assert all(np.array_equal(frame, picture(20 * number, (8, 8))) for number, frame in enumerate(frames))
 
 
-def test_unseen_classes_abnormal_held_out_clips_normal(tmp_path):
+def test_unseen_classes_are_abnormal(tmp_path):
     make(tmp_path / "source")
     found = delivered(tmp_path, held_out=0.3)
     train = [clip.name for clip in found if clip.split == "train"]
@@ -109,7 +109,7 @@ def test_real_split_separates_groups(tmp_path, by):
         np.testing.assert_array_equal(frame, mirrored[:, ::-1])
 
 
-def test_frames_not_square_need_their_width(tmp_path):
+def test_non_square_frames_need_width(tmp_path):
     make(tmp_path / "source", width=6)
     with pytest.raises(VadError, match=r"30x8.*dataset\.\*\.frame_width"):
         list(delivered(tmp_path)[0].frames())

@@ -76,7 +76,7 @@ def test_links_in_a_zip_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_not_an_archive_is_refused(tmp_path, name):
+def test_non_archive_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"<html>404</html>" * 100)
     with pytest.raises(VadError, match="fetch it again") as caught:
         unpack(tmp_path / name, tmp_path / "raw", footage)
@@ -94,7 +94,7 @@ def test_truncated_archive_is_refused(tmp_path, name, share):
     assert not (tmp_path / "raw").exists()
 
 
-def test_damaged_zip_leaves_whole_files_only(tmp_path):
+def test_damaged_zip_leaves_complete_files_only(tmp_path):
     archive = write_zip(tmp_path / "set.zip", {"a.tif": b"a" * 100, "b.tif": b"b" * 100})
     data = archive.read_bytes()
     archive.write_bytes(data.replace(b"b" * 100, b"b" * 99 + b"x"))  # its checksum no longer fits

@@ -32,7 +32,7 @@ def source(tmp_path):
     return tmp_path / "source"
 
 
-def test_folder_copies_only_files_of_the_format(source, tmp_path):
+def test_only_files_of_the_format_are_copied(source, tmp_path):
     deliver(config(source), tmp_path / "raw", LAYOUT, silent)
     assert tree(tmp_path / "raw") == FILES
     assert (tmp_path / "raw/labels.mat").stat().st_mtime == (source / "labels.mat").stat().st_mtime
@@ -156,7 +156,7 @@ def test_source_of_another_layout_is_refused(tmp_path):
         deliver(config(write_zip(tmp_path / "set.zip", {"a.txt": b"x"})), tmp_path / "raw", LAYOUT, silent)
 
 
-def test_not_an_archive_is_refused(tmp_path):
+def test_non_archive_is_refused(tmp_path):
     (tmp_path / "set.rar").write_bytes(b"x")
     with pytest.raises(VadError, match=r"set\.rar"):
         deliver(config(tmp_path / "set.rar"), tmp_path / "raw", LAYOUT, silent)
@@ -173,7 +173,7 @@ def test_missing_delivery_is_named(tmp_path):
         check_delivered(tmp_path / "raw")
 
 
-def test_nearest_folder_is_found_and_two_are_refused(tmp_path):
+def test_find_folder(tmp_path):
     (tmp_path / "set/inner/training/frames").mkdir(parents=True)
     assert find_folder(tmp_path, "training/frames", LAYOUT) == tmp_path / "set/inner/training/frames"
     (tmp_path / "set/other/training/frames").mkdir(parents=True)

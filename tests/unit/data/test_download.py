@@ -161,7 +161,7 @@ def test_server_errors_are_retried_five_times(server, tmp_path):
     assert len(server.requests) == 5
 
 
-def test_no_network_is_one_line(server, tmp_path):
+def test_error_without_network(server, tmp_path):
     published = server.published()
     server.http.shutdown()
     server.http.server_close()

@@ -30,7 +30,7 @@ def test_window_holds_the_named_frames(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "channels"), [(None, 1), ((16, 16), 1), ((48, 64), 1), ((12, 16), 3)])
-def test_ram_and_stream_serve_the_same_windows(tmp_path, size, channels):
+def test_ram_and_stream_give_same_windows(tmp_path, size, channels):
     store = make_store(tmp_path, channels=channels)
     kept = ClipLoader(store, segments(store), size, channels, cache="ram")
     streamed = ClipLoader(store, segments(store), size, channels, cache="stream")
@@ -71,7 +71,7 @@ def test_too_long_flow_is_clipped(tmp_path):
     assert float(large.flow.min()) > 511
 
 
-def test_segments_keep_the_frame_numbers_of_the_clip(tmp_path):
+def test_segments_keep_frame_numbers(tmp_path):
     store = make_store(tmp_path)
     tail = ClipLoader(store, [Segment(store.clips("train")[0], 30, 40)], cache="ram")
     batch = tail.batch(np.array([[0, 2, 1]]), length=2)
@@ -85,7 +85,7 @@ def test_grey_footage_is_not_served_as_rgb(tmp_path):
         ClipLoader(store, segments(store), channels=3)
 
 
-def test_footage_too_large_for_memory_is_streamed(tmp_path, monkeypatch):
+def test_large_footage_is_streamed(tmp_path, monkeypatch):
     store = make_store(tmp_path)
     assert ClipLoader(store, segments(store)).cache == "ram"
     monkeypatch.setattr("vadcore.data.loader.psutil.virtual_memory", lambda: type("M", (), {"available": 1000})())
@@ -93,7 +93,7 @@ def test_footage_too_large_for_memory_is_streamed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("cache", ["ram", "stream"])
-def test_background_is_the_median_of_the_frames_around(tmp_path, cache):
+def test_background_is_median_of_nearby_frames(tmp_path, cache):
     store = make_store(tmp_path, train=1, test=0, frames=40)
     (clip,) = store.clips("train")
     footage = ClipLoader(store, [Segment(clip, 5, 40)], cache=cache, background=12)

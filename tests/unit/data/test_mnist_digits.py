@@ -60,7 +60,7 @@ def test_source_is_found_in_data_dir(mnist_source, tmp_path, monkeypatch):
         prepare(config("nowhere"), tmp_path / "raw")
 
 
-def test_folder_without_digits_names_expected_files(tmp_path):
+def test_error_for_folder_without_digits(tmp_path):
     with pytest.raises(VadError, match=rf"{tmp_path}: .*{TRAIN}.*{TEST}.*download.*scikit-learn"):
         prepare(config(tmp_path), tmp_path / "raw")
 
@@ -93,7 +93,7 @@ def test_scikit_learn_digits_are_scaled_bilinearly():
     assert np.abs(digits[5] - expected).max() < 0.51
 
 
-def test_results_name_the_digits(mnist_source, tmp_path):
+def test_digit_source_is_recorded(mnist_source, tmp_path):
     assert config(mnist_source).truth == "none: generated, digits of MNIST"
     assert config("download").truth == "none: generated, digits of MNIST"
     assert config("scikit-learn").truth == "none: generated, digits of scikit-learn"
@@ -183,7 +183,7 @@ GOOD = idx(glyphs(3))
     ],
     ids=["magic", "size", "short", "long", "header", "empty", "cut gzip", "checksum", "damaged gzip", "short in gzip"],
 )
-def test_damaged_file_is_refused_with_a_remedy(tmp_path, data, fault):
+def test_damaged_file_is_refused(tmp_path, data, fault):
     (tmp_path / TEST).write_bytes(data)
     with pytest.raises(VadError) as caught:
         prepare(config(tmp_path), tmp_path / "raw")

@@ -48,7 +48,7 @@ def test_same_settings_give_the_same_bytes(mnist_source, tmp_path):
     }
 
 
-def test_clip_depends_on_number_split_and_seed_only(mnist_source):
+def test_clip_depends_on_number_split_seed(mnist_source):
     def of(index=0, split="train", **fields):
         return film(config(mnist_source, **fields), glyphs(20), split, index)[:5]
 
@@ -114,7 +114,7 @@ def test_number_of_clips_can_change(mnist_source, tmp_path):
     assert tree(raw) == whole
 
 
-def test_setting_of_test_clips_keeps_training_clips(mnist_source, tmp_path):
+def test_test_clip_settings_keep_training_clips(mnist_source, tmp_path):
     raw = tmp_path / "raw"
     prepare(config(mnist_source), raw, lambda line: None)
     before = tree(raw)
@@ -123,7 +123,7 @@ def test_setting_of_test_clips_keeps_training_clips(mnist_source, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["seed", "digits"])
-def test_another_seed_or_other_digits_replace_all_clips(mnist_source, tmp_path, change):
+def test_new_seed_or_digits_replace_clips(mnist_source, tmp_path, change):
     raw, settings = tmp_path / "raw", config(mnist_source)
     prepare(settings, raw, lambda line: None)
     before = tree(raw)
@@ -141,7 +141,7 @@ def test_another_seed_or_other_digits_replace_all_clips(mnist_source, tmp_path, 
     clips(settings, raw)
 
 
-def test_kill_while_digits_change_leaves_no_old_clips(mnist_source, tmp_path, monkeypatch):
+def test_kill_while_digits_change(mnist_source, tmp_path, monkeypatch):
     raw, whole = tmp_path / "raw", tmp_path / "whole"
     prepare(config(mnist_source), raw, lambda line: None)
     prepare(config("scikit-learn"), whole, lambda line: None)

@@ -30,7 +30,7 @@ CLIP = ClipId("test", "01")
     start=st.integers(0, 60),
     seed=st.integers(0, 1000),
 )
-def test_frames_round_trip_in_any_parts(tmp_path_factory, lengths, height, width, channels, start, seed):
+def test_frames_round_trip(tmp_path_factory, lengths, height, width, channels, start, seed):
     folder = tmp_path_factory.mktemp("store")
     shape = (sum(lengths), height, width, channels)
     frames = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
@@ -108,7 +108,7 @@ def test_digest_depends_on_content(tmp_path):
     assert first.digest() != second.digest()
 
 
-def test_all_complete_clips_can_be_opened_at_once(tmp_path):
+def test_all_clips_can_be_opened_at_once(tmp_path):
     store = ClipStore(tmp_path / "s.zarr", "frames", write=True)
     for clip in (ClipId("test", "01"), ClipId("train", "02"), ClipId("train", "01")):
         with store.writer(clip) as writer:
@@ -141,7 +141,7 @@ def test_labels_round_trip(tmp_path):
     assert store.labels(CLIP) is None
 
 
-def test_missing_store_names_the_stage(tmp_path):
+def test_error_for_missing_store(tmp_path):
     with pytest.raises(VadError, match="optical_flow stage"):
         ClipStore(tmp_path / "flow.zarr", "flow")
 

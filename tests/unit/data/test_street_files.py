@@ -143,7 +143,7 @@ def test_number_of_clips_can_change(made, raw):
     assert files(raw) == files(whole)
 
 
-def test_setting_of_test_clips_keeps_training_clips(made, raw):
+def test_test_clip_settings_keep_training_clips(made, raw):
     _, whole = made
     prepare(street(anomalies_per_clip=2), raw, lambda line: None)
     before, after = files(whole), files(raw)

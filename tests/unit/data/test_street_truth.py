@@ -71,13 +71,13 @@ def test_labels_match_abnormal_pixels(index):
     assert [clip.kinds[number - 1] for number in bad] == [KINDS[index]]
 
 
-def test_bicycle_masked_when_enough_pixels_show():
+def test_bicycle_mask_needs_enough_pixels():
     clip = filmed("test", 0, **TWELVE_SECONDS)
     shown = (clip.identity == clip.kinds.index("bicycle") + 1).sum(axis=(1, 2))
     assert np.array_equal(clip.labels == 1, shown >= LEAST_VISIBLE)
 
 
-def test_bag_abnormal_only_while_left_alone():
+def test_bag_is_abnormal_only_when_unattended():
     clip = filmed("test", 5, **TWELVE_SECONDS)
     shown = (clip.identity == clip.kinds.index("left object") + 1).sum(axis=(1, 2)) >= LEAST_VISIBLE
     assert (shown & (clip.labels == 0)).sum() > 5  # carried in and carried away
@@ -85,14 +85,14 @@ def test_bag_abnormal_only_while_left_alone():
     assert np.abs(clip.flow[still].transpose(0, 2, 3, 1)[clip.masks[still]]).max() == 0
 
 
-def test_training_and_every_eighth_test_clip_normal():
+def test_normal_clips():
     for clip in (filmed("train", 0), filmed("test", 7, **TWELVE_SECONDS)):
         assert not clip.labels.any()
         assert not clip.masks.any()
         assert set(clip.kinds) == {"pedestrian"}
 
 
-def test_event_kinds_take_turns():
+def test_event_kinds_alternate():
     config = street(anomalies_per_clip=2)
     planned = [planned_events(config, "test", index) for index in range(16)]
     assert planned[7] == planned[15] == []

@@ -56,7 +56,7 @@ def test_missing_video_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["bytes.avi", "bytes.mp4", "bytes.mkv"])
-def test_not_a_video_is_refused(tmp_path, name):
+def test_non_video_is_refused(tmp_path, name):
     (tmp_path / name).write_text("this is not footage " * 100)
     message = error_of(lambda: list(read_video(tmp_path / name)))
     assert name in message
@@ -103,7 +103,7 @@ def test_video_that_stops_decoding_early_is_refused(tmp_path):
     assert "10 of 40 frames" in error_of(lambda: list(read_video(path)))
 
 
-def test_recording_without_length_is_read_to_its_end(tmp_path):
+def test_recording_without_length_is_read(tmp_path):
     # a recorder that lost power did not write the lengths: RIFF size 0, number of frames 0
     path = write_video(tmp_path / "clip.avi", 40)
     data = bytearray(path.read_bytes())

@@ -100,7 +100,7 @@ def test_byte_order_mark_and_empty_lines(tmp_path):
         ("clip,start,end\nnormal,0,1\n", ("line 2:", "'normal'")),
     ],
 )
-def test_table_fault_is_named_with_its_line(tmp_path, table, parts):
+def test_error_names_line_of_table(tmp_path, table, parts):
     with pytest.raises(VadError, match=r"labels\.csv") as caught:
         delivered(tmp_path, table)
     assert [part for part in parts if part not in str(caught.value)] == []
@@ -121,7 +121,7 @@ def test_label_beyond_clip_is_refused(tmp_path, table, parts):
     assert [part for part in parts if part not in str(caught.value)] == []
 
 
-def test_interval_may_end_a_second_after_the_clip(tmp_path):
+def test_interval_end_has_one_second_tolerance(tmp_path):
     assert marked(delivered(tmp_path, "clip,start,end\na,1.8,00:00:03\n")[1]) == [18, 19]
 
 

@@ -116,7 +116,7 @@ def test_single_short_clip_is_refused():
         hold_out({ClipId("train", "only"): 3}, 0.15, seed=0)
 
 
-def test_background_is_of_the_first_frames_or_of_those_before():
+def test_background_frames():
     np.testing.assert_array_equal(background_frames(0, 90, 30), np.arange(30))
     np.testing.assert_array_equal(background_frames(29, 90, 30), np.arange(30))
     np.testing.assert_array_equal(background_frames(47, 90, 30), np.arange(10, 40))

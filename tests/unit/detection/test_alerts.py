@@ -76,7 +76,7 @@ def send_all(out: Path, target="hook", **more) -> None:
     assert Sender(out, target, timeout=LONG_ENOUGH, **more).close(LONG_ENOUGH) == 0
 
 
-def test_url_is_called_once_per_event_with_json(tmp_path):
+def test_url_gets_json_once_per_event(tmp_path):
     queue(results_with_alerts(tmp_path))
     with Hook() as hook:
         send_all(tmp_path, hook.url)
@@ -88,14 +88,14 @@ def test_url_is_called_once_per_event_with_json(tmp_path):
     assert list((tmp_path / SPOOL / "pending").iterdir()) == []
 
 
-def test_command_is_called_once_per_event_with_json(tmp_path):
+def test_command_gets_json_once_per_event(tmp_path):
     heard = tmp_path / "heard"
     queue(results_with_alerts(tmp_path))
     send_all(tmp_path, ("sh", "-c", 'cat >> "$0"; echo >> "$0"', str(heard)))
     assert [json.loads(line)["event"]["number"] for line in heard.read_text().splitlines()] == [1, 2]
 
 
-def test_leaving_with_block_sends_the_rest(tmp_path, patch_call):
+def test_close_sends_pending_alerts(tmp_path, patch_call):
     calls = patch_call()
     queue(results_with_alerts(tmp_path))
     with Sender(tmp_path, "hook"):
@@ -112,7 +112,7 @@ def test_exception_in_with_block_stops_sending(tmp_path, patch_call, clock):
     assert len(pending(tmp_path)) == 2
 
 
-def test_failed_call_is_repeated_with_doubled_waits(tmp_path, patch_call, clock):
+def test_failed_call_is_retried_with_backoff(tmp_path, patch_call, clock):
     calls = patch_call(*["busy"] * 5, clock=clock)
     queue(results_with_alerts(tmp_path, events=1))
     send_all(tmp_path, first_wait=2, longest_wait=10, give_up=1e12, say=lambda text: None, clock=clock)
@@ -120,7 +120,7 @@ def test_failed_call_is_repeated_with_doubled_waits(tmp_path, patch_call, clock)
     assert waits == pytest.approx([2, 4, 8, 10, 10])
 
 
-def test_alert_is_given_up_when_its_time_is_over(tmp_path, patch_call, clock):
+def test_alert_fails_after_time_limit(tmp_path, patch_call, clock):
     calls = patch_call(lambda number: "busy", clock=clock)
     folder = results_with_alerts(tmp_path, events=1)
     (laid,) = (folder / READY).iterdir()
@@ -136,7 +136,7 @@ def test_alert_is_given_up_when_its_time_is_over(tmp_path, patch_call, clock):
     assert "busy" in said[-1]
 
 
-def test_alert_moved_back_is_sent_again(tmp_path, patch_call):
+def test_failed_alert_can_be_sent_again(tmp_path, patch_call):
     calls = patch_call("busy")
     queue(results_with_alerts(tmp_path, events=1))
     send_all(tmp_path, give_up=0.0, say=lambda text: None)
@@ -160,7 +160,7 @@ def test_repeated_fault_is_reported_once(tmp_path, patch_call, clock):
     assert "busy" in line
 
 
-def test_unexpected_error_in_one_call_stops_no_other(tmp_path, patch_call, clock):
+def test_unexpected_error_does_not_stop_sending(tmp_path, patch_call, clock):
     def answer(number):
         if number == 1:
             raise RuntimeError("nobody foresaw this")
@@ -175,7 +175,7 @@ def test_unexpected_error_in_one_call_stops_no_other(tmp_path, patch_call, clock
     assert "RuntimeError: nobody foresaw this" in said[0]
 
 
-def test_failing_alert_delays_no_other(tmp_path, patch_call, clock):
+def test_failing_alert_does_not_delay_others(tmp_path, patch_call, clock):
     patch_call(lambda number: "busy" if number == 1 else None)
     queue(results_with_alerts(tmp_path, events=5))
     sender = Sender(tmp_path, "hook", give_up=1e12, say=lambda text: None, clock=clock)
@@ -231,7 +231,7 @@ def test_close_leaves_alerts_of_a_hanging_url(tmp_path):
         assert sender.close(0) == 3
 
 
-def test_left_alerts_are_queued_once(tmp_path):
+def test_leftover_alerts_are_queued_once(tmp_path):
     results_with_alerts(tmp_path)
     results_with_alerts(tmp_path, "quiet", events=0)
     assert not (tmp_path / "quiet" / READY).exists()
@@ -243,7 +243,7 @@ def test_left_alerts_are_queued_once(tmp_path):
     assert not (tmp_path / "gate" / READY).exists()
 
 
-def test_damaged_alert_stops_no_other(tmp_path, patch_call):
+def test_damaged_alert_does_not_stop_others(tmp_path, patch_call):
     calls = patch_call()
     folder = results_with_alerts(tmp_path)
     (folder / READY / "00001.json").write_text("{")
@@ -253,7 +253,7 @@ def test_damaged_alert_stops_no_other(tmp_path, patch_call):
     assert len(list((tmp_path / SPOOL / "failed").glob("*/00001.json"))) == 1
 
 
-def test_spool_is_read_while_another_process_empties_it(tmp_path, patch_call, clock, monkeypatch):
+def test_spool_emptied_by_another_process(tmp_path, patch_call, clock, monkeypatch):
     patch_call()
     for key in ("one", "two"):
         queue(results_with_alerts(tmp_path, key))

@@ -32,7 +32,7 @@ def run(folder: Path, out: Path, scoring) -> list[tuple[str, str | None]]:
     return told
 
 
-def test_fault_without_other_videos_sets_nothing_aside(tmp_path):
+def test_only_faulty_video_is_not_set_aside(tmp_path):
     """As with damaged weights: the video is tried again, however often that happens."""
     folder, out = fill(tmp_path / "inbox", "a.mp4"), tmp_path / "out"
     for _ in range(MOST_DEATHS + 2):
@@ -42,7 +42,7 @@ def test_fault_without_other_videos_sets_nothing_aside(tmp_path):
     assert_each_scored_once(folder, out, ["a.mp4"])
 
 
-def test_faulty_videos_stop_no_other_and_are_reported(tmp_path):
+def test_faulty_videos_do_not_stop_others(tmp_path):
     folder, out = fill(tmp_path / "inbox", "a.mp4", "b.mp4", "c.mp4"), tmp_path / "out"
     told = []
 
@@ -58,14 +58,14 @@ def test_faulty_videos_stop_no_other_and_are_reported(tmp_path):
     assert_each_scored_once(folder, out, ["a.mp4", "b.mp4", "c.mp4"])
 
 
-def test_same_fault_of_two_videos_is_reported_once(tmp_path):
+def test_shared_fault_is_reported_once(tmp_path):
     folder, out = fill(tmp_path / "inbox", "a.mp4", "b.mp4"), tmp_path / "out"
     with pytest.raises(VadError) as raised:
         list(work_off(Inbox(folder, out), failing("a", "b", error=VadError("vad-yard: has no champion"))))
     assert str(raised.value) == "vad-yard: has no champion"
 
 
-def test_programming_error_keeps_traceback_and_names_video(tmp_path):
+def test_programming_error_has_traceback_and_video(tmp_path):
     folder, out = fill(tmp_path / "inbox", "a.mp4", "b.mp4"), tmp_path / "out"
     with pytest.raises(ZeroDivisionError) as raised:
         list(work_off(Inbox(folder, out), failing("a", error=ZeroDivisionError("by zero"))))
@@ -75,7 +75,7 @@ def test_programming_error_keeps_traceback_and_names_video(tmp_path):
     assert "scoring" in [entry.name for entry in raised.traceback]
 
 
-def test_video_that_fails_where_others_do_not_is_set_aside(tmp_path):
+def test_faulty_video_is_set_aside(tmp_path):
     folder, out = fill(tmp_path / "inbox", "a.mp4"), tmp_path / "out"
     scoring = failing("a", error=ValueError("cannot\nread it"))
     for number in range(MOST_FAULTS):
@@ -114,7 +114,7 @@ def test_fault_of_all_videos_ends_the_run(tmp_path):
     assert_each_scored_once(folder, out, names)
 
 
-def test_faulty_videos_in_a_row_delay_others_by_one_run(tmp_path):
+def test_many_faulty_videos_delay_one_run(tmp_path):
     odd = [f"a{number}" for number in range(MOST_IN_A_ROW + 2)]
     folder, out = fill(tmp_path / "inbox", *(f"{name}.mp4" for name in (*odd, "x", "y", "z"))), tmp_path / "out"
     scoring = failing(*odd, error=VadError("odd"))
@@ -128,7 +128,7 @@ def test_faulty_videos_in_a_row_delay_others_by_one_run(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_error_of_the_machine_ends_the_run_at_once(tmp_path, wrapped, number):
+def test_machine_error_ends_the_run(tmp_path, wrapped, number):
     folder, out = fill(tmp_path / "inbox", "a.mp4", "b.mp4"), tmp_path / "out"
     tried = []
 

@@ -39,7 +39,7 @@ def test_command_gets_json_on_stdin(tmp_path):
 
 
 @pytest.mark.parametrize("start", ["", "setsid "])
-def test_command_may_leave_a_process_behind(tmp_path, start):
+def test_command_may_leave_a_background_process(tmp_path, start):
     """The call is over when the command is, though the process that it started holds its files open."""
     heard, pid = tmp_path / "heard", tmp_path / "pid"
     assert call(shell(f'cat >> "$0"; {start}sleep 3600 & echo $! > "$1"', heard, pid), "{}\n", LONG_ENOUGH) is None
@@ -57,7 +57,7 @@ def test_hanging_command_is_killed_with_its_children(tmp_path):
     wait_until(lambda: not running(child))
 
 
-def test_hanging_command_is_left_when_a_child_escapes(tmp_path):
+def test_escaped_child_does_not_block_call(tmp_path):
     """A child in a session of its own is not killed, and the call does not wait for it."""
     child = 'echo $$ > "$0"; exec sleep 3600'  # in its own session by the time it writes its id
     said, child = time_out(f"setsid sh -c '{child}' \"$0\" & sleep 3600", tmp_path / "pid")
@@ -76,7 +76,7 @@ def test_command_fault_names_program_and_last_line():
     assert call(shell(r"printf 'ung\374ltig' >&2"), "{}", LONG_ENOUGH) is None
 
 
-def test_url_fault_names_host_and_status_without_path():
+def test_url_fault_names_host_and_status():
     """The path of a URL may be a secret. A redirect counts as a fault: it would arrive as a GET, without the JSON."""
     with Hook(404, 302) as hook:
         for status in ("404", "302"):
@@ -91,12 +91,12 @@ def test_url_fault_names_host_and_status_without_path():
     assert "secret" not in said
 
 
-def test_url_that_does_not_answer_times_out():
+def test_silent_url_times_out():
     with Hook(held=True) as hook:
         assert call(hook.url, "{}", timeout=0.1).startswith("no answer from 127.0.0.1")
 
 
-def test_url_or_command_is_a_target():
+def test_target_is_url_or_command():
     assert target_of("https://example.org/hook") == "https://example.org/hook"
     assert target_of(["notify", "--now"]) == ("notify", "--now")
     assert target_of("notify") == ("notify",)
@@ -116,6 +116,6 @@ def test_wrong_target_is_refused_and_named(wrong):
 
 
 @pytest.mark.parametrize("wrong", [[], ["curl", ""]])
-def test_list_of_no_words_is_refused(wrong):
+def test_empty_list_is_refused(wrong):
     with pytest.raises(VadError, match=r"^alert: .*list of words"):
         target_of(wrong)

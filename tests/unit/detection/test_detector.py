@@ -75,7 +75,7 @@ def test_faster_video_is_sampled_at_training_rate(place_of, tmp_path, fps):
     assert (found.events["end_frame"] < 80).all()
 
 
-def test_video_of_any_size_is_resized_to_training_size(place_of, tmp_path):
+def test_video_is_resized_to_training_size(place_of, tmp_path):
     here = place_of("convlstm_ae", size=(30, 40), color="rgb")
     found = scan(here.detector(), here.video, tmp_path / "maps")
     assert_same_as_stages(found, here)
@@ -143,7 +143,7 @@ def test_event_is_found_with_its_place(place_of, tmp_path):
     assert event["width"] < SIZE[1]
 
 
-def test_place_surrounds_highest_error_in_video_pixels():
+def test_place_surrounds_highest_error():
     error = np.full((24, 32), 0.1, np.float32)
     error[4:8, 20:26] = 1.0  # the highest
     error[15:18, 2:5] = 0.6
@@ -188,7 +188,7 @@ def test_memory_does_not_grow_with_length(place_of):
     assert sum(judge_maps) == 300
 
 
-def test_maps_are_read_as_written(tmp_path):
+def test_maps_round_trip(tmp_path):
     maps = Maps(tmp_path / "maps")
     written = np.random.default_rng(0).random((10, 3, 4)).astype(np.float16)
     maps.append(written[:4])

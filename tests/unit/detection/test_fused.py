@@ -102,7 +102,7 @@ def test_fusion_scores_video_like_stored_clip(fused_of, tmp_path, key, rule):
 
 
 @pytest.mark.parametrize("frames", [1, 4, 5, 6, 17, 79])
-def test_shorter_videos(fused_of, tmp_path, frames):
+def test_short_videos(fused_of, tmp_path, frames):
     fused = fused_of("wide")
     video = make_video(tmp_path / "first.avi", frames, seed=5)
     found = scan(fused.detector, video, tmp_path / "maps")

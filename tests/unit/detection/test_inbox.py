@@ -17,7 +17,7 @@ from vadcore.utils.files import sha256_files, write_json
 NAMES = ["a.mp4", "b.avi", "broken.mkv", "cam 1/a.mp4", "cam 2/a.mp4", "lock.mp4", "Ä ö.MOV"]
 
 
-def test_videos_are_scored_or_set_aside_with_the_reason(tmp_path):
+def test_videos_are_scored_or_set_aside(tmp_path):
     others = ("notes.txt", ".hidden.mp4", "half.mp4.part")
     folder, out = fill(tmp_path / "inbox", *NAMES, *others), tmp_path / "out"
     told = work_off_inbox(folder, out)
@@ -87,7 +87,7 @@ def killed_at(step: int, work) -> bool:
     return code == 137
 
 
-def test_kill_before_any_step_loses_and_repeats_nothing(tmp_path):
+def test_kill_before_any_step(tmp_path):
     names = ["broken.mp4", "cam/a.mp4"]
     step = 0
     died = True
@@ -101,7 +101,7 @@ def test_kill_before_any_step_loses_and_repeats_nothing(tmp_path):
 
 
 class TestOddNames:
-    def test_name_that_is_not_utf8_is_shown_with_replacements(self, tmp_path):
+    def test_non_utf8_name_is_shown_with_replacements(self, tmp_path):
         folder, out = fill(tmp_path / "inbox", "z.mp4"), tmp_path / "out"
         odd = Path(os.fsdecode(os.fsencode(folder) + b"/a\xdf.mp4"))
         (folder / "z.mp4").rename(odd)
@@ -109,14 +109,14 @@ class TestOddNames:
         assert work_off_inbox(folder, out) == [("a\ufffd.mp4", None), ("z.mp4", None)]
         assert sorted(path.name for path in (folder / DONE).iterdir()) == ["a_.mp4", "z.mp4"]
 
-    def test_name_longer_than_a_folder_name_may_be(self, tmp_path):
+    def test_name_too_long_for_a_folder(self, tmp_path):
         long = ["n" * 250 + ".mp4", "/".join(["d" * 100] * 3 + ["1.mp4"]), "/".join(["d" * 100] * 3 + ["2.mp4"])]
         names = [*long, "broken" + "n" * 240 + ".mp4", "z.mp4"]
         folder, out = fill(tmp_path / "inbox", *names), tmp_path / "out"
         assert len(work_off_inbox(folder, out)) == len(names)
         assert_each_scored_once(folder, out, names)
 
-    def test_inbox_whose_path_is_not_utf8_is_refused(self, tmp_path):
+    def test_inbox_path_must_be_utf8(self, tmp_path):
         folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xdf"))
         folder.mkdir()
         with pytest.raises(VadError, match=r"UTF-8.*rename"):
@@ -131,7 +131,7 @@ def test_broken_links_and_pipes_are_ignored(tmp_path):
     assert Inbox(folder, tmp_path / "out").empty
 
 
-def test_video_that_cannot_be_moved_stops_no_other(tmp_path, monkeypatch):
+def test_unmovable_video_does_not_stop_others(tmp_path, monkeypatch):
     folder, out = fill(tmp_path / "inbox", "a.mp4", "b.mp4"), tmp_path / "out"
     rename = Path.rename
 
@@ -148,7 +148,7 @@ def test_video_that_cannot_be_moved_stops_no_other(tmp_path, monkeypatch):
     assert (folder / "a.mp4").exists()
 
 
-def test_foreign_results_of_the_same_name_are_kept(tmp_path):
+def test_foreign_results_are_kept(tmp_path):
     """Another inbox may write to the same folder of results while a video is scored, or a person by hand."""
     folder, out = fill(tmp_path / "inbox", "a.mp4", "b.mp4"), tmp_path / "out"
     claim = Inbox(folder, out).take()

@@ -20,7 +20,7 @@ def assert_killed_in(work) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 137
 
 
-def test_kill_while_replacing_leaves_old_or_new_results(tmp_path):
+def test_kill_leaves_old_or_new_results(tmp_path):
     video = tmp_path / "video"
     video.write_text("some")
     kinds = set()

@@ -35,7 +35,7 @@ def short(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(("frames", "runs", "events"), [(80, RUNS, 1), (30, None, 0), (1, None, 0)])
-def test_video_gets_a_folder_with_all_results(here, tmp_path, frames, runs, events):
+def test_results_folder_has_all_files(here, tmp_path, frames, runs, events):
     """With an event, without one, and without a score."""
     found = detect(here.detector(), make_video(tmp_path / "a.avi", frames, seed=5, runs=runs), tmp_path / "out")
     assert names_in(tmp_path / "out") == ["a"]
@@ -82,14 +82,14 @@ def test_file_name_may_hold_any_text(here, tmp_path, short, name):
     assert len(pd.read_csv(found.folder / "scores.csv")) == 4
 
 
-def test_path_that_is_not_utf8_is_refused(here, tmp_path, short):
+def test_non_utf8_path_is_refused(here, tmp_path, short):
     """OpenCV would end the process."""
     video = short.rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xdf.avi")))
     with pytest.raises(UnreadableVideo, match=r"UTF-8.*rename"):
         detect(here.detector(), video, tmp_path / "out")
 
 
-def test_new_results_of_a_video_replace_old_ones(here, tmp_path, short):
+def test_new_results_replace_old_ones(here, tmp_path, short):
     out = tmp_path / "out"
     first = detect(here.detector(), short, out, film=False)
     (first.folder / "note.txt").write_text("of the first time")

@@ -47,7 +47,7 @@ def touch(path: Path, moment: float) -> None:
     os.utime(path, (moment, moment))
 
 
-def test_video_is_taken_when_unchanged_for_settle_time(video, take, clock):
+def test_video_is_taken_after_settle_time(video, take, clock):
     assert take() is None
     clock.now += SETTLE - 1
     assert take() is None
@@ -66,7 +66,7 @@ def test_video_open_for_writing_is_not_taken(video, take):
         assert take() is not None
 
 
-def test_unreadable_file_is_taken_after_a_longer_wait(video, take, clock):
+def test_unreadable_file_is_taken_later(video, take, clock):
     video.write_bytes(video.read_bytes()[:500])
     touch(video, NOW)
     clock.now += PATIENCE * SETTLE - 1
@@ -75,7 +75,7 @@ def test_unreadable_file_is_taken_after_a_longer_wait(video, take, clock):
     assert take() is not None
 
 
-def test_time_in_the_future_does_not_delay_a_video(video, take, clock):
+def test_future_modification_time_causes_no_delay(video, take, clock):
     """As of a camera whose clock is ahead: the inbox remembers when it first saw the file."""
     touch(video, NOW + 3600)
     assert take() is None
@@ -85,13 +85,13 @@ def test_time_in_the_future_does_not_delay_a_video(video, take, clock):
     assert take() is not None
 
 
-def test_unfinished_video_delays_no_other(video, take, tmp_path):
+def test_unfinished_video_does_not_delay_others(video, take, tmp_path):
     touch(make_video(tmp_path / "inbox" / "b.avi", 4), NOW - 3600)
     assert take().name == "b.avi"
     assert [path.name for path in Inbox(tmp_path / "inbox", tmp_path / "out").coming()] == ["a.avi"]
 
 
-def test_name_that_is_not_utf8_is_taken_unopened(video, take, clock, tmp_path):
+def test_non_utf8_name_is_taken_unopened(video, take, clock, tmp_path):
     """OpenCV would end the process."""
     odd = video.rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/inbox/a\xdf.avi")))
     touch(odd, NOW)

@@ -37,7 +37,7 @@ def test_p_values_with_ties():
     )
 
 
-def test_p_values_keep_shape_and_fall_with_scores():
+def test_p_values_fall_with_scores():
     found = calibrate({"a": noise(500, 1)}, 10.0, 60)
     fresh = np.sort(noise(120, 2))
     assert (np.diff(found.p_value(fresh)) <= 0).all()
@@ -91,7 +91,7 @@ def test_alarm_levels_match_find_events(clips, fps, merge, shortest):
 # thresholds
 
 
-def test_threshold_is_the_smallest_that_keeps_the_rate():
+def test_smallest_threshold_that_keeps_the_rate():
     # One hour at 1 fps with single-frame alarms of heights 1 to 9: for 3 an hour the threshold must be just above the
     # fourth highest, 6.
     scores = np.zeros(3600)
@@ -114,7 +114,7 @@ def test_held_out_footage_keeps_the_rate(seed, rate):
     assert events_in(scores, math.nextafter(threshold, -math.inf), *rule) > rate * 1.5
 
 
-def test_merged_events_do_not_allow_a_low_threshold():
+def test_merged_events_do_not_lower_threshold():
     # at the lowest score the whole hour is one event, fewer than the 3 allowed; between there are hundreds
     scores = noise(AN_HOUR, 1)
     low = scores.min()
@@ -123,7 +123,7 @@ def test_merged_events_do_not_allow_a_low_threshold():
 
 
 @pytest.mark.parametrize("phi", [0.5, 0.9, 0.98])
-def test_fresh_footage_alarms_at_the_rate(phi):
+def test_false_alarm_rate_on_fresh_footage(phi):
     val = {"a": noise(10 * AN_HOUR, 1, phi), "b": noise(10 * AN_HOUR, 2, phi)}
     found, fresh = calibrate(val, 10.0, 12, 1.0, 0.2), noise(50 * AN_HOUR, 3, phi)
     for rate in (6, 12, 60):
@@ -256,7 +256,7 @@ def test_thinned_levels_keep_the_rate():
     assert 0.98 * 3000 - 1 <= events <= 3000
 
 
-def test_invalid_file_names_path_and_stage():
+def test_error_for_invalid_file():
     with pytest.raises(VadError, match=r"scores/x/calibration\.json.*threshold.*score stage"):
         Calibration.from_json("{}", "scores/x/calibration.json")
     with pytest.raises(VadError, match=r"calibration\.json"):

@@ -12,7 +12,7 @@ def made(folder, **cost):
     write_cost(folder, cost)
 
 
-def test_cost_is_that_of_the_results_beside_it(tmp_path):
+def test_cost_of_the_results_beside_it(tmp_path):
     assert read_cost(tmp_path) == {}
     made(tmp_path, train_seconds=12.5)
     assert read_cost(tmp_path) == {"train_seconds": 12.5}
@@ -28,7 +28,7 @@ def test_costs_of_training_and_scoring(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", "1"])
-def test_broken_cost_names_its_remedy(tmp_path, text):
+def test_error_for_broken_cost(tmp_path, text):
     (tmp_path / "cost.json").write_text(text)
     with pytest.raises(VadError, match=r"cost\.json: .*remove it"):
         read_cost(tmp_path)

@@ -22,7 +22,7 @@ def spans(*args):
     return [(event.start_frame, event.end_frame) for event in find_events(*args)]
 
 
-def test_frame_alarms_when_its_score_reaches_the_threshold():
+def test_alarm_starts_at_the_threshold():
     assert find_events(np.array([0, 1, 2, 3, 2, 0.9, 1]), 1.0, 1.0) == [Event(1, 4, 3, 3.0), Event(6, 6, 6, 1.0)]
 
 
@@ -54,7 +54,7 @@ def test_nan_frame_ends_an_event():
     assert spans(np.array([1, NAN, 1, 0, NAN, 0, 1]), 1, 1.0, 9.0) == [(0, 0), (2, 2), (6, 6)]
 
 
-def test_no_scores_no_events():
+def test_no_events_without_scores():
     assert find_events(np.array([]), 1, 10.0) == find_events(np.array([NAN, NAN]), 1, 10.0) == []
 
 
@@ -133,7 +133,7 @@ def test_alarm_may_begin_a_second_early(before, right):
     assert (found["detected"], found["false_alarms"]) == ((1, 0) if right else (0, 1))
 
 
-def test_unlabelled_frames_do_not_make_an_alarm_early():
+def test_unlabelled_frames_before_an_alarm():
     found = detection_metrics(table([NAN] * 30 + [1] * 5, [9] * 35), 5, 10.0)
     assert (found["detected"], found["false_alarms"]) == (1, 0)
 
@@ -174,7 +174,7 @@ def test_frames_are_ordered_by_number():
     assert detection_metrics(made.iloc[1:], 5, 10.0)["normal_hours"] == pytest.approx(whole["normal_hours"] * 3 / 4)
 
 
-def test_nan_scores_and_labels_count_neither_way():
+def test_nan_scores_and_labels_are_ignored():
     # the first interval has no score; the event at 4 lies on unlabelled frames; unjudged normal footage is no footage
     found = detection_metrics(table([1, 1, 0, NAN, NAN, 0], [NAN, NAN, NAN, 0, 9, NAN]), 5, 10.0)
     assert (found["events_true"], found["alarms"], found["false_alarms"]) == (0, 1, 0)

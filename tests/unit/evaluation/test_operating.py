@@ -36,7 +36,7 @@ def points(calibration, footage):
     return operating_points(footage, calibration, ASKED)
 
 
-def test_one_row_per_rate_with_the_chosen_marked(points, calibration):
+def test_one_row_per_false_alarm_rate(points, calibration):
     reached = [rate for rate in RATES if rate <= calibration.highest_rate]
     assert points["target_far_per_hour"].tolist() == sorted({*reached, 12})
     assert points.loc[points["chosen"], "target_far_per_hour"].tolist() == [12]
@@ -77,7 +77,7 @@ def test_observed_rate_matches_asked_rate(points):
     assert ((ratio > 0.5) & (ratio < 2)).all()
 
 
-def test_without_labels_only_thresholds_and_alarms(calibration, footage):
+def test_columns_without_labels(calibration, footage):
     points = operating_points(footage.assign(label=np.nan), calibration, ASKED)
     assert points[list(FIGURES)].isna().all(axis=None)
     assert (points["alarms"] > 0).all()

@@ -66,7 +66,7 @@ def test_pixel_auc_of_float32_maps_is_close():
 # the 40 % criterion
 
 
-def test_frame_counts_when_40_percent_are_detected():
+def test_40_percent_criterion():
     of_map, mask = blank(3), np.zeros((3, 10, 10), bool)
     mask[:2, 0, :5] = True
     of_map[0, 0, :5] = [9, 8, 3, 2, 1]  # 2 of 5 cells reach 8
@@ -90,14 +90,14 @@ def test_perfect_map_finds_everything():
 
 
 @pytest.mark.parametrize(("cells", "found"), [(10, 1.0), (11, 0.0)])
-def test_region_is_found_from_an_iou_of_one_tenth(cells, found):
+def test_region_needs_iou_of_one_tenth(cells, found):
     of_map, mask = blank(size=(16, 16)), np.zeros((1, 16, 16), bool)
     mask[0, 2, 2] = True
     of_map[0, 2, 2 : 2 + cells] = 1  # intersection 1, union ``cells``; the whole frame overlaps 1/256
     assert measured(of_map, mask)["rbdc"] == found
 
 
-def test_two_pieces_of_a_region_are_no_false_positives():
+def test_region_in_two_pieces():
     of_map, mask = blank(), np.zeros((1, 10, 10), bool)
     mask[0, 1, :5] = True
     of_map[0, 1, [0, 1, 3, 4]] = 1  # two pieces of 2 cells: 2/5 each
@@ -122,7 +122,7 @@ def test_stronger_false_region_lowers_rbdc():
 
 
 @pytest.mark.parametrize(("frames", "found"), [(10, 1.0), (11, 0.0)])
-def test_track_is_found_from_a_tenth_of_its_regions(frames, found):
+def test_track_needs_tenth_of_its_regions(frames, found):
     of_map, mask = blank(frames), np.zeros((frames, 10, 10), bool)
     mask[:, 2, 2] = True
     of_map[3, 2, 2] = 1
@@ -141,7 +141,7 @@ def test_overlapping_regions_form_a_track():
     assert len(set(tracks)) == 1 + 6
 
 
-def test_gap_ends_a_track_and_touching_tracks_merge():
+def test_gaps_and_merges_of_tracks():
     gap = np.zeros((3, 8, 8), bool)
     gap[[0, 2], 4, 4] = True
     assert len({region.track for region in true_regions(gap, (8, 8))}) == 2
@@ -160,7 +160,7 @@ def test_tracks_are_connected_components():
         assert len(tracks) == ndimage.label(mask, link)[1]
 
 
-def test_region_smaller_than_a_cell_keeps_its_area():
+def test_small_region_keeps_its_area():
     mask = np.zeros((1, 40, 40), bool)
     mask[0, 10, 11:13] = True  # 2 pixels of 1/16 cell, one in each of two cells of a 10 x 10 map
     (region,) = true_regions(mask, (10, 10))
@@ -277,14 +277,14 @@ def test_undefined_metrics_are_none(abnormal):
     assert measured(np.full((2, 4, 4), np.nan), np.ones((2, 4, 4))) == empty
 
 
-def test_masks_that_do_not_fit_the_maps_are_refused():
+def test_mismatched_masks_are_refused():
     with pytest.raises(VadError, match=r"clip a: .*3 masks.*2 maps"):
         measured(blank(2), np.zeros((3, 10, 10)))
     with pytest.raises(VadError, match=r"clip a: .*masks"):
         localisation_metrics({}, {"a": np.zeros((3, 10, 10))})
 
 
-def test_real_ped2_masks_find_themselves():
+def test_real_ped2_masks_as_maps():
     with np.load(data_dir("ped2", "pixel_masks.npz")) as masks:
         mask = masks["Test001"][50:90]
     found = measured(mask.astype(np.float16), mask)

@@ -53,18 +53,18 @@ def test_alarm_rate_can_be_changed_on_loading(here, packed):
     assert strict.calibration.extrapolated
 
 
-def test_missing_detector_names_the_command(tmp_path):
+def test_error_for_missing_detector(tmp_path):
     with pytest.raises(VadError, match=r"detector.json: .*--pack"):
         load_detector(tmp_path / "nowhere")
 
 
-def test_invalid_detector_names_the_field(packed):
+def test_error_for_invalid_detector(packed):
     (packed / "detector.json").write_text("{}")
     with pytest.raises(VadError, match=r"detector.json: dataset: "):
         load_detector(packed)
 
 
-def test_missing_calibration_names_the_stage(here, packed, tmp_path):
+def test_error_for_missing_calibration(here, packed, tmp_path):
     (packed / "calibration.json").unlink()
     with pytest.raises(VadError, match=r"calibration.json: .*score stage"):
         load_detector(packed)
@@ -72,7 +72,7 @@ def test_missing_calibration_names_the_stage(here, packed, tmp_path):
         pack(here.recipe(), here.trained, tmp_path / "nowhere.json", packed)
 
 
-def test_untrained_system_names_the_stages(here, tmp_path):
+def test_error_for_untrained_system(here, tmp_path):
     with pytest.raises(VadError, match=r"metrics.json: .*train and the score stage"):
         describe(tmp_path, tmp_path, here.frames)
 

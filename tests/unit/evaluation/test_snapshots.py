@@ -112,7 +112,7 @@ class TestSheets:
         h, w = sheet["height"], sheet["width"]
         return picture[row * h : (row + 1) * h, column * w : (column + 1) * w]
 
-    def test_pictures_are_where_the_index_says(self, known):
+    def test_index_locates_pictures(self, known):
         folder, known = known
         assert known["frames"] == [3, 8, 13, 18, 23]
         for number, level in enumerate(self.LEVELS):

@@ -88,7 +88,7 @@ class TestEstimators:
         with pytest.raises(VadError, match=r"optical_flow\.weights.*absent"):
             create_estimator(name, weights=str(tmp_path / "absent.pth"))
 
-    def test_raft_without_torchvision_names_remedy(self, tmp_path, monkeypatch):
+    def test_error_for_raft_without_torchvision(self, tmp_path, monkeypatch):
         real = builtins.__import__
 
         def hidden(name, *rest):
@@ -196,7 +196,7 @@ class TestEndPointError:
         errors = [row["epe"] for row in table(estimators, [pairs])]
         assert errors == pytest.approx([zero, dis, farneback], abs=0.02)
 
-    def test_dis_beats_no_motion_on_generated_pairs(self, few_textures):
+    def test_dis_beats_zero_flow_on_generated_pairs(self, few_textures):
         none, dis = table({"dis": create_estimator("dis")}, [generated_pairs((128, 192), 12)])
         assert dis["epe"] < 0.7 * none["epe"]
 

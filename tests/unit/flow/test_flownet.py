@@ -102,7 +102,7 @@ class TestFlowBetween:
         torch.testing.assert_close(flow[:, 0], torch.full((2, *size), 2.0 * size[1] / inner[1]))
         torch.testing.assert_close(flow[:, 1], torch.full((2, *size), 4.0 * size[0] / inner[0]))
 
-    def test_network_may_see_enlarged_pictures(self):
+    def test_network_input_can_be_enlarged(self):
         net = Constant()
         flow = flow_between(net, torch.rand(2, 1, 32, 64), torch.rand(2, 1, 32, 64), enlarge=(90 / 32, 4))
         assert net.given == (2, 3, 128, 256)  # 4 times as high, 4 times as wide
@@ -236,7 +236,7 @@ class TestTraining:
         first, second = (load_flownet(tmp_path / f"{n}.safetensors").state_dict() for n in "ab")
         assert all(torch.equal(first[key], second[key]) for key in first)
 
-    def test_check_points_measure_and_draw_held_out_pairs(self, tmp_path):
+    def test_check_points_of_held_out_pairs(self, tmp_path):
         shown = []
         watcher = Callback(picture=shown.append, say=lambda line: None, progress=False)
         result = run(tmp_path, tmp_path / "f.safetensors", watcher=watcher)

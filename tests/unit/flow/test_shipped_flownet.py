@@ -35,7 +35,7 @@ def test_weights_file_is_small():
     assert WEIGHTS.stat().st_size < 6e6
 
 
-def test_halves_error_of_no_motion_on_generated_pairs(flownet):
+def test_accuracy_on_generated_pairs(flownet):
     pairs = generated_pairs((128, 192), count=16)
     assert error(flownet, pairs) < end_point_error(np.zeros_like(pairs.flow), pairs.flow) / 2
 

@@ -22,7 +22,7 @@ def half_moving(right: float, down: float) -> np.ndarray:
     return flow
 
 
-def test_arrows_only_where_something_moves():
+def test_arrows_only_where_pixels_move():
     picture = draw(pair(half_moving(2, 0)), longest=2.0)
     assert picture.shape == (240, 2 * 320 + 2, 3)  # the smallest whole factor that gives 240 rows
     frame, colours = picture[:, :320], picture[:, 322:]
@@ -56,7 +56,7 @@ def test_still_scene_has_no_arrows():
     assert (draw(still, 0.0)[:, :320] == GREY).all()
 
 
-def test_liveliest_pairs_of_spread_clips(tmp_path):
+def test_liveliest_pairs(tmp_path):
     frames = make_store(tmp_path, train=3, test=2, frames=20, size=(48, 64))
     flow = ClipStore(tmp_path / "made.zarr", "flow", write=True)
     for clip in frames.clips():

@@ -85,12 +85,12 @@ def test_report_of_another_run_is_not_shown(mlflow, left, root):
     assert set(left) == {"mlflow-run"}
 
 
-def test_without_a_page_mlflow_gets_no_link(mlflow, left, root):
+def test_no_mlflow_link_without_a_page(mlflow, left, root):
     leave(root, page=None)
     assert mlflow.tags == {}
 
 
-def test_mlflow_that_does_not_answer(monkeypatch, left, root, caplog):
+def test_mlflow_does_not_answer(monkeypatch, left, root, caplog):
     def connect(uri):
         raise OSError("connection refused")
 

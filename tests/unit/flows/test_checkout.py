@@ -58,7 +58,7 @@ class TestHold:
         process.kill()
         process.wait()
 
-    def test_second_run_is_refused_waits_and_takes_over(self, project, holder, monkeypatch):
+    def test_second_run_waits_for_the_first(self, project, holder, monkeypatch):
         with pytest.raises(Refused) as refused, Checkout(project).hold("second", "id-2"):
             pass
         assert all(text in str(refused.value) for text in ("mauve-fox", f"process {holder.pid} ", str(project)))
@@ -80,7 +80,7 @@ class TestHold:
         with Checkout(project).hold("second", "id-2", wait_seconds=LONG_ENOUGH, say=kill) as left:
             assert left["flow_run"] == "id-1"
 
-    def test_what_a_killed_run_held(self, project, holder):
+    def test_leftovers_of_a_killed_run(self, project, holder):
         holder.kill()
         holder.wait()
         checkout = Checkout(project)
@@ -89,7 +89,7 @@ class TestHold:
             assert left["leases"] == ["lease-1"]
         assert checkout.cut_off() is None  # the second one has ended well
 
-    def test_run_without_its_worker_is_left_as_killed(self, project):
+    def test_killed_worker_stops_its_run(self, project):
         """Its stages print to the worker's console: the first of them that does may end before the next look."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT__FLOW_RUN_ID": "id-1"}
         worker = subprocess.Popen([sys.executable, "-c", WORKER, RUN], cwd=project, env=environment)
@@ -105,14 +105,14 @@ class TestHold:
         with pytest.raises(VadError, match=r"dvc\.yaml"):
             Checkout(tmp_path)
 
-    def test_holder_that_has_just_let_go(self, project, monkeypatch):
+    def test_holder_file_disappears(self, project, monkeypatch):
         monkeypatch.setattr(Path, "exists", lambda path: True)  # it was there a moment ago
         checkout = Checkout(project)
         assert checkout.left_behind() is None
         checkout.note_leases(["lease-1"], held=True)
         assert list((project / ".dvc/tmp").iterdir()) == []
 
-    def test_unpushed_stages_are_remembered(self, project):
+    def test_unpushed_stages_are_stored(self, project):
         checkout = Checkout(project)
         checkout.note_unpushed({"a", "b"}, pushed=False)
         checkout.note_unpushed({"a"}, pushed=True)
@@ -133,10 +133,10 @@ class TestLockFile:
         checkout.keep_lock_file()
         return checkout
 
-    def test_whole_file_stays(self, checkout):
+    def test_intact_file_is_kept(self, checkout):
         assert checkout.mend_lock_file(killed=True) is None
 
-    def test_cut_anywhere(self, checkout):
+    def test_truncated_file_is_restored(self, checkout):
         path = checkout.root / "dvc.lock"
         whole = path.read_bytes()
         for length in range(len(whole)):
@@ -144,7 +144,7 @@ class TestLockFile:
             assert "dvc.lock" in checkout.mend_lock_file(killed=True)
             assert path.read_bytes() == whole
 
-    def test_cut_after_a_changed_stage(self, checkout):
+    def test_truncation_after_a_changed_stage(self, checkout):
         """What was being written differs from the copy in the stage that had just run."""
         path = checkout.root / "dvc.lock"
         whole = path.read_bytes()
@@ -155,7 +155,7 @@ class TestLockFile:
             assert checkout.mend_lock_file(killed=True), new[:length]
             assert path.read_bytes() == whole
 
-    def test_file_brought_by_a_person_stays(self, checkout):
+    def test_manually_changed_file_is_kept(self, checkout):
         """Say, pulled from where a model was taken out and the report made anew: whole, with fewer stages."""
         path = checkout.root / "dvc.lock"
         lock = yaml.safe_load(path.read_text())
@@ -167,7 +167,7 @@ class TestLockFile:
             assert checkout.mend_lock_file(killed=True) is None
             assert path.read_bytes() == theirs
 
-    def test_older_file_stays_when_nothing_was_killed(self, checkout):
+    def test_older_file_is_kept_without_kill(self, checkout):
         """A person has checked out an older dvc.lock."""
         path = checkout.root / "dvc.lock"
         lock = yaml.safe_load(path.read_text())
@@ -190,7 +190,7 @@ class TestLockFile:
         with pytest.raises(VadError, match=r"git checkout dvc\.lock"):
             checkout.mend_lock_file(killed=False)
 
-    def test_not_copied_while_dvc_writes(self, checkout, monkeypatch):
+    def test_no_copy_while_dvc_writes(self, checkout, monkeypatch):
         import dvc.lock
 
         monkeypatch.setattr(dvc.lock, "DEFAULT_TIMEOUT", 0.05)  # that it waits for a lock

@@ -40,7 +40,7 @@ def test_killed_command(run):
 
 
 @pytest.mark.parametrize("bar", BARS)
-def test_reason_is_the_last_line_but_for_progress_bars(bar):
+def test_reason_skips_progress_bars(bar):
     assert Ended(1, ["ValueError: at [3]", bar], False).reason == "ValueError: at [3] (exit code 1)"
     assert bar not in Ended(1, [bar], False).reason
 

@@ -87,7 +87,7 @@ def test_time_limit(folder, runner):
     assert len(runner.calls) == 1
 
 
-def test_inbox_is_made_and_a_mistyped_folder_is_not(folder, runner):
+def test_only_default_inbox_is_created(folder, runner):
     footage.footage.fn()
     assert (folder / "inbox").is_dir()
     state = footage.footage.fn(inbox="imbox")
@@ -97,7 +97,7 @@ def test_inbox_is_made_and_a_mistyped_folder_is_not(folder, runner):
     assert len(runner.calls) == 1
 
 
-def test_second_run_on_the_same_inbox_is_skipped(folder, runner):
+def test_second_run_on_inbox_is_skipped(folder, runner):
     (folder / "inbox").mkdir()
     with FileLock(folder / "inbox/.footage.lock"):
         state = footage.footage.fn()
@@ -106,7 +106,7 @@ def test_second_run_on_the_same_inbox_is_skipped(folder, runner):
     assert runner.calls == []
 
 
-def test_killed_run_is_closed_by_the_next_one(folder, runner, monkeypatch):
+def test_next_run_closes_killed_run(folder, runner, monkeypatch):
     closed = []
     monkeypatch.setattr(footage, "close", closed.append)
     (folder / "inbox").mkdir()

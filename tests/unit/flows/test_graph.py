@@ -40,12 +40,12 @@ def finished(tmp_path_factory) -> Path:
 
 
 class TestGraph:
-    def test_stages_and_what_they_need(self, graph):
+    def test_stages_and_dependencies(self, graph):
         assert set(graph.nodes) == {*RAW, *TRAIN, "report"}
         assert graph.nodes["train@a-m-1"].upstream == ("prepare@a",)
         assert set(graph.nodes["report"].upstream) == TRAIN  # by way of the folder that they write into
 
-    def test_order(self, graph):
+    def test_topological_order(self, graph):
         seen = set()
         for node in graph.nodes.values():
             assert set(node.upstream) <= seen
@@ -55,7 +55,7 @@ class TestGraph:
         assert graph.nodes["train@a-m-1"].axes == {"dataset": "a", "model": "m-1"}
         assert graph.nodes["train@a-m-1"].kind == "train"
 
-    def test_unreadable_params_are_one_line(self, tmp_path):
+    def test_error_for_unreadable_params(self, tmp_path):
         make_toy(tmp_path)
         (tmp_path / "params.yaml").write_text("datasets: [a")
         with pytest.raises(VadError, match=r"params\.yaml") as caught:
@@ -64,7 +64,7 @@ class TestGraph:
 
 
 class TestSelect:
-    def test_everything(self, graph):
+    def test_all_stages(self, graph):
         assert graph.select() == (set(graph.nodes), set())
 
     def test_dataset(self, graph):
@@ -74,7 +74,7 @@ class TestSelect:
     def test_model_on_one_dataset(self, graph):
         assert graph.select(datasets=["b"], models=["m2"])[0] == {"prepare@b", "train@b-m2"}
 
-    def test_targets_have_nothing_after_them(self, graph):
+    def test_targets_exclude_downstream_stages(self, graph):
         assert graph.select(targets=["train@a-m2"]) == ({"prepare@a", "train@a-m2"}, set())
         assert graph.select(targets=["train"], models=["m2"])[0] == {*RAW, "train@a-m2", "train@b-m2"}
 
@@ -87,7 +87,7 @@ class TestSelect:
             ({"targets": ["prepare"], "models": ["m2"]}, ["dvc stage list"]),
         ],
     )
-    def test_unknown_name_lists_the_known_ones(self, graph, choice, said):
+    def test_unknown_name(self, graph, choice, said):
         with pytest.raises(VadError) as caught:
             graph.select(**choice)
         assert all(text in str(caught.value) for text in said)
@@ -123,7 +123,7 @@ class TestStates:
         assert states()["report"] == CHANGED
         (finished / "code.txt").write_text("code")
 
-    def test_files_that_another_dvc_process_works_on(self, finished, states):
+    def test_files_locked_by_another_process(self, finished, states):
         from dvc.fs import localfs
         from dvc.rwlock import rwlock
 
@@ -136,11 +136,11 @@ class TestStates:
 
 
 class TestWhatHasToRun:
-    def test_stages_after_a_changed_one(self, graph):
+    def test_stages_after_a_changed_stage(self, graph):
         assert graph.running(set(graph.nodes), {"train@a-m2"}) == {"train@a-m2", "report"}
         assert graph.running({"prepare@a", "train@a-m2"}, {"train@a-m2"}) == {"train@a-m2"}  # that nobody asked for
 
-    def test_files_wanted_from_the_remote(self, graph):
+    def test_files_to_pull(self, graph):
         everything = set(graph.nodes)
         away = dict.fromkeys(everything, MISSING)
         assert missing_here(graph, everything, away, set()) == (set(), {"report"})
@@ -148,7 +148,7 @@ class TestWhatHasToRun:
         assert running == {"train@a-m2", "report"}
         assert wanted == {"prepare@a", *TRAIN - {"train@a-m2"}}  # and not prepare@b, which no stage that runs reads
 
-    def test_files_that_the_remote_lacks(self, graph):
+    def test_files_missing_on_the_remote(self, graph):
         everything = set(graph.nodes)
         running, wanted = missing_here(graph, everything, dict.fromkeys(everything, MISSING), {"report"})
         assert running == {"report"}
@@ -156,7 +156,7 @@ class TestWhatHasToRun:
 
 
 class TestKinds:
-    def test_one_for_each_stage_of_dvc_yaml(self):
+    def test_one_kind_per_dvc_stage(self):
         assert set(KINDS) == set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 
     def test_heavy_kinds(self):
@@ -164,7 +164,7 @@ class TestKinds:
         assert heavy == {"optical_flow", "train_flownet", "train", "score"}
 
 
-def test_flows_name_no_model():
+def test_flows_do_not_name_models():
     """Neither their names nor the modules that have them."""
     for file in (ROOT / "flows").glob("*.py"):
         tree = ast.parse(file.read_text())

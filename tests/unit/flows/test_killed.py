@@ -44,7 +44,7 @@ def kill(project, client, state=None, deployed=False) -> str:
 
 
 class TestPutBack:
-    def test_run_of_a_deployment_waits_for_a_worker(self, project, client, limit):
+    def test_deployed_run_waits_for_a_worker(self, project, client, limit):
         run = kill(project, client, deployed=True)
         lease = client.increment_concurrency_slots_with_lease(["gpu"], 1, "concurrency", 300).json()["lease_id"]
         note_lease(project, lease)
@@ -52,17 +52,17 @@ class TestPutBack:
         assert state_of(client, run) == "AwaitingRetry"
         assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
 
-    def test_cancelled_run_does_not_go_on(self, project, client):
+    def test_cancelled_run_is_not_resumed(self, project, client):
         run = kill(project, client, Cancelling(), deployed=True)
         assert killed.put_back(Checkout(project)) is None
         assert state_of(client, run) == "Cancelled"
 
-    def test_run_at_a_shell_is_left(self, project, client):
+    def test_shell_run_is_unchanged(self, project, client):
         run = kill(project, client)
         assert killed.put_back(Checkout(project)) is None
         assert state_of(client, run) == "Running"
 
-    def test_nothing_was_killed(self, project, client):
+    def test_no_killed_run(self, project, client):
         assert killed.put_back(Checkout(project)) is None
 
     def test_run_of_another_server(self, project, client):
@@ -74,7 +74,7 @@ class TestPutBack:
 
 
 class TestTidyUp:
-    def test_next_run_closes_the_killed_one(self, project, client, limit, caplog):
+    def test_next_run_closes_killed_run(self, project, client, limit, caplog):
         run = kill(project, client)
         lease = client.increment_concurrency_slots_with_lease(["gpu"], 1, "concurrency", 300).json()["lease_id"]
         note_lease(project, lease)
@@ -86,7 +86,7 @@ class TestTidyUp:
         assert client.read_flow_run(run).name in caplog.text
         assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
 
-    def test_same_run_taken_up_again_stays_open(self, project, client):
+    def test_resumed_run_stays_open(self, project, client):
         run = kill(project, client)
         with Checkout(project).hold("same", run) as left:
             killed.tidy_up(Checkout(project), left, run, logging.getLogger("test"))
@@ -97,7 +97,7 @@ class TestTidyUp:
         killed.close(run)
         assert state_of(client, run) == "Completed"
 
-    def test_broken_lock_file_is_put_back(self, project, prefect_server, caplog):
+    def test_error_for_broken_lock_file(self, project, prefect_server, caplog):
         (project / "dvc.lock").write_text("schema: [")
         with pytest.raises(VadError, match=r"git checkout dvc\.lock"):
             killed.tidy_up(Checkout(project), None, "id-2", logging.getLogger("test"))

@@ -27,7 +27,7 @@ def artifacts_of_last_run() -> dict[str, str]:
 
 
 class TestWhichStagesRun:
-    def test_all_then_none_then_changed(self, run, limit):
+    def test_only_changed_stages_run(self, run, limit):
         state = run()
         assert state.is_completed()
         assert state.message.startswith("7 ran, 0 cached")
@@ -86,7 +86,7 @@ class TestWhichStagesRun:
 
 
 class TestSideBySide:
-    def test_light_together_and_heavy_in_turn(self, run, limit):
+    def test_light_stages_parallel_heavy_serial(self, run, limit):
         run.dvc.change(a="meet prepare@b", b="meet prepare@a")
         assert run().is_completed()  # the light ones met
         heavy = [event for event in run.dvc.events if event[1].startswith("train")]
@@ -129,7 +129,7 @@ class TestSideBySide:
 
 
 class TestFailures:
-    def test_no_retry_after_a_stated_error(self, run, limit):
+    def test_no_retry_after_reported_error(self, run, limit):
         run.dvc.change(m2="fail")
         state = run()
         assert state.is_failed()
@@ -141,7 +141,7 @@ class TestFailures:
         assert names["train@a-m-1"] == "Completed"
         assert names["report"] == "NotReady"
 
-    def test_stubborn_kind_retries_a_stated_error(self, run):
+    def test_download_retries_reported_error(self, run):
         """A download: the server may stumble."""
         run.dvc.change(a="fail")
         assert run(targets=["prepare@a"]).is_failed()
@@ -199,7 +199,7 @@ class TestFailures:
         assert run.dvc.commands == []
         assert run(targets=["prepare@a"]).message.startswith("1 ran")  # a light stage needs no slot
 
-    def test_no_advice_of_dvc_in_the_log(self, run):
+    def test_log_without_dvc_advice(self, run):
         run(targets=["prepare@a"])
         assert "say for prepare@a" in run.said
         assert "git add" not in run.text
@@ -216,7 +216,7 @@ class TestRemote:
         assert dvc.remote == dvc.cache
         assert Checkout(project).unpushed == []
 
-    def test_only_what_is_needed_is_pulled(self, run, limit, dvc):
+    def test_only_needed_files_are_pulled(self, run, limit, dvc):
         """In a second clone, with the first one's dvc.lock and none of its files."""
         run()
         dvc.here.clear()
@@ -228,7 +228,7 @@ class TestRemote:
         assert set(dvc.ran()) == {"train@a-m2", "train@b-m2", "report"}
         assert dvc.here == EVERY  # all that these read, and what they made
 
-    def test_goes_on_without_lock_file(self, run, limit, dvc):
+    def test_resume_without_lock_file(self, run, limit, dvc):
         """The machine is gone, and with it a dvc.lock that nobody had committed: what it trained is in the remote."""
         run(targets=["train@a-m-1"])
         dvc.locked.clear()
@@ -237,7 +237,7 @@ class TestRemote:
         assert run().message.startswith("6 ran, 1 cached")
         assert "train@a-m-1" not in dvc.ran()
 
-    def test_what_the_remote_lacks_is_made(self, run, limit, dvc):
+    def test_files_missing_on_remote_are_made(self, run, limit, dvc):
         run()
         dvc.here.clear()
         dvc.cache.clear()
@@ -246,7 +246,7 @@ class TestRemote:
         assert dvc.ran() == ["report"]
         assert {command.words[0] for command in dvc.commands} == {"pull", "repro", "push"}
 
-    def test_remote_away(self, run, limit, dvc, project):
+    def test_remote_is_unreachable(self, run, limit, dvc, project):
         dvc.away = True
         state = run(targets=["prepare@a"])
         assert state.name == "NotPushed"
@@ -260,7 +260,7 @@ class TestRemote:
         assert dvc.remote == dvc.cache
         assert Checkout(project).unpushed == []
 
-    def test_dry_run_says_what_would_be_pulled(self, run, limit, dvc):
+    def test_dry_run_lists_files_to_pull(self, run, limit, dvc):
         run()
         dvc.here.clear()
         assert "0 of 7" in run(dry=True).message

@@ -72,7 +72,7 @@ class TestProcess:
         assert process.overdue
         assert process.wait() == 130
 
-    def test_background_process_does_not_hold_the_reader(self, tmp_path, monkeypatch):
+    def test_background_process_does_not_block_reader(self, tmp_path, monkeypatch):
         monkeypatch.setattr(process_module, "LAST_SECONDS", 0.1)
         process = Process(["sh", "-c", "sleep 6000 & echo $!"], tmp_path, os.environ)
         (number,) = map(int, process.lines())
@@ -81,7 +81,7 @@ class TestProcess:
 
 
 class TestGuard:
-    def test_starter_killed(self, child):
+    def test_child_stops_with_killed_starter(self, child):
         """The child is asked first, as Ctrl-C would ask: a training closes its MLflow run, and says where it goes on."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         starter = subprocess.Popen([sys.executable, "-c", STARTER], cwd=child, env=environment)

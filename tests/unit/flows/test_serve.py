@@ -28,14 +28,14 @@ def services(tmp_path, monkeypatch):
 
 
 class TestServices:
-    def test_one_that_ends_ends_the_watch(self, services, capfd):
+    def test_ended_service_ends_the_watch(self, services, capfd):
         services.start("first", "last")
         services.start("second", "ends")
         with pytest.raises(VadError, match=r"second .*exit code 3"):
             services.watch({})
         wait_until(lambda: "second  | bad luck" in capfd.readouterr().out)
 
-    def test_proven_one_is_started_again(self, services, capfd):
+    def test_proven_service_is_restarted(self, services, capfd):
         starts = []
 
         def start() -> None:
@@ -49,12 +49,12 @@ class TestServices:
             services.watch({"worker": start}, proven_seconds=0.0)
         assert capfd.readouterr().out.count("worker has ended (exit code 3)") == 2
 
-    def test_unproven_one_is_not(self, services):
+    def test_unproven_service_is_not_restarted(self, services):
         services.start("worker", "ends")
         with pytest.raises(VadError, match="worker"):
             services.watch({"worker": lambda: pytest.fail("started again")}, proven_seconds=LONG_ENOUGH)
 
-    def test_waits_for_an_answer_while_all_run(self, services):
+    def test_waits_for_an_answer(self, services):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))  # nobody listens there
             services.start("prefect", "ends")
@@ -84,7 +84,7 @@ class TestCommand:
 
         return run
 
-    def test_port_that_is_taken(self, serve):
+    def test_port_in_use(self, serve):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -116,7 +116,7 @@ def test_setup_creates_pool_and_limit_once(prefect_server, capsys):
         client.delete_global_concurrency_limit_by_name("gpu")
 
 
-def test_deployments_name_flows_and_parameters_that_exist():
+def test_deployments_match_flows():
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     for deployment in deployments:
         file, name = deployment["entrypoint"].split(":")

@@ -68,7 +68,7 @@ def test_short_stages_share_a_slot(slots, limit, project):
         assert limit.taken == 2
 
 
-def test_slot_goes_back_after_a_long_stage(slots, limit, project, monkeypatch):
+def test_slot_is_released_after_long_stage(slots, limit, project, monkeypatch):
     monkeypatch.setattr(slots_module, "KEEP_SECONDS", 0.0)
     with slots.one():
         pass
@@ -85,7 +85,7 @@ def test_two_stages_at_once_need_two_slots(slots, project, monkeypatch):
     assert leases(project) == []
 
 
-def test_stopped_while_it_waits(slots, limit, stopping):
+def test_stop_while_waiting(slots, limit, stopping):
     limit.free.acquire()  # another run has the only slot
     threading.Timer(0.05, stopping.set).start()
     with slots.one() as held:
@@ -93,13 +93,13 @@ def test_stopped_while_it_waits(slots, limit, stopping):
     limit.free.release()
 
 
-def test_stop_gives_back_a_slot_in_use(slots, project, limit):
+def test_stop_releases_used_slot(slots, project, limit):
     with slots.one():
         slots.release_all()
         wait_until(lambda: leases(project) == [])
 
 
-def test_error_of_the_server(slots, limit):
+def test_server_error(slots, limit):
     limit.error = RuntimeError("no such limit")
     with pytest.raises(VadError, match=r"gpu.*no such limit"), slots.one():
         pass

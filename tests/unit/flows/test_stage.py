@@ -26,7 +26,7 @@ def work(project, dvc) -> Work:
     return Work(Checkout(project), {}, start=dvc.start)
 
 
-def test_stop_ends_what_runs_and_starts_nothing_more(work, dvc):
+def test_stop_ends_all_commands(work, dvc):
     dvc.change(a="wait")
     done = []
     thread = threading.Thread(target=lambda: done.append(work.dvc("repro", "prepare@a", log=LOG)))
@@ -64,7 +64,7 @@ def test_process_is_stopped_when_its_reader_fails(work, dvc):
     assert started[0].stopped.is_set()
 
 
-def test_lock_file_broken_by_a_kill_is_put_back(work, dvc, project, monkeypatch, caplog):
+def test_broken_lock_file_is_restored(work, dvc, project, monkeypatch, caplog):
     monkeypatch.setattr(stage, "get_run_logger", lambda: LOG)
     lock = project / "dvc.lock"
     whole = "schema: '2.0'\nstages:\n  prepare@a:\n    cmd: work\n"

@@ -55,7 +55,7 @@ def test_threshold_separates_noise_from_motion(model):
     assert 0.1 < model.threshold * HEIGHT < 2.0
 
 
-def test_box_sizes_follow_the_objects_of_each_row(model):
+def test_box_sizes_follow_object_sizes(model):
     heights, widths = model.box_sizes(HEIGHT) * HEIGHT
     for centre in (50, 100):
         tall = centre / (1 - 0.1) / 5  # of an object with this centre
@@ -63,7 +63,7 @@ def test_box_sizes_follow_the_objects_of_each_row(model):
         assert float(widths[centre]) == pytest.approx(tall / 2, rel=0.3)
 
 
-def test_score_is_one_at_usual_speed_and_grows_with_speed(model):
+def test_score_grows_with_speed(model):
     def score(speed: float) -> float:
         rng = np.random.default_rng(5)
         flow = np.stack([walkers(rng, 8, speed=speed) for _ in range(8)])

@@ -108,7 +108,7 @@ def test_last_deconvolution_equals_pytorch():
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
-def test_errors_without_mean_image_are_in_0_to_1():
+def test_error_range_without_mean_image():
     model, batch = small(subtract_mean=False), window()
     assert [phase.name for phase in model.phases()] == ["autoencoder"]
     with torch.no_grad():

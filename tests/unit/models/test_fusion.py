@@ -44,7 +44,7 @@ class TestScale:
         scale = Scale.over(np.full(9, value), 0.99)
         np.testing.assert_allclose(scale(np.array([value, value + unit])), [0, 1])
 
-    def test_rounding_is_no_difference(self):
+    def test_rounding_differences_are_ignored(self):
         assert Scale(median=1.0, high=1.0 + 1e-8).unit == 1.0
 
     @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1), st.floats(0.51, 0.99))
@@ -90,7 +90,7 @@ class TestMaps:
         nothing = np.zeros((2, 3, 4), np.float16)
         assert not fusion(*TWO, rule=rule).maps([nothing, nothing]).any()
 
-    def test_max_takes_the_place_that_stands_out_most(self):
+    def test_max_takes_most_unusual_place(self):
         first, second = np.zeros((1, 1, 2), np.float16), np.zeros((1, 1, 2), np.float16)
         first[0, 0, 0], second[0, 0, 1] = 20, 0.4  # 2 and 3 in units of normal footage, and 0 is -0 and -1
         np.testing.assert_allclose(fusion(*TWO, rule="max").maps([first, second]), [[[2, 3]]], rtol=1e-3)
@@ -119,7 +119,7 @@ def test_saved_fusion_is_loaded(tmp_path):
     assert load_fusion(tmp_path) == made
 
 
-def test_broken_fusion_names_file_and_stage(tmp_path):
+def test_error_for_broken_fusion(tmp_path):
     with pytest.raises(VadError, match=r"config\.yaml: not there; run the fuse stage"):
         load_fusion(tmp_path)
     (tmp_path / "config.yaml").write_text("of: [a, b]\nsystem: fusion\n")

@@ -82,7 +82,7 @@ class TestPublishedFigures:
         assert down == [(width, s, s) for width, s in sizes]
         assert up == [*reversed(down), (channels, side, side)]
 
-    def test_all_encoder_layers_but_the_last_are_normalised(self):
+    def test_normalised_encoder_layers(self):
         kinds = [type(layer).__name__ for layer in create_model("gru_ae", SMALL).encoder]
         assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * 4 + ["Conv2d", "ReLU"]
 
@@ -151,7 +151,7 @@ class TestReconstruction:
 
     @pytest.mark.parametrize("color", ["grey", "rgb"])
     @pytest.mark.parametrize("frames", [2, 5])
-    def test_windows_from_two_frames_on_are_judged(self, color, frames):
+    def test_shortest_window_has_two_frames(self, color, frames):
         model = small(color=color, frames=frames).eval()
         shown_to = window(frames, model.config.channels)
         with torch.no_grad():

@@ -45,7 +45,7 @@ def test_grid_of_cuboids():
     assert judged.measures["max"].shape == (4, 7)
 
 
-def test_still_footage_has_no_error_and_no_loss():
+def test_still_footage_has_zero_error():
     model = create_model("hog_hof_ae", SMALL).eval()
     batch = footage(0)
     with torch.no_grad():
@@ -53,7 +53,7 @@ def test_still_footage_has_no_error_and_no_loss():
     assert model.loss(batch) == 0
 
 
-def test_frame_scores_are_max_and_sum_of_cuboids():
+def test_frame_scores_from_cuboids():
     model = create_model("hog_hof_ae", SMALL).eval()
     with torch.no_grad():
         judged = model.predict_step(footage(2))
@@ -131,7 +131,7 @@ def test_all_frames_of_a_cuboid_are_judged(score):
     assert (model.windows.length, model.windows.step, model.windows.judged) == (7, 3, (0, 1, 2, 3, 4, 5, 6))
 
 
-def test_all_layers_but_the_last_end_in_tanh():
+def test_hidden_layers_end_in_tanh():
     kinds = [type(layer).__name__ for layer in create_model("hog_hof_ae", SMALL).network]
     assert kinds == ["Linear", "Tanh"] * 3 + ["Linear"]  # 204-64-8-64-204
 

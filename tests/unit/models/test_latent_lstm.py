@@ -115,7 +115,7 @@ class TestPrediction:
         assert model.initial.abs().max() > 0
         assert not hasattr(build(initial_state="zeros"), "initial")
 
-    def test_spread_of_mse_is_that_of_its_errors(self):
+    def test_spread_of_mse(self):
         model, batch = build().train(), points()
         (_, spread) = model.phases()
         spread.step(batch, None)
@@ -153,7 +153,7 @@ class TestRollout:
             primed = model.predict(model._points(shown)[0]).point("mean")
             torch.testing.assert_close(made[:, :4], model._frames(primed), rtol=1e-4, atol=1e-5)
 
-    def test_sampled_rollouts_differ_and_judging_does_not(self):
+    def test_only_rollouts_are_sampled(self):
         model = build(loss="mdn", next="sample").eval()
         batch = random_frames()
         with torch.no_grad():

@@ -70,7 +70,7 @@ def batch_for(model, footage: ClipLoader, windows, size: int = 3) -> Batch:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", list_models())
-def test_judged_frames_have_all_measures_and_a_map(name, device, footage):
+def test_measures_and_map_of_judged_frames(name, device, footage):
     model = build(name).to(device).eval()
     with torch.no_grad():
         judged = model.predict_step(batch_for(model, footage(model, device), model.windows))
@@ -184,7 +184,7 @@ def test_damaged_configuration_is_refused(tmp_path, text):
         load_model(tmp_path)
 
 
-def test_missing_model_names_the_train_stage(tmp_path):
+def test_error_for_missing_model(tmp_path):
     with pytest.raises(VadError, match=r"nothing.*run the train stage"):
         load_model(tmp_path / "nothing")
 

@@ -90,7 +90,7 @@ def test_highest_figure_is_bold_except_sharpness(page):
     assert re.findall(r'class="num best"[^>]*>([^<]*)<', table) == ["22.5", "24.5", "25.5"]
 
 
-def test_asked_iterations_and_missing_ones(two_systems):
+def test_requested_and_missing_iterations(two_systems):
     page = build(two_systems, ["street"], ["future_frame", "convlstm_ae"], check_points=(400, 200, 250))
     section = points_section(page)
     assert points_row(section, "future_frame")[:2] == ["23.5", "–"]
@@ -233,7 +233,7 @@ def test_training_names_quality_of_kept_weights(page):
 
 
 @pytest.mark.parametrize("broken", ["autoencoder-000100.png", "autoencoder-000100.webp"])
-def test_unreadable_check_point_names_its_file(tmp_path, broken):
+def test_error_for_unreadable_check_point(tmp_path, broken):
     write_system(tmp_path, "street", "future_frame", check_points=(100,))
     (tmp_path / "models/street/future_frame/samples" / broken).write_bytes(b"")
     with pytest.raises(VadError, match=f"{broken}: .*dvc repro --force"):

@@ -8,7 +8,7 @@ from tests.helpers.report_data import build, write_system
 from vadcore.utils.errors import VadError
 
 
-def test_missing_results_name_file_and_stage(tmp_path):
+def test_error_for_missing_results(tmp_path):
     write_system(tmp_path, "street", "convlstm_ae")
     build(tmp_path, ["street"], ["convlstm_ae"])
     report = tmp_path / "reports" / "index.html"
@@ -27,7 +27,7 @@ def test_missing_results_name_file_and_stage(tmp_path):
         kept.rename(lost)
 
 
-def test_unreadable_results_name_file_and_stage(tmp_path):
+def test_error_for_unreadable_results(tmp_path):
     write_system(tmp_path, "street", "frame_diff")
     for name, text in (("metrics.json", "{"), ("frames.parquet", "no parquet"), ("roc.csv", "")):
         file = tmp_path / "scores" / "street" / "frame_diff" / name
@@ -40,7 +40,7 @@ def test_unreadable_results_name_file_and_stage(tmp_path):
         file.write_bytes(good)
 
 
-def test_unreadable_picture_names_its_file(tmp_path):
+def test_error_for_unreadable_picture(tmp_path):
     write_system(tmp_path, "street", "frame_diff")
     picture = tmp_path / "scores" / "street" / "frame_diff" / "worst" / "0.png"
     picture.write_bytes(b"")

@@ -35,7 +35,7 @@ def test_verdict_is_true_false_or_unlabelled():
     assert said == ["false alarm", "true alarm", "false alarm", "no labels there"]
 
 
-def test_alarm_from_long_before_is_false():
+def test_early_alarm_is_false():
     frames, events = clip([0] * 30 + [1] * 10), alarms((2, 39))
     judged = judge(frames, events)
     assert verdict(judged, 0) == "false alarm"

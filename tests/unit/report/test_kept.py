@@ -63,7 +63,7 @@ def test_mean_and_deviation_share_a_unit(root):
     assert lines(section(root))[1][-1] == "6.2 min ± 0.6 min"
 
 
-def test_events_of_an_older_rule_are_left_out(root):
+def test_old_event_metrics_are_left_out(root):
     events = {"detection_rate": 0.75, "false_alarms_per_hour": 198.9, "score_fps": 12.4, "parameters": 1_068_225}
     keep(root, [ROW | events | {"normal_alarmed": 0.4}, ROW | events | {"model": "conv_ae"}])
     heads, *rows = lines(section(root))
@@ -94,7 +94,7 @@ def test_origin_of_each_run(root):
     assert lines(shown)[1][-1] == "2.0 min"  # times of different machines are not averaged
 
 
-def test_results_of_other_data_sets_are_left_out(root):
+def test_other_data_sets_are_left_out(root):
     for name, dataset in (("demo", "street"), ("avenue", "avenue"), ("ablation", "ped2"), ("small", "ped2_small")):
         keep(root, [ROW | {"dataset": dataset}], name)
     keep(root, [{"dataset": "ped2", "model": "gru_ae", "seed": 1, "iteration": 100, "psnr": 23.5}], "quality")
@@ -120,7 +120,7 @@ def test_no_section_without_kept_results(root):
         (json.dumps({"run": RUN, "rows": [{"dataset": "ped2", "model": "x", "auc_micro": 0.5}]}), "seed of x on ped2"),
     ],
 )
-def test_broken_file_names_its_remedy(root, text, reason):
+def test_error_for_broken_file(root, text, reason):
     path = root / "kept/ped2-cpu.json"
     path.write_text(text)
     with pytest.raises(VadError, match=rf"ped2-cpu\.json: .*{reason}.*git checkout -- "):

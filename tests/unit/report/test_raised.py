@@ -29,7 +29,7 @@ def clips_of(*group, clips=("a",)):
     ]
 
 
-def test_agreement_counts_systems_in_alarm_at_the_peak():
+def test_agreement_at_the_peak():
     group = (
         system("long", ("a", 0, 99, 50, 0.1)),
         system("early", ("a", 10, 19, 12, 0.1), ("a", 40, 49, 45, 0.1)),

@@ -28,7 +28,7 @@ def test_highest_score_of_several_frames():
 
 
 @given(SCORES, st.floats(-1e3, 1e3), st.integers(1, 5))
-def test_no_score_is_rounded_across_the_threshold(scores, threshold, every):
+def test_rounding_does_not_cross_the_threshold(scores, threshold, every):
     scores = np.array(scores)
     for level in (threshold, *scores[~np.isnan(scores)][:1]):  # a threshold may also be one of the scores
         read = unpacked(pack(np.arange(len(scores)), scores, level, every)).astype(np.float64)

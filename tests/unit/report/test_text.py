@@ -34,7 +34,7 @@ def test_summary_of_the_best_system():
     assert re.search(r"1 of 7 events, 0\.4 s .* 0 false alarms in 60 s .*60 an hour asked", text)
 
 
-def test_untrained_system_that_finds_more_is_named():
+def test_better_untrained_system_is_named():
     text = summary([system("conv_ae", 0.765, 1, 0), system("flow_magnitude", 0.644, 5, 1, trained=False)])
     assert re.search(r"untrained flow_magnitude .*5 of 7 events, 0\.4 s .* 1 false alarm in 60 s", text)
 

@@ -25,7 +25,7 @@ def test_every_call_gives_its_result(workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_error_of_one_clip_stops_no_other(workers):
+def test_error_does_not_stop_other_clips(workers):
     done = results(refuse_odd, 4, workers=workers)
     assert (done[(0,)], done[(2,)]) == (0, 2)
     assert [str(done[(n,)]) for n in (1, 3)] == ["1 is odd", "3 is odd"]
@@ -37,11 +37,11 @@ def test_workers_share_the_cores(monkeypatch):
     assert set(results(set_threads, 2, workers=2).values()) == {(3, "3", False)}
 
 
-def test_no_call_gives_nothing():
+def test_no_calls():
     assert results(square, 0, workers=2) == {}
 
 
-def test_scheduler_without_answer_is_named(monkeypatch):
+def test_scheduler_does_not_answer(monkeypatch):
     monkeypatch.setattr(parallel, "ANSWER_SECONDS", 0.1)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))  # taken, but nobody listens

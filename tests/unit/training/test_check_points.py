@@ -82,7 +82,7 @@ class Shows(Model):
         return Prediction({"error": frames.mean((2, 3, 4))}, frames[:, :, 0], lambda: frames * self.kept)
 
 
-def test_quality_of_judged_frames_at_every_check_point(split, tmp_path):
+def test_quality_at_every_check_point(split, tmp_path):
     model, seen = Shows(), []
     result = run(model, split, tmp_path, metrics=lambda phase, iteration, values: seen.append((iteration, values)))
     rows = {row["iteration"]: row for row in result.history if "psnr" in row}

@@ -101,7 +101,7 @@ def test_checkpoint_cannot_run_code(tmp_path):
         folder.load()
 
 
-def test_weights_with_smallest_held_out_loss_are_kept(split, tmp_path):
+def test_best_held_out_weights_are_kept(split, tmp_path):
     model = small(iterations=12, learning_rate=0.3)  # so high that the loss rises
     result = run(model, split, tmp_path)
     losses = {row["iteration"]: row["val"] for row in result.history if "val" in row}
@@ -126,7 +126,7 @@ def test_check_points_do_not_change_the_training(split, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("cache", ["device", "ram", "stream"])
-def test_gpu_training_is_the_same_from_every_cache(tmp_path, cache):
+def test_gpu_training_with_every_cache(tmp_path, cache):
     store = make_store(tmp_path / "data")
     whole = [Segment(clip, 0, store.length(clip)) for clip in store.clips("train")]
     models = [small(), small()]
@@ -284,7 +284,7 @@ def test_held_out_windows_have_stride_one(split, tmp_path):
     assert (spread([20, 20], Windows(4, (2,)), 8)[:, 2] == 1).all()
 
 
-def test_held_out_clips_shorter_than_a_window_are_refused(split, tmp_path):
+def test_short_held_out_clips_are_refused(split, tmp_path):
     kept, held = split
     short = ClipLoader(held.frames, [Segment(held.segments[0].clip, 0, 3)])
     with pytest.raises(VadError, match=r"train\.val.*4 frames"):

@@ -14,7 +14,7 @@ from vadcore.utils.device import choose_precision
         (False, False, True, torch.float32),
     ],
 )
-def test_auto_precision_of_a_processor(monkeypatch, amx, avx512_bf16, amd, wanted):
+def test_auto_precision_on_cpu(monkeypatch, amx, avx512_bf16, amd, wanted):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     monkeypatch.setattr(device, "_is_amd", lambda: amd)

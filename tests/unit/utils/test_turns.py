@@ -71,7 +71,7 @@ def test_only_processes_on_all_cores_take_turns(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_lock_is_held_in_the_loop_and_free_after_it(tmp_path, monkeypatch):
+def test_lock_is_held_during_the_loop(tmp_path, monkeypatch):
     monkeypatch.setattr(turns.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(torch, "get_num_threads", cores)
 

@@ -69,7 +69,7 @@ def test_windows_shift_in_training_only():
     assert not torch.equal(model.as_seen(batch), frames * 2 - 1)
 
 
-def test_shift_as_large_as_the_picture_is_refused():
+def test_too_large_shift_is_refused():
     assert model_config("gru_ae", SMALL | {"shift": 15}).shift == 15
     with pytest.raises(ValidationError, match=r"shift 16.*\b15\b"):
         model_config("gru_ae", SMALL | {"shift": 16})

@@ -19,14 +19,14 @@ def test_map_size_of_prime_sides_is_96():
 
 @pytest.mark.parametrize("size", [(64, 96), (227, 227)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_mse_is_the_mean_squared_error_of_the_frame(size, channels):
+def test_mse_of_a_frame(size, channels):
     frames, shown = torch.rand(2, 2, 3, channels, *size, generator=torch.Generator().manual_seed(0))
     measures, maps = frame_errors(shown, frames)
     torch.testing.assert_close(measures["mse"], (shown - frames).square().mean((2, 3, 4)))
     assert maps.shape == (2, 3, *map_size(size))
 
 
-def test_errors_do_not_depend_on_the_value_range():
+def test_errors_are_independent_of_value_range():
     frames, shown = torch.rand(2, 1, 2, 1, 40, 60, generator=torch.Generator().manual_seed(1))
     measures, maps = frame_errors(shown, frames)
     wide_measures, wide_maps = frame_errors(shown * 2 - 1, frames * 2 - 1, span=2)

@@ -33,7 +33,7 @@ def slow_histograms(x, y, cell, rest):
 
 
 @pytest.mark.parametrize("direction", range(8))
-def test_vector_counts_in_the_bin_of_its_direction(direction):
+def test_vector_counts_in_its_direction_bin(direction):
     x, y = COMPASS[direction]
     histogram = orientation_histograms(*field(3 * x, 3 * y), cell=4)
     expected = np.zeros((1, 2, 2, 8))
