@@ -1,4 +1,4 @@
-"""Hypothesis for the unit tests: the same examples in every run, no limits on time. Places that several tests share."""
+"""Hypothesis settings of the unit tests: same examples in every run, no time limit. Places that several tests share."""
 
 from collections.abc import Callable
 

@@ -28,7 +28,7 @@ def test_import_contracts():
 
 
 def test_vadcore_does_not_import_pipeline_packages():
-    """A machine that only trains and scores has neither DVC nor MLflow nor Prefect nor dask."""
+    """Machines that only train and score have no DVC, MLflow, Prefect or dask."""
     program = (
         "import sys; hidden = ('dvc', 'mlflow', 'prefect', 'dask', 'distributed', 'pyarrow')\n"
         "sys.modules.update({name: None for name in hidden})\n"
@@ -96,7 +96,7 @@ def test_stages_depend_on_their_code(stage):
     programs = [dep.removesuffix(".py").replace("/", ".") for dep in listed if dep.startswith("tasks/")]
     assert f"tasks.{stage}" in programs
     modules = set().union(*map(modules_behind, programs))
-    if stage in ("train", "score"):  # of the stage's systems, each its own file and what that imports
+    if stage in ("train", "score"):  # plus the file of each model and its imports
         for name in list_models():
             modules |= modules_behind(f"vadcore.models.{name}")
     for module in modules:
@@ -106,7 +106,7 @@ def test_stages_depend_on_their_code(stage):
 
 
 def test_code_digest_covers_imported_code(tmp_path, monkeypatch):
-    """The digest of a system's code covers the modules that its module imports and no other, and no comments."""
+    """The digest of a system covers its module and the modules that it imports, without comments."""
     package = tmp_path / "vadcore"
     shutil.copytree(ROOT / "vadcore", package)
     monkeypatch.setattr(code, "ROOT", tmp_path)

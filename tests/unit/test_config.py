@@ -136,7 +136,7 @@ def fused(**changes) -> dict:
     return {**smallest(), **values, "model": {"frame_diff": None, "background": None, "fusion-a": section}}
 
 
-def test_fusion_is_one_of_all_models(tmp_path):
+def test_all_models_include_fusions(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(fused(rule="mean", weights=[1, 2])))
     params = load_params(file)
@@ -168,7 +168,7 @@ def test_fault_in_fusion(tmp_path, values, message):
 
 
 def test_dumped_sections_are_complete(tmp_path):
-    """They stand in the report."""
+    """The report shows them."""
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(fused()))
     model = load_params(file).model_dump(mode="json")["model"]

@@ -95,15 +95,15 @@ def test_results_are_added_to_another_profile(project, monkeypatch):
     assert kept["rows"] == [{"run": 0, **first[0]}, {"run": 0, **first[1]}, {"run": 1, **more[0]}]
     assert not (project / "benchmarks/results/seeds.json").exists()
     readme = (project / "docs/results.md").read_text()
-    assert "| `gru_ae` | 2 | 85.0% ± 7.1% | 100 s |" in readme  # how long it took is told of one machine
+    assert "| `gru_ae` | 2 | 85.0% ± 7.1% | 100 s |" in readme  # training time of one machine only
     assert re.search("`gru_ae`, `conv_ae`: .*`make profile NAME=pair`.* Some CPU", readme)
     assert re.search("`gru_ae-2`: .*`make profile NAME=seeds`.* Another CPU", readme)
 
-    run(monkeypatch, "--into", "pair")  # once more: in place of the first time's
+    run(monkeypatch, "--into", "pair")  # a second time: replaces the first
     assert json.loads((project / "benchmarks/results/pair.json").read_text()) == kept
     (project / "params.yaml").write_text("profile: pair\n")
     made(project, first[:1])
-    run(monkeypatch)  # the profile itself anew: what the other gave stays
+    run(monkeypatch)  # the profile again: rows of the other profile are kept
     rows = json.loads((project / "benchmarks/results/pair.json").read_text())["rows"]
     assert [row["model"] for row in rows] == ["gru_ae", "gru_ae-2"]
 
@@ -114,7 +114,7 @@ def test_into_needs_kept_results(project, monkeypatch):
 
 
 def kept_runs(project, name="pair"):
-    """The runs of a kept file, of which each row comes from one."""
+    """The runs of a kept file; each row comes from one run."""
     kept = json.loads((project / f"benchmarks/results/{name}.json").read_text())
     return kept.get("runs") or [kept["run"]]
 
@@ -128,10 +128,10 @@ def test_command_is_kept_with_the_run(project, monkeypatch):
     assert kept_runs(project) == [RUN | {"command": command}]
     later = RUN | {"date": "2026-01-03T03:04:05+00:00"}
     made(project, [RESULT], later)
-    run(monkeypatch)  # the report of the same results, written anew
+    run(monkeypatch)  # the report of the same results, written again
     assert kept_runs(project) == [RUN | {"command": command}]
     made(project, [RESULT | {"auc_micro": 0.9}], later)
-    run(monkeypatch)  # another run, of which nothing is said
+    run(monkeypatch)  # another run without a command
     assert kept_runs(project) == [later | {"command": "make profile NAME=pair"}]
 
 

@@ -1,4 +1,4 @@
-"""Delivery of footage from a folder, an archive or a download: complete, resumable, kept in step with its source."""
+"""Delivery of footage from a folder, an archive or a download: complete, resumable, in sync with its source."""
 
 import os
 import shutil

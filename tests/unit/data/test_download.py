@@ -16,7 +16,7 @@ PAGE = "http://example.org/dataset.html"
 
 
 class Server:
-    """Serves ``content`` at any path; ``breaks`` lists after how many bytes each of the next responses ends early."""
+    """Serves ``content`` at any path; ``breaks``: bytes after which each of the next responses ends early."""
 
     def __init__(self):
         self.content, self.etag, self.ranges, self.status = CONTENT, '"v1"', True, None

@@ -1,4 +1,4 @@
-"""Extraction of clips: colours, frame rates, labels, masks, and what is extracted again."""
+"""Extraction of clips: colours, frame rates, labels, masks and repeated extraction."""
 
 import cv2
 import numpy as np

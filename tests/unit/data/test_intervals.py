@@ -1,4 +1,4 @@
-"""Label files of intervals: the published `.mat` and `.m` forms, and faults in them."""
+"""Label files of intervals: the published `.mat` and `.m` forms, and their errors."""
 
 import numpy as np
 import pytest

@@ -140,7 +140,7 @@ def test_flow_of_rotating_and_sliding_piece():
 
 @pytest.mark.parametrize("index", [0, 1, 2, 6])  # bicycle, cart, runner, fall, each among pedestrians
 def test_flow_warps_next_frame_onto_current(index):
-    """Without noise, on moving pixels away from the edge of a piece that show the same object in both frames."""
+    """Without noise, on moving pixels that show the same object in both frames, away from the edges of its pieces."""
     clip = filmed("test", index, height=192, width=288, noise=0, test_frames=40)
     grey = clip.frames.astype(np.float32).mean(axis=-1)
     y, x = np.mgrid[:192, :288].astype(np.float32)
@@ -203,7 +203,7 @@ def test_noise_has_configured_standard_deviation(sigma):
 
 
 def test_identities_follow_flow():
-    """Most pixels of an object are, in the next frame, where its flow takes them."""
+    """In the next frame, most pixels of an object are where its flow points."""
     clip = filmed("train", 0)
     y, x = np.mgrid[:128, :192]
     kept = moved = 0

@@ -1,4 +1,4 @@
-"""The spool of alerts and the sender that works it off."""
+"""The spool of alerts and its sender."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ BEGIN = 1000.0  # seconds since the epoch at which simulated time begins
 
 
 class SimulatedClock(Clock):
-    """Time that passes only, and at once, where the sender waits."""
+    """A clock that advances only when the sender waits, without a real wait."""
 
     def __init__(self):
         self.seconds = 0.0
@@ -32,12 +32,12 @@ class SimulatedClock(Clock):
 
     def wait(self, event, seconds):
         self.seconds += seconds
-        time.sleep(0.0001)  # other threads have their turn
+        time.sleep(0.0001)  # lets other threads run
 
 
 class Calls:
-    """Takes the place of :func:`vadcore.detection.calls.call`. ``faults``: what the first calls answer, or a function of the
-    event's number; else calls succeed."""
+    """A fake of :func:`vadcore.detection.calls.call`. ``faults``: the answers of the first calls, or a function of the
+    event's number; other calls succeed."""
 
     def __init__(self, *faults, clock: Clock | None = None):
         self.faults, self.clock = list(faults), clock
@@ -195,7 +195,7 @@ def test_alerts_are_sent_when_output_is_closed(tmp_path, patch_call, clock):
 
 
 def test_alerts_of_unfinished_results_are_not_sent(tmp_path):
-    """After a kill the results are made again, with other alerts."""
+    """After a kill the results are made again, with new alerts."""
     results_with_alerts(tmp_path).rename(tmp_path / ".gate.partial")
     assert not any_left(tmp_path)
     queue_left(tmp_path)
@@ -271,7 +271,7 @@ def test_spool_emptied_by_another_process(tmp_path, patch_call, clock, monkeypat
 
 
 def test_alert_queued_just_before_close_is_sent(tmp_path, patch_call, monkeypatch):
-    """Also when the sender has looked into the spool before and decides only then whether to end."""
+    """Also if the sender has just read the spool and is about to end."""
     calls = patch_call()
     looked, closed = threading.Event(), threading.Event()
     looks, look = [], alerts._pending

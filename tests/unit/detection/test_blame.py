@@ -1,4 +1,4 @@
-"""Videos that cannot be scored: which are tried again, which are set aside, and when the run ends."""
+"""Videos that cannot be scored: which are retried, which are set aside, and when the run ends."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ def failing(*keys: str, error: Exception):
 
 
 def run(folder: Path, out: Path, scoring) -> list[tuple[str, str | None]]:
-    """What one run over the inbox yields until it ends, with or without an error."""
+    """The results of one run over the inbox until it ends, with or without an error."""
     told = []
     with suppress(Exception):
         told.extend(work_off(Inbox(folder, out), scoring, finish))
@@ -33,7 +33,7 @@ def run(folder: Path, out: Path, scoring) -> list[tuple[str, str | None]]:
 
 
 def test_only_faulty_video_is_not_set_aside(tmp_path):
-    """As with damaged weights: the video is tried again, however often that happens."""
+    """The cause may be damaged weights, so the video is always tried again."""
     folder, out = fill(tmp_path / "inbox", "a.mp4"), tmp_path / "out"
     for _ in range(MOST_DEATHS + 2):
         with pytest.raises(VadError, match="damaged"):
@@ -94,7 +94,7 @@ def test_faulty_video_is_set_aside(tmp_path):
 
 
 def test_fault_of_all_videos_ends_the_run(tmp_path):
-    """It is the machine's fault, whether it was there from the start or came in the middle; nothing is set aside."""
+    """The machine is the cause, from the start or later in the run; no video is set aside."""
     names = [f"{number:02d}.mp4" for number in range(12)]
     folder, out = fill(tmp_path / "inbox", *names), tmp_path / "out"
     tried = []

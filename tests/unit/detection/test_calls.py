@@ -22,7 +22,7 @@ def shell(script: str, *arguments: str | Path) -> tuple[str, ...]:
 
 
 def time_out(script: str, pid: Path) -> tuple[str, int]:
-    """Call a script that writes a process id to the file ``pid`` and then hangs. What :func:`call` says, and the id."""
+    """Call a script that writes a process id to the file ``pid`` and hangs. Returns the message of the call and the id."""
     seconds = 0.1
     while True:  # on a busy machine the script may need longer than the first limits to write the file
         said = call(shell(script, pid), "{}", timeout=seconds)
@@ -40,7 +40,7 @@ def test_command_gets_json_on_stdin(tmp_path):
 
 @pytest.mark.parametrize("start", ["", "setsid "])
 def test_command_may_leave_a_background_process(tmp_path, start):
-    """The call is over when the command is, though the process that it started holds its files open."""
+    """The call ends with the command, even if a process that it started keeps its files open."""
     heard, pid = tmp_path / "heard", tmp_path / "pid"
     assert call(shell(f'cat >> "$0"; {start}sleep 3600 & echo $! > "$1"', heard, pid), "{}\n", LONG_ENOUGH) is None
     left = int(pid.read_text())
@@ -85,7 +85,7 @@ def test_url_fault_names_host_and_status():
             assert "secret" not in said
         assert hook.calls == 2
     with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        deaf.bind(("127.0.0.1", 0))  # bound, but not listening
         said = call(f"http://127.0.0.1:{deaf.getsockname()[1]}/hook/secret", "{}", LONG_ENOUGH)
     assert said.startswith("no answer from 127.0.0.1")
     assert "secret" not in said

@@ -18,7 +18,7 @@ from vadcore.evaluation.evaluate import event_table, score_table
 from vadcore.evaluation.inference import score_clip
 from vadcore.evaluation.maps import Maps, place
 
-pytestmark = pytest.mark.xdist_group("detector")  # its places are made once a worker
+pytestmark = pytest.mark.xdist_group("detector")  # its places are made once per worker
 LONGEST = 161  # frames
 
 
@@ -166,7 +166,7 @@ def test_place_stays_inside_the_picture():
 
 
 def test_memory_does_not_grow_with_length(place_of):
-    """Frames, flow and maps are released: no more are held in the rest than in the first 100 frames, or four batches."""
+    """Frames, flow and maps are released: as few are held later as in the first 100 frames, which are four batches."""
     judge_maps = []
     judge = Judge(place_of("hog_hof_ae").detector().systems[0], lambda maps: judge_maps.append(len(maps)))
     rng = np.random.default_rng(0)

@@ -69,7 +69,7 @@ def test_film_has_at_most_15_frames_a_second(here, tmp_path):
 
 
 def test_heat_scale_comes_from_usual_frames(tmp_path):
-    """So that a video on which nothing happens stays dark."""
+    """A video without events stays dark."""
     maps = Maps(tmp_path / "maps")
     rng = np.random.default_rng(0)
     maps.append(rng.random((300, 12, 16)).astype(np.float16))

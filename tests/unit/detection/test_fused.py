@@ -107,7 +107,7 @@ def test_short_videos(fused_of, tmp_path, frames):
     video = make_video(tmp_path / "first.avi", frames, seed=5)
     found = scan(fused.detector, video, tmp_path / "maps")
     assert_same_as_stages(found, fused, frames)
-    assert found.frames["score"].notna().any() == (frames >= 6)  # of 5 frames each judges others
+    assert found.frames["score"].notna().any() == (frames >= 6)  # of 5 frames the systems judge different ones
     said = (
         f"first.avi has {frames} frames at 10 a second, too few for a window of 5 and one of 4: nothing could be judged"
     )

@@ -1,4 +1,4 @@
-"""Videos in an inbox are scored once each, whenever a process is killed and however many processes there are."""
+"""Each video of an inbox is scored once, also after kills and with several processes."""
 
 import errno
 import os
@@ -149,7 +149,7 @@ def test_unmovable_video_does_not_stop_others(tmp_path, monkeypatch):
 
 
 def test_foreign_results_are_kept(tmp_path):
-    """Another inbox may write to the same folder of results while a video is scored, or a person by hand."""
+    """Another inbox or a person may write to the results folder while a video is scored."""
     folder, out = fill(tmp_path / "inbox", "a.mp4", "b.mp4"), tmp_path / "out"
     claim = Inbox(folder, out).take()
     claim.release()

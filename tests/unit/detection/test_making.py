@@ -11,7 +11,7 @@ from vadcore.utils.files import sha256_files, write_json
 
 
 def assert_killed_in(work) -> None:
-    """Run ``work`` in a process, which it has to end with code 137."""
+    """Run ``work`` in a process and assert that it ends with code 137."""
     child = os.fork()
     if child == 0:
         with suppress(BaseException):
@@ -40,7 +40,7 @@ def test_kill_leaves_old_or_new_results(tmp_path):
                     os._exit(137)
                 return rename(self, target)
 
-            with making(out / "warm", video):  # nothing of an earlier process is left to clear away
+            with making(out / "warm", video):  # no leftovers of an earlier process
                 pass
             Path.rename = counted
             make("new")

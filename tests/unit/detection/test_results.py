@@ -1,4 +1,4 @@
-"""The folder of a video's results: complete or absent, and never in the place of another video's."""
+"""The results folder of a video: complete or absent; results of other videos are kept."""
 
 import json
 import os

@@ -27,7 +27,7 @@ def clock():
 
 @pytest.fixture
 def video(tmp_path) -> Path:
-    """A video that came into the inbox just now."""
+    """A video that was just put into the inbox."""
     path = make_video(tmp_path / "inbox" / "a.avi", 4)
     touch(path, NOW)
     return path
@@ -35,7 +35,7 @@ def video(tmp_path) -> Path:
 
 @pytest.fixture
 def take(tmp_path, clock):
-    """A new process looks into the inbox and takes what is whole."""
+    """A new process takes the complete videos from the inbox."""
 
     def take() -> Claim | None:
         return Inbox(tmp_path / "inbox", tmp_path / "out", SETTLE, clock).take()
@@ -76,7 +76,7 @@ def test_unreadable_file_is_taken_later(video, take, clock):
 
 
 def test_future_modification_time_causes_no_delay(video, take, clock):
-    """As of a camera whose clock is ahead: the inbox remembers when it first saw the file."""
+    """The clock of a camera may be ahead. The inbox records when it first saw the file."""
     touch(video, NOW + 3600)
     assert take() is None
     clock.now += SETTLE - 1

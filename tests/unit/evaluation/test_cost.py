@@ -1,4 +1,4 @@
-"""Costs beside results, and read with these alone."""
+"""Costs are stored beside results and read only with these results."""
 
 import pytest
 

@@ -145,7 +145,7 @@ def test_permanent_alarm_detects_nothing():
     assert found["normal_alarmed"] == 1
 
 
-def test_alarm_detects_only_the_event_it_began_with():
+def test_long_alarm_detects_only_first_event():
     labels = [1] * 5 + [0] * 15 + [1] * 5 + [0] * 5 + [1] * 5
     found = detection_metrics(table(labels, [9] * 35), 5, 10.0)
     assert (found["events_true"], found["detected"], found["alarms"], found["false_alarms"]) == (3, 1, 1, 0)
@@ -175,7 +175,7 @@ def test_frames_are_ordered_by_number():
 
 
 def test_nan_scores_and_labels_are_ignored():
-    # the first interval has no score; the event at 4 lies on unlabelled frames; unjudged normal footage is no footage
+    # the first interval has no score; the event at 4 lies on unlabelled frames; unjudged normal footage does not count
     found = detection_metrics(table([1, 1, 0, NAN, NAN, 0], [NAN, NAN, NAN, 0, 9, NAN]), 5, 10.0)
     assert (found["events_true"], found["alarms"], found["false_alarms"]) == (0, 1, 0)
     assert found["detection_rate"] is found["detection_delay_seconds"] is found["false_alarms_per_hour"] is None
@@ -208,7 +208,7 @@ def test_smoothing_averages_judged_frames(scores, sigma):
 
 
 def test_smoothing_skips_nan_frames():
-    # sigma 1: frames 0 and 2 weigh 1 and exp(-2) for each other, the unjudged frame between lends nothing
+    # sigma 1: frames 0 and 2 weigh 1 and exp(-2) for each other, the unjudged frame between adds nothing
     weight = np.exp(-2.0)
     np.testing.assert_allclose(
         smooth(np.array([0.0, NAN, 1.0]), 1.0), [weight / (1 + weight), NAN, 1 / (1 + weight)], rtol=1e-12

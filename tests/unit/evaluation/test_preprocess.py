@@ -1,4 +1,4 @@
-"""A detector folder: all that scoring needs, far from the project that made it."""
+"""A detector folder: all that scoring needs, without the project that made it."""
 
 import shutil
 

@@ -42,7 +42,7 @@ def test_covering_judges_every_possible_frame(length, window, data):
 
 def test_covering_windows_overlap_only_at_the_end():
     assert covering(25, 10, tuple(range(10)), np.arange(25)).tolist() == [0, 10, 15]
-    assert covering(10, 5, (4,), np.array([0, 4, 9])).tolist() == [0, 5]  # frame 0 is judged by none
+    assert covering(10, 5, (4,), np.array([0, 4, 9])).tolist() == [0, 5]  # no window judges frame 0
 
 
 class Numbers(Model):

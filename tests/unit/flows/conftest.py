@@ -1,4 +1,4 @@
-"""What the tests of the flows share: one Prefect server a session, and the pipeline flow over a fake DVC."""
+"""Shared fixtures of the flow tests: one Prefect server per session, and the pipeline flow with a fake DVC."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.fake_dvc import FakeDvc
 from tests.helpers.project import LONG_ENOUGH
 
-IDLE_SERVICES = (  # of the server, which no test here needs
+IDLE_SERVICES = (  # of the server; these tests do not need them
     *("CANCELLATION_CLEANUP", "DB_VACUUM", "EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "SCHEDULER"),
     *("PAUSE_EXPIRATIONS", "REPOSSESSOR", "CLEANUP_RECONCILER", "TASK_RUN_RECORDER", "TRIGGERS"),
 )
@@ -32,13 +32,13 @@ def prefect_server(tmp_path_factory):
 
 
 class Pipeline:
-    """The pipeline flow in this process. dvc: what it runs on; states: of its stages, in the last run; said: its log."""
+    """The pipeline flow in this process. dvc: the fake DVC; states: of the stages in the last run; said: the log."""
 
     def __init__(self, dvc: FakeDvc):
         self.dvc, self.states, self.said = dvc, {}, []
 
     def __call__(self, **parameters):
-        """Run the flow; its state."""
+        """Run the flow and return its state."""
         from flows.pipeline import pipeline
 
         self.states.clear()
@@ -58,7 +58,7 @@ class Pipeline:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
-    """A folder that looks like a project, as the current one."""
+    """A folder that looks like a project, as current folder."""
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
@@ -67,7 +67,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def limit(prefect_server):
-    """Sets the size of the concurrency limit ``gpu``; it has one slot at first."""
+    """Sets the size of the concurrency limit ``gpu``, which starts with one slot."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
 
@@ -79,7 +79,7 @@ def limit(prefect_server):
 
 @pytest.fixture
 def run(prefect_server, project, monkeypatch) -> Pipeline:
-    """Runs the pipeline flow over a fake DVC, without pauses before retries and without MLflow."""
+    """Runs the pipeline flow with a fake DVC, without pauses before retries and without MLflow."""
     from flows import artifacts, kinds, pipeline, remote, stage
 
     dvc = FakeDvc()
@@ -99,7 +99,7 @@ def run(prefect_server, project, monkeypatch) -> Pipeline:
     for name, kind in kinds.KINDS.items():
         monkeypatch.setitem(kinds.KINDS, name, dataclasses.replace(kind, pause=(0,)))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")  # which is not there: no links
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")  # does not exist: no links
 
     class Said(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

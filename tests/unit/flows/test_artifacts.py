@@ -13,7 +13,7 @@ PAGE = "http://prefect/runs/flow-run/id-1"
 
 
 class Mlflow:
-    """Takes the place of MLflow's client: one run of the pipeline, and the run that made the report."""
+    """A fake MLflow client with one run of the pipeline and the run that made the report."""
 
     def __init__(self):
         self.tags = {}

@@ -1,4 +1,4 @@
-"""One pipeline run at a time in a checkout, what a killed run leaves there, and dvc.lock put back when broken."""
+"""A checkout: one pipeline run at a time, leftovers of a killed run, and repair of a broken dvc.lock."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ Path("ended").touch()
 class TestHold:
     @pytest.fixture
     def holder(self, project):
-        """A run that holds the checkout, in a process of its own."""
+        """A run in another process that holds the checkout."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen([sys.executable, "-c", HOLDER], cwd=project, env=environment)
         pid_in(project / "begun")
@@ -87,10 +87,10 @@ class TestHold:
         assert checkout.cut_off()["flow_run"] == "id-1"
         with checkout.hold("second", "id-2") as left:
             assert left["leases"] == ["lease-1"]
-        assert checkout.cut_off() is None  # the second one has ended well
+        assert checkout.cut_off() is None  # the second run ended normally
 
     def test_killed_worker_stops_its_run(self, project):
-        """Its stages print to the worker's console: the first of them that does may end before the next look."""
+        """Stages print to the worker's console, so the first that prints may end before the next check."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT__FLOW_RUN_ID": "id-1"}
         worker = subprocess.Popen([sys.executable, "-c", WORKER, RUN], cwd=project, env=environment)
         number = pid_in(project / "begun")
@@ -106,7 +106,7 @@ class TestHold:
             Checkout(tmp_path)
 
     def test_holder_file_disappears(self, project, monkeypatch):
-        monkeypatch.setattr(Path, "exists", lambda path: True)  # it was there a moment ago
+        monkeypatch.setattr(Path, "exists", lambda path: True)  # as if it existed a moment ago
         checkout = Checkout(project)
         assert checkout.left_behind() is None
         checkout.note_leases(["lease-1"], held=True)
@@ -123,7 +123,7 @@ STAGE = {"cmd": "true", "outs": [{"path": "x", "hash": "md5", "md5": "0" * 32, "
 
 
 class TestLockFile:
-    """DVC writes dvc.lock in place: a process killed then leaves the first part of it."""
+    """DVC writes dvc.lock in place, so a killed process can leave a truncated file."""
 
     @pytest.fixture
     def checkout(self, project) -> Checkout:
@@ -145,7 +145,7 @@ class TestLockFile:
             assert path.read_bytes() == whole
 
     def test_truncation_after_a_changed_stage(self, checkout):
-        """What was being written differs from the copy in the stage that had just run."""
+        """The truncated file differs from the copy in the stage that had just run."""
         path = checkout.root / "dvc.lock"
         whole = path.read_bytes()
         new = whole.replace(b"cmd: 'true'", b"cmd: 'false'", 1)
@@ -156,7 +156,7 @@ class TestLockFile:
             assert path.read_bytes() == whole
 
     def test_manually_changed_file_is_kept(self, checkout):
-        """Say, pulled from where a model was taken out and the report made anew: whole, with fewer stages."""
+        """For example, pulled after a model was removed and the report made again: intact, with fewer stages."""
         path = checkout.root / "dvc.lock"
         lock = yaml.safe_load(path.read_text())
         for gone, other in (("three", "two"), ("one", "two"), ("two", "three")):
@@ -193,7 +193,7 @@ class TestLockFile:
     def test_no_copy_while_dvc_writes(self, checkout, monkeypatch):
         import dvc.lock
 
-        monkeypatch.setattr(dvc.lock, "DEFAULT_TIMEOUT", 0.05)  # that it waits for a lock
+        monkeypatch.setattr(dvc.lock, "DEFAULT_TIMEOUT", 0.05)  # how long it waits for a lock
         copy = checkout.root / ".dvc/tmp/vad-dvc.lock"
         copy.unlink()
         with dvc.lock.make_lock(str(checkout.root / ".dvc/tmp/lock")):

@@ -53,7 +53,7 @@ def test_priority_and_threads(run, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
     show = "print(os.nice(0), os.environ['OMP_NUM_THREADS'])"
     assert run(show, nice=NICE, threads=3).said == [f"{min(19, os.nice(0) + NICE)} 3"]
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # a person's own choice stays
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # the user's setting is kept
     assert run(show, threads=3).said == [f"{os.nice(0)} 7"]
 
 

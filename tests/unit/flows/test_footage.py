@@ -1,4 +1,4 @@
-"""The flow that scores new footage: what it says of a run, its priority and its time limit."""
+"""The flow that scores new footage: messages, priority and time limit."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 class Runner:
-    """Takes the place of run_command. calls: words and settings; effect: what the command does; ended: how it ends."""
+    """A fake run_command. calls: words and settings; effect: what the command does; ended: how it ends."""
 
     def __init__(self):
         self.calls, self.effect, self.ended, self.tables = [], lambda: None, Ended(0, [], False), []
@@ -63,7 +63,7 @@ def test_scored_and_set_aside_videos_are_counted(folder, runner):
 
 
 def test_priority_and_threads(folder, runner, monkeypatch):
-    """Beside a training it takes what that leaves."""
+    """A training that runs at the same time has precedence."""
     monkeypatch.setattr(footage, "cores", lambda: 16)
     footage.footage.fn()
     monkeypatch.setattr(footage, "cores", lambda: 2)
@@ -112,7 +112,7 @@ def test_next_run_closes_killed_run(folder, runner, monkeypatch):
     (folder / "inbox").mkdir()
     (folder / "inbox/.footage.json").write_text('{"flow_run": "id-1"}')
     footage.footage.fn()
-    footage.footage.fn()  # the one before has ended well
+    footage.footage.fn()  # the previous run ended normally
     assert closed == ["id-1"]
 
 

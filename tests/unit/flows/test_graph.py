@@ -1,4 +1,4 @@
-"""Which stages a pipeline run has, which of them a person asked for, which of them have to run."""
+"""The stages of a pipeline run: which exist, which are selected, which have to run."""
 
 import ast
 from pathlib import Path
@@ -43,7 +43,7 @@ class TestGraph:
     def test_stages_and_dependencies(self, graph):
         assert set(graph.nodes) == {*RAW, *TRAIN, "report"}
         assert graph.nodes["train@a-m-1"].upstream == ("prepare@a",)
-        assert set(graph.nodes["report"].upstream) == TRAIN  # by way of the folder that they write into
+        assert set(graph.nodes["report"].upstream) == TRAIN  # through the folder that they write to
 
     def test_topological_order(self, graph):
         seen = set()
@@ -68,7 +68,7 @@ class TestSelect:
         assert graph.select() == (set(graph.nodes), set())
 
     def test_dataset(self, graph):
-        """With what its stages need and what comes after them."""
+        """Includes the stages before and after its own."""
         assert graph.select(datasets=["a"]) == ({"prepare@a", "train@a-m-1", "train@a-m2"}, {"report"})
 
     def test_model_on_one_dataset(self, graph):
@@ -96,7 +96,7 @@ class TestSelect:
 class TestStates:
     @pytest.fixture
     def states(self, finished):
-        """The states of the stages, as they are when it is called."""
+        """A function that returns the current states of the stages."""
         yield lambda: Graph(finished).states()
         write_params(finished, changed())
 
@@ -106,19 +106,19 @@ class TestStates:
         write_params(finished, changed(m2="say three"))
         assert {address for address, state in states().items() if state == CHANGED} == {"train@a-m2", "train@b-m2"}
 
-        gone = [finished / "raw/a", finished / "models/a/m-1"]  # an out, and that of the stage after it
+        gone = [finished / "raw/a", finished / "models/a/m-1"]  # outputs of a stage and of the next one
         kept = [path.read_text() for path in gone]
         for path in gone:
             path.unlink()
         found = states()
         assert found["prepare@a"] == found["train@a-m-1"] == MISSING
         assert found["train@a-m2"] == CHANGED
-        assert found["report"] == CHANGED  # the folder that it reads is no longer as it was
+        assert found["report"] == CHANGED  # the folder that it reads has changed
         for path, text in zip(gone, kept, strict=True):
             path.write_text(text)
 
     def test_missing_source_file(self, finished, states):
-        """It has to run, and will say what it lacks."""
+        """The stage runs and reports the missing file."""
         (finished / "code.txt").unlink()
         assert states()["report"] == CHANGED
         (finished / "code.txt").write_text("code")
@@ -138,7 +138,7 @@ class TestStates:
 class TestWhatHasToRun:
     def test_stages_after_a_changed_stage(self, graph):
         assert graph.running(set(graph.nodes), {"train@a-m2"}) == {"train@a-m2", "report"}
-        assert graph.running({"prepare@a", "train@a-m2"}, {"train@a-m2"}) == {"train@a-m2"}  # that nobody asked for
+        assert graph.running({"prepare@a", "train@a-m2"}, {"train@a-m2"}) == {"train@a-m2"}  # report is not selected
 
     def test_files_to_pull(self, graph):
         everything = set(graph.nodes)
@@ -146,7 +146,7 @@ class TestWhatHasToRun:
         assert missing_here(graph, everything, away, set()) == (set(), {"report"})
         running, wanted = missing_here(graph, everything, {**away, "train@a-m2": CHANGED}, set())
         assert running == {"train@a-m2", "report"}
-        assert wanted == {"prepare@a", *TRAIN - {"train@a-m2"}}  # and not prepare@b, which no stage that runs reads
+        assert wanted == {"prepare@a", *TRAIN - {"train@a-m2"}}  # no stage that runs reads prepare@b
 
     def test_files_missing_on_the_remote(self, graph):
         everything = set(graph.nodes)
@@ -165,7 +165,7 @@ class TestKinds:
 
 
 def test_flows_do_not_name_models():
-    """Neither their names nor the modules that have them."""
+    """Flows also import no module of a model."""
     for file in (ROOT / "flows").glob("*.py"):
         tree = ast.parse(file.read_text())
         words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}

@@ -1,4 +1,4 @@
-"""After a killed pipeline run: its slots are free, Prefect knows of it, and it goes on."""
+"""After a killed pipeline run: slots are released, Prefect has its state, and it resumes."""
 
 import logging
 from uuid import uuid4
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.xdist_group("prefect")
 
 @flow(name="nothing")
 def nothing() -> None:
-    """A flow whose runs are looked at here."""
+    """A flow whose runs the tests check."""
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def state_of(client, flow_run: str) -> str:
 
 
 def kill(project, client, state=None, deployed=False) -> str:
-    """A flow run that was killed in the checkout; its id."""
+    """Make a flow run that was killed in the checkout; returns its id."""
     run = client.create_flow_run(nothing, state=state or Running())
     if deployed:
         deployment = client.create_deployment(run.flow_id, f"d-{uuid4()}")

@@ -1,4 +1,4 @@
-"""The pipeline flow over a fake DVC: which stages run, side by side or not, and in which states they end."""
+"""The pipeline flow with a fake DVC: which stages run, which run in parallel, and their final states."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ EVERY = {"prepare@a", "prepare@b", "train@a-m-1", "train@a-m2", "train@b-m-1", "
 
 
 def artifacts_of_last_run() -> dict[str, str]:
-    """Key -> data, of the flow run that was started last."""
+    """Key -> data of the last flow run."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
     from prefect.client.schemas.sorting import FlowRunSort
@@ -44,7 +44,7 @@ class TestWhichStagesRun:
         assert set(run.dvc.ran()) == new
         assert run.names() == {address: "Completed" if address in new else "Cached" for address in EVERY}
 
-        run.dvc.change(m2="say one")  # as it was: DVC remembers
+        run.dvc.change(m2="say one")  # the old value: DVC has its results
         assert run().message.startswith("0 ran, 7 cached")
         assert run.dvc.ran() == []
         assert {command.address for command in run.dvc.commands} == new
@@ -76,7 +76,7 @@ class TestWhichStagesRun:
         run(targets=["train@a-m2"])
         assert run(targets=["train@a-m2"], force=True).message.startswith("2 ran")
         assert run(targets=["train@a-m2"], refresh=True).message.startswith("1 ran, 1 cached")
-        assert run.dvc.ran() == ["prepare@a"]  # it looked anew, and found the same
+        assert run.dvc.ran() == ["prepare@a"]  # checked again, result unchanged
 
     def test_unknown_kind_in_hours(self, run):
         state = run(hours={"trian": 1.0})
@@ -98,7 +98,7 @@ class TestSideBySide:
             assert command.environment.get("OMP_NUM_THREADS") == ("1" if light else None)
 
     def test_more_slots_do_not_add_heavy_stages(self, run, limit):
-        """The slots are those of all machines: with two, each of two machines trains one system."""
+        """All machines share the slots: with two slots, each of two machines trains one system."""
         limit(2)
         run(datasets=["a"])
         heavy = [what for what, address in run.dvc.events if address.startswith("train")]
@@ -118,12 +118,12 @@ class TestSideBySide:
         assert "heavy_at_once: 0" in state.message
 
     def test_environment_of_stages(self, run, limit, monkeypatch):
-        monkeypatch.setenv("OMP_NUM_THREADS", "7")  # a person's own choice stays
+        monkeypatch.setenv("OMP_NUM_THREADS", "7")  # the user's setting is kept
         run(targets=["prepare@a"])
         (command,) = run.dvc.commands
         assert command.environment["OMP_NUM_THREADS"] == "7"
         assert command.environment["PATH"].startswith(str(Path(sys.executable).parent))
-        name, _, identity = command.environment["VAD_PIPELINE"].partition("/")  # leads from MLflow's runs to this one
+        name, _, identity = command.environment["VAD_PIPELINE"].partition("/")  # links MLflow's runs to this one
         assert name
         assert len(identity) == 36
 
@@ -142,7 +142,7 @@ class TestFailures:
         assert names["report"] == "NotReady"
 
     def test_download_retries_reported_error(self, run):
-        """A download: the server may stumble."""
+        """The server of a download may fail for a while."""
         run.dvc.change(a="fail")
         assert run(targets=["prepare@a"]).is_failed()
         assert run.dvc.ran() == ["prepare@a"] * 3
@@ -174,14 +174,14 @@ class TestFailures:
         assert "0.5 hours" in state.message
         (command,) = run.dvc.repro("train@a-m2")
         assert 0 < command.seconds <= 1800
-        assert 3600 < run.dvc.repro("prepare@a")[0].seconds <= 12 * 3600  # of the table
+        assert 3600 < run.dvc.repro("prepare@a")[0].seconds <= 12 * 3600  # the default limit
 
     def test_waits_for_another_dvc_process(self, run, limit):
         run.dvc.busy = 2
         assert run(targets=["prepare@a"]).message.startswith("1 ran")
         assert len(run.dvc.repro("prepare@a")) == 3
         told = [line for line in run.said if "(PID 4711): dvc repro" in line and not line.startswith(" ")]
-        assert len(told) == 1  # beside DVC's own lines
+        assert len(told) == 1  # besides DVC's own lines
 
     def test_second_run_is_refused(self, run, project):
         with Checkout(project).hold("mauve-fox", "id-1"):
@@ -217,7 +217,7 @@ class TestRemote:
         assert Checkout(project).unpushed == []
 
     def test_only_needed_files_are_pulled(self, run, limit, dvc):
-        """In a second clone, with the first one's dvc.lock and none of its files."""
+        """In a second clone, which has the dvc.lock of the first but no files."""
         run()
         dvc.here.clear()
         dvc.cache.clear()
@@ -226,10 +226,10 @@ class TestRemote:
         dvc.change(m2="say two")
         assert run().message.startswith("3 ran, 4 cached")
         assert set(dvc.ran()) == {"train@a-m2", "train@b-m2", "report"}
-        assert dvc.here == EVERY  # all that these read, and what they made
+        assert dvc.here == EVERY  # their inputs and outputs
 
     def test_resume_without_lock_file(self, run, limit, dvc):
-        """The machine is gone, and with it a dvc.lock that nobody had committed: what it trained is in the remote."""
+        """A machine is lost with an uncommitted dvc.lock; the model that it trained is in the remote."""
         run(targets=["train@a-m-1"])
         dvc.locked.clear()
         dvc.here.clear()
@@ -269,11 +269,11 @@ class TestRemote:
 
 
 class TestCommand:
-    """``python -m flows.pipeline``, over a flow that only keeps its parameters."""
+    """``python -m flows.pipeline`` with a flow that only records its parameters."""
 
     @pytest.fixture
     def main(self, monkeypatch, capsys):
-        """Runs the command; its exit code, what it printed, and the flow's parameters."""
+        """Runs the command; returns its exit code, its output and the flow's parameters."""
         from prefect.states import Completed
 
         from flows import pipeline

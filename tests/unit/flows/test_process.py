@@ -1,4 +1,4 @@
-"""Processes that end with their starter, their exit codes, time limits and output."""
+"""Child processes: end with their starter, exit codes, time limits and output."""
 
 import os
 import signal
@@ -76,13 +76,13 @@ class TestProcess:
         monkeypatch.setattr(process_module, "LAST_SECONDS", 0.1)
         process = Process(["sh", "-c", "sleep 6000 & echo $!"], tmp_path, os.environ)
         (number,) = map(int, process.lines())
-        left = psutil.Process(number)  # still there, with the pipe open
+        left = psutil.Process(number)  # still runs, with the pipe open
         left.kill()
 
 
 class TestGuard:
     def test_child_stops_with_killed_starter(self, child):
-        """The child is asked first, as Ctrl-C would ask: a training closes its MLflow run, and says where it goes on."""
+        """The child first gets SIGINT, as from Ctrl-C: a training closes its MLflow run and reports where it resumes."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         starter = subprocess.Popen([sys.executable, "-c", STARTER], cwd=child, env=environment)
         number = pid_in(child / "begun")
@@ -101,8 +101,8 @@ class TestGuard:
         assert starter.wait(LONG_ENOUGH) == 128 + signal.SIGKILL
         wait_until(lambda: not running(number))
 
-    def test_below_does_not_interrupt_the_command(self, tmp_path):
-        """`dvc repro` writes dvc.lock in place: it may finish that, and starts nothing more that lasts."""
+    def test_below_mode_does_not_interrupt_command(self, tmp_path):
+        """`dvc repro` writes dvc.lock in place: it may finish writing, but starts no further long command."""
         program = (
             "import time, pathlib\n"
             "try:\n    pathlib.Path('begun').write_text('1'); time.sleep(0.5)\n"

@@ -1,4 +1,4 @@
-"""Servers and worker on one machine: what is restarted, what ends all of it, pool and limit, deployments."""
+"""Servers and worker on one machine: restarts, shutdown, pool and limit, deployments."""
 
 import importlib
 import inspect
@@ -54,9 +54,9 @@ class TestServices:
         with pytest.raises(VadError, match="worker"):
             services.watch({"worker": lambda: pytest.fail("started again")}, proven_seconds=LONG_ENOUGH)
 
-    def test_waits_for_an_answer(self, services):
+    def test_wait_stops_when_service_ends(self, services):
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))  # nobody listens there
+            free.bind(("127.0.0.1", 0))  # not listening
             services.start("prefect", "ends")
             with pytest.raises(VadError, match=r"prefect .*exit code 3"):
                 services.wait_for("prefect", f"http://127.0.0.1:{free.getsockname()[1]}/health")
@@ -73,7 +73,7 @@ class TestServices:
 class TestCommand:
     @pytest.fixture
     def serve(self, project, monkeypatch):
-        """Runs ``python -m flows.serve`` in this process; what it exits with."""
+        """Runs ``python -m flows.serve`` in this process; returns its exit status."""
         monkeypatch.setattr(serve.signal, "signal", lambda *_: None)
 
         def run(*words: str) -> object:
@@ -112,7 +112,7 @@ def test_setup_creates_pool_and_limit_once(prefect_server, capsys):
     assert len(re.findall("^created ", capsys.readouterr().out, re.MULTILINE)) == 2
     with get_client(sync_client=True) as client:
         assert client.read_work_pool("gpu").type == "process"
-        assert client.read_global_concurrency_limit_by_name("gpu").limit == 2  # a person's own size stays
+        assert client.read_global_concurrency_limit_by_name("gpu").limit == 2  # the user's size is kept
         client.delete_global_concurrency_limit_by_name("gpu")
 
 

@@ -1,4 +1,4 @@
-"""Slots of the concurrency limit: handed on between stages, given back, and noted for the case of a kill."""
+"""Slots of the concurrency limit: shared by stages, released, and recorded in case of a kill."""
 
 import threading
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from vadcore.utils.errors import VadError
 
 
 class Limit:
-    """Takes the place of Prefect's ``concurrency``. taken: how often a slot was asked for; error: raised instead."""
+    """A fake of Prefect's ``concurrency``. taken: number of requests for a slot; error: raised instead."""
 
     def __init__(self, size: int):
         self.free, self.taken, self.error = threading.Semaphore(size), 0, None

@@ -1,4 +1,4 @@
-"""The DVC commands of a pipeline run: what is logged of them, how they are stopped."""
+"""The DVC commands of a pipeline run: their log and how they stop."""
 
 import logging
 import threading

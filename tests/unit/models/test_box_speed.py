@@ -23,7 +23,7 @@ def walkers(rng, frames: int, count: int = 3, speed: float = 2.0) -> np.ndarray:
 
 
 def batch(flow: np.ndarray) -> Batch:
-    """Of windows ``[B, T-1, 2, H, W]``."""
+    """A batch of windows ``[B, T-1, 2, H, W]``."""
     flow = torch.from_numpy(flow)
     b, t = flow.shape[:2]
     return Batch(torch.zeros(b, t + 1, 1, HEIGHT, WIDTH), torch.arange(b), torch.arange(t + 1).expand(b, t + 1), flow)
@@ -76,7 +76,7 @@ def test_score_grows_with_speed(model):
 
 
 def test_speed_is_followed_along_the_flow(model):
-    """At its place in the middle of the window an object has its own speed, though it was elsewhere before and after."""
+    """An object has its own speed at its place in the middle of the window, although it moves during the window."""
     flow = np.zeros((1, 8, 2, HEIGHT, WIDTH), np.float32)
     for t in range(8):
         flow[0, t, 0, 60:80, 40 + 5 * t : 52 + 5 * t] = 5

@@ -1,4 +1,4 @@
-"""Scores and maps of several systems, brought to units of normal footage and combined."""
+"""Scores and maps of several systems, scaled to units of normal footage and combined."""
 
 import numpy as np
 import pytest

@@ -174,7 +174,7 @@ def test_loss_terms_match_publication(weights):
 
 
 def test_flow_loss_in_pixels_of_flownet(weights):
-    """As published: there FlowNet sees pictures of 384x512, whatever the size of the model's pictures."""
+    """As published, FlowNet gets pictures of 384x512, whatever the size of the model's pictures."""
     model, batch = small(weights, flow_enlarge=[3, 4]), window()
     height, width = batch.frames.shape[-2:]
     seen = seen_size((height, width), (3, 4))

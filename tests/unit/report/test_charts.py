@@ -132,7 +132,7 @@ def test_decades_start_at_a_whole_power():
 
 
 class TestRateCharts:
-    """Measured rates over the rate asked for."""
+    """Measured rates over the requested rate."""
 
     ASKED = (1.0, 12.0, 100.0, 7000.0)
 

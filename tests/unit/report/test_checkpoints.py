@@ -47,7 +47,7 @@ def test_compares_up_to_three_shared_iterations(page, two_systems):
         *("0.65", "0.65", "0.65"),  # sharpness
     ]
     assert points_row(section, "convlstm_ae")[:3] == ["21.0", "23.0", "24.0"]
-    assert "frame_diff" not in section  # it shows nothing
+    assert "frame_diff" not in section  # it has no pictures
     shared = points_section(build(two_systems, ["street"], ["future_frame", "convlstm_ae"]))
     assert points_row(shared, "convlstm_ae")[:2] == ["22.0", "23.0"]
     assert len(points_row(shared, "convlstm_ae")) == 2 * 3

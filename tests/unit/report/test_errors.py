@@ -1,4 +1,4 @@
-"""Missing, unreadable and contradicting results."""
+"""Missing, unreadable and conflicting results."""
 
 import re
 
@@ -23,7 +23,7 @@ def test_error_for_missing_results(tmp_path):
         kept = lost.rename(tmp_path / "lost")
         with pytest.raises(VadError, match=rf"^{re.escape(str(lost))}: .*`dvc repro {stage}@street-convlstm_ae`"):
             build(tmp_path, ["street"], ["convlstm_ae"])
-        assert report.read_bytes() == before  # the last report stays
+        assert report.read_bytes() == before  # the last report is kept
         kept.rename(lost)
 
 

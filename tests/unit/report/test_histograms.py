@@ -43,14 +43,14 @@ class TestHistogram:
         top = float(re.search('data-high="(.*?)"', drawn["svg"])[1])
         for style, scores in zip(("h0", "h1", "h2"), groups, strict=True):
             counts = [np.sum((scores >= low) & (scores < high)) for low, high in pairwise(edges)]
-            counts[-1] = np.sum(scores >= edges[-2])  # all that is higher
+            counts[-1] = np.sum(scores >= edges[-2])  # includes all higher scores
             np.testing.assert_allclose(self.bars(drawn, style), 100 * np.array(counts) / len(scores), atol=top / 500)
 
     @pytest.mark.parametrize(("endless", "bar"), [(np.inf, -1), (-np.inf, 0)])
     def test_infinite_score_is_in_the_end_bar(self, results, endless, bar):
         system = load_system(results / "scores", results / "models", "street", "future_frame")
         normal = system.frames.index[(system.frames["label"] == 0) & system.frames["score"].notna()]
-        system.frames.loc[normal[: len(normal) // 2], "score"] = endless  # as a PSNR is where nothing differs
+        system.frames.loc[normal[: len(normal) // 2], "score"] = endless  # as the PSNR of equal pictures
         drawn = histogram(system)
         assert np.isfinite([drawn["from"], drawn["to"]]).all()
         assert self.bars(drawn, "h1")[bar] == pytest.approx(50, abs=2)

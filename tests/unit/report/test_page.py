@@ -1,4 +1,4 @@
-"""The report's page and files: figures, what is left out, and what they are made of."""
+"""The report's page and files: figures, omissions and sources."""
 
 import csv
 import html
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.xdist_group("report_page")
 
 
 class TestAlarms:
-    """Charts of what each asked rate of false alarms gives."""
+    """Charts of the figures at each requested false-alarm rate."""
 
     def charts(self, page, number=1):
         section = page.split(f'id="d{number}alarms"')[1].split("<h3")[0]
@@ -89,14 +89,14 @@ def table_row(page, model):
     return [re.sub(r"<small.*", "", cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", line)]
 
 
-def test_page_loads_only_what_differs(page):
+def test_page_loads_only_run_js(page):
     said = re.sub(r'="data:[^"]*"|data-scores="[^"]*"', "", page).replace("// ", "")
     assert not re.findall(r"(?:https?:)?//[a-z]", said)
     sources = re.findall(r'(?:src|href|srcset|poster|action)="([^"]*)"', page)
     assert {source for source in sources if not source.startswith(("#", "data:image/webp;base64,"))} == {"run.js"}
-    own = page.replace('url("${URL.createObjectURL(', "")  # a picture that the page itself holds
+    own = page.replace('url("${URL.createObjectURL(', "")  # a picture embedded in the page
     assert not re.search(r"@import|url\(|<link|<iframe|<object", own)
-    assert "default-src 'none'" in page  # the browser refuses what slips through
+    assert "default-src 'none'" in page  # the browser refuses all other sources
 
 
 def test_results_row_of_every_system(results, page):
@@ -121,7 +121,7 @@ def test_untrained_systems_are_marked(page):
         assert line.count("untrained") == marks
 
 
-def test_page_names_how_figures_were_made(page):
+def test_page_describes_the_evaluation(page):
     text = html.unescape(re.sub(r"<[^>]+>", "", page))
     for said in (
         *("score: psnr", "threshold 1.25", "sigma 3 frames", "seed 1"),
@@ -139,7 +139,7 @@ def test_page_names_how_figures_were_made(page):
 
 
 def run_js(folder):
-    """What the page is told of a run."""
+    """The data of a run that the page loads."""
     return json.loads((folder / "run.js").read_text().removeprefix("window.vadRun = ").removesuffix(";\n"))
 
 
@@ -291,7 +291,7 @@ def test_names_are_escaped(tmp_path):
 
 
 def test_same_results_give_same_bytes(results, page, tmp_path):
-    """On another day, from another commit, at another cost, or at an unknown one."""
+    """Also on another day, from another commit, and with another or unknown cost."""
     build(write_systems(tmp_path), run=RUN | {"date": "2027-02-03T04:05:06+00:00", "commit": None})
     again, first = contents(tmp_path / "reports"), contents(results / "reports")
     names = {"index.html", "metrics.json", "quality.json", "results.csv", "rollouts.json", "run.js"}

@@ -12,7 +12,7 @@ from vadcore.report.text import calibrated, summary
 
 
 def system(model, auc, found, false, trained=True):
-    """A labelled system with 7 true events and a minute of normal footage, asked for 60 false alarms an hour."""
+    """A labelled system with 7 true events, a minute of normal footage and a requested rate of 60 false alarms an hour."""
     row = {
         "auc_micro": auc,
         "trained": trained,

@@ -43,7 +43,7 @@ def test_commands_need_the_project_folder(tmp_path, monkeypatch):
     assert "no dvc.yaml here" in done.output
 
 
-def test_doctor_names_what_is_missing(monkeypatch):
+def test_doctor_lists_missing_commands(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     done = CliRunner().invoke(cli.app, ["doctor"])
     assert done.exit_code == 1

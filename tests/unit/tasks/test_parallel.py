@@ -1,4 +1,4 @@
-"""Per-clip work: results and errors of calls, in this process and in two others."""
+"""Per-clip work: results and errors of calls, in this process and in two workers."""
 
 import os
 import socket
@@ -44,7 +44,7 @@ def test_no_calls():
 def test_scheduler_does_not_answer(monkeypatch):
     monkeypatch.setattr(parallel, "ANSWER_SECONDS", 0.1)
     with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        deaf.bind(("127.0.0.1", 0))  # bound, but not listening
         address = f"tcp://127.0.0.1:{deaf.getsockname()[1]}"
         with pytest.raises(VadError, match=rf"machine\.scheduler: no answer from {address} .*null"):
             results(square, 1, scheduler=address)

@@ -1,4 +1,4 @@
-"""Check points of a training: pictures, animations, quality of held-out frames, and the time they take."""
+"""Check points of a training: pictures, animations, quality of held-out frames, and their time."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Training: exact resume, selection by held-out loss, phases with several optimizers, losses that are not finite."""
+"""Training: exact resume, selection by held-out loss, phases with several optimizers, non-finite losses."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_resume_after_kill_is_exact(split, tmp_path, killed_at, undisturbed):
 
 
 def test_finished_training_reports_again(split, tmp_path):
-    """A repeated call, such as that of a new MLflow run, reports the curves and pictures again."""
+    """A repeated call, such as from a new MLflow run, reports the curves and pictures again."""
     first, second = small(), small()
     reported: list[list] = [[], []]
     pictures: list[list] = [[], []]
