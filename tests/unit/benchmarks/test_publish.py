@@ -12,7 +12,7 @@ from vadcore.evaluation.cost import write_cost
 from vadcore.utils.files import write_json
 
 
-def test_results_are_kept_and_shown_in_readme(project, monkeypatch):
+def test_results_are_kept_and_shown(project, monkeypatch):
     run(monkeypatch)
     kept = (project / "benchmarks/results/pair.json").read_text()
     assert json.loads(kept) == {"run": RUN | {"command": "make profile NAME=pair"}, "rows": [RESULT]}

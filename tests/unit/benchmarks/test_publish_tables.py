@@ -22,7 +22,7 @@ def test_events_are_counts(project, monkeypatch):
     ]
 
 
-def test_events_of_seeds_have_mean_and_spread(project, monkeypatch):
+def test_mean_and_spread_of_events(project, monkeypatch):
     rows = [
         RESULT | EVENTS | {"model": f"gru_ae-{seed}", "seed": seed, "detected": detected, "normal_alarmed": alarmed}
         for seed, detected, alarmed in ((1, 5, 0.1), (2, 6, 0.2), (3, 7, 0.3))
@@ -42,7 +42,7 @@ def test_old_event_metrics_are_left_out(project, monkeypatch):
     ]
 
 
-def test_no_counts_without_events_or_normal_frames(project, monkeypatch):
+def test_no_counts_without_events(project, monkeypatch):
     rows = [
         RESULT | EVENTS | {"events_true": 0, "detected": 0},
         RESULT | EVENTS | {"model": "conv_ae", "normal_hours": 0.0, "normal_alarmed": None},
@@ -106,7 +106,7 @@ def test_published_figure_is_beside_ours(project, monkeypatch):
     assert "| `future_frame` | 87.7% | 90.0% | 95.4% (Liu et al., CVPR 2018) |\n\n*published*: " in readme
 
 
-def test_seeds_share_a_line_with_mean_and_spread(project, monkeypatch):
+def test_seeds_share_a_line(project, monkeypatch):
     rows = [
         RESULT | {"model": f"future_frame-flow-{seed}", "seed": seed, "losses": "intensity + flow", "auc_micro": auc}
         for seed, auc in ((1, 0.7), (2, 0.8), (3, 0.9))
@@ -121,7 +121,7 @@ def test_seeds_share_a_line_with_mean_and_spread(project, monkeypatch):
     assert json.loads((project / "benchmarks/results/pair.json").read_text())["rows"] == [RESULT, *rows]
 
 
-def test_flow_errors_are_in_the_weights_readme(project, monkeypatch):
+def test_flow_errors_in_weights_readme(project, monkeypatch):
     rows = [
         {"set": "street", "estimator": "no motion", "epe": 0.5, "fps": None},
         {"set": "street", "estimator": "dis", "epe": 0.25, "fps": 120.4},

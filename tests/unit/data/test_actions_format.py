@@ -37,7 +37,7 @@ def delivered(tmp_path, **fields):
     return clips(settings, tmp_path / "raw")
 
 
-def test_strip_gives_frames_from_left_to_right(tmp_path):
+def test_frames_of_strip_left_to_right(tmp_path):
     make(tmp_path / "source")
     clip = delivered(tmp_path)[0]
     frames = list(clip.frames())

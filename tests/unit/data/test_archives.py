@@ -104,7 +104,7 @@ def test_damaged_zip_leaves_complete_files_only(tmp_path):
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["a.tif"]
 
 
-def test_archive_larger_than_free_disk_is_refused(tmp_path, monkeypatch):
+def test_too_large_archive_is_refused(tmp_path, monkeypatch):
     archive = write_tar(tmp_path / "set.tar.gz", FILES)
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 29})())
     with pytest.raises(VadError, match=re.escape(str(tmp_path))):

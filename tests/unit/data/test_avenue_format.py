@@ -100,7 +100,7 @@ def test_real_mask_files(number, frames, tmp_path):
     assert {mask.shape for mask in masks} == {(360, 640)}
 
 
-def test_real_label_sets_of_clip_8_agree(tmp_path):
+def test_real_label_sets_agree(tmp_path):
     labels = data_dir("label_formats", "avenue")
     write_video(tmp_path / "raw/training_videos/01.avi", 2)
     for number in range(1, 22):

@@ -72,7 +72,7 @@ def test_missing_labels_are_reported(tmp_path):
     assert any("unlabelled" in line for line in lines)
 
 
-def test_labels_for_too_few_clips_are_refused(tmp_path):
+def test_too_few_labels_are_refused(tmp_path):
     make(tmp_path / "source", labels=([[3], [5]],), masks=False)
     with pytest.raises(VadError, match=r"set\.mat.*\b1 clips.*\b2 test clips.*\b02\b"):
         delivered(tmp_path)
@@ -95,7 +95,7 @@ def test_masks_of_wrong_length_are_refused(tmp_path):
     assert found[3].masks().shape == (12, 16, 24)
 
 
-def test_clip_missing_in_mask_archive_is_named(tmp_path):
+def test_clip_without_masks_is_named(tmp_path):
     make(tmp_path / "source", masks=False)
     np.savez(tmp_path / "source/pixel_masks.npz", Test001=np.zeros((12, 16, 24)))
     with pytest.raises(VadError, match=r"pixel_masks\.npz.*clip 02.*Test001"):

@@ -15,7 +15,7 @@ def mat(path, *entries, name="gt"):
     return path
 
 
-def test_intervals_count_from_one_and_include_both_ends(tmp_path):
+def test_intervals_are_one_based_and_inclusive(tmp_path):
     labels = labels_of([(2, 3), (6, 6)], 7, tmp_path / "x.mat", "01")
     assert labels.dtype == np.uint8
     assert labels.tolist() == [0, 1, 1, 0, 0, 1, 0]

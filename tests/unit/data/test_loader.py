@@ -49,7 +49,7 @@ def test_resizing_averages_and_rgb_becomes_grey(tmp_path):
 
 
 @pytest.mark.parametrize("cache", ["ram", "stream"])
-def test_flow_is_in_pixels_of_the_requested_size(tmp_path, cache):
+def test_flow_is_scaled_to_requested_size(tmp_path, cache):
     store = make_store(tmp_path, flow=True)
     flow = ClipStore(tmp_path / "flow.zarr", "flow")
     whole = ClipLoader(store, segments(store), flow=flow, cache=cache).batch(PICKS[:1], length=3)
@@ -79,7 +79,7 @@ def test_segments_keep_frame_numbers(tmp_path):
     np.testing.assert_array_equal((batch.frames[0, 0, 0] * 255).round().numpy(), pictures(40)[32, ..., 0])
 
 
-def test_grey_footage_is_not_served_as_rgb(tmp_path):
+def test_grey_footage_as_rgb_is_refused(tmp_path):
     store = make_store(tmp_path)
     with pytest.raises(VadError, match=r"dataset\.\*\.color"):
         ClipLoader(store, segments(store), channels=3)

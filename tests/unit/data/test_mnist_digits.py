@@ -31,7 +31,7 @@ def test_both_files_keep_the_mnist_split(mnist_source, tmp_path):
     assert record["test"]["from"] == f"{TEST}, digits 0 to 9"
 
 
-def test_train_and_test_clips_show_different_digits(mnist_source, tmp_path):
+def test_train_and_test_digits_differ(mnist_source, tmp_path):
     settings = config(mnist_source, digits=1, train_clips=10, test_clips=10)
     prepare(settings, tmp_path, lambda line: None)
     shown = {"train": set(), "test": set()}
@@ -43,7 +43,7 @@ def test_train_and_test_clips_show_different_digits(mnist_source, tmp_path):
 
 
 @pytest.mark.parametrize("name", [TRAIN, TEST, f"{TEST}.gz"])
-def test_single_file_is_split_80_to_20(tmp_path, name):
+def test_single_file_is_split(tmp_path, name):
     data = idx(glyphs(10))
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     for place in (tmp_path, tmp_path / name):  # the folder or the file

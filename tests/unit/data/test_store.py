@@ -108,7 +108,7 @@ def test_digest_depends_on_content(tmp_path):
     assert first.digest() != second.digest()
 
 
-def test_all_clips_can_be_opened_at_once(tmp_path):
+def test_all_clips_open_at_once(tmp_path):
     store = ClipStore(tmp_path / "s.zarr", "frames", write=True)
     for clip in (ClipId("test", "01"), ClipId("train", "02"), ClipId("train", "01")):
         with store.writer(clip) as writer:

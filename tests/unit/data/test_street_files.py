@@ -61,7 +61,7 @@ def test_video_is_lossless(made, filmed):
         assert np.array_equal(np.stack(list(clip.frames())), footage.frames)
 
 
-def test_video_keeps_every_grey_level_and_colour(tmp_path):
+def test_video_keeps_grey_levels_and_colours(tmp_path):
     levels = np.random.default_rng(0).integers(0, 256, (4, 64, 96, 3), dtype=np.uint8)
     write_video(tmp_path / "noise.avi", levels, 12.5)
     assert np.array_equal(np.stack(list(read_video(tmp_path / "noise.avi"))), levels)

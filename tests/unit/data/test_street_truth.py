@@ -221,7 +221,7 @@ def test_identities_follow_flow():
         assert len(frames) > 0.6 * (frames[-1] - frames[0])  # hidden only by posts and other people
 
 
-def test_people_keep_right_and_shrink_with_distance():
+def test_size_and_direction_of_people():
     """In the foreground people are 25 to 48 px tall at 128 x 192 and move 0.6 to 3 px a frame.
 
     Below the middle of the walkway they walk to the right, above it to the left.

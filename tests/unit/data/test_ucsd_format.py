@@ -56,7 +56,7 @@ def test_clips_labels_and_masks(tmp_path):
 
 
 @pytest.mark.parametrize("start", [ROOT, f"{ROOT}/UCSDped2"])
-def test_source_may_be_any_folder_of_the_tree(tmp_path, start):
+def test_source_is_any_parent_folder(tmp_path, start):
     make(tmp_path / "source")
     assert len(delivered(tmp_path, tmp_path / "source" / start)) == 3
 

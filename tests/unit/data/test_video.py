@@ -85,7 +85,7 @@ def test_truncated_video_is_refused(tmp_path, name, codec, share):
     assert "copy it again" in message
 
 
-def test_video_that_stops_decoding_early_is_refused(tmp_path):
+def test_partly_undecodable_video_is_refused(tmp_path):
     # the header says 40 frames and the file has its full length, but the last 30 chunks are no longer video chunks
     path = write_video(tmp_path / "clip.avi", 40)
     data = bytearray(path.read_bytes())
@@ -115,7 +115,7 @@ def test_recording_without_length_is_read(tmp_path):
     assert 10 <= len(list(read_video(path))) <= 25
 
 
-def test_changing_frame_size_in_mjpeg_is_refused(tmp_path):
+def test_changing_frame_size_is_refused(tmp_path):
     path = tmp_path / "clip.mjpeg"
     sizes = [(48, 64)] * 5 + [(40, 56)] * 5
     path.write_bytes(b"".join(cv2.imencode(".jpg", picture(n, size))[1].tobytes() for n, size in enumerate(sizes)))
@@ -129,7 +129,7 @@ def test_grey_images_give_grey_frames(tmp_path):
     assert all(np.array_equal(one, picture(number)) for number, one in enumerate(shown))
 
 
-def test_three_equal_channels_are_read_as_grey(tmp_path):
+def test_equal_channels_are_read_as_grey(tmp_path):
     rng = np.random.default_rng(0)
     for number in range(12):
         grey = cv2.GaussianBlur(rng.integers(0, 256, (32, 48), dtype=np.uint8), (5, 5), 0)
@@ -141,7 +141,7 @@ def test_three_equal_channels_are_read_as_grey(tmp_path):
         assert all(np.array_equal(stored[..., channel], shown) for channel in range(3))
 
 
-def test_clip_with_some_colour_is_read_as_rgb(tmp_path):
+def test_partly_coloured_clip_is_rgb(tmp_path):
     for number in range(12):
         shown = np.full((16, 24, 3), 90, np.uint8)
         if number >= 10:
@@ -211,7 +211,7 @@ def test_missing_frame_number_is_an_error(tmp_path):
     assert "frame 3" in message
 
 
-def test_frames_must_start_at_0_or_1(tmp_path):
+def test_frame_numbers_start_at_0_or_1(tmp_path):
     write_frames(tmp_path, 3, first=7)
     message = error_of(lambda: read_numbered(numbered(tmp_path)))
     assert str(tmp_path) in message

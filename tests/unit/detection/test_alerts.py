@@ -184,7 +184,7 @@ def test_failing_alert_does_not_delay_others(tmp_path, patch_call, clock):
     assert sender.close(0) == 1
 
 
-def test_alerts_are_sent_when_output_is_closed(tmp_path, patch_call, clock):
+def test_alerts_are_sent_without_output(tmp_path, patch_call, clock):
     def closed(text):
         raise BrokenPipeError(32, "Broken pipe")
 
@@ -194,7 +194,7 @@ def test_alerts_are_sent_when_output_is_closed(tmp_path, patch_call, clock):
     assert sorted(calls.numbers) == [1, 1, 2]
 
 
-def test_alerts_of_unfinished_results_are_not_sent(tmp_path):
+def test_unfinished_results_send_no_alerts(tmp_path):
     """After a kill the results are made again, with new alerts."""
     results_with_alerts(tmp_path).rename(tmp_path / ".gate.partial")
     assert not any_left(tmp_path)
@@ -212,7 +212,7 @@ def test_overdue_alert_is_tried_once(tmp_path, patch_call):
     assert calls.numbers == [1]
 
 
-def test_hanging_url_does_not_block_the_caller(tmp_path):
+def test_hanging_url_does_not_block(tmp_path):
     with Hook(held=True) as hook:
         queue(results_with_alerts(tmp_path, events=1))
         sender = Sender(tmp_path, hook.url, timeout=LONG_ENOUGH)
@@ -223,7 +223,7 @@ def test_hanging_url_does_not_block_the_caller(tmp_path):
         assert sender.close(LONG_ENOUGH) == 0
 
 
-def test_close_leaves_alerts_of_a_hanging_url(tmp_path):
+def test_close_with_hanging_url(tmp_path):
     with Hook(held=True) as hook:
         queue(results_with_alerts(tmp_path, events=3))
         sender = Sender(tmp_path, hook.url, timeout=0.1, say=lambda text: None)
@@ -270,7 +270,7 @@ def test_spool_emptied_by_another_process(tmp_path, patch_call, clock, monkeypat
     send_all(tmp_path, clock=clock)
 
 
-def test_alert_queued_just_before_close_is_sent(tmp_path, patch_call, monkeypatch):
+def test_alert_queued_before_close_is_sent(tmp_path, patch_call, monkeypatch):
     """Also if the sender has just read the spool and is about to end."""
     calls = patch_call()
     looked, closed = threading.Event(), threading.Event()
@@ -297,7 +297,7 @@ def test_alert_queued_just_before_close_is_sent(tmp_path, patch_call, monkeypatc
     assert calls.numbers == [1]
 
 
-def test_second_sender_takes_over_when_first_ends(tmp_path, patch_call, clock):
+def test_second_sender_takes_over(tmp_path, patch_call, clock):
     hold = threading.Event()
     calls = patch_call(lambda number: hold.wait() and None)
     queue(results_with_alerts(tmp_path, "one", events=1))

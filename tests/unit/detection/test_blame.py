@@ -32,7 +32,7 @@ def run(folder: Path, out: Path, scoring) -> list[tuple[str, str | None]]:
     return told
 
 
-def test_only_faulty_video_is_not_set_aside(tmp_path):
+def test_single_faulty_video_is_retried(tmp_path):
     """The cause may be damaged weights, so the video is always tried again."""
     folder, out = fill(tmp_path / "inbox", "a.mp4"), tmp_path / "out"
     for _ in range(MOST_DEATHS + 2):
@@ -93,7 +93,7 @@ def test_faulty_video_is_set_aside(tmp_path):
     assert Inbox(folder, out).empty
 
 
-def test_fault_of_all_videos_ends_the_run(tmp_path):
+def test_common_fault_ends_the_run(tmp_path):
     """The machine is the cause, from the start or later in the run; no video is set aside."""
     names = [f"{number:02d}.mp4" for number in range(12)]
     folder, out = fill(tmp_path / "inbox", *names), tmp_path / "out"
@@ -148,7 +148,7 @@ def test_machine_error_ends_the_run(tmp_path, wrapped, number):
     assert work_off_inbox(folder, out) == [("a.mp4", None), ("b.mp4", None)]
 
 
-def test_video_that_kills_processes_is_set_aside(tmp_path):
+def test_deadly_video_is_set_aside(tmp_path):
     """It delays the others once, and is set aside after MOST_DEATHS processes."""
     folder, out = fill(tmp_path / "inbox", "a.mp4", "b.mp4", "c.mp4"), tmp_path / "out"
 

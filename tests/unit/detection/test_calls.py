@@ -51,7 +51,7 @@ def test_command_may_leave_a_background_process(tmp_path, start):
         os.kill(left, signal.SIGKILL)
 
 
-def test_hanging_command_is_killed_with_its_children(tmp_path):
+def test_hanging_command_and_children_are_killed(tmp_path):
     said, child = time_out('sleep 3600 & echo $! > "$0"; wait', tmp_path / "pid")
     assert said.startswith("sh took more than ")
     wait_until(lambda: not running(child))
@@ -68,7 +68,7 @@ def test_escaped_child_does_not_block_call(tmp_path):
         os.kill(child, signal.SIGKILL)
 
 
-def test_command_fault_names_program_and_last_line():
+def test_message_of_failed_command():
     assert call(("/no/such/program",), "{}", LONG_ENOUGH).startswith("/no/such/program cannot be started")
     assert call(("false",), "{}", LONG_ENOUGH).startswith("false ended with 1")
     said = call(shell(r"echo first >&2; printf 'ung\374ltig' >&2; exit 3"), "{}", LONG_ENOUGH)  # not UTF-8
@@ -76,7 +76,7 @@ def test_command_fault_names_program_and_last_line():
     assert call(shell(r"printf 'ung\374ltig' >&2"), "{}", LONG_ENOUGH) is None
 
 
-def test_url_fault_names_host_and_status():
+def test_message_of_failed_url():
     """The path of a URL may be a secret. A redirect counts as a fault: it would arrive as a GET, without the JSON."""
     with Hook(404, 302) as hook:
         for status in ("404", "302"):
@@ -102,7 +102,7 @@ def test_target_is_url_or_command():
     assert target_of("notify") == ("notify",)
 
 
-def test_command_line_is_split_as_by_a_shell():
+def test_command_line_is_split():
     assert target_of("./hook.sh --loud 'to all'") == ("./hook.sh", "--loud", "to all")
     assert target_of(["./my hook.sh", "--loud"]) == ("./my hook.sh", "--loud")
     assert target_of("forward --to https://example.org/hook") == ("forward", "--to", "https://example.org/hook")

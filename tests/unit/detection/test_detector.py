@@ -61,7 +61,7 @@ def test_no_frame_is_lost_between_batches(place_of, tmp_path, frames):
 
 
 @pytest.mark.parametrize("fps", [4.0, 5.0, 9.0])
-def test_faster_video_is_sampled_at_training_rate(place_of, tmp_path, fps):
+def test_frame_rate_is_reduced_for_scoring(place_of, tmp_path, fps):
     here = place_of("convlstm_ae", fps=fps)
     found = scan(here.detector(), here.video, tmp_path / "maps")
     assert found.sampling == Sampling(10.0, fps, 10 / fps)
@@ -82,14 +82,14 @@ def test_video_is_resized_to_training_size(place_of, tmp_path):
     assert found.size == SIZE  # boxes are in pixels of the video
 
 
-def test_rates_within_two_percent_count_as_equal(tmp_path):
+def test_frame_rate_tolerance_is_two_percent(tmp_path):
     video = make_video(tmp_path / "a.avi", 10, fps=30)
     assert sampling_of(video, 29.97) == Sampling(30.0, 30.0, 1.0)
     assert sampling_of(video, 25).every == pytest.approx(1.2)
     assert sampling_of(video, 25, stated=12.5) == Sampling(12.5, 12.5, 1.0)
 
 
-def test_slower_or_squeezed_video_gives_a_remark(place_of, tmp_path):
+def test_remark_on_slow_or_squeezed_video(place_of, tmp_path):
     here = place_of("frame_diff")
     found = scan(here.detector(fps=20.0), here.video, tmp_path / "maps")
     assert len(found.frames) == 80
@@ -105,7 +105,7 @@ def test_slower_or_squeezed_video_gives_a_remark(place_of, tmp_path):
     assert scan(here.detector(), here.video, tmp_path / "maps").remarks == []
 
 
-def test_video_shorter_than_a_window_has_no_scores(place_of, tmp_path):
+def test_too_short_video_has_no_scores(place_of, tmp_path):
     here = place_of("convlstm_ae")
     found = scan(here.detector(), make_video(tmp_path / "short.avi", 2), tmp_path / "maps")
     assert found.frames["score"].isna().all()
@@ -210,7 +210,7 @@ def test_lower_alarm_rate_raises_the_threshold(place_of, tmp_path):
     assert strict.threshold > calibration.threshold
 
 
-def test_compressed_video_of_another_size_and_rate(place_of, tmp_path):
+def test_compressed_video(place_of, tmp_path):
     """As from a phone: MPEG-4, larger, 30 frames a second."""
     here = place_of("background")
     video = tmp_path / "phone.mp4"

@@ -135,7 +135,7 @@ def test_flow_is_estimated_once(fused_of, tmp_path):
     assert sum(pairs) == 79
 
 
-def test_waiting_maps_do_not_grow_with_length(fused_of):
+def test_waiting_maps_are_bounded(fused_of):
     kept, most = [], {"first": 0, "rest": 0}
     judges = Judges(fused_of("wide").detector, lambda maps: kept.append(len(maps)))
     frames = [np.zeros((1, *SIZE), np.uint8), np.zeros((1, 24, 32), np.uint8)]

@@ -40,7 +40,7 @@ def test_same_name_twice_gives_two_results(tmp_path):
     assert sorted(path.parent.name for path in out.glob("*/video")) == ["a", "a-2"]
 
 
-def test_results_inside_the_inbox_are_not_scored(tmp_path):
+def test_results_in_inbox_are_not_scored(tmp_path):
     folder = fill(tmp_path / "inbox", "a.mp4")
     work_off_inbox(folder, folder / "detections")
     (folder / "detections/a/annotated.webm").write_text("film")
@@ -101,7 +101,7 @@ def test_kill_before_any_step(tmp_path):
 
 
 class TestOddNames:
-    def test_non_utf8_name_is_shown_with_replacements(self, tmp_path):
+    def test_non_utf8_name(self, tmp_path):
         folder, out = fill(tmp_path / "inbox", "z.mp4"), tmp_path / "out"
         odd = Path(os.fsdecode(os.fsencode(folder) + b"/a\xdf.mp4"))
         (folder / "z.mp4").rename(odd)
@@ -166,7 +166,7 @@ def test_foreign_results_are_kept(tmp_path):
     assert sorted(path.name for path in (folder / DONE).iterdir()) == ["a-2.mp4", "b.mp4"]
 
 
-def test_missing_inbox_is_refused_and_not_created(tmp_path):
+def test_missing_inbox_is_refused(tmp_path):
     with pytest.raises(VadError, match="nowhere: no such folder"):
         Inbox(tmp_path / "nowhere", tmp_path / "out")
     assert not (tmp_path / "nowhere").exists()

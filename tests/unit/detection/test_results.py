@@ -120,7 +120,7 @@ def test_folder_without_results_is_kept(here, tmp_path, short):
     assert (out / "short/diary.txt").read_text() == "mine"
 
 
-def test_second_process_cannot_make_the_same_results(here, tmp_path, short, monkeypatch):
+def test_results_are_locked_by_one_process(here, tmp_path, short, monkeypatch):
     monkeypatch.setattr(making_module, "PATIENCE", 0.0)
     out = tmp_path / "out"
     with making(out / "short", short) as beside:
@@ -132,7 +132,7 @@ def test_second_process_cannot_make_the_same_results(here, tmp_path, short, monk
     assert names_in(out) == ["other", "short"]
 
 
-def test_leftovers_of_a_killed_process_are_removed(here, tmp_path, short):
+def test_leftovers_of_killed_process_are_removed(here, tmp_path, short):
     left = tmp_path / "out/.short.partial"
     left.mkdir(parents=True)
     (left / "maps").write_bytes(b"half")

@@ -58,7 +58,7 @@ def test_video_is_taken_after_settle_time(video, take, clock):
     assert take().name == "a.avi"
 
 
-def test_video_open_for_writing_is_not_taken(video, take):
+def test_open_video_is_not_taken(video, take):
     touch(video, NOW - 3600)
     with video.open("ab"):
         assert take() is None

@@ -45,7 +45,7 @@ def test_p_values_fall_with_scores():
 
 
 @pytest.mark.parametrize("decimals", [2, 4, 12])  # many ties, some, none
-def test_p_values_are_exact_in_the_tail(decimals):
+def test_p_values_in_the_tail(decimals):
     val, fresh = np.round(noise(60_000, 3), decimals), np.round(noise(5_000, 4), decimals)
     found = calibrate({"a": val}, 10.0, 60)
     exact = (1 + (val[None] >= fresh[::25, None]).sum(axis=1)) / (1 + len(val))
@@ -56,7 +56,7 @@ def test_p_values_are_exact_in_the_tail(decimals):
     assert np.abs(over[exact < 2048 / 60_000]).max() < 1e-15
 
 
-def test_p_values_of_fresh_frames_are_uniform():
+def test_fresh_p_values_are_uniform():
     found = calibrate({"a": noise(200_000, 5, phi=0)}, 10.0, 60)
     p = found.p_value(noise(100_000, 6, phi=0))
     for level in (0.001, 0.01, 0.1, 0.5):
@@ -137,7 +137,7 @@ def test_rate_counts_seconds_not_frames():
     assert found.footage_hours == pytest.approx(2 * 600 / 3600)
 
 
-def test_nan_frames_are_not_counted_as_footage():
+def test_nan_frames_are_not_counted():
     scores = noise(3_600, 1)
     scores[:600] = NAN
     found = calibrate({"a": scores, "b": np.full(50, NAN)}, 1.0, 12)
@@ -174,7 +174,7 @@ def test_tail_of_a_single_event():
     assert found.threshold == pytest.approx(3, abs=1e-12)
 
 
-def test_heavy_tail_is_fitted_from_many_peaks():
+def test_heavy_tail_of_many_peaks():
     # Pareto peaks with shape 1/3, 10 000 of them: P(peak > x) = x^-3, so a rate of r reaches (10 000 / hours / r)^(1/3).
     scores = np.zeros(100_000)
     scores[5::10] = np.random.default_rng(1).pareto(3, 10_000) + 1

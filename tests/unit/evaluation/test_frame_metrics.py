@@ -66,7 +66,7 @@ def test_macro_averages_clips_with_both_classes():
     assert (found["auc_macro"], found["macro_clips"], found["clips"]) == (0.5, 2, 4)
 
 
-def test_clip_with_one_judged_class_has_no_auc():
+def test_no_auc_for_single_judged_class():
     assert frame_metrics(table(a=([0, 1, 1], [NAN, 1, 2]), b=([0, 1], [0, 1])))["macro_clips"] == 1
 
 
@@ -186,7 +186,7 @@ def test_labels_without_scores_are_refused():
         join_labels(scores(a=3), {"a": None, "b": np.zeros(3, np.uint8)})
 
 
-def test_label_other_than_0_or_1_is_refused():
+def test_labels_must_be_0_or_1():
     with pytest.raises(VadError, match=r"clip a: .*255"):
         join_labels(scores(a=2), {"a": np.array([0, 255], np.uint8)})
 

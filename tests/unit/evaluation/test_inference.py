@@ -67,13 +67,13 @@ def test_frames_without_measure_stay_nan(store):
     np.testing.assert_array_equal(result.measures["even"][::2], np.arange(0, 40, 2))
 
 
-def test_footage_shorter_than_a_window_has_no_scores(store):
+def test_too_short_footage_has_no_scores(store):
     result = score_clip(Numbers(Windows(10)), footage(store, 0, 5), 0)
     assert np.isnan(result.measures["number"]).all()
     assert len(result.measures["number"]) == len(result.maps) == 5
 
 
-def test_frame_in_several_windows_gets_their_mean(store):
+def test_scores_of_overlapping_windows_are_averaged(store):
     torch.manual_seed(0)
     model = create_model("convlstm_ae", {"image_size": (24, 32), "frames": 3, "conv": (4, 4), "lstm": (4,)}).eval()
     whole = footage(store)

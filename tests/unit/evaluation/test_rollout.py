@@ -88,7 +88,7 @@ def test_too_short_clips_give_no_sequences(footage):
     assert roll_outs(Shifted(skip=4), footage, prime=4, steps=5, count=4) == []
 
 
-def test_steps_have_mean_and_deviation_over_sequences():
+def test_mean_and_deviation_over_sequences():
     rng = np.random.default_rng(1)
     done = [Rollout("01", n, 3, *rng.uniform(0, 1, (3, 7, 1, 16, 24)).astype(np.float32)) for n in range(5)]
     mean = rng.uniform(0, 1, (1, 16, 24)).astype(np.float32)

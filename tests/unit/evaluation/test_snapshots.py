@@ -40,7 +40,7 @@ def test_covering_judges_every_possible_frame(length, window, data):
     assert len(starts) <= len(wanted)
 
 
-def test_covering_windows_overlap_only_at_the_end():
+def test_covering_windows_overlap_at_end():
     assert covering(25, 10, tuple(range(10)), np.arange(25)).tolist() == [0, 10, 15]
     assert covering(10, 5, (4,), np.array([0, 4, 9])).tolist() == [0, 5]  # no window judges frame 0
 
@@ -72,7 +72,7 @@ def levels(picture):
     return tuple(np.rint(picture[0, 0] * 255).astype(int).tolist())
 
 
-def test_frame_is_shown_by_its_first_window(footage):
+def test_frame_comes_from_first_window(footage):
     found = shown_frames(Numbers(Windows(10, judged=tuple(range(10)))), footage, 0, np.array([2, 5, 12, 39]))
     assert {frame: levels(picture) for frame, picture in found.items()} == {
         2: (2, 2),

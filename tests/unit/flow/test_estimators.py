@@ -175,7 +175,7 @@ class TestEndPointError:
         valid[0, 0] = True
         assert end_point_error(found, true, valid) == pytest.approx(5 / 2)
 
-    def test_table_has_a_row_per_set_and_estimator(self):
+    def test_table_of_end_point_errors(self):
         pair = shifted(3, 4)
         flow = np.broadcast_to(np.float32([3, 4]).reshape(1, 2, 1, 1), (1, 2, 64, 96))
         rows = table({"exact": lambda first, second: flow}, [FlowSet("shift", *pair, flow)])

@@ -126,7 +126,7 @@ class TestFlowBetween:
 
 class TestWeightFiles:
     @pytest.mark.parametrize("alone", [False, True])
-    def test_published_checkpoint_and_bare_state_dict_load(self, tmp_path, monkeypatch, alone):
+    def test_published_and_plain_weights_are_loaded(self, tmp_path, monkeypatch, alone):
         monkeypatch.setattr("vadcore.flow.flownet.PUBLISHED_WIDTH", SLIM)
         net = slim()
         path = tmp_path / "FlowNet2-SD_checkpoint.pth.tar"

@@ -119,7 +119,7 @@ def test_share_of_still_backgrounds(still, low, high):
     assert low <= np.mean(standing) <= high
 
 
-def test_pair_depends_on_seed_and_number_only():
+def test_pair_depends_on_seed_and_number():
     generator = PairGenerator((64, 64), seed=7)
     together, alone = generator.batch(np.array([3, 8, 5])), PairGenerator((64, 64), seed=7).batch(np.array([5]))
     for name in ("frames", "flow", "layers"):

@@ -104,14 +104,14 @@ def test_mlflow_does_not_answer(monkeypatch, left, root, caplog):
     assert "secret" not in caplog.text
 
 
-def test_no_database_is_created_for_a_link(monkeypatch, left, root):
+def test_link_creates_no_database(monkeypatch, left, root):
     monkeypatch.setattr(artifacts, "connect", lambda uri: pytest.fail("MLflow was asked"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
     leave(root)
     assert set(left) == {"results", "report"}
 
 
-def test_database_file_links_to_the_local_page(mlflow, monkeypatch, left, root):
+def test_database_file_links_local_page(mlflow, monkeypatch, left, root):
     (root / "mlflow.db").touch()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
     leave(root)

@@ -52,7 +52,7 @@ def test_unfinished_video_is_not_counted(folder, runner):
     assert "137" in state.message
 
 
-def test_scored_and_set_aside_videos_are_counted(folder, runner):
+def test_videos_are_counted(folder, runner):
     runner.effect = lambda: results(folder / "detections/v")
     runner.ended = Ended(0, ["set aside: broken.mp4: not a video"], False)
     assert footage.footage.fn().message == "1 videos scored, 1 events, 1 set aside"

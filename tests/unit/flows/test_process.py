@@ -91,7 +91,7 @@ class TestGuard:
         wait_until(lambda: not running(number))
         assert (child / "interrupted").exists()
 
-    def test_child_that_ignores_ctrl_c_is_killed(self, child):
+    def test_deaf_child_is_killed(self, child):
         patience = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from flows import guard; guard.GRACE_SECONDS = 0.1"
         command = ["sh", "-c", f"{sys.executable} child.py deaf; exit $?"]
         run = f"{patience}; sys.exit(guard.run(0, 'below', {command}))"
@@ -124,7 +124,7 @@ class TestThinned:
     def test_lines(self):
         assert list(thinned(iter([b"one\ntw", b"o\r\n\n  three\nfour"]))) == ["one", "two", "  three", "four"]
 
-    def test_first_and_last_state_of_a_progress_bar(self):
+    def test_progress_bar_is_thinned(self):
         states = [b"\r%3d%%" % number for number in range(0, 101, 10)]
         assert list(thinned(iter([*states, b"\nafter\n"]))) == ["  0%", "100%", "after"]
 

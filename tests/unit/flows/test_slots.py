@@ -77,7 +77,7 @@ def test_slot_is_released_after_long_stage(slots, limit, project, monkeypatch):
         assert limit.taken == 2
 
 
-def test_two_stages_at_once_need_two_slots(slots, project, monkeypatch):
+def test_two_parallel_stages_need_two_slots(slots, project, monkeypatch):
     monkeypatch.setattr(slots_module, "concurrency", Limit(2))
     with slots.one(), slots.one():
         assert leases(project) == ["lease-1", "lease-2"]

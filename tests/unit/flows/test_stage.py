@@ -52,7 +52,7 @@ def test_stopped_stage_is_cancelled(work, dvc, monkeypatch):
     assert states[0].name == "Cancelled"
 
 
-def test_process_is_stopped_when_its_reader_fails(work, dvc):
+def test_reader_error_stops_the_process(work, dvc):
     class Full(logging.Logger):
         def info(self, *_):
             raise OSError("disk is full")

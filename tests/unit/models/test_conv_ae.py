@@ -59,7 +59,7 @@ def test_default_optimizer_is_adagrad():
     assert isinstance(other, torch.optim.Adam)
 
 
-def test_loss_is_half_squared_distance_of_a_window():
+def test_loss_is_half_squared_distance():
     torch.manual_seed(0)
     model = create_model("conv_ae", {"image_size": (27, 27), "frames": 3, "conv": (4, 4, 4)})
     batch = Batch(torch.rand(5, 3, 1, 27, 27), torch.zeros(5), torch.zeros(5, 3))
@@ -141,7 +141,7 @@ def test_optimizer_gets_rate_and_weight_decay(optimizer):
 
 @pytest.mark.parametrize("subtract", [True, False])
 @pytest.mark.parametrize("color", ["grey", "rgb"])
-def test_norm_score_is_mean_norm_over_colours(color, subtract):
+def test_norm_score(color, subtract):
     """The error is that of pictures in 0..1, whatever the range of the network's inputs."""
     model = small(color=color, subtract_mean=subtract).eval()
     frames = torch.rand(2, model.config.frames, model.config.channels, *model.config.image_size)

@@ -88,7 +88,7 @@ class TestPublishedFigures:
 
 
 class TestInitialState:
-    def test_normal_is_drawn_at_every_forward_pass(self):
+    def test_normal_is_redrawn_every_pass(self):
         model = small().train()
         x = window() * 2 - 1
         assert not torch.equal(model(x), model(x))
@@ -132,7 +132,7 @@ class TestInitialState:
 
 
 class TestReconstruction:
-    def test_frame_depends_on_frames_up_to_it(self):
+    def test_frame_depends_on_past_frames(self):
         model = small().eval()
         x = window() * 2 - 1
         changed = x.clone()

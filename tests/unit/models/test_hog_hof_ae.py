@@ -114,7 +114,7 @@ def test_footage_without_motion_is_refused():
         model.eval().predict_step(footage(0.2))
 
 
-def test_flow_is_paired_with_its_first_frame():
+def test_flow_belongs_to_first_frame():
     """7 frames have 6 flow fields, so the last frame is not used for gradients."""
     batch = footage(2)
     descriptors, _ = create_model("hog_hof_ae", SMALL).describe(batch)
@@ -125,7 +125,7 @@ def test_flow_is_paired_with_its_first_frame():
 
 
 @pytest.mark.parametrize("score", ["max", "sum"])
-def test_all_frames_of_a_cuboid_are_judged(score):
+def test_all_cuboid_frames_are_judged(score):
     model = create_model("hog_hof_ae", SMALL | {"score": score, "step": 3})
     assert model.score == score
     assert (model.windows.length, model.windows.step, model.windows.judged) == (7, 3, (0, 1, 2, 3, 4, 5, 6))

@@ -54,7 +54,7 @@ class TestPrediction:
         assert not torch.allclose(one[:, 5:], other[:, 5:])
 
     @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-    def test_training_lowers_loss_and_freezes_front_end(self, variant):
+    def test_training_with_frozen_front_end(self, variant):
         model = build(**variant, dropout=0, learning_rate=2e-2).train()
         phase = model.phases()[0]
         phase.begin()
@@ -79,7 +79,7 @@ class TestPrediction:
         )
         torch.testing.assert_close(model._loss(batch), expected.sum(-1).mean())
 
-    def test_mixture_trains_on_samples_and_judges_means(self):
+    def test_mixture_trains_on_samples(self):
         """Otherwise a component could collapse onto a mean of the training data."""
         model, batch = build(loss="mdn", dropout=0), points()
         for training in (True, False):
@@ -99,7 +99,7 @@ class TestPrediction:
             model.eval()
             assert model.predict(z).mean.equal(model.predict(z).mean)
 
-    def test_differences_are_added_to_the_last_point(self):
+    def test_predicted_differences_are_added(self):
         """A network that predicts a difference of zero predicts the previous point."""
         model = build(diffs=True).eval()
         torch.nn.init.zeros_(model.last.weight)
@@ -208,7 +208,7 @@ def test_defaults_facts_and_warm_up_limit():
         model_config("latent_lstm", SMALL | {"warm_up": 8})
 
 
-def test_trains_from_front_end_to_saved_model(footage, tmp_path):
+def test_whole_training(footage, tmp_path):
     model = build(CAE_VAE)
     source = footage(model)
     settings = TrainSettings(check_every=3, val_windows=4, log_every=1, save_seconds=1e9)

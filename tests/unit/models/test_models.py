@@ -289,7 +289,7 @@ class TestBaselines:
         assert judged.measures["area"].item() == pytest.approx(8 / 64)
         assert judged.measures["mse"].item() == pytest.approx(8 / 64 * 0.25 + 56 / 64 * (20 / 255) ** 2, rel=1e-4)
 
-    def test_flow_magnitude_is_percentile_of_pooled_speed(self):
+    def test_flow_magnitude_is_speed_percentile(self):
         flow = torch.zeros(1, 1, 2, 40, 40)
         flow[0, 0, 0, :4, :4], flow[0, 0, 1, :4, :4] = 3.0, 4.0  # one block of a hundred moves at 5 px/frame
         model = create_model("flow_magnitude", {"pool": 4, "percentile": 100})

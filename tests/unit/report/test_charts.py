@@ -33,11 +33,11 @@ def test_path_breaks_at_missing_scores():
     assert d == "M0 900l1-100M3 500l0 0M5 1000l1-1000"
 
 
-def test_level_stretch_is_drawn_by_its_ends():
+def test_level_stretches_are_thinned():
     assert charts.path(np.arange(6), np.array([5, 5, 5, 5, 10, 10.0]), 0, 10) == "M0 500l3 0 1-500 1 0"
 
 
-def test_histogram_area_starts_at_the_base_line():
+def test_histogram_starts_at_base_line():
     svg, top = charts.steps([("h0", np.array([1.0, 4.0]))], None)
     assert top == 4
     assert re.search(' d="(.*?)"', svg)[1] == "M0 1000l0-250 500 0 0-750 500 0 0 1000"
@@ -256,7 +256,7 @@ class TestStyles:
                 assert contrast(palette[colour], palette["bg"]) >= 4.5  # names of systems are written in it
                 assert contrast(palette[colour], palette["panel"]) >= 3
 
-    def test_colours_differ_by_more_than_a_shade(self, css):
+    def test_colours_differ_clearly(self, css):
         for palette in self.palettes(css):
             colours = [palette[colour] for colour, _ in self.styles(css)[:16]]
             for one, other in combinations(colours, 2):

@@ -111,7 +111,7 @@ def test_different_picture_sizes_are_named(two_systems):
     assert "future_frame at 32 × 48 grey, convlstm_ae at 64 × 96 rgb" in section
 
 
-def test_quality_chart_has_a_curve_per_system(page):
+def test_quality_chart(page):
     charts_drawn = re.findall(r'<svg class="loss".*?</svg>', points_section(page))
     assert len(charts_drawn) == 2  # PSNR, SSIM
     svg = charts_drawn[0]
@@ -184,7 +184,7 @@ def test_animation_without_figures_is_in_training(tmp_path):
     ]
 
 
-def test_last_phase_with_check_points_is_shown(tmp_path):
+def test_last_phase_is_shown(tmp_path):
     write_system(tmp_path, "street", "future_frame", check_points=(100, 200))
     folder = tmp_path / "models" / "street" / "future_frame"
     history = pd.read_csv(folder / "history.csv")

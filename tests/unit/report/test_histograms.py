@@ -47,7 +47,7 @@ class TestHistogram:
             np.testing.assert_allclose(self.bars(drawn, style), 100 * np.array(counts) / len(scores), atol=top / 500)
 
     @pytest.mark.parametrize(("endless", "bar"), [(np.inf, -1), (-np.inf, 0)])
-    def test_infinite_score_is_in_the_end_bar(self, results, endless, bar):
+    def test_infinite_score_in_end_bar(self, results, endless, bar):
         system = load_system(results / "scores", results / "models", "street", "future_frame")
         normal = system.frames.index[(system.frames["label"] == 0) & system.frames["score"].notna()]
         system.frames.loc[normal[: len(normal) // 2], "score"] = endless  # as the PSNR of equal pictures

@@ -56,7 +56,7 @@ def test_unscored_events_are_not_missed():
     assert [run["start"] for run in found["runs"]] == [4]
 
 
-def test_missed_events_are_in_order_of_start():
+def test_order_of_missed_events():
     judged = [judge(clip([1, 0, 0, 1]), alarms(*found)) for found in ([(0, 0)], [(3, 3)], [])]
     group = [SimpleNamespace(model=name) for name in "abc"]
     found = missed(judged, group, ["s0", "s1", "s2"], 10.0)

@@ -44,7 +44,7 @@ def lines(text):
     return [[" ".join(re.sub(r"<[^>]*>", " ", cell).split()) for cell in row] for row in rows]
 
 
-def test_seeds_share_a_line_with_mean_and_spread(root):
+def test_seeds_share_a_line(root):
     more = {"model": "gru_ae-2", "seed": 2, "auc_micro": 0.77, "train_seconds": 360.0}
     keep(root, [ROW, ROW | more, ROW | {"model": "conv_ae", "auc_micro": None}])
     shown = section(root)

@@ -41,7 +41,7 @@ class TestAlarms:
         for chart in self.charts(page):
             assert re.findall(r'<path class="(s\d[^"]*)"', chart) == ["s0", "s1", "s2 free"]
 
-    def test_x_is_the_logarithm_of_the_rate(self, page):
+    def test_rate_axis_is_logarithmic(self, page):
         events = self.charts(page)[1]
         low, high = axis(events)
         (x0, y0), (x1, y1), (x2, y2) = curve_points(events, "s0")
@@ -234,7 +234,7 @@ def test_published_figure_is_beside_ours(tmp_path):
     assert "published" not in rows[1]
 
 
-def test_published_table_of_known_data_sets_only(page):
+def test_published_table(page):
     street, ped2 = (
         page[page.index('id="d1"') : page.index('id="d2"')],
         page[page.index('id="d2"') : page.index('id="terms"')],

@@ -46,7 +46,7 @@ def test_alarm_includes_first_and_last_frame(peak, agree):
     assert alarms[0]["agree"] == agree
 
 
-def test_alarms_of_a_clip_are_in_order_of_start():
+def test_order_of_alarms():
     first, second = system("x", ("a", 20, 29, 20, 0.1)), system("y", ("a", 10, 12, 11, 0.1), ("a", 20, 25, 21, 0.1))
     assert [(alarm["model"], alarm["peak"]) for alarm in clips_of(first, second)[0]["alarms"]] == [
         ("y", 11),

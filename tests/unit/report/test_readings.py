@@ -36,7 +36,7 @@ def test_rounding_does_not_cross_the_threshold(scores, threshold, every):
         assert [bool((block >= level).any()) for block in blocks] == (read >= level).tolist()
 
 
-def test_score_just_below_the_threshold_stays_below():
+def test_score_just_below_the_threshold():
     threshold = 0.1 + 1e-12
     assert np.float32(0.1) == np.float32(threshold)
     for score, over in ((0.1, False), (threshold, True)):

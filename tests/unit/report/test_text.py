@@ -39,7 +39,7 @@ def test_better_untrained_system_is_named():
     assert re.search(r"untrained flow_magnitude .*5 of 7 events, 0\.4 s .* 1 false alarm in 60 s", text)
 
 
-def test_too_many_false_alarms_do_not_count():
+def test_too_many_false_alarms():
     assert "gru_ae" not in summary([system("conv_ae", 0.765, 1, 0), system("gru_ae", 0.7, 7, 2)])
 
 
@@ -89,7 +89,7 @@ def test_unlabelled_systems_without_alarms():
     assert summary([unlabelled("gru_ae", []), unlabelled("background", [])]).startswith("No system raises an alarm")
 
 
-def test_one_alarm_is_allowed_in_short_footage():
+def test_short_footage_allows_one_alarm():
     quiet = system("conv_ae", 0.765, 3, 1)
     quiet.row["target_far_per_hour"] = 12.0  # a fifth of an alarm in its minute
     assert "No system keeps" not in summary([quiet])

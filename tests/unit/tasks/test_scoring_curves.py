@@ -17,7 +17,7 @@ OPERATING = pd.DataFrame(
 NO_CURVE = pd.DataFrame({"fpr": [], "tpr": [], "threshold": []})
 
 
-def test_roc_has_highest_tpr_at_each_percent():
+def test_roc_curve():
     roc = pd.DataFrame({"fpr": [0, 0, 0.29, 0.295, 1], "tpr": [0, 0.4, 0.6, 0.8, 1], "threshold": [9, 4, 3, 2, 1]})
     found = dict(curves(roc, OPERATING.iloc[:0]))
     assert list(found) == list(range(101))
@@ -25,7 +25,7 @@ def test_roc_has_highest_tpr_at_each_percent():
     assert read == {0: 0.4, 28: 0.4, 29: 0.6, 30: 0.8, 99: 0.8, 100: 1.0}
 
 
-def test_alarms_by_asked_rate_without_undefined_values():
+def test_alarm_curve():
     assert list(curves(NO_CURVE, OPERATING)) == [
         (1, {"alarms/events_found": 0.25, "alarms/false_an_hour": 0.0}),
         (

@@ -20,7 +20,7 @@ def split(tmp_path_factory) -> Split:
     return make_split(tmp_path_factory.mktemp("footage"))
 
 
-def test_strip_and_animation_at_every_check_point(split, tmp_path):
+def test_strips_and_animations(split, tmp_path):
     drawn = []
     run(small(), split, tmp_path, picture=drawn.append)
     stems = ["autoencoder-000004", "autoencoder-000008", "autoencoder-000010"]
@@ -33,7 +33,7 @@ def test_strip_and_animation_at_every_check_point(split, tmp_path):
         assert film[0].shape == (2 * 144 + 2, 3 * 192 + 4, 3)
 
 
-def test_pictures_show_the_same_held_out_windows(split, tmp_path):
+def test_pictures_show_same_held_out_windows(split, tmp_path):
     drawn = []
     run(small(), split, tmp_path, picture=drawn.append)
     first, last = (cv2.imread(str(path)) for path in (drawn[0], drawn[-2]))
@@ -108,7 +108,7 @@ def test_held_out_windows_are_judged_once(split, tmp_path):
     assert model.judged_batches == 2 * 2  # two check points, six windows in batches of at most four
 
 
-def test_quality_is_that_of_the_kept_weights(split, tmp_path):
+def test_quality_of_kept_weights(split, tmp_path):
     class Worsens(Shows):
         def phases(self):
             (phase,) = super().phases()
@@ -122,7 +122,7 @@ def test_quality_is_that_of_the_kept_weights(split, tmp_path):
     assert result.quality["psnr"] < last["psnr"]
 
 
-def test_quality_without_selection_is_of_last_weights(split, tmp_path):
+def test_quality_without_selection(split, tmp_path):
     result = run(Shows(selects=False), split, tmp_path)
     assert result.best_iteration is None
     assert result.quality == {key: result.history[-1][key] for key in ("psnr", "ssim", "sharpness")}
@@ -172,13 +172,13 @@ class Timed(Shows):
         return super().predict_step(batch)
 
 
-def test_check_points_count_as_training_time_only(split, tmp_path, clock):
+def test_time_of_check_points(split, tmp_path, clock):
     result = run(Timed(clock), split, tmp_path)  # 8 steps, two check points of two batches
     assert result.seconds == pytest.approx(8 + 4 * 100)
     assert result.step_seconds == pytest.approx(8)
 
 
-def test_phases_without_optimizers_are_not_step_time(split, tmp_path, clock):
+def test_time_of_phases_without_optimizers(split, tmp_path, clock):
     class Gathering(Timed):
         def phases(self):
             return [Phase("gather", 4, self.windows, 2, self._gather), *super().phases()]

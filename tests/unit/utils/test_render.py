@@ -59,7 +59,7 @@ def test_beside_enlarges_without_interpolation():
     assert (left[:, 2:] == 200).all()
 
 
-def test_beside_shows_heat_only_where_the_error_is():
+def test_beside_shows_heat_at_errors():
     frame = np.full((240, 100), 90, np.uint8)
     error = np.zeros((240, 100))
     error[:, 50:] = 1
@@ -76,7 +76,7 @@ def test_beside_paints_nan_black():
     assert (right[100:] == 90).all()
 
 
-def test_beside_outlines_the_mask_in_both_pictures():
+def test_beside_outlines_the_mask():
     frame = np.full((240, 100, 3), 90, np.uint8)
     mask = np.zeros((240, 100), np.uint8)
     mask[50:100, 20:60] = 1
@@ -88,7 +88,7 @@ def test_beside_outlines_the_mask_in_both_pictures():
     assert (frame == 90).all()  # the input is not changed
 
 
-def test_beside_refuses_a_mask_of_another_size():
+def test_beside_refuses_wrong_mask_size():
     with pytest.raises(ValueError, match="mask"):
         beside(np.zeros((240, 100), np.uint8), np.zeros((24, 10)), 0, 1, np.zeros((24, 10)))
 
@@ -138,7 +138,7 @@ def test_excerpt_keeps_first_and_last_frame():
     assert (few[:, 10] == 128).all()
 
 
-def test_excerpt_of_a_short_window_has_all_frames():
+def test_excerpt_of_a_short_window():
     short = strip(numbered(3), numbered(3))
     assert (excerpt(short, (6, 10), 4) == short).all()
 
@@ -229,14 +229,14 @@ def test_flow_colours_of_the_cardinal_directions(u, v, rgb):
     assert flow_to_rgb(flow)[0, 0].tolist() == list(rgb)
 
 
-def test_flow_fades_to_white_with_its_length():
+def test_short_flow_fades_to_white():
     flow = np.zeros((2, 1, 3))
     flow[0, 0] = 0, 2, 4
     # radius 0.5 of pure red: 1 - 0.5 * (1 - 0) = 0.5, floor(127.5) = 127
     assert flow_to_rgb(flow)[0].tolist() == [[255, 255, 255], [255, 127, 127], [255, 0, 0]]
 
 
-def test_flow_longer_than_the_scale_is_darkened():
+def test_too_long_flow_is_darkened():
     flow = np.array([3.0, 0]).reshape(2, 1, 1)
     assert flow_to_rgb(flow, max=2)[0, 0].tolist() == [191, 0, 0]  # floor(0.75 * 255)
 
@@ -255,7 +255,7 @@ def test_png_round_trip(tmp_path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["picture.png"]
 
 
-def test_picture_of_wrong_type_leaves_no_file(tmp_path):
+def test_wrong_picture_type_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="uint8"):
         write_png(tmp_path / "picture.png", np.zeros((4, 4, 3)))
     assert not list(tmp_path.iterdir())

@@ -60,7 +60,7 @@ def test_stopped_process_is_not_waited_for(place):
     assert not is_free(f"{place}.now")
 
 
-def test_only_processes_on_all_cores_take_turns(tmp_path, monkeypatch):
+def test_only_all_core_processes_alternate(tmp_path, monkeypatch):
     monkeypatch.setattr(turns.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores() // 2)
     assert list(take_turns(range(3), "cpu")) == [0, 1, 2]

@@ -59,7 +59,7 @@ def test_histograms_match_the_definition(rest):
     np.testing.assert_allclose(orientation_histograms(x, y, 4, rest), slow_histograms(x, y, 4, rest), atol=5e-4)
 
 
-def test_rotation_by_90_degrees_shifts_two_bins():
+def test_rotation_shifts_bins():
     rng = np.random.default_rng(1)
     x, y = rng.normal(0, 1, (2, 1, 8, 8)).astype(np.float32)
     turned = orientation_histograms(-y, x, 8)
@@ -85,7 +85,7 @@ def moving_footage(shift: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return frames, flow
 
 
-def test_descriptor_has_published_length_and_unit_norms():
+def test_descriptor_length_and_norms():
     descriptors, moving = describe(*moving_footage(), cell=8, rest=0.5)
     assert HOG + HOF == 96 + 108 == 204
     assert descriptors.shape == (7, 11, 204)
@@ -94,7 +94,7 @@ def test_descriptor_has_published_length_and_unit_norms():
     assert np.linalg.norm(descriptors[..., :HOG], axis=-1).max() <= 1 + 1e-5
 
 
-def test_descriptor_order_is_time_row_column_bin():
+def test_descriptor_order():
     """Only cell (time 1, row 0, column 1) moves, upwards: bin 6 of 9."""
     flow = np.zeros((6, 2, 8, 8), np.float32)
     flow[2:4, 1, 0:4, 4:8] = -2
@@ -106,7 +106,7 @@ def test_descriptor_order_is_time_row_column_bin():
     assert hof[1, 0, 1, 8] == 0
 
 
-def test_moving_is_the_share_of_moving_pixels():
+def test_share_of_moving_pixels():
     flow = np.zeros((3, 2, 8, 8), np.float32)
     flow[:, 0, :, :2] = 1  # a quarter of the width
     _, moving = describe(np.full((3, 8, 8), 50, np.uint8), flow, cell=4, rest=0.5)

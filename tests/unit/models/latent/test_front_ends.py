@@ -87,7 +87,7 @@ class TestFrontEnds:
             }
             assert moved == owned[phase.name]
 
-    def test_untrained_vcae_points_depend_on_the_frames(self):
+    def test_untrained_vcae_points_depend_on_frames(self):
         # otherwise they would become N(0, 1) before the decoder has learnt to use them
         front = create_model("latent_lstm", {"front_end": {"conv": 4, "dense": 256}}).front.eval()
         points, _ = front.encode(torch.rand(16, 1, 64, 64).round())
@@ -127,7 +127,7 @@ class TestFrontEnds:
         assert [phase.clip_norm for phase in model.front.phases()] == [{"optimizer": 7.0}, {}, {}]
         assert model.phases()[0].clip_norm == {"optimizer": 3.0}
 
-    def test_vae_likelihood_uses_the_spread_of_errors(self):
+    def test_vae_likelihood_uses_error_spread(self):
         front = build(CAE_VAE).front.eval()
         batch = random_frames(t=1)
         _, vae, _ = front.phases()
@@ -163,7 +163,7 @@ class TestFrontEnds:
         assert shown["cae"].shown().shape == shown["deconv"].shown().shape == batch.frames.shape
         assert shown["vae"].shown().shape == shown["vae"].shown_of().shape == (2, 1, 1, 8, 12)  # features
 
-    def test_odd_sides_are_refused_by_cae_vae(self):
+    def test_cae_vae_refuses_odd_sides(self):
         with pytest.raises(ValidationError, match="multiples of 2"):
             model_config("latent_lstm", SMALL | {"image_size": [15, 24], "front_end": CAE_VAE})
         assert model_config("latent_lstm", SMALL | {"image_size": [15, 24], "front_end": VCAE})
@@ -174,7 +174,7 @@ class TestFrontEnds:
 
 
 class TestPoints:
-    def test_points_are_encoded_frames_of_the_window(self, footage):
+    def test_points_are_encoded_frames(self, footage):
         model = build()
         source = footage(model)
         encoded = Points(model.front, source, torch.float32)
