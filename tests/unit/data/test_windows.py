@@ -80,7 +80,7 @@ def test_flow_windows_have_stride_one():
 
 
 @given(st.integers(2, 40), st.floats(0.01, 0.99), st.integers(0, 5))
-def test_held_out_clips_are_not_trained(count, share, seed):
+def test_no_training_on_held_out_clips(count, share, seed):
     lengths = {ClipId("train", f"{n:02d}"): 50 for n in range(count)}
     kept, held = hold_out(lengths, share, seed)
     assert kept

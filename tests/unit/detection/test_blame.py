@@ -148,7 +148,7 @@ def test_machine_error_ends_the_run(tmp_path, wrapped, number):
     assert work_off_inbox(folder, out) == [("a.mp4", None), ("b.mp4", None)]
 
 
-def test_deadly_video_is_set_aside(tmp_path):
+def test_crashing_video_is_set_aside(tmp_path):
     """It delays the others once, and is set aside after MOST_DEATHS processes."""
     folder, out = fill(tmp_path / "inbox", "a.mp4", "b.mp4", "c.mp4"), tmp_path / "out"
 

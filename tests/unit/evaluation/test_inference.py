@@ -34,7 +34,7 @@ class Numbers(Model):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Frames, with a flow store beside them."""
+    """Frames and their flow store."""
     return make_store(tmp_path_factory.mktemp("data"), flow=True)
 
 

@@ -71,7 +71,7 @@ def test_unreachable_rates_are_left_out(footage):
     assert points["target_far_per_hour"].tolist() == [*(rate for rate in RATES if rate <= most * 120), 5000]
 
 
-def test_observed_rate_matches_asked_rate(points):
+def test_observed_rate_matches_requested_rate(points):
     between = points[(points["target_far_per_hour"] >= 30) & (points["target_far_per_hour"] <= 1000)]
     ratio = between["false_alarms_per_hour"] / between["target_far_per_hour"]
     assert ((ratio > 0.5) & (ratio < 2)).all()

@@ -246,7 +246,7 @@ def test_monotonic_transform_changes_nothing():
     assert measured(3 * of_map - 70, mask) == pytest.approx(found, abs=1e-12)
 
 
-# what is left out
+# excluded frames and clips
 
 
 def test_unjudged_frames_are_left_out():

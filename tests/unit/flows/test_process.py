@@ -91,7 +91,7 @@ class TestGuard:
         wait_until(lambda: not running(number))
         assert (child / "interrupted").exists()
 
-    def test_deaf_child_is_killed(self, child):
+    def test_child_that_ignores_sigint_is_killed(self, child):
         patience = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from flows import guard; guard.GRACE_SECONDS = 0.1"
         command = ["sh", "-c", f"{sys.executable} child.py deaf; exit $?"]
         run = f"{patience}; sys.exit(guard.run(0, 'below', {command}))"

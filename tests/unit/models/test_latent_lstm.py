@@ -208,7 +208,7 @@ def test_defaults_facts_and_warm_up_limit():
         model_config("latent_lstm", SMALL | {"warm_up": 8})
 
 
-def test_whole_training(footage, tmp_path):
+def test_training_of_all_phases(footage, tmp_path):
     model = build(CAE_VAE)
     source = footage(model)
     settings = TrainSettings(check_every=3, val_windows=4, log_every=1, save_seconds=1e9)

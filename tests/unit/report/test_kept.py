@@ -125,7 +125,7 @@ def test_error_for_broken_file(root, text, reason):
     path.write_text(text)
     with pytest.raises(VadError, match=rf"ped2-cpu\.json: .*{reason}.*git checkout -- "):
         section(root)
-    assert section(root, "street") is None  # street has no kept results
+    assert section(root, "street") is None  # the report of street shows no kept results
 
 
 def test_two_label_sets_are_refused(root):

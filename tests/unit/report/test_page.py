@@ -58,7 +58,7 @@ class TestAlarms:
         values = [high - y / 1000 * (high - low) for _, y in points]
         assert values == pytest.approx([-0.5, np.log10(31.5), np.log10(200)], abs=0.01)
 
-    def test_asked_rate_is_marked(self, page):
+    def test_requested_rate_is_marked(self, page):
         assert self.charts(page)[1].count('<path class="dots') == 3
 
     def test_no_section_without_labels(self, unlabelled_page):

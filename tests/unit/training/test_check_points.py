@@ -153,7 +153,7 @@ def test_single_judged_frame_makes_no_animation(split, tmp_path):
     drawn = []
     run(Predicts(), split, tmp_path, picture=drawn.append)
     assert [path.name for path in drawn] == ["learn-000004.png", "learn-000008.png"]
-    assert cv2.imread(str(drawn[0])).shape == (3 * 24 + 4, 3 * 34 - 2, 3)  # three windows beside one another
+    assert cv2.imread(str(drawn[0])).shape == (3 * 24 + 4, 3 * 34 - 2, 3)  # three windows side by side
 
 
 class Timed(Shows):
