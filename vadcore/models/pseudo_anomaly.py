@@ -42,9 +42,9 @@ class PseudoAnomalyConfig(ModelConfig):
     alterations: dict[Alteration, NonNegativeFloat] = Field(
         default={**dict.fromkeys(ALTERATIONS, 1.0), "frozen": 2.0}
     )  # how often each
-    conv: Annotated[tuple[PositiveInt, ...], Field(min_length=3, max_length=3)] = (32, 64, 128)
+    conv: Annotated[tuple[PositiveInt, ...], Field(min_length=3, max_length=3)] = (32, 64, 96)
     batch_size: PositiveInt = 16
-    iterations: PositiveInt = 2_000
+    iterations: PositiveInt = 3_000
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 1e-4
     top: PositiveInt = 20  # places of the anomaly map whose mean is the score
@@ -79,7 +79,9 @@ class PseudoAnomaly(Model):
         a, b, c = config.conv
         self.network = nn.Sequential(
             *_block(config.frames * config.channels + 1, a, stride=2),
+            *_block(a, a),
             *_block(a, b, stride=2),
+            *_block(b, b),
             *_block(b, c),
             *_block(c, c, dilation=2),
             nn.Conv2d(c, 1, 1),
