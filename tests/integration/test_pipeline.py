@@ -132,8 +132,8 @@ def test_model_variant_runs_only_its_stages(project, params):
     params["model"]["frame_diff-fine"] = {"score": "max_patch_mse", "block": 4, "seed": 9}
     params["model"]["background"] = {"image_size": [24, 32]}
     project.write(params)
-    stages = set(project.repro()[0]) - {"report"}
-    assert stages == {f"{stage}@street-{name}" for stage in ("train", "score") for name in params["models"][2:]}
+    stages = set(project.repro()[0]) - {"report", "optical_flow@street"}  # which depends on the list of models
+    assert stages == {f"{stage}@street-{name}" for stage in ("train", "score") for name in params["models"][3:]}
     rows = {row["model"]: row for row in rows_of(project)}
     assert rows["frame_diff-fine"]["seed"] == 9
     assert rows["frame_diff-fine"]["auc_micro"] != rows["frame_diff"]["auc_micro"]

@@ -105,7 +105,7 @@ def test_other_false_alarm_rate_is_left_out(project, client, versions):
 
 def test_other_held_out_footage_is_left_out(project):
     params = project.params
-    project.write({**params, "train": {**params["train"], "val": 0.6}})
+    project.write({**params, "train": {**params["train"], "val_share": 0.6}})
     output = project.promote("street", code=1)
     project.write(params)
     assert output.count("left out: ") == 3

@@ -132,7 +132,7 @@ def test_flow_errors_in_weights_readme(project, monkeypatch):
     run(monkeypatch, "--tables")
     card = (project / "weights/README.md").read_text()
     assert "| pairs | no motion | dis |\n|---|---:|---:|\n| street | 0.500 | 0.250 (120/s) |" in card
-    assert "(../benchmarks/results/flow-epe.json)" in card
+    assert "`benchmarks/results/flow-epe.json`" in card
     assert "flow-epe" not in (project / "docs/results.md").read_text()
 
 

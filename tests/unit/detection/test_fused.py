@@ -41,7 +41,7 @@ class Fused:
             rule=rule,
             members={
                 place.name: Member(
-                    score_clip=place.model.score,
+                    measure=place.model.score,
                     precision="float32",
                     score=Scale.over(np.concatenate([found.measures[place.model.score] for found in of_place]), 0.99),
                     map=Scale.over(np.concatenate([found.map_max for found in of_place]), 0.99),
