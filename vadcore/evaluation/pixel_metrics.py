@@ -8,6 +8,7 @@ so true regions of any size count. A frame with NaN in its map was not scored; i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +16,7 @@ import numpy as np
 
 from vadcore.evaluation.frame_metrics import rank_auc
 from vadcore.utils.errors import VadError
+from vadcore.utils.provenance import cores
 
 LEVELS = 200  # number of thresholds for RBDC and TBDC
 OVERLAP = 0.1  # minimum intersection over union of a detected region (beta of the paper)
@@ -50,7 +52,8 @@ def localisation_metrics(
     masks: clip -> ground truth ``[T, H, W]``, non-zero = abnormal.
     levels: number of thresholds for RBDC and TBDC.
 
-    Both mappings may load on access: masks are read once, maps twice, and one clip at a time is held in memory.
+    Both mappings may load on access, also from threads: masks are read once, maps twice. At most one clip per core is held
+    in memory.
 
     Returns
     -------
@@ -206,25 +209,29 @@ def _sweep(
     maps: Mapping[str, np.ndarray], truth: dict[str, list[Region]], thresholds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(number of false-positive regions ``[levels]``, whether a true region is detected: bool ``[levels, regions]``)."""
+    with ThreadPoolExecutor(cores()) as pool:
+        parts = pool.map(lambda clip: _sweep_clip(np.asarray(maps[clip]), truth[clip], thresholds), truth)
+        false, found = zip(*parts, strict=True)
+    return np.sum(false, axis=0), np.concatenate(found, axis=1)
+
+
+def _sweep_clip(maps: np.ndarray, regions: list[Region], thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`_sweep` for one clip."""
     false = np.zeros(len(thresholds))
-    found = np.zeros((len(thresholds), sum(map(len, truth.values()))), bool)
-    first = 0
-    for clip, regions in truth.items():
-        of_clip = np.asarray(maps[clip])
-        of_frame: dict[int, list[int]] = {}
-        for number, region in enumerate(regions):
-            of_frame.setdefault(region.frame, []).append(number)
-        for frame, values in enumerate(of_clip):
-            if np.isnan(values).any():
-                continue
-            reached_at = np.searchsorted(-thresholds, -values.astype(np.float32)).astype(np.uint16)  # [h, w], levels
-            levels = np.unique(reached_at[reached_at < len(thresholds)])  # at which further cells are detected
-            here = of_frame.get(frame, [])
-            hits, false_here = _detected(reached_at, levels, [regions[number] for number in here])
-            repeats = np.diff(levels, append=len(thresholds))
-            false[levels[0] :] += np.repeat(false_here, repeats)
-            found[levels[0] :, [first + number for number in here]] = np.repeat(hits, repeats, axis=0)
-        first += len(regions)
+    found = np.zeros((len(thresholds), len(regions)), bool)
+    of_frame: dict[int, list[int]] = {}
+    for number, region in enumerate(regions):
+        of_frame.setdefault(region.frame, []).append(number)
+    for frame, values in enumerate(maps):
+        if np.isnan(values).any():
+            continue
+        reached_at = np.searchsorted(-thresholds, -values.astype(np.float32)).astype(np.uint16)  # [h, w], levels
+        levels = np.unique(reached_at[reached_at < len(thresholds)])  # at which further cells are detected
+        here = of_frame.get(frame, [])
+        hits, false_here = _detected(reached_at, levels, [regions[number] for number in here])
+        repeats = np.diff(levels, append=len(thresholds))
+        false[levels[0] :] += np.repeat(false_here, repeats)
+        found[levels[0] :, here] = np.repeat(hits, repeats, axis=0)
     return false, found
 
 
