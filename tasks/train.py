@@ -17,12 +17,13 @@ from vadcore.data.windows import hold_out
 from vadcore.evaluation.cost import write_cost
 from vadcore.evaluation.inference import MAP_MAX, score_clip
 from vadcore.models import ModelConfig, create_model, save_model, system_of
+from vadcore.models.card import model_card
 from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.trainer import Callback, TrainSettings, train
 from vadcore.utils.code import code_digest
 from vadcore.utils.device import choose_device, choose_precision, peak_memory_mb
 from vadcore.utils.errors import VadError
-from vadcore.utils.files import complete, digest_of, sha256_files, write_json
+from vadcore.utils.files import complete, digest_of, sha256_files, write_json, write_text
 
 # torch's optimizers import torch._dynamo at first use, which takes 0.8 s and is needed only for torch.compile
 for _method in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
@@ -132,6 +133,7 @@ def work(stage: Stage) -> None:
         "peak_memory_mb": round(result.peak_memory_mb if result else peak_memory_mb(device)),
     }
     write_json(out / "metrics.json", metrics)
+    write_text(out / "README.md", model_card(name, config, metrics, len(kept), len(held), str(out)))
     write_cost(out, cost)
     metrics |= cost
     # kept_psnr and so on: psnr itself is a curve over iterations, and this value would be added to it at step 0

@@ -31,6 +31,7 @@ __all__ = [
     "create_model",
     "list_models",
     "load_model",
+    "model_class",
     "model_config",
     "register_model",
     "save_model",
@@ -67,6 +68,11 @@ def _known(name: str) -> tuple[type[Model], type[ModelConfig]]:
     if system not in _REGISTRY:
         raise VadError(f"model.{name}: no such system; there are: {', '.join([*list_models(), FUSION])}")
     return _REGISTRY[system]
+
+
+def model_class(name: str) -> type[Model]:
+    """The class of the system ``name``, or of the system that it is a variant of."""
+    return _known(name)[0]
 
 
 def model_config(name: str, section: dict | ModelConfig) -> ModelConfig:
