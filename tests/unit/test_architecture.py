@@ -72,6 +72,20 @@ def test_docs_list_systems_and_formats():
         assert [name for name in names if f"| `{name}` |" not in text] == []
 
 
+TERMS = [
+    *("threshold", "false-alarm rate", "calibration", "optical flow", "checkpoint", "resume", "baseline", "p-value"),
+    *("frame rate", "false positive", "latent", "autoencoder", "optimizer", "validation", "held-out", "seed"),
+    *("alert", "champion", "roll back", "inbox", "retry", "worker", "schedule", "deployment", "artifact", "GPU"),
+    *("precision", "bfloat16", "ROC", "AUC", "RBDC", "TBDC", "perspective", "anomaly map", "background", "model card"),
+]
+
+
+def test_docs_use_standard_terms():
+    """A reader who searches for one of these finds it."""
+    text = "\n".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    assert [term for term in TERMS if term not in text] == []
+
+
 def test_configuration_page_is_current():
     """`make docs` writes it."""
     assert sections() in (ROOT / "docs/configuration.md").read_text()

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.helpers.project import ROOT
-from vadcore.config import load_params
+from vadcore.config import RENAMED, load_params
 from vadcore.models import list_models
 from vadcore.utils.errors import VadError
 from vadcore.utils.folders import FUSION
@@ -127,6 +127,12 @@ def test_fault_names_key_value_and_remedy(tmp_path, change, message):
 def test_fault_in_nested_section(tmp_path, front_end, message):
     values = {**smallest(), "models": ["latent_lstm"], "model": {"latent_lstm": {"front_end": front_end}}}
     assert fault(tmp_path, values).startswith(f"model.latent_lstm.front_end.{message}")
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_former_key_names_the_new_one(tmp_path, old, new):
+    section, key = old.split(".")
+    assert fault(tmp_path, {**smallest(), section: {key: 1}}) == f"{old}: is called {new} now; rename it"
 
 
 def fused(**changes) -> dict:
