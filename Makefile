@@ -91,8 +91,8 @@ worker: setup ## start a worker of the Prefect server at PREFECT_API_URL
 deploy: setup ## register the deployments of prefect.yaml with the Prefect server
 	PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:4200/api} $(BIN)/prefect --no-prompt deploy --all
 
-clean: ## remove the outputs of the pipeline, keep the environment
-	rm -rf data models pictures scores reports checkpoints detectors tracking mlflow.db mlartifacts
+clean: ## remove the outputs of the pipeline, keep the environment, detections/ and inbox/
+	rm -rf data models pictures scores reports checkpoints detectors tracking mlflow.db mlartifacts weights/*/ site dvc_plots
 
 distclean: clean ## also remove the environment and DVC's cache
 	rm -rf $(VENV) .dvc/cache .dvc/tmp *.egg-info

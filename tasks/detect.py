@@ -34,17 +34,24 @@ MOST_AT_ONCE = 64  # maximum number of parallel calls for an inbox, on a cluster
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tasks.detect", description=__doc__.splitlines()[0])
     parser.add_argument("videos", metavar="VIDEO", nargs="*", type=Path)
-    parser.add_argument("--dataset", help="that the system was trained on")
+    parser.add_argument("--dataset", help="data set of the system")
     parser.add_argument("--model", help="name of the system in params.yaml")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--champion", nargs="?", const="", metavar="D", help="instead: what was promoted for data set D")
-    which.add_argument("--model-folder", type=Path, metavar="F", help="or a detector folder (see --pack)")
+    which.add_argument("--champion", nargs="?", const="", metavar="D", help="use the champion of data set D")
+    which.add_argument("--model-folder", type=Path, metavar="F", help="use a detector folder (see --pack)")
     parser.add_argument("--out", type=Path, default=OUT, help="where a folder for each video appears (%(default)s)")
-    parser.add_argument("--inbox", type=Path, metavar="FOLDER", help="score what has come into this folder")
+    parser.add_argument("--inbox", type=Path, metavar="FOLDER", help="score new videos in this folder, each once")
     parser.add_argument("--fps", type=float, help="frame rate of all these videos, where their headers are wrong")
-    parser.add_argument("--target-far-per-hour", type=float, metavar="RATE", help="another rate than calibrated for")
-    parser.add_argument("--alert", help="URL, or command line, that is called once an event; else detect.alert")
-    parser.add_argument("--pack", type=Path, metavar="F", help="make a detector folder: all that scoring needs")
+    parser.add_argument(
+        "--target-far-per-hour",
+        type=float,
+        metavar="RATE",
+        help="false alarms per hour (default: calibrated)",
+    )
+    parser.add_argument("--alert", help="URL or command called once for each event (default: detect.alert)")
+    parser.add_argument(
+        "--pack", type=Path, metavar="F", help="write a detector folder with all files that scoring needs"
+    )
     arguments = parser.parse_args()
     if not (arguments.videos or arguments.inbox or arguments.pack):
         parser.error("name a video, or a folder with --inbox, or a folder to make with --pack")

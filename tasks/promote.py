@@ -93,7 +93,9 @@ def _by_trial(params: Params, dataset: str, versions: list[Version]) -> list[Can
     fit = []
     for version in versions:
         rate = float(version.tags.get("target_far_per_hour", "nan"))
-        if version.tags.get("vad.val") != same:
+        if "vad.val" not in version.tags:
+            print(f"left out: {version}: registered by an earlier version of vadcore; run dvc repro")
+        elif version.tags["vad.val"] != same:
             print(f"left out: {version}: trained with other footage held out than params.yaml says now; train it again")
         elif rate != asked:
             print(
@@ -218,7 +220,7 @@ def main() -> None:
     parser.add_argument(
         "--by", default=ARTIFICIAL, help="artificial, or a figure of the test footage such as auc_micro"
     )
-    parser.add_argument("--back", action="store_true", help="give the alias back to the champion before")
+    parser.add_argument("--back", action="store_true", help="roll back to the previous champion")
     arguments = parser.parse_args()
     with one_line_endings():
         params = load_params()

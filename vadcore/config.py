@@ -242,7 +242,7 @@ class Params(Section):
                 except VadError as error:
                     raise VadError(f"{kind}.{name}.{error}" if kind == "dataset" else str(error)) from error
         if "flow_models" in values:
-            raise ValueError("flow_models: list these systems under models, too; there is one list now")
+            raise ValueError("flow_models: removed; move its systems to models")
         return {**values, **typed}
 
     @model_validator(mode="after")

@@ -193,6 +193,8 @@ def _signature(folder: Path, fused: bool) -> tuple[list[dict], dict]:
     if config.needs_flow:
         shape = [-1, windows.length - 1, 2, height, width]
         inputs.append({"name": "flow", "dtype": "float32", "shape": shape})
+    if windows.background:
+        inputs.append({"name": "background", "dtype": "uint8", "shape": [-1, height, width, config.channels]})
     return inputs, {"dtype": "float32", "shape": [-1, len(windows.judged)]}
 
 

@@ -27,8 +27,8 @@ class VadModel:
 
         Parameters
         ----------
-        model_input: uint8 ``[B, T, H, W, C]``, or ``{"frames": that, "flow": float32 [B, T-1, 2, H, W] in pixels}`` for a
-            system that needs optical flow.
+        model_input: uint8 ``[B, T, H, W, C]``, or a dict with this as ``frames``. Systems that need them get in it ``flow``,
+            float32 ``[B, T-1, 2, H, W]`` in pixels, and ``background``, uint8 ``[B, H, W, C]``, the still scene.
         params: not used.
 
         Returns
@@ -48,6 +48,10 @@ class VadModel:
                 flow = part["flow"].to(self.device) if "flow" in part else None
                 clip = torch.arange(first, first + b)  # treat each window as a separate clip
                 batch = Batch(frames, clip, torch.arange(length).expand(b, length), flow)
+                if "background" in part:
+                    batch.background = (
+                        part["background"].to(self.device).permute(0, 3, 1, 2).float() / 255
+                    )  # [b, C, H, W]
                 scores = self.model.predict_step(batch).measures[self.model.score]  # [b, J]
                 parts.append(scores.float().cpu().numpy())
         return np.concatenate(parts)

@@ -13,8 +13,10 @@ from tasks.tracking import stage_run
 from tasks.tracking.log_model import register
 from tasks.tracking.outbox import EventLog
 from tasks.tracking.registry import fetch_champion
+from tasks.tracking.run import _signature
 from tasks.tracking.send import Sender
 from tasks.tracking.server import connect
+from tasks.tracking.vad_pyfunc import _load_pyfunc
 from vadcore.models import create_model, save_model
 
 pytestmark = pytest.mark.xdist_group("registry")
@@ -94,6 +96,17 @@ def test_version_has_all_detection_files(client, tmp_path):
         np.zeros((1, 2, 24, 32, 1), np.uint8)
     )
     assert scores.shape == (1, 1)
+
+
+def test_model_with_background_is_served(tmp_path):
+    """pseudo_anomaly also needs the still scene of each window."""
+    save_model(create_model("pseudo_anomaly", {"conv": [8, 8, 8]}), "pseudo_anomaly", tmp_path / "model")
+    inputs, _ = _signature(tmp_path / "model", fused=False)
+    assert [entry["name"] for entry in inputs] == ["frames", "background"]
+    windows = {"frames": np.zeros((3, 8, 24, 32, 1), np.uint8), "background": np.zeros((3, 24, 32, 1), np.uint8)}
+    scores = _load_pyfunc(str(tmp_path / "model")).predict(windows)
+    assert scores.shape == (3, 1)
+    assert np.isfinite(scores).all()
 
 
 def test_champions_of_two_databases(use, empty_database, tmp_path, monkeypatch):

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from vadcore.detection.naming import result_key, shown
 from vadcore.detection.reading import check_there
 from vadcore.detection.scan import Scanned, scan
 from vadcore.detection.timeline import write_timeline
-from vadcore.utils.errors import VadError
 from vadcore.utils.files import sha256_files, write_json
 
 TABLE, SCORES, TIMELINE, FILM = "events.csv", "scores.csv", "timeline.png", "annotated.webm"
@@ -136,11 +134,3 @@ def _write(folder: Path, scanned: Scanned, about: dict, film: bool) -> None:
     write_timeline(folder / TIMELINE, scanned.frames, scanned.events, about["threshold"], title)
     if film:
         write_film(folder / FILM, scanned)
-
-
-def read_results(folder: Path) -> dict:
-    """Read ``events.json`` of a results folder. Raises :class:`VadError` if it does not exist."""
-    try:
-        return json.loads((Path(folder) / EVENTS).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise VadError(f"{folder}: no results of a video here") from error

@@ -30,14 +30,14 @@ def test_peak_is_the_first_maximum():
     assert find_events(np.array([1, 5, 5, 2]), 1, 1.0) == [Event(0, 3, 1, 5.0)]
 
 
-def test_alarms_are_merged_within_merge_seconds():
+def test_alarms_are_merged_within_merge_gap():
     # two frames at 10 fps lie between the alarms: 0.2 s
     scores = np.array([1, 0, 0, 1])
     assert spans(scores, 1, 10.0, 0.19) == [(0, 0), (3, 3)]
     assert spans(scores, 1, 10.0, 0.2) == [(0, 3)]
 
 
-def test_min_seconds_applies_after_merging():
+def test_min_event_applies_after_merging():
     scores = np.array([1, 0, 1, 0, 0, 0, 1])
     assert spans(scores, 1, 10.0, 0.0, 0.1) == [(0, 0), (2, 2), (6, 6)]
     assert spans(scores, 1, 10.0, 0.1, 0.3) == [(0, 2)]

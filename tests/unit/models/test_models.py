@@ -264,7 +264,7 @@ class TestConvLSTM:
 
 
 class TestBaselines:
-    def test_frame_difference_mean_and_block_max(self):
+    def test_frame_difference_mean_and_max_patch_mse(self):
         frames = torch.zeros(1, 2, 1, 32, 32)
         frames[0, 1, 0, :16, :16] = 0.5
         judged = create_model("frame_diff", {"block": 16}).predict_step(

@@ -239,7 +239,7 @@ def test_non_finite_loss_stops_training(split, tmp_path):
     assert state["model"]["start"].isfinite().all()
 
 
-def test_non_finite_held_out_loss_stops_training(split, tmp_path):
+def test_non_finite_val_loss_stops_training(split, tmp_path):
     class Blind(TwoPhases):
         def phases(self):
             sgd = {"sgd": torch.optim.SGD([self.start], 0.1)}

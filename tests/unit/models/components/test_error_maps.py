@@ -35,7 +35,7 @@ def test_errors_are_independent_of_value_range():
         torch.testing.assert_close(wide_measures[name], values)
 
 
-def test_block_max_of_small_bad_region():
+def test_max_patch_mse_of_small_bad_region():
     """A square of 16 x 16 pixels wholly wrong in a frame of 256 x 256: mean 1/256, worst block 1."""
     frames = torch.zeros(1, 1, 1, 256, 256)
     shown = frames.clone()
