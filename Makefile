@@ -63,7 +63,7 @@ lint: $(VENV)/installed ## check style and import rules
 
 docs: $(VENV)/installed ## build the documentation site into site/
 	$(BIN)/python -m docs.configuration
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(VENV)/installed ## format the code
 	$(BIN)/ruff check --fix .
