@@ -45,7 +45,7 @@ repro: setup ## run what params.yaml lists (only what has changed)
 	$(BIN)/dvc repro
 
 profile: setup ## copy a profile to params.yaml and run it: make profile NAME=ped2-cpu
-	$(BIN)/vad profile $(NAME)
+	$(BIN)/vad profile "$(NAME)"
 
 test: setup ## run the unit and integration tests
 	$(PYTEST) tests/unit tests/integration

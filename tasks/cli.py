@@ -5,7 +5,6 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,12 +22,12 @@ PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opt
 
 
 def _run(*command: str) -> None:
-    """Run a Python module in the project folder and exit with its exit code."""
+    """Become a program of this environment, in the project's folder, so that Ctrl-C reaches it and nothing else."""
     if not Path("dvc.yaml").exists():
         sys.exit("error: no dvc.yaml here; run vad in the project's folder")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # stages call `python`
-    done = subprocess.run([sys.executable, "-m", *command], env={**os.environ, "PATH": path}, check=False)
-    sys.exit(done.returncode)
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", *command], {**os.environ, "PATH": path})
 
 
 @app.command()
