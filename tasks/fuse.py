@@ -29,20 +29,22 @@ def work(stage: Stage) -> None:
     flow = ClipStore(paths.flow(dataset), "flow") if params.reads_flow(name) else None
     stage.say(f"{name} on {dataset}: the {config.rule} of {', '.join(config.of)}")
 
-    val = [pd.read_parquet(paths.model(dataset, member) / "val.parquet") for member in config.of]
+    normal = _same_frames(
+        dataset, config.of, [pd.read_parquet(paths.model(dataset, member) / "normal.parquet") for member in config.of]
+    )
     trained = [json.loads((paths.model(dataset, member) / "metrics.json").read_text()) for member in config.of]
     measures = [json.loads((of_member / "metrics.json").read_text())["score_measure"] for of_member in scores]
     members = {
         member: Member(
             measure=measure,
             precision=known["precision"],
-            score=Scale.over(table[measure].to_numpy(), config.high),
-            map=Scale.over(table[MAP_MAX].to_numpy(), config.high),
+            score=Scale.over(table.loc[~table["seen"], measure].to_numpy(), config.high),
+            map=Scale.over(table.loc[~table["seen"], MAP_MAX].to_numpy(), config.high),
         )
-        for member, known, table, measure in zip(config.of, trained, val, measures, strict=True)
+        for member, known, table, measure in zip(config.of, trained, normal, measures, strict=True)
     }
     fusion = Fusion(system=name, members=members, **config.model_dump())
-    _write_model(folder, dataset, fusion, val, trained)
+    _write_model(folder, dataset, fusion, normal, trained)
 
     tables = [
         {
@@ -63,23 +65,35 @@ def work(stage: Stage) -> None:
         stage.run.made(made)
 
 
-def _write_model(folder: Path, dataset: str, fusion: Fusion, val: list[pd.DataFrame], trained: list[dict]) -> None:
-    """Write the fusion, its members, and its measures of the held-out footage."""
-    columns = ["clip", "frame", "fps"]
-    for member, table in zip(fusion.of[1:], val[1:], strict=True):
-        if not table[columns].equals(val[0][columns]):
+def _same_frames(dataset: str, of: tuple[str, ...], tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The rows of normal footage that all members have scored: a member with a trained network scores less of it."""
+    keys = ["clip", "start", "frame"]
+    held = [table.loc[table["held_out"], [*keys, "fps"]].sort_values(keys, ignore_index=True) for table in tables]
+    for member, of_member in zip(of[1:], held[1:], strict=True):
+        if not of_member.equals(held[0]):
             raise VadError(
                 f"{paths.model(dataset, member)}: was trained with other footage held out than "
-                f"{paths.model(dataset, fusion.of[0])}; train both again: dvc repro"
+                f"{paths.model(dataset, of[0])}; train both again: dvc repro"
             )
+    shared = pd.MultiIndex.from_frame(tables[0][keys])
+    for table in tables[1:]:
+        shared = shared.intersection(pd.MultiIndex.from_frame(table[keys]), sort=False)
+    shared = shared.sort_values()
+    return [table.set_index(keys).loc[shared].reset_index() for table in tables]
+
+
+def _write_model(folder: Path, dataset: str, fusion: Fusion, normal: list[pd.DataFrame], trained: list[dict]) -> None:
+    """Write the fusion, its members, and its measures of normal footage."""
     shutil.rmtree(folder / MEMBERS, ignore_errors=True)
     for member in fusion.of:
         (folder / MEMBERS / member).mkdir(parents=True)
         for file in system_files(paths.model(dataset, member)):
             shutil.copy(file, folder / MEMBERS / member)
     save_fusion(fusion, folder)
-    table = val[0][columns].assign(**fusion.measures(val))
-    with complete(folder / "val.parquet") as temporary:
+    table = normal[0][["clip", "start", "frame", "fps", "held_out"]].assign(
+        seen=np.any([of_member["seen"] for of_member in normal], axis=0), **fusion.measures(normal)
+    )
+    with complete(folder / "normal.parquet") as temporary:
         table.to_parquet(temporary, index=False)
     metrics = {
         "dataset": dataset,

@@ -1,4 +1,4 @@
-"""Train a system on a data set's normal footage, and score the footage held out for calibration."""
+"""Train a system on a data set's normal footage, and score normal footage for calibration."""
 
 import inspect
 import shutil
@@ -13,10 +13,10 @@ from tasks import paths, processes
 from tasks.stage import Stage
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
-from vadcore.data.windows import hold_out
+from vadcore.data.windows import Segment, blocks_of, hold_out
 from vadcore.evaluation.cost import write_cost
 from vadcore.evaluation.inference import MAP_MAX, score_clip
-from vadcore.models import ModelConfig, create_model, save_model, system_of
+from vadcore.models import Model, ModelConfig, create_model, save_model, system_of
 from vadcore.models.card import model_card
 from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.trainer import Callback, TrainSettings, train
@@ -28,6 +28,14 @@ from vadcore.utils.files import complete, digest_of, sha256_files, write_json, w
 # torch's optimizers import torch._dynamo at first use, which takes 0.8 s and is needed only for torch.compile
 for _method in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
     setattr(torch.optim.Optimizer, _method, inspect.unwrap(getattr(torch.optim.Optimizer, _method)))
+
+
+FOLDS = 3  # parts of the training clips, each scored by statistics of the others
+MOST_SEEN = 6_000  # normal frames in all, up to which the clips that a network was trained on are scored, too
+MOST_UNSEEN = 36_000  # the same for systems without a trained network
+Scoring = tuple[
+    Model, list[Segment], bool
+]  # a model, the normal footage that it scores, and whether it was trained on that
 
 
 def work(stage: Stage) -> None:
@@ -87,7 +95,7 @@ def work(stage: Stage) -> None:
         say=stage.say,
         progress=sys.stderr.isatty(),
     )
-    result = None
+    result, scorings = None, [(model, held, False)]
     if phases:
         footage = ClipLoader.for_model(model, frames, kept, flow, **where)
         stage.say(
@@ -96,6 +104,20 @@ def work(stage: Stage) -> None:
         )
         run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "val_share"}))
         result = train(model, footage, val, run, checkpoint, watcher, first)
+    room = (MOST_SEEN if model.trained else MOST_UNSEEN) - sum(map(len, held))
+    pieces = _at_random(blocks_of(kept), room, params.seed)
+    if model.trained or not phases:
+        scorings.append((model, pieces, model.trained))
+    else:
+        for fold in range(FOLDS):
+            part = pieces[fold::FOLDS]
+            rest = [block for block in blocks_of(kept) if block not in part]
+            if part and rest:
+                other = create_model(name, config)
+                footage = ClipLoader.for_model(other, frames, rest, flow, **where)
+                folder = CheckpointFolder(checkpoint.folder / f"fold-{fold}", "train")
+                train(other, footage, val, run, folder, Callback(progress=False))
+                scorings.append((other, part, False))
     if processes.rank():
         return  # only the first process scores and writes
 
@@ -105,11 +127,11 @@ def work(stage: Stage) -> None:
     judging = digest_of(
         [config.model_dump(), code_digest([f"vadcore.models.{system_of(name)}", "vadcore.evaluation.inference"])]
     )
-    judged = checkpoint.folder / f"val-{judging[:16]}.parquet"
+    judged = checkpoint.folder / f"normal-{judging[:16]}.parquet"
     if not judged.exists():
         judged.parent.mkdir(parents=True, exist_ok=True)
-        _score_val(judged, model, val, frames, dtype)
-    with complete(out / "val.parquet") as temporary:
+        _score_normal(judged, scorings, frames, flow, where, dtype)
+    with complete(out / "normal.parquet") as temporary:
         shutil.copy(judged, temporary)
     metrics = {
         "dataset": dataset,
@@ -213,21 +235,35 @@ def _write(out: Path, name: str, model, checkpoints: list[CheckpointFolder], res
         (samples / "none.txt").write_text("This system has no reconstruction or prediction to show at check points.\n")
 
 
-def _score_val(path: Path, model, val: ClipLoader, frames: ClipStore, dtype) -> None:
-    """Write the raw measures of the held-out normal footage and the maximum of each map.
+def _at_random(pieces: list[Segment], most: int, seed: int) -> list[Segment]:
+    """Pieces in random order, as many as have at most ``most`` frames together; fewer frames give a part of the same."""
+    order = np.random.default_rng([seed, 5]).permutation(len(pieces))
+    total = np.cumsum([len(pieces[n]) for n in order])
+    return [pieces[n] for n, frames in zip(order, total, strict=True) if frames <= most]
+
+
+def _score_normal(
+    path: Path, scorings: list[Scoring], frames: ClipStore, flow: ClipStore | None, where: dict, dtype
+) -> None:
+    """Write the raw measures of normal footage and the maximum of each map. The first scoring is of the held-out footage.
 
     Calibration and fusions use them, so that changing either needs no new training.
     """
     tables = []
-    for number, segment in enumerate(val.segments):
-        measured = score_clip(model, val, number, dtype)
-        table = pd.DataFrame(measured.measures | {MAP_MAX: measured.map_max})
-        table.insert(0, "clip", segment.clip.name)
-        table.insert(1, "frame", np.arange(segment.start, segment.stop))
-        table.insert(2, "fps", frames.attributes(segment.clip)["fps"])
-        tables.append(table)
-    table = pd.concat(tables, ignore_index=True)
-    if table[model.score].notna().sum() == 0:
+    for number, (model, segments, seen) in enumerate(scorings):
+        footage = ClipLoader.for_model(model.to(where["device"]), frames, segments, flow, **where)
+        for place, segment in enumerate(segments):
+            measured = score_clip(model, footage, place, dtype)
+            table = pd.DataFrame(measured.measures | {MAP_MAX: measured.map_max})
+            table.insert(0, "clip", segment.clip.name)
+            table.insert(1, "start", segment.start)
+            table.insert(2, "frame", np.arange(segment.start, segment.stop))
+            table.insert(3, "fps", frames.attributes(segment.clip)["fps"])
+            table.insert(4, "held_out", number == 0)
+            table.insert(5, "seen", seen)
+            tables.append(table)
+    table, model = pd.concat(tables, ignore_index=True), scorings[0][0]
+    if table.loc[table["held_out"], model.score].notna().sum() == 0:
         raise VadError(
             f"{frames.url}: the held-out clips are shorter than one window of {model.windows.length} frames; "
             "give longer training clips or a larger train.val_share"

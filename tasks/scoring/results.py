@@ -55,7 +55,7 @@ def write_results(
     params, dataset, name = stage.params, stage.dataset, stage.model
     folder, out = paths.model(dataset, name), paths.scores(dataset, name)
     masks = ClipStore(paths.masks(dataset), "masks")
-    calibration = _calibrate(pd.read_parquet(folder / "val.parquet"), score, params)
+    calibration = _calibrate(pd.read_parquet(folder / "normal.parquet"), score, params)
     trained = json.loads((folder / "metrics.json").read_text())
     fps = {segment.clip.name: frames.attributes(segment.clip)["fps"] for segment in judged}
     labels = {segment.clip.name: frames.labels(segment.clip) for segment in judged}
@@ -101,15 +101,19 @@ class _Masks(Mapping):
         return len(self.names)
 
 
-def _calibrate(val: pd.DataFrame, measure_name: str, params: Params) -> Calibration:
-    """Calibrate from the raw measures of the held-out normal clips, smoothed like the test scores."""
-    scores = {
-        clip: smooth(rows[measure_name].to_numpy(np.float64), params.score.smoothing)
-        for clip, rows in val.groupby("clip", sort=True)
+def _calibrate(normal: pd.DataFrame, measure_name: str, params: Params) -> Calibration:
+    """Calibrate from the raw measures of the normal clips, smoothed like the test scores."""
+    pieces = {
+        f"{clip}, from frame {start}": rows for (clip, start), rows in normal.groupby(["clip", "start"], sort=True)
     }
+    scores = {
+        name: smooth(rows[measure_name].to_numpy(np.float64), params.score.smoothing) for name, rows in pieces.items()
+    }
+    fps = {name: float(rows["fps"].iloc[0]) for name, rows in pieces.items()}
+    seen = {name for name, rows in pieces.items() if rows["seen"].iloc[0]}
     settings = params.calibrate
-    fps = {clip: float(rows["fps"].iloc[0]) for clip, rows in val.groupby("clip", sort=True)}
-    return calibrate(scores, fps, settings.target_far_per_hour, settings.merge_gap_s, settings.min_event_s)
+    rule = (settings.target_far_per_hour, settings.merge_gap_s, settings.min_event_s)
+    return calibrate(scores, fps, *rule, seen=seen)
 
 
 def _write(
@@ -181,8 +185,9 @@ def _log(stage: Stage, out: Path, row: dict) -> None:
 def _register(stage: Stage, folder: Path, out: Path, frames: ClipStore, flow: ClipStore | None, row: dict) -> None:
     """Register the files that detection needs as a version of the data set's model in the MLflow registry."""
     weights = getattr(stage.params.optical_flow, "weights", None)
-    val = pd.read_parquet(folder / "val.parquet").groupby("clip")["frame"].agg(["min", "max"])
-    pieces = [(clip, first, last + 1) for clip, first, last in val.itertuples()]
+    normal = pd.read_parquet(folder / "normal.parquet")
+    last = normal[normal["held_out"]].groupby(["clip", "start"])["frame"].max()
+    pieces = [(clip, start, stop + 1) for (clip, start), stop in last.items()]
     tags = {key: value for key, value in row.items() if value is not None}
     tags |= {"vad.dataset": stage.dataset, "vad.model": stage.model, "vad.val": val_digest(pieces)}
     with tempfile.TemporaryDirectory() as temporary:

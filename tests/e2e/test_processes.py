@@ -36,7 +36,7 @@ def test_two_processes_give_same_weights(pipeline_project, tmp_path):
     output = project.run("python", "-m", "tasks", "train", "street", "convlstm_ae")
     assert output.count("models/street/convlstm_ae: parameters") == 1
     assert output.count("2 processes train together") == 1
-    assert (made / "val.parquet").exists()
+    assert (made / "normal.parquet").exists()
     for name, expected in load_model(made).state_dict().items():
         torch.testing.assert_close(expected, one[name], rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
     runs = client.search_runs([experiment], "tags.`vad.stage` = 'train'", order_by=["start_time DESC"])

@@ -154,9 +154,12 @@ def write_system(
         "target_far_per_hour": 12.0,
         "extrapolated": True,
         "resolvable_rate": 50.0,
+        "supported_rate": 50.0 / 3,
+        "seen_hours": 0.0,
+        "normal": {"tail_events": 9},
     }
     calibration |= {"footage_hours": 0.02, "frames": 720, "clips": 3, "merge_gap_s": 1.0, "min_event_s": 0.2}
-    (scored / "calibration.json").write_text(json.dumps(calibration | {"tail_events": 9}))
+    (scored / "calibration.json").write_text(json.dumps(calibration))
     operating = pd.DataFrame({"target_far_per_hour": [1.0, 12.0, 100.0], "threshold": [2.0, THRESHOLD, 0.9]})
     figures = {"alarm_precision": [1.0, 0.5, 0.25], "detection_rate": [0.25, 0.5, 1.0]}
     figures |= {"detection_delay_seconds": [np.nan, 0.7, 0.2], "false_alarms_per_hour": [0.0, 31.5, 200.0]}

@@ -147,7 +147,7 @@ def test_wrong_stage_gives_one_line_error(project, words, parts):
 
 def test_different_held_out_footage_is_refused(project, tmp_path):
     copy = project.copy(tmp_path, "data", "models", "scores")
-    file: Path = copy.folder / "models/street/flow_magnitude/val.parquet"
+    file: Path = copy.folder / "models/street/flow_magnitude/normal.parquet"
     table = pd.read_parquet(file)
     table.assign(frame=table["frame"] + 1).to_parquet(file)
     line = copy.stage("fuse", "street", "fusion", code=1).splitlines()[-1]

@@ -3,9 +3,15 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 
 from tests.helpers.project import PARAMS, Project, contents
+from vadcore.data.loader import ClipLoader
+from vadcore.data.store import ClipId, ClipStore
+from vadcore.data.windows import Segment
+from vadcore.evaluation.inference import score_clip
+from vadcore.models import load_model
 
 pytestmark = pytest.mark.xdist_group("stages")
 
@@ -31,6 +37,35 @@ def test_flow_is_computed_only_when_needed(pipeline_project, tmp_path):
     project.write(without)
     project.stage("optical_flow", "street")
     assert contents(flow) == contents(pipeline_project.folder / "data/street/flow.zarr")  # kept
+
+
+@pytest.mark.parametrize(("model", "seen"), [("convlstm_ae", True), ("flow_magnitude", False)])
+def test_all_normal_clips_are_scored(pipeline_project, model, seen):
+    table = pd.read_parquet(pipeline_project.folder / f"models/street/{model}/normal.parquet")
+    assert sorted(table["clip"].unique()) == ["01", "02", "03"]
+    assert len(table) == 90
+    assert not table.loc[table["held_out"], "seen"].any()
+    assert (table.loc[~table["held_out"], "seen"] == seen).all()
+
+
+def test_statistics_are_cross_fitted(pipeline_project, tmp_path):
+    project = pipeline_project.copy(tmp_path, "data")
+    dataset = {**PARAMS["dataset"]["street"], "train_clips": 5}
+    model = {**PARAMS["model"], "background": {"threshold": 10}}
+    project.write({**PARAMS, "models": ["background"], "dataset": {"street": dataset}, "model": model})
+    for stage in ("prepare", "extract", "optical_flow"):
+        project.stage(stage, "street")
+    project.stage("train", "street", "background")
+    table = pd.read_parquet(project.folder / "models/street/background/normal.parquet")
+    assert not table["seen"].any()
+    assert table.groupby("clip")["held_out"].first().tolist().count(False) == table["clip"].nunique() - 2
+    # a clip differs more from the mean image of other clips than from one that it is part of
+    system = load_model(project.folder / "models/street/background")
+    frames = ClipStore(project.folder / "data/street/frames.zarr", "frames")
+    for (clip, start), rows in table[~table["held_out"]].groupby(["clip", "start"]):
+        segment = Segment(ClipId("train", clip), start, start + len(rows))
+        own = score_clip(system, ClipLoader.for_model(system, frames, [segment], None), 0).measures["mse"]
+        assert rows["mse"].mean() > own.mean()
 
 
 def test_new_false_alarm_rate_keeps_scored_clips(pipeline_project, tmp_path):

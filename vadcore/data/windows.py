@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -50,6 +51,7 @@ class Windows:
         return (self.length - 1) * stride + 1
 
 
+BLOCK = 3_000  # frames of a piece of a long recording: five minutes at 10 frames per second
 BACKGROUND_SAMPLES = 60  # number of frames in the median of a background
 
 
@@ -160,8 +162,10 @@ def hold_out(
 ) -> tuple[list[Segment], list[Segment]]:
     """Split normal footage into (training, validation) segments.
 
-    The validation segments are whole clips, chosen at random, at least one. If there is only one clip, its last ``share``
-    is used. Clips of the same group are kept together, unless all clips belong to one group.
+    The validation segments are whole clips, chosen at random, at least one. Clips of the same group are kept together,
+    unless all clips belong to one group. Footage without groups that has a clip of at least 2 * :data:`BLOCK` frames is
+    divided into blocks of about that length, and every n-th block is held out, so that all hours and days of long
+    recordings are in both parts. A single shorter clip holds out its last ``share``.
 
     Parameters
     ----------
@@ -173,6 +177,9 @@ def hold_out(
     clips = sorted(lengths)
     if not clips:
         raise VadError("no training clips; the training split needs normal footage")
+    known = {(groups or {}).get(clip) for clip in clips}
+    if known == {None} and max(lengths.values()) >= 2 * BLOCK:
+        return _hold_out_blocks({clip: lengths[clip] for clip in clips}, share, seed)
     if len(clips) == 1:
         (clip,) = clips
         cut = max(1, round(lengths[clip] * (1 - share)))
@@ -192,6 +199,31 @@ def hold_out(
         [segment for segment in whole if group[segment.clip] not in chosen],
         [segment for segment in whole if group[segment.clip] in chosen],
     )
+
+
+def _hold_out_blocks(lengths: dict[ClipId, int], share: float, seed: int) -> tuple[list[Segment], list[Segment]]:
+    """Hold out evenly spaced blocks; neighbouring blocks of the same part become one segment."""
+    blocks = blocks_of([Segment(clip, 0, length) for clip, length in lengths.items()])
+    count = min(max(1, round(share * len(blocks))), len(blocks) - 1)
+    first = np.random.default_rng([seed, 2]).random()
+    held = set(((np.arange(count) + first) * len(blocks) / count).astype(int).tolist())
+    parts: tuple[list[Segment], list[Segment]] = ([], [])
+    for number, block in enumerate(blocks):
+        part = parts[number in held]
+        if part and part[-1].clip == block.clip and part[-1].stop == block.start:
+            block = Segment(block.clip, part.pop().start, block.stop)
+        part.append(block)
+    return parts
+
+
+def blocks_of(segments: list[Segment]) -> list[Segment]:
+    """Divide long segments into equal pieces of about :data:`BLOCK` frames; short ones stay whole."""
+    pieces = []
+    for segment in segments:
+        count = max(1, round(len(segment) / BLOCK))
+        edges = np.linspace(segment.start, segment.stop, count + 1).round().astype(int).tolist()
+        pieces += [Segment(segment.clip, start, stop) for start, stop in pairwise(edges)]
+    return pieces
 
 
 @dataclass

@@ -117,12 +117,7 @@ def make_detector(
             )
         estimator = create_estimator(recipe.flow.estimator, str(chosen), **recipe.flow.options)
     if target_far_per_hour is not None:
-        asked = {
-            "target_far_per_hour": target_far_per_hour,
-            "threshold": calibration.threshold_at(target_far_per_hour),
-            "extrapolated": target_far_per_hour < calibration.resolvable_rate,
-        }
-        calibration = calibration.model_copy(update=asked)
+        calibration = calibration.at_rate(target_far_per_hour)
     digest = sha256_files(system_files(folder))
     return Detector(tuple(systems), fusion, recipe, calibration, estimator, digest)
 

@@ -1,16 +1,20 @@
-"""Calibrate p-values and alarm thresholds on held-out normal clips: normal footage that was not used for training.
+"""Calibrate p-values and alarm thresholds on the normal footage, without test footage.
 
-No other footage is used. The number of events is not monotone in the threshold: at low thresholds, alarms merge into one.
-"At most m events" therefore means: at this threshold and at every higher one.
+P-values come from *unseen* clips: those that were held out from training, or were scored by statistics that were computed
+without them (cross-fitting). Thresholds also use the clips that the system was trained on: these can only raise a
+threshold, since a system scores them lower than new footage, if anything.
 
-The footage is summarised by its *alarm levels* T_1 >= T_2 >= ...: T_m is the highest threshold at which the footage has
-at least m events. The smallest threshold with at most m events lies just above T_(m+1).
+Footage is summarised by its *alarm levels* T_1 >= T_2 >= ...: T_m is the highest threshold at which it has at least m
+events. The number of events is not monotone in the threshold, because at low thresholds alarms merge into one; T_m is the
+smallest threshold at which, and above which, the footage has at most m events. Similar footage of the same length is
+expected to have m events above T_m.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -24,10 +28,46 @@ LEVELS_KEPT = 512  # the first alarm levels are all kept; after them, one level 
 TAIL_LEVELS = 10  # minimum number of alarm levels for the tail fit; all levels if there are fewer
 SHAPE_LEVELS = 50  # with fewer, a heavy tail cannot be distinguished from an exponential one
 FEW_LEVELS = 5  # with fewer, the spread of the scores cannot be estimated from the levels
+BEYOND = 3.0  # a threshold is extrapolated to at most this many times the length of the footage between two events
+
+
+class AlarmLevels(BaseModel):
+    """How often a system raises an alarm on normal footage, by threshold.
+
+    Attributes
+    ----------
+    hours: amount of scored footage.
+    level_events, levels: m (ascending) and T_m (descending); every m up to ``LEVELS_KEPT``, then in steps of 2 %.
+    tail_base, tail_events, tail_scale, tail_shape: generalised Pareto tail, fitted to the alarm levels above
+        ``tail_base``; ``tail_events`` events reach ``tail_base``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hours: float
+    level_events: tuple[int, ...]
+    levels: tuple[float, ...]
+    tail_base: float
+    tail_events: int
+    tail_scale: float
+    tail_shape: float
+
+    def threshold_at(self, rate: float) -> float:
+        """Threshold for ``rate`` events per hour: T_m with m = rate x hours, rounded down; for fewer than one event in the
+        footage, the threshold at which the fitted tail has the rate, above the highest level.
+        """
+        events = math.floor(rate * self.hours + 1e-9)
+        if events >= 1:
+            # last kept level with m <= events; if that m was thinned out, the next higher level is used
+            return self.levels[np.searchsorted(self.level_events, events, side="right") - 1]
+        times = self.tail_events / self.hours / rate  # how much rarer than tail_base
+        shape = self.tail_shape
+        reach = math.log(times) if shape == 0 else (times**shape - 1) / shape
+        return max(self.tail_base + self.tail_scale * reach, math.nextafter(self.levels[0], math.inf))
 
 
 class Calibration(BaseModel):
-    """Score statistics of held-out normal clips: threshold, p-values, alarm levels. Made by :func:`calibrate`.
+    """Score statistics of normal clips: threshold, p-values, alarm levels. Made by :func:`calibrate`.
 
     Holds plain numbers and is saved as JSON.
 
@@ -36,13 +76,15 @@ class Calibration(BaseModel):
     threshold: alarm threshold on the score; equal to ``threshold_at(target_far_per_hour)``.
     target_far_per_hour: requested false-alarm rate, in events per hour.
     extrapolated: whether the rate is below ``resolvable_rate``; the threshold then comes from a fitted tail.
-    resolvable_rate: the rate, per hour, that corresponds to one event in all the footage.
-    footage_hours, frames, clips: amount of scored footage.
+    resolvable_rate: the rate, per hour, that corresponds to one event in all the normal footage.
+    supported_rate: the rate, per hour, that the threshold is made for: the requested one, but at least the lowest one
+        that the footage supports, ``resolvable_rate / BEYOND``.
+    footage_hours, frames, clips: amount of unseen footage with scores.
+    seen_hours: amount of scored footage that the system was trained on.
+    unseen, normal: alarm levels of the unseen footage and of all normal footage.
     merge_gap_s, min_event_s: definition of an event, in seconds, as in :func:`vadcore.evaluation.events.find_events`.
-    level_events, levels: m (ascending) and T_m (descending); every m up to ``LEVELS_KEPT``, then in steps of 2 %.
-    tail_base, tail_events, tail_scale, tail_shape: generalised Pareto tail, fitted to the alarm levels above
-        ``tail_base``; ``tail_events`` events reach ``tail_base``.
-    scores, above: held-out scores in ascending order, and for each the number of held-out scores above it.
+    quiet, busy: range of the scores in which the middle half of each clip may lie, see :meth:`drift`.
+    scores, above: unseen scores in ascending order, and for each the number of unseen scores above it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,24 +93,24 @@ class Calibration(BaseModel):
     target_far_per_hour: float
     extrapolated: bool
     resolvable_rate: float
+    supported_rate: float
     footage_hours: float
     frames: int
     clips: int
+    seen_hours: float
     merge_gap_s: float
     min_event_s: float
-    tail_base: float
-    tail_events: int
-    tail_scale: float
-    tail_shape: float
-    level_events: tuple[int, ...]
-    levels: tuple[float, ...]
+    unseen: AlarmLevels
+    normal: AlarmLevels
+    quiet: float
+    busy: float
     scores: tuple[float, ...]
     above: tuple[int, ...]
 
     def p_value(self, scores: np.ndarray | float) -> np.ndarray:
-        """P-value of each score: the share of normal frames that score at least as high.
+        """P-value of each score: the share of unseen normal frames that score at least as high.
 
-        Computed as (1 + number of held-out scores >= s) / (1 + number of held-out scores). ``scores`` may have any
+        Computed as (1 + number of unseen scores >= s) / (1 + number of unseen scores). ``scores`` may have any
         shape; NaN stays NaN. Exact if the held-out scores have at most ``SCORES_KEPT`` distinct values, and in the
         upper tail. Otherwise the p-value may be too high by at most 1/2048; it is never too low.
         """
@@ -80,28 +122,48 @@ class Calibration(BaseModel):
     def threshold_at(self, target_far_per_hour: float) -> float:
         """Threshold for a false-alarm rate, counted in events (not frames) per hour. A higher rate lowers it.
 
-        - Rate of at least ``resolvable_rate``: the smallest threshold such that the held-out footage does not exceed
-          the rate at this or any higher threshold. If the rate is so high that no threshold exceeds it, the result is just
-          above the highest threshold at which the footage has its maximum number of events.
-        - Rate below ``resolvable_rate``: the threshold at which the fitted tail has that rate, but at least the
-          smallest threshold at which the held-out footage has no event.
+        - Rate of at least ``resolvable_rate``: the smallest threshold such that the normal footage does not exceed the
+          rate at this or any higher threshold, and the unseen footage alone does not exceed it either (by more than the
+          one event that a short piece may have).
+        - Lower rate: the threshold at which the fitted tail of all normal footage has that rate, but at most as if there
+          were ``BEYOND`` times as much footage. A lower rate needs more footage.
         """
         _check_rate(target_far_per_hour)
-        allowed = math.floor(target_far_per_hour * self.footage_hours + 1e-9)
-        # last kept level with m <= allowed + 1; if that m was thinned out, the next higher level is used
-        at = np.searchsorted(self.level_events, allowed + 1, side="right") - 1
-        empirical = math.nextafter(self.levels[at], math.inf)
-        if allowed >= 1:
-            return empirical
-        times = self.tail_events / self.footage_hours / target_far_per_hour  # how much rarer than tail_base
-        shape = self.tail_shape
-        reach = math.log(times) if shape == 0 else (times**shape - 1) / shape
-        return max(self.tail_base + self.tail_scale * reach, empirical)
+        unseen = self.unseen.threshold_at(max(target_far_per_hour, 1 / self.unseen.hours))
+        return max(unseen, self.normal.threshold_at(self.supported(target_far_per_hour)))
+
+    def supported(self, target_far_per_hour: float) -> float:
+        """The rate itself, or the lowest rate that the footage supports if that is higher."""
+        return max(target_far_per_hour, self.resolvable_rate / BEYOND)
+
+    def at_rate(self, target_far_per_hour: float) -> Calibration:
+        """The same calibration with the threshold for another rate."""
+        changed = {
+            "target_far_per_hour": target_far_per_hour,
+            "threshold": self.threshold_at(target_far_per_hour),
+            "extrapolated": target_far_per_hour < self.resolvable_rate * (1 - 1e-9),
+            "supported_rate": self.supported(target_far_per_hour),
+        }
+        return self.model_copy(update=changed)
+
+    def drift(self, scores: np.ndarray) -> Literal["higher", "lower"] | None:
+        """Whether new footage scores so differently as a whole that the calibration does not fit it.
+
+        "higher": three quarters of its frames score above the upper quartile of the unseen normal footage and above the
+        lower quartile of every single clip of it. "lower": the mirror image. None: neither, or no frame has a score.
+        Anomalies in less than three quarters of the frames do not matter.
+        """
+        scores = np.asarray(scores, np.float64)
+        scores = scores[~np.isnan(scores)]
+        if not len(scores):
+            return None
+        lower, upper = np.quantile(scores, [0.25, 0.75])
+        return "higher" if lower > self.busy else "lower" if upper < self.quiet else None
 
     @property
     def highest_rate(self) -> float:
         """Maximum number of events over all thresholds, per hour. Higher target rates give the same threshold."""
-        return self.level_events[-1] / self.footage_hours
+        return max(part.level_events[-1] / part.hours for part in (self.unseen, self.normal))
 
     def to_json(self) -> str:
         """Serialise to JSON without loss of floating-point precision."""
@@ -127,8 +189,9 @@ def calibrate(
     target_far_per_hour: float,
     merge_gap_s: float = 0.0,
     min_event_s: float = 0.0,
+    seen: Container[str] = (),
 ) -> Calibration:
-    """Calibrate p-values and the alarm threshold on held-out normal clips.
+    """Calibrate p-values and the alarm threshold on normal clips.
 
     P-values treat frames as exchangeable, which neighbouring frames are not. Use p-values for single frames; use the
     threshold, which counts events, for alarms.
@@ -139,45 +202,65 @@ def calibrate(
     fps: frames per second, of all clips or per clip.
     target_far_per_hour: false-alarm rate, in events per hour, above 0.
     merge_gap_s, min_event_s: definition of an event, in seconds, see :func:`vadcore.evaluation.events.find_events`.
+    seen: the clips of ``scores`` that the system was trained on.
 
-    Raises :class:`VadError` if there is no score or if a score is infinite.
+    Raises :class:`VadError` if no unseen clip has a score or if a score is infinite.
     """
     _check_rate(target_far_per_hour)
     scores = {clip: np.asarray(of_clip, np.float64) for clip, of_clip in scores.items()}
     for clip, of_clip in scores.items():
         if np.isinf(of_clip).any():
             frame = int(np.flatnonzero(np.isinf(of_clip))[0])
-            raise VadError(f"held-out clip {clip}: frame {frame} scores {of_clip[frame]}; use a measure that is finite")
-    judged = {clip: of_clip[~np.isnan(of_clip)] for clip, of_clip in scores.items()}
-    frames = sum(map(len, judged.values()))
-    if frames == 0:
-        total = sum(map(len, scores.values()))
+            raise VadError(f"normal clip {clip}: frame {frame} scores {of_clip[frame]}; use a measure that is finite")
+    unseen = {clip: of_clip for clip, of_clip in scores.items() if clip not in seen}
+    judged = [of_clip[~np.isnan(of_clip)] for of_clip in unseen.values()]
+    judged = [of_clip for of_clip in judged if len(of_clip)]
+    if not judged:
+        total = sum(map(len, unseen.values()))
         raise VadError(
-            f"held-out footage: none of its {total} frames in {len(scores)} clips has a score; "
+            f"held-out footage: none of its {total} frames in {len(unseen)} clips has a score; "
             "raise train.val_share or give more (or longer) normal training clips"
         )
-    hours = sum(len(of_clip) / fps_of(fps, clip) for clip, of_clip in judged.items()) / SECONDS_AN_HOUR
-    levels = alarm_levels(scores, fps, merge_gap_s, min_event_s)
-    values = np.concatenate(list(judged.values()))
-    if not len(levels):  # all scored runs are shorter than an event: use the highest score as the only level
-        levels = values.max(keepdims=True)
-    kept = _kept_levels(len(levels))
+    rule = (fps, merge_gap_s, min_event_s)
+    of_unseen = _alarm_levels_of(unseen, *rule)
+    of_all = of_unseen if len(unseen) == len(scores) else _alarm_levels_of(scores, *rule)
+    values = np.concatenate(judged)
+    quartiles = np.array([np.quantile(of_clip, [0.25, 0.75]) for of_clip in (values, *judged)])  # [1 + clips, 2]
     calibration = Calibration(
         threshold=0.0,
         target_far_per_hour=target_far_per_hour,
-        extrapolated=math.floor(target_far_per_hour * hours + 1e-9) < 1,
-        resolvable_rate=1 / hours,
-        footage_hours=hours,
-        frames=frames,
-        clips=sum(len(of_clip) > 0 for of_clip in judged.values()),
+        extrapolated=False,
+        resolvable_rate=1 / of_all.hours,
+        supported_rate=target_far_per_hour,
+        footage_hours=of_unseen.hours,
+        frames=len(values),
+        clips=len(judged),
+        seen_hours=of_all.hours - of_unseen.hours,
         merge_gap_s=merge_gap_s,
         min_event_s=min_event_s,
+        unseen=of_unseen,
+        normal=of_all,
+        quiet=min(quartiles[0, 0], quartiles[1:, 1].min()),
+        busy=max(quartiles[0, 1], quartiles[1:, 0].max()),
+        **_order_statistics(values),
+    )
+    return calibration.at_rate(target_far_per_hour)
+
+
+def _alarm_levels_of(scores: Mapping[str, np.ndarray], fps: Fps, merge_gap_s: float, min_event_s: float) -> AlarmLevels:
+    """Alarm levels of footage; at least one frame has a score."""
+    judged = {clip: of_clip[~np.isnan(of_clip)] for clip, of_clip in scores.items()}
+    values = np.concatenate(list(judged.values()))
+    levels = alarm_levels(scores, fps, merge_gap_s, min_event_s)
+    if not len(levels):  # all scored runs are shorter than an event: use the highest score as the only level
+        levels = values.max(keepdims=True)
+    kept = _kept_levels(len(levels))
+    return AlarmLevels(
+        hours=sum(len(of_clip) / fps_of(fps, clip) for clip, of_clip in judged.items()) / SECONDS_AN_HOUR,
         level_events=tuple((kept + 1).tolist()),
         levels=tuple(levels[kept].tolist()),
         **_fit_tail(levels, float(values.std())),
-        **_order_statistics(values),
     )
-    return calibration.model_copy(update={"threshold": calibration.threshold_at(target_far_per_hour)})
 
 
 def alarm_levels(

@@ -92,5 +92,8 @@ def result_row(
         "threshold": calibration.threshold,
         "threshold_extrapolated": calibration.extrapolated,
         "target_far_per_hour": calibration.target_far_per_hour,
+        "supported_rate": calibration.supported_rate,
         "footage_hours": calibration.footage_hours,
+        "seen_hours": calibration.seen_hours,
+        "calibration_drift": calibration.drift(table["score"].to_numpy()),
     }

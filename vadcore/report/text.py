@@ -125,13 +125,22 @@ def protocol(group: list[System]) -> list[str]:
     if row.get("frames_abnormal") is not None and group[0].labelled:
         total = int(group[0].frames["label"].notna().sum())
         lines.append(f"{row['frames_abnormal']:,.0f} of {total:,} labelled frames are abnormal.")
-    if row.get("footage_hours") is not None:
+    hours = [entry["footage_hours"] for entry in rows if entry.get("footage_hours") is not None]
+    if hours:
         asked = row.get("target_far_per_hour")
+        least, most = duration(3600 * min(hours)), duration(3600 * max(hours))
         lines.append(
             f"Thresholds are set{f' for {asked:g} false alarms an hour' if asked is not None else ''} on "
-            f"{duration(3600 * row['footage_hours'])} of normal training footage that training did not see; the "
+            f"{least if least == most else f'{least} to {most}'} of normal training footage that training did not see; the "
             "pipeline uses nothing of the test footage for training, selection or thresholds."
         )
+    for direction in ("higher", "lower"):
+        drifted = [str(entry["model"]) for entry in rows if entry.get("calibration_drift") == direction]
+        if drifted:
+            lines.append(
+                f"Drift: most test frames score {direction} than normal footage with {', '.join(drifted)}. The thresholds "
+                "do not fit this footage; train again with newer normal footage."
+            )
     if any(entry.get("threshold_extrapolated") for entry in rows):
         lines.append(
             "‡ That rate is rarer than so little footage can show: the threshold is extrapolated from the tail of the "
@@ -159,13 +168,19 @@ def shared(phrases: list[list[str]]) -> list[str]:
 
 def calibrated(calibration: dict) -> str:
     """Describe in sentences how a threshold was calibrated, from calibration.json."""
-    clips, tail = calibration["clips"], calibration["tail_events"]
+    clips, tail = calibration["clips"], calibration["normal"]["tail_events"]
+    seen = duration(3600 * calibration["seen_hours"]) if calibration["seen_hours"] else None
     text = (
         f"The threshold {significant(calibration['threshold'])} is set for {calibration['target_far_per_hour']:g} false "
         f"alarms an hour, on {duration(3600 * calibration['footage_hours'])} of normal footage that training did not see, "
-        f"{clips} clip{'s' if clips != 1 else ''}."
+        f"{clips} clip{'s' if clips != 1 else ''}{f', and on {seen} of training footage' if seen else ''}."
     )
-    if calibration["extrapolated"]:
+    if calibration["supported_rate"] > calibration["target_far_per_hour"]:
+        text += (
+            f" So little footage supports no rate below {calibration['supported_rate']:.0f} an hour, so the threshold is "
+            "set for that rate. More normal footage allows a lower one."
+        )
+    elif calibration["extrapolated"]:
         text += (
             f" A single alarm in it would be {calibration['resolvable_rate']:.0f} an hour, so the threshold is extrapolated "
             f"from the highest scores, those of {tail} alarm{'s' if tail != 1 else ''}."

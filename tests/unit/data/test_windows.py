@@ -1,5 +1,7 @@
 """Windows within clips, batches determined by the iteration, and the held-out split."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -98,6 +100,16 @@ def test_groups_are_held_out_together(labels, share):
     assert kept | held == set(clips)
     shared = {groups[clip] for clip in kept} & {groups[clip] for clip in held} - {None}
     assert not shared or len(set(labels)) == 1  # a single group is split by clips
+
+
+def test_long_footage_holds_out_blocks_of_all_hours():
+    day = {ClipId("train", f"hour {n}"): 36_000 for n in range(6)}
+    kept, held = hold_out(day, 0.2, seed=0)
+    assert {segment.clip for segment in held} == set(day)
+    assert sum(map(len, held)) / sum(day.values()) == pytest.approx(0.2, abs=0.01)
+    frames = sorted((segment.clip, segment.start, segment.stop) for segment in kept + held)
+    for (clip, _, stop), (following, start, _) in pairwise(frames):  # every frame is in exactly one part
+        assert (start == stop) if clip == following else (stop == day[clip] and start == 0)
 
 
 def test_single_clip_holds_out_its_end():

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from vadcore.evaluation.calibration import calibrate
-from vadcore.report.text import calibrated, summary
+from vadcore.report.text import calibrated, protocol, summary
 
 
 def system(model, auc, found, false, trained=True):
@@ -103,6 +103,14 @@ def test_normal_footage_has_no_ranking():
     assert re.search(r"one class.*conv_ae .*2 alarms in 1 of 2 clips", summary([normal]))
 
 
+@pytest.mark.parametrize(("drift", "said"), [(None, False), ("higher", True)])
+def test_drift_is_reported(drift, said):
+    drifted = system("conv_ae", 0.765, 3, 1)
+    drifted.labelled, drifted.row = True, {"model": "conv_ae", "calibration_drift": drift}
+    lines = [line for line in protocol([drifted]) if line.startswith("Drift: most test frames score higher")]
+    assert bool(lines) == said
+
+
 def test_threshold_calibration_in_words():
     scores = np.random.default_rng(1).gamma(2.0, size=600)
     made = calibrate({"a": scores}, 10.0, 600, merge_gap_s=1.0, min_event_s=0.2)
@@ -111,7 +119,12 @@ def test_threshold_calibration_in_words():
         rf"The threshold {made.threshold:.3g} .*600 false alarms an hour.* 60 s .*1 clip\. .* 1 s .* 0\.2 s", text
     )
     assert "extrapolated" not in text
-    made = calibrate({"a": scores[:300], "b": scores[300:]}, 10.0, 12, merge_gap_s=1.0, min_event_s=0.2)
+    halves = {"a": scores[:300], "b": scores[300:]}
+    made = calibrate(halves, 10.0, 30, merge_gap_s=1.0, min_event_s=0.2)
     assert re.search(
-        rf"2 clips\. .*60 an hour.* extrapolated .* {made.tail_events} alarms\.", calibrated(made.model_dump())
+        rf"2 clips\. .*60 an hour.* extrapolated .* {made.normal.tail_events} alarms\.", calibrated(made.model_dump())
+    )
+    made = calibrate(halves, 10.0, 12, merge_gap_s=1.0, min_event_s=0.2, seen={"b"})
+    assert re.search(
+        r"1 clip, and on 30 s of training footage\. .*no rate below 20 an hour", calibrated(made.model_dump())
     )
