@@ -1,8 +1,9 @@
 """Insert synthetic anomalies into normal footage, to evaluate systems without test labels.
 
-Three kinds, possible for any camera: a foreign object that crosses the picture, a part of the scene that moves much
-faster than before, and the whole scene at several times its speed. They do not model real anomalies. They rank systems by
-whether they detect the anomaly at all at the target false-alarm rate.
+Three kinds, possible for any camera: an object that is left behind, a moving part of the scene on an erratic path, and smoke
+that spreads. They do not model real anomalies. They rank systems by whether they detect the anomaly at all at the target
+false-alarm rate. No system is trained on them: the pseudo-anomalies of :mod:`vadcore.models.pseudo` move along a line, and
+are as opaque as the objects that they are made from.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ from typing import Literal
 import cv2
 import numpy as np
 
-Kind = Literal["intruder", "runner", "speedup"]
-KINDS: tuple[Kind, ...] = ("intruder", "runner", "speedup")
+Kind = Literal["left", "erratic", "smoke"]
+KINDS: tuple[Kind, ...] = ("left", "erratic", "smoke")
 SHARE = 0.3  # share of abnormal frames in a clip
-SPEED = 3  # speed-up factor (speedup, runner)
-CROSSING = 0.7  # share of the free picture width that an inserted patch crosses
-HEIGHTS = (0.2, 0.35)  # range of patch heights, in picture heights
+HEIGHTS = {
+    "left": (0.1, 0.2),
+    "erratic": (0.2, 0.35),
+    "smoke": (0.1, 0.4),
+}  # of patches, or of the cloud, in picture heights
 EDGE = 0.15  # share of the patch size over which it is blended into the picture
+STEP = 0.05  # distance that an erratic patch moves per frame, in picture heights
+TURN = 4  # frames between its turns
+OPAQUE, BRIGHTER = 0.7, 60.0  # smoke: greatest opacity, and how much brighter than the picture's mean, grey levels
 
 
 @dataclass(frozen=True)
@@ -37,47 +43,40 @@ def alter(frames: np.ndarray, others: np.ndarray, kind: Kind, seed: int) -> Alte
     Parameters
     ----------
     frames: uint8 ``[T, H, W, C]``, T > 5. Not modified.
-    others: normal footage of the same camera and frame size. Intruders are cut out of it and turned upside down, so that
+    others: normal footage of the same camera and frame size. Left objects are cut out of it and turned upside down, so that
         they are foreign to the scene.
-    kind: "intruder" (foreign object), "runner" (part of the scene moves faster) or "speedup" (whole scene is faster).
+    kind: "left" (foreign object that stays), "erratic" (lively part of the scene that turns every few frames) or "smoke"
+        (translucent cloud that spreads).
     seed: the same seed gives the same anomaly at the same place.
     """
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     length = len(frames)
     count = max(3, round(SHARE * length))
     start = int(rng.integers(1, max(2, length - count)))
-    stop = min(length, start + count)
     abnormal = np.zeros(length, bool)
-    abnormal[start:stop] = True
+    abnormal[start : start + count] = True
     made = frames.copy()
-    if kind == "speedup":
-        # from the first abnormal frame on, play SPEED times as fast; play backwards after the end of the clip
-        way = np.arange(stop - start) * SPEED + start
-        made[start:stop] = frames[_folded(way, length)]
+    part = made[abnormal]
+    if kind == "smoke":
+        _spread(part, rng)
     else:
-        patch = _patch(others if kind == "intruder" else frames[start:stop], kind, rng)
-        _cross(made[start:stop], patch, kind, rng)
+        patch = _patch(others if kind == "left" else frames[abnormal], kind, rng)
+        _draw(part, patch, _path(part.shape, patch.shape[1:3], kind, rng))
+    made[abnormal] = part
     return Altered(made, abnormal, kind)
-
-
-def _folded(way: np.ndarray, length: int) -> np.ndarray:
-    """Reflect frame numbers beyond the end of a clip, so that its end does not appear as a jump."""
-    period = max(1, 2 * (length - 1))
-    way = way % period
-    return np.where(way < length, way, period - way)
 
 
 def _patch(source: np.ndarray, kind: Kind, rng: np.random.Generator) -> np.ndarray:
     """Cut out the patch to insert, uint8 ``[n, h, w, C]``.
 
-    Runner: a moving patch from a place with much motion. Intruder: one still picture, upside down, from a place that
-    differs much from its surroundings.
+    Erratic: a moving patch from a place with much motion. Left: one still picture, upside down, from a place that differs
+    much from its surroundings.
     """
     count, height, width = source.shape[:3]
-    h = max(4, round(height * rng.uniform(*HEIGHTS)))
+    h = max(4, round(height * rng.uniform(*HEIGHTS[kind])))
     w = max(4, min(width // 2, round(h * rng.uniform(0.5, 1.2))))
     grey = source.astype(np.float32).mean(-1)  # [n, H, W]
-    if kind == "runner":
+    if kind == "erratic":
         lively = np.abs(np.diff(grey, axis=0)).mean(0) if count > 1 else grey[0]
         frame = slice(None)
     else:
@@ -89,29 +88,43 @@ def _patch(source: np.ndarray, kind: Kind, rng: np.random.Generator) -> np.ndarr
     places = np.argsort(best, axis=None)[-max(1, best.size // 50) :]
     y, x = np.unravel_index(int(rng.choice(places)), best.shape)
     cut = source[frame, y : y + h, x : x + w]
-    return cut[:, ::-1] if kind == "intruder" else cut
+    return cut[:, ::-1] if kind == "left" else cut
 
 
-def _cross(frames: np.ndarray, patch: np.ndarray, kind: Kind, rng: np.random.Generator) -> None:
-    """Draw ``patch`` ``[n, h, w, C]`` moving horizontally through ``frames`` ``[m, H, W, C]``, in place."""
-    count, height, width = frames.shape[:3]
+def _path(shape: tuple[int, ...], size: tuple[int, int], kind: Kind, rng: np.random.Generator) -> np.ndarray:
+    """Row and column of the patch's corner in each frame, int ``[m, 2]``; footage ``[m, H, W, C]``, patch ``size``."""
+    free = np.array(shape[1:3]) - size
+    first = rng.uniform([0.3, 0.05], [1.0, 0.95]) * free
+    if kind == "left":
+        return np.tile(first.astype(int), (shape[0], 1))
+    angles = np.repeat(rng.uniform(0, 2 * np.pi, -(-shape[0] // TURN)), TURN)[: shape[0]]
+    way = first + np.cumsum(STEP * shape[1] * np.stack([np.sin(angles), np.cos(angles)], axis=1), axis=0)
+    return (free - np.abs(way % (2 * np.maximum(free, 1)) - free)).clip(0).astype(int)  # reflected at the borders
+
+
+def _draw(frames: np.ndarray, patch: np.ndarray, path: np.ndarray) -> None:
+    """Draw ``patch`` ``[n, h, w, C]`` along ``path`` into ``frames`` ``[m, H, W, C]``, in place."""
     h, w = patch.shape[1:3]
     fade = np.minimum.outer(_ramp(h), _ramp(w))[..., None]  # [h, w, 1], 1 inside, 0 at the border
-    y = rng.uniform(0.3, 1.0) * (height - h)
-    span = CROSSING * (width - w)
-    first = rng.uniform(0, width - w - span)
-    way = first + span * np.linspace(0, 1, count)
-    if kind == "runner":  # back and forth, so that it covers the span SPEED times
-        way = first + span * np.abs((np.linspace(0, SPEED, count) + 1) % 2 - 1)
-    if rng.random() < 0.5:
-        way = width - w - way
-    for number in range(count):
-        x, part = round(float(way[number])), patch[number % len(patch)].astype(np.float32)
-        place = frames[number, int(y) : int(y) + h, x : x + w]
-        place[...] = np.round(fade * part + (1 - fade) * place).astype(np.uint8)
+    for number, (y, x) in enumerate(path):
+        place = frames[number, y : y + h, x : x + w]
+        place[...] = np.round(fade * patch[number % len(patch)] + (1 - fade) * place).astype(np.uint8)
 
 
 def _ramp(length: int) -> np.ndarray:
     """Blending weights ``[length]``: rise from both borders to 1 over a share ``EDGE`` of the length."""
     distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + 1
     return np.clip(distance / max(1, round(EDGE * length)), 0, 1).astype(np.float32)
+
+
+def _spread(frames: np.ndarray, rng: np.random.Generator) -> None:
+    """Draw a cloud that grows from its centre into ``frames`` ``[m, H, W, C]``, in place."""
+    count, height, width = frames.shape[:3]
+    colour = min(255.0, frames.mean() + BRIGHTER)
+    uneven = cv2.resize(rng.uniform(0.4, 1, (5, 7)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    row, column = rng.uniform(0.3, 0.8) * height, rng.uniform(0.2, 0.8) * width
+    y, x = np.mgrid[:height, :width]
+    away = np.hypot(y - row, x - column)
+    for number, radius in enumerate(np.linspace(*HEIGHTS["smoke"], count) * height):
+        opacity = (OPAQUE * uneven * np.exp(-((away / radius) ** 2)))[..., None]
+        frames[number] = np.round(opacity * colour + (1 - opacity) * frames[number]).clip(0, 255).astype(np.uint8)

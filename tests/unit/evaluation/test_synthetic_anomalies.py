@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.footage import pictures
-from vadcore.evaluation.synthetic_anomalies import KINDS, SPEED, alter
+from vadcore.evaluation.synthetic_anomalies import KINDS, alter
 
 CLIP = pictures(60, (48, 64), seed=1)
 OTHERS = pictures(60, (48, 64), seed=5)
@@ -35,22 +35,29 @@ def test_anomalies_depend_on_the_seed(kind):
     assert not np.array_equal(first, other)
 
 
-def test_haste_multiplies_the_speed():
-    altered = alter(CLIP, OTHERS, "speedup", 3)
-    start = int(np.flatnonzero(altered.abnormal)[0])
-    for step in range(5):
-        assert np.array_equal(altered.frames[start + step], CLIP[start + SPEED * step])
+def changed(altered):
+    """Row and column of the centre of the changed pixels of every abnormal frame, ``[n, 2]``, and their share, ``[n]``."""
+    pixels = (altered.frames != CLIP).any(-1)[altered.abnormal]
+    return np.array([np.argwhere(frame).mean(0) for frame in pixels]), pixels.mean((1, 2))
 
 
-def test_intruder_is_small_and_moves():
-    altered = alter(CLIP, OTHERS, "intruder", 2)
-    abnormal = np.flatnonzero(altered.abnormal)
-    places = []
-    for number in abnormal[2:-2]:
-        rows, columns = np.nonzero((altered.frames[number] != CLIP[number]).any(-1))
-        assert len(rows) < 0.3 * 48 * 64
-        places.append(columns.mean())
-    assert np.ptp(places) > 0.25 * 64
+def test_left_object_is_small_and_stays():
+    places, share = changed(alter(CLIP, OTHERS, "left", 2))
+    assert share.max() < 0.1
+    assert np.ptp(places, axis=0).max() < 2
+
+
+def test_erratic_patch_turns():
+    places, share = changed(alter(CLIP, OTHERS, "erratic", 2))
+    assert share.max() < 0.3
+    steps = np.diff(places, axis=0)
+    angles = np.unwrap(np.arctan2(steps[:, 0], steps[:, 1]))
+    assert np.ptp(angles) > 1.5
+
+
+def test_smoke_grows():
+    _, share = changed(alter(CLIP, OTHERS, "smoke", 2))
+    assert share[-3:].mean() > 2 * share[:3].mean()
 
 
 @pytest.mark.parametrize("kind", KINDS)
