@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
+import cv2
 import numpy as np
 import psutil
 import torch
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from vadcore.models.base import Model
 
 BACKGROUNDS = 256  # number of cached backgrounds
+MOTION = 2.0  # grey levels, see ClipLoader.moving
+LOOKED_AT = 5_000  # frames at most that are read to find motion
 PREFETCH = 4  # number of batches that threads prepare ahead, such as when streaming
 Made = TypeVar("Made")
 
@@ -136,6 +139,30 @@ class ClipLoader:
         index = index.to(self._pictures.device)
         pictures = self._pictures[index]
         return pictures, self._fields[index[:, :-1]] if self.flow else None
+
+    def moving(self) -> list[np.ndarray]:
+        """Frames in which something moves, for each segment: bool ``[T]``.
+
+        Something moves if a block of 8 x 8 pixels changes by :data:`MOTION` grey levels more from one frame to the next than
+        the median block, which changes by noise and light. At most :data:`LOOKED_AT` frames are read, evenly spread; the
+        others are like the one before them.
+        """
+        every = -(-sum(self.lengths) // LOOKED_AT)
+        found = []
+        for number, length in enumerate(self.lengths):
+            starts = range(0, length - 1, every)
+            moves = [self._moves(number, start) for start in starts]
+            found.append(np.repeat(np.array(moves, bool), every)[:length] if moves else np.zeros(length, bool))
+            found[-1] = np.pad(found[-1], (0, length - len(found[-1])), mode="edge")
+        return found
+
+    def _moves(self, number: int, start: int) -> bool:
+        pair = self.raw(np.array([[number, start, 1]]), 2)[0][0].cpu().numpy()  # [2, C, H, W]
+        change = cv2.absdiff(*pair.transpose(0, 2, 3, 1)).reshape(*self.size, -1).max(-1)
+        blocks = cv2.resize(
+            change.astype(np.float32), [max(1, side // 8) for side in self.size[::-1]], interpolation=cv2.INTER_AREA
+        )
+        return bool(blocks.max() - np.median(blocks) > MOTION)
 
     def background(self, number: int, start: int) -> np.ndarray:
         """Return the background uint8 ``[C, H, W]`` of a window of segment ``number`` that begins at frame ``start``."""

@@ -113,20 +113,44 @@ class Sampler:
 
     sampling: ``windows`` draws every window once per epoch, in a new random order each epoch. ``clips`` draws one random
     window from each clip per epoch, with the clips in random order, so that all clips have the same weight.
+    moving: for each clip, the frames in which something moves, bool ``[T]``; None: not known. If fewer than half of the
+    windows have such a frame, ``windows`` draws every second window from those, so that training sees what moves.
     """
 
     def __init__(
-        self, lengths: list[int], windows: Windows, batch_size: int, sampling: Literal["windows", "clips"], seed: int
+        self,
+        lengths: list[int],
+        windows: Windows,
+        batch_size: int,
+        sampling: Literal["windows", "clips"],
+        seed: int,
+        moving: list[np.ndarray] | None = None,
     ):
         self.all = training_windows(lengths, windows)
         self.batch_size, self.sampling, self.seed = batch_size, sampling, seed
         if sampling == "clips":
             self.by_clip = [self.all[self.all[:, 0] == clip] for clip in np.unique(self.all[:, 0])]
         self.in_pass = len(self.all) if sampling == "windows" else len(self.by_clip)
-        self._order = lru_cache(maxsize=2)(self._shuffled)
+        self._order = lru_cache(maxsize=4)(self._shuffled)
+        self.active_share = 1.0  # share of the windows in which something moves
+        self._active = np.zeros(0, np.int64)
+        if moving is not None and sampling == "windows":
+            before = [np.concatenate(([0], np.cumsum(of_clip))) for of_clip in moving]
+            ends = self.all[:, 1] + (windows.length - 1) * self.all[:, 2] + 1
+            counts = [
+                before[clip][end] - before[clip][start] for (clip, start, _), end in zip(self.all, ends, strict=True)
+            ]
+            active = np.flatnonzero(counts)
+            self.active_share = len(active) / max(1, len(self.all))
+            if self.active_share < 0.5:
+                self._active = active
 
-    def _shuffled(self, number: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 0, number]).permutation(self.in_pass)
+    def _shuffled(self, count: int, number: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 0, number]).permutation(count)
+
+    def _pick(self, count: int, position: int) -> int:
+        """The window at ``position`` of a training that draws ``count`` windows once per epoch."""
+        return self._order(count, position // count)[position % count]
 
     def batch(self, iteration: int) -> np.ndarray:
         """Return the windows of an iteration (0-based): int64 ``[batch_size, 4]`` of (clip, start, stride, number).
@@ -134,7 +158,11 @@ class Sampler:
         ``number`` counts the windows from the start of training.
         """
         positions = np.arange(iteration * self.batch_size, (iteration + 1) * self.batch_size)
-        picks = [self._order(int(position // self.in_pass))[position % self.in_pass] for position in positions]
+        picks = [self._pick(self.in_pass, position) for position in positions.tolist()]
+        if len(self._active):
+            picks[1::2] = [
+                self._active[self._pick(len(self._active), position)] for position in positions.tolist()[1::2]
+            ]
         if self.sampling == "windows":
             chosen = self.all[picks]
         else:

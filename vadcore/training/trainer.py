@@ -267,7 +267,13 @@ class _Run:
         if phase.source:
             source = phase.source(self.footage, settings.dtype)
             self.selecting = phase.source(self.val, settings.dtype) if phase.val else self.val
-        sampler = Sampler(source.lengths, phase.windows, phase.batch_size, phase.sampling, seed)
+        moving = self.footage.moving() if phase.optimizers and not phase.source else None
+        sampler = Sampler(source.lengths, phase.windows, phase.batch_size, phase.sampling, seed, moving)
+        if sampler.active_share < 0.5:
+            self.watcher.say(
+                f"{phase.name}: something moves in {sampler.active_share:.1%} of the training windows"
+                + ("; half of each batch is drawn from those" if sampler.active_share else "")
+            )
         update = _Updates(phase, share)
         first = self.process.process_index if share > 1 else 0
         plan = (sampler.batch(n)[first::share] for n in range(self.iteration, phase.iterations))

@@ -7,7 +7,7 @@ import torch
 
 from tests.helpers.footage import make_store, pictures
 from vadcore.data.loader import ClipLoader
-from vadcore.data.store import ClipStore, flow_to_fixed
+from vadcore.data.store import ClipId, ClipStore, flow_to_fixed
 from vadcore.data.windows import Segment
 from vadcore.utils.errors import VadError
 
@@ -101,3 +101,29 @@ def test_background_is_median_of_nearby_frames(tmp_path, cache):
     frames = store.read(clip)[5:].transpose(0, 3, 1, 2)
     for background, around in zip(batch.background, (frames[:12], frames[8:20]), strict=True):
         np.testing.assert_array_equal((background * 255).numpy().round(), np.sort(around, axis=0)[5])
+
+
+@pytest.mark.parametrize("cache", ["ram", "stream"])
+def test_frames_with_motion(tmp_path, cache):
+    still = np.repeat(pictures(1, (48, 64)), 60, axis=0)
+    noise = np.random.default_rng(0).normal(0, 2, still.shape)
+    frames = np.clip(still + noise + np.linspace(0, 60, 60)[:, None, None, None], 0, 255).astype(
+        np.uint8
+    )  # light rises
+    frames[20:31, 10:30, 10:20] = np.arange(50, 215, 15, dtype=np.uint8)[:, None, None, None]
+    store = ClipStore(tmp_path / "frames.zarr", "frames", write=True)
+    with store.writer(ClipId("train", "a")) as writer:
+        writer.append(frames)
+        writer.update({"fps": 10.0, "source_sha256": "a", "extraction": "test", "labelled": False})
+    (found,) = ClipLoader(store, segments(store), cache=cache).moving()
+    assert np.flatnonzero(found).tolist() == list(range(19, 31))  # from the frame before it appears
+    (part,) = ClipLoader(store, [Segment(ClipId("train", "a"), 25, 26)], cache=cache).moving()
+    assert part.tolist() == [False]  # a single frame
+
+
+def test_long_footage_is_searched_sparsely(tmp_path, monkeypatch):
+    store = make_store(tmp_path)
+    loader = ClipLoader(store, segments(store), cache="ram")
+    monkeypatch.setattr("vadcore.data.loader.LOOKED_AT", 30)
+    assert [of_clip.shape for of_clip in loader.moving()] == [(40,)] * 3
+    assert all(of_clip.all() for of_clip in loader.moving())

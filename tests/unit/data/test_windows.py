@@ -76,6 +76,26 @@ def test_clip_sampling_weights_clips_equally():
     assert (clips == 0).sum() == (clips == 1).sum() == 100
 
 
+def test_half_of_each_batch_has_motion():
+    quiet = np.zeros(200, bool)
+    moving = [quiet, np.isin(np.arange(200), [50, 51])]
+    sampler = Sampler([200, 200], Windows(4), batch_size=8, sampling="windows", seed=0, moving=moving)
+    assert sampler.active_share == pytest.approx(5 / (2 * 197))  # windows that start at frames 47 to 51
+    picks = np.concatenate([sampler.batch(n) for n in range(50)])
+    active = (picks[:, 0] == 1) & (picks[:, 1] >= 47) & (picks[:, 1] <= 51)
+    assert active[1::2].all()
+    assert active[::2].mean() < 0.1
+    assert (np.bincount(picks[active][1::2, 1] - 47) > 0).all()  # each of them in turn
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_motion_everywhere_or_nowhere_changes_nothing(share):
+    moving = [np.arange(100) < share * 100]
+    with_motion = Sampler([100], Windows(4), batch_size=8, sampling="windows", seed=0, moving=moving)
+    without = Sampler([100], Windows(4), batch_size=8, sampling="windows", seed=0)
+    np.testing.assert_array_equal(with_motion.batch(3), without.batch(3))
+
+
 def test_flow_windows_have_stride_one():
     with pytest.raises(ValueError, match="stride 1"):
         Windows(5, strides=(1, 2), flow=True)
