@@ -35,7 +35,7 @@ from vadcore.data.formats.street import StreetConfig
 from vadcore.data.synthetic.clip import film, site_of
 from vadcore.data.synthetic.storage import write_video
 from vadcore.detection.detector import Detector
-from vadcore.detection.scan import scan
+from vadcore.detection.stream import scan
 from vadcore.evaluation.calibration import Calibration, calibrate
 from vadcore.evaluation.events import find_events
 

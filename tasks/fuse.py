@@ -60,7 +60,7 @@ def work(stage: Stage) -> None:
             fusion.measures([table[clip.name] for table in tables]), fusion.maps(maps)
         )
     facts = {"members": " + ".join(config.of), "rule": config.rule}
-    write_results(stage, FUSED, facts, judged, lambda *_: {}, _cost(scores), frames, flow)
+    write_results(stage, FUSED, facts, judged, _cost(scores), frames, flow)
     for made in sorted(folder.iterdir()):
         stage.run.made(made)
 

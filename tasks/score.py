@@ -2,7 +2,6 @@
 
 import json
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
 from vadcore.data.windows import Segment
 from vadcore.evaluation.inference import ClipScores, score_clip
-from vadcore.evaluation.snapshots import shown_frames
+from vadcore.evaluation.snapshots import snapshot_frames
 from vadcore.models import Model, load_model, system_of
 from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.utils.code import code_digest
@@ -41,11 +40,13 @@ def work(stage: Stage) -> None:
 
     model.to(device)
     clips = [Segment(clip, 0, array.shape[0]) for clip, array in frames.arrays("test").items()]
+    pictured = snapshot_frames({segment.clip.name: len(segment) for segment in clips}, params.score.snapshots)
     identity = {
         "model": sha256_files([folder / "weights.safetensors", folder / "config.yaml"]),
         "frames": frames.digest(),
         "flow": flow.digest() if flow else None,
         "precision": str(dtype),
+        "snapshots": params.score.snapshots,
         "code": code_digest([f"vadcore.models.{system_of(name)}", "vadcore.evaluation.inference"]),
     }
     if not clips:
@@ -53,14 +54,15 @@ def work(stage: Stage) -> None:
     parts = CheckpointFolder(paths.checkpoints(dataset, name), f"score-{digest_of(identity)}").folder
     _LOADED[folder, identity["model"], device] = model
     stores = (frames.url, flow.url if flow else None)
+    where = folder, identity["model"], *stores, params.machine.device, trained["precision"]
     calls = [
-        (part, segment, folder, identity["model"], *stores, params.machine.device, trained["precision"])
+        (part, segment, pictured[segment.clip.name], *where)
         for segment in clips
         if not (part := parts / f"{segment.clip.name}.npz").exists()
     ]
     machine = params.machine  # a cluster, or this process, whose torch uses all cores
     machine = machine if machine.scheduler else machine.model_copy(update={"workers": 1})
-    for _, result in per_clip(_measure_clip, calls, machine, "score"):
+    for _, result in per_clip(_score_clip, calls, machine, "score"):
         if isinstance(result, VadError):
             raise result
     judged: dict[Segment, ClipScores] = {}
@@ -68,13 +70,13 @@ def work(stage: Stage) -> None:
     for segment in clips:
         with np.load(parts / f"{segment.clip.name}.npz") as saved:
             named = {key.removeprefix("measure_"): saved[key] for key in saved if key.startswith("measure_")}
-            judged[segment] = ClipScores(named, saved["maps"])
+            reconstructions = dict(zip(saved["pictured"].tolist(), saved["pictures"], strict=True))
+            judged[segment] = ClipScores(named, saved["maps"], reconstructions)
             seconds += float(saved["seconds"])
     footage = ClipLoader.for_model(model, frames, clips, flow, device=device)
     cost = {"score_fps": round(sum(map(len, clips)) / seconds, 1)}
     draw_rollouts(stage, paths.scores(dataset, name) / "rollouts", model, footage, dtype)
-    shown = partial(shown_frames, model, footage, dtype=dtype)
-    write_results(stage, model.score, model.config.facts, judged, shown, cost, frames, flow)
+    write_results(stage, model.score, model.config.facts, judged, cost, frames, flow)
 
 
 def _loaded(folder: Path, digest: str, device: torch.device) -> Model:
@@ -85,9 +87,10 @@ def _loaded(folder: Path, digest: str, device: torch.device) -> Model:
     return _LOADED[folder, digest, device]
 
 
-def _measure_clip(
+def _score_clip(
     part: Path,
     segment: Segment,
+    pictured: np.ndarray,
     folder: Path,
     digest: str,
     frames_url: Path,
@@ -95,14 +98,20 @@ def _measure_clip(
     wanted_device: str,
     precision: str,
 ) -> None:
-    """Write the measures and error maps of one clip to ``part``; runs in this process or on another machine."""
+    """Write measures, error maps and reconstructions of one clip to ``part``; runs here or on another machine."""
     device = choose_device(wanted_device)
     model = _loaded(folder, digest, device)
     dtype, _ = choose_precision(precision, device)
     flow = ClipStore(flow_url, "flow") if flow_url else None
     footage = ClipLoader.for_model(model, ClipStore(frames_url, "frames"), [segment], flow, device=device)
     started = time.monotonic()
-    result = score_clip(model, footage, 0, dtype)
+    result = score_clip(model, footage, 0, dtype, pictured.tolist())
+    arrays = {f"measure_{key}": values for key, values in result.measures.items()}
+    arrays |= {
+        "maps": result.maps,
+        "pictured": np.array(list(result.reconstructions), np.int64),
+        "pictures": np.array(list(result.reconstructions.values()), np.uint8),
+        "seconds": time.monotonic() - started,
+    }
     with complete(part) as temporary, temporary.open("wb") as file:
-        named = {f"measure_{key}": values for key, values in result.measures.items()}
-        np.savez(file, maps=result.maps, seconds=time.monotonic() - started, **named)
+        np.savez(file, **arrays)

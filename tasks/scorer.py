@@ -18,9 +18,9 @@ from vadcore.detection import alerts
 from vadcore.detection.detector import Detector, make_detector, read_calibration
 from vadcore.detection.inbox import Inbox, work_off
 from vadcore.detection.making import Taken
-from vadcore.detection.naming import result_key, shown
-from vadcore.detection.reading import UnreadableVideo
+from vadcore.detection.naming import printable, result_key
 from vadcore.detection.results import Detection, detect
+from vadcore.detection.stream import UnreadableVideo
 from vadcore.evaluation.preprocess import PreprocessSpec, describe
 from vadcore.utils.targets import Target
 
@@ -102,7 +102,7 @@ class Scorer:
     ) -> Detection:
         """Score one video, with results in ``out/<key>``; see :func:`vadcore.detection.results.detect`."""
         recipe, calibration = self.detector.recipe, self.detector.calibration
-        called = shown(name or video.name)
+        called = printable(name or video.name)
         asked = {
             "video": called,
             "detector": self.detector.digest,

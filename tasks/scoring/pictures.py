@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from tasks.stage import Stage
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipId, ClipStore
 from vadcore.data.windows import Segment
-from vadcore.evaluation.rollout import RollsOut, marked, mean_frame, per_step, roll_outs, shown_steps
+from vadcore.evaluation.inference import ClipScores
+from vadcore.evaluation.rollout import RollsOut, marked, mean_frame, per_step, roll_outs, strip_steps
 from vadcore.evaluation.snapshots import Snapshot, snapshot_frames, write_index, write_sheets
 from vadcore.utils.files import complete, write_json, write_text
 from vadcore.utils.render import animation, beside, stacked, write_animation, write_png
@@ -45,31 +46,24 @@ def draw_worst(
 
 def draw_snapshots(
     folder: Path,
-    clips: list[Segment],
-    shown: Callable[[int, np.ndarray], dict[int, np.ndarray]],
+    judged: dict[Segment, ClipScores],
     count: int,
-    maps: dict[str, np.ndarray],
     scale: tuple[float, float],
     frames: ClipStore,
     masks: ClipStore,
 ) -> None:
-    """Draw the pictures that the report shows along a clip: the frame, the system's output, and its error map.
-
-    ``shown``: returns the system's output for some frames of the clip with this number, as
-    :func:`~vadcore.evaluation.snapshots.shown_frames` does.
-    """
+    """Draw the pictures that the report shows along a clip: the frame, its reconstruction, and its error map."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    chosen = snapshot_frames({clip: len(of_clip) for clip, of_clip in maps.items()}, count)
+    chosen = snapshot_frames({segment.clip.name: len(segment) for segment in judged}, count)
     written = {}
-    for number, segment in enumerate(clips):
+    for segment, of_clip in judged.items():
         name, clip, numbers = segment.clip.name, segment.clip, chosen[segment.clip.name]
         if not len(numbers):
             continue
-        made = shown(number, numbers)
         true = _each(masks, clip, numbers) if masks.has(clip) else repeat(None, len(numbers))
         drawn = (
-            Snapshot(_flat(picture), made.get(at), maps[name][at], mask)
+            Snapshot(_flat(picture), of_clip.reconstructions.get(at), of_clip.maps[at], mask)
             for at, picture, mask in zip(numbers.tolist(), _each(frames, clip, numbers), true, strict=True)
         )
         written[name] = write_sheets(folder, name, numbers, drawn, scale)
@@ -112,11 +106,11 @@ def draw_rollouts(stage: Stage, folder: Path, model, footage: ClipLoader, dtype)
     table = per_step(done, mean_frame(training))
     with complete(folder / "steps.csv") as temporary:
         table.to_csv(temporary, index=False)
-    shown = [done[n] for n in np.unique(np.linspace(0, len(done) - 1, settings.shown).round().astype(int))]
-    for rollout in shown:
-        picture = stacked(rollout.rows, shown_steps(rollout.prime, len(rollout.truth)))
+    drawn = [done[n] for n in np.unique(np.linspace(0, len(done) - 1, settings.shown).round().astype(int))]
+    for rollout in drawn:
+        picture = stacked(rollout.rows, strip_steps(rollout.prime, len(rollout.truth)))
         write_png(folder / f"{rollout.clip}-{rollout.start:05d}.png", picture)
-    film = animation([rollout.rows for rollout in shown])
+    film = animation([rollout.rows for rollout in drawn])
     write_animation(folder / "rollouts.webp", [marked(frame, n >= settings.prime) for n, frame in enumerate(film)])
     for path in sorted(folder.iterdir()):
         stage.run.artifact(path, "rollouts")

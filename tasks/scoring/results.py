@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,7 +35,6 @@ def write_results(
     score: str,
     facts: dict,
     judged: dict[Segment, ClipScores],
-    shown: Callable[[int, np.ndarray], dict[int, np.ndarray]],
     cost: dict,
     frames: ClipStore,
     flow: ClipStore | None,
@@ -46,9 +45,7 @@ def write_results(
     ----------
     score: name of the measure that is the score.
     facts: further facts about the system for its row of results.
-    judged: measures and maps of every test clip.
-    shown: returns the system's output for some frames of the clip with this number, as
-        :func:`vadcore.evaluation.snapshots.shown_frames` does.
+    judged: measures, maps and reconstructions of every test clip.
     cost: cost of scoring.
     frames, flow: the stores; flow is None if the system needs none.
     """
@@ -79,7 +76,7 @@ def write_results(
     write_cost(out, cost)
     scale = heat_scale(maps)
     draw_worst(out / "worst", _worst(table, calibration, params), maps, scale, frames, masks)
-    draw_snapshots(out / "snapshots", list(judged), shown, params.score.snapshots, maps, scale, frames, masks)
+    draw_snapshots(out / "snapshots", judged, params.score.snapshots, scale, frames, masks)
     row |= cost | {"train_seconds": read_cost(folder).get("train_seconds")}
     _log(stage, out, row)
     _register(stage, folder, out, frames, flow, row)
@@ -176,8 +173,8 @@ def _log(stage: Stage, out: Path, row: dict) -> None:
     stage.run.artifact(out / "worst", "worst")
     for made in sorted(out.iterdir()):
         stage.run.made(made)
-    shown = ("auc_micro", "auc_micro_minmax", "auc_macro", "eer", "pixel_auc")
-    figures = ", ".join(f"{key} {row[key]:.4f}" for key in shown if row.get(key) is not None)
+    printed = ("auc_micro", "auc_micro_minmax", "auc_macro", "eer", "pixel_auc")
+    figures = ", ".join(f"{key} {row[key]:.4f}" for key in printed if row.get(key) is not None)
     speed = f"; {row['score_fps']:.0f} frames a second" if "score_fps" in row else ""
     stage.say(f"{out}: {figures or 'no figures: ' + _why_none(row)}{speed}")
 

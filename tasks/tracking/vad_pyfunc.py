@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vadcore.detection.detector import Detector, load_detector
-from vadcore.detection.scan import judge_pictures
+from vadcore.detection.stream import score_pictures
 from vadcore.evaluation.preprocess import MEMBERS
 from vadcore.models import Batch, Model, load_model
 from vadcore.utils.device import choose_device
@@ -79,7 +79,7 @@ class FusedModel:
         """
         scores = np.full(model_input.shape[:2], np.nan, np.float32)
         for row, clip in zip(scores, model_input, strict=True):
-            row[:] = judge_pictures(self.detector, clip, keep=lambda maps: None)[self.detector.score]
+            row[:] = score_pictures(self.detector, clip, keep=lambda maps: None)[self.detector.score]
         return scores
 
 

@@ -172,10 +172,14 @@ def write_system(
     (scored / "snapshots").mkdir()
     shown = np.arange(5, frames, 10)
     pictures = [
-        Snapshot(np.full((24, 32), 2 * number % 256, np.uint8), None if not trained else np.full((1, 12, 16), number / 255),
-               np.full((6, 8), number / frames), None)
+        Snapshot(
+            np.full((24, 32), 2 * number % 256, np.uint8),
+            np.full((12, 16, 1), number % 256, np.uint8) if trained else None,
+            np.full((6, 8), number / frames),
+            None,
+        )
         for number in shown
-    ]  # fmt: skip
+    ]
     sheets = write_sheets(scored / "snapshots", "clips", shown, pictures, (0.0, 1.0))  # the same for all clips
     write_index(scored / "snapshots", dict.fromkeys(names or [f"{clip + 1:02d}" for clip in range(clips)], sheets))
 

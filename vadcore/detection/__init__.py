@@ -2,10 +2,7 @@
 
 =============== =======================================================================================================
 ``detector``    load a trained system, or a fusion of several, with its calibration
-``reading``     decode a video of any format
-``frames``      bring a video to the frame rate, size and colour of the training footage
-``judging``     score windows of frames as they arrive; same results as :mod:`vadcore.evaluation.inference`
-``scan``        score a whole video: scores, p-values, events and their location in the picture
+``stream``      a video as a stream: frame rate, size and colour of the training footage, scores, p-values, events
 ``results``     results folder of a video, written atomically
 ``making``      atomic creation of a results folder; ``held``: folder locks; ``naming``: file names
 ``timeline``    plot of the score over time

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
 
-from vadcore.detection.naming import shown
+from vadcore.detection.naming import printable
 from vadcore.utils.targets import Target
 
 TAIL = 4096  # bytes read from the end of a command's stderr; its last line is reported
@@ -74,7 +74,7 @@ def _command(words: Sequence[str], text: str, timeout: float) -> str | None:
             return None
         said.seek(max(0, said.seek(0, os.SEEK_END) - TAIL))
         last = said.read(TAIL).decode(errors="replace").strip().splitlines()[-1:] or ["without a word"]
-        return f"{words[0]} ended with {code}: {shown(last[0][:200])}"
+        return f"{words[0]} ended with {code}: {printable(last[0][:200])}"
 
 
 def _end(process: subprocess.Popen) -> None:

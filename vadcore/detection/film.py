@@ -15,16 +15,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from vadcore.detection.frames import ahead
-from vadcore.detection.reading import Source
-from vadcore.detection.scan import Scanned
+from vadcore.detection.stream import Scanned, VideoSource, ahead
 from vadcore.detection.timeline import clock
 from vadcore.evaluation.maps import colour_scale, for_the_eye
 from vadcore.utils.errors import VadError
@@ -64,11 +62,11 @@ def write_film(path: Path, scanned: Scanned) -> None:
             "detect.film false"
         )
     way = cv2.INTER_AREA if min(size[0] / scanned.size[0], size[1] / scanned.size[1]) < 1 else cv2.INTER_NEAREST
-    looked_at = islice(scanned.sampling.of(Source(scanned.video)), 0, None, step)
+    looked_at = islice(scanned.sampling.of(VideoSource(scanned.video)), 0, None, step)
     small = (cv2.resize(picture, size[::-1], interpolation=way) for picture in looked_at)
     with ThreadPoolExecutor(1) as encoder:  # encodes one picture while the next is painted
         written = None
-        for number, picture in enumerate(ahead(small)):
+        for number, picture in enumerate(chain.from_iterable(ahead(small))):
             painted = painter.paint(number * step, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             if written:
                 written.result()
@@ -98,7 +96,7 @@ class _Painter:
         self.events = list(scanned.events.itertuples())
         self.scale = size[1] / scanned.size[1], size[0] / scanned.size[0]  # across, down
         self.low, self.high = colour_scale(self.maps, (self.event == 0) & frames["score"].notna().to_numpy())
-        self.shown: np.ndarray | None = None
+        self.average: np.ndarray | None = None
 
     def paint(self, number: int, picture: np.ndarray) -> np.ndarray:
         """Paint frame ``number``: uint8 BGR ``picture`` ``[H, W, 3]`` to ``[H + BAR, W, 3]``."""
@@ -116,13 +114,13 @@ class _Painter:
 
     def _calm(self, picture: np.ndarray) -> np.ndarray:
         """Remove sensor noise, which takes several times the encoding time and file size of everything else."""
-        if self.shown is None:
-            self.shown = picture.copy()
+        if self.average is None:
+            self.average = picture.copy()
             return picture
-        different = cv2.cvtColor(cv2.absdiff(picture, self.shown), cv2.COLOR_BGR2GRAY) > GRAIN
-        settled = cv2.addWeighted(picture, SETTLE, self.shown, 1 - SETTLE, 0)
+        different = cv2.cvtColor(cv2.absdiff(picture, self.average), cv2.COLOR_BGR2GRAY) > GRAIN
+        settled = cv2.addWeighted(picture, SETTLE, self.average, 1 - SETTLE, 0)
         cv2.copyTo(picture, different.astype(np.uint8), settled)
-        self.shown = settled
+        self.average = settled
         return settled
 
     def _heated(self, number: int, picture: np.ndarray) -> np.ndarray:

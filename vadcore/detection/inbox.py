@@ -30,9 +30,9 @@ from vadcore.data.video import VIDEO_ENDINGS
 from vadcore.detection.blame import Blame, is_shortage
 from vadcore.detection.held import hold
 from vadcore.detection.making import Taken, made_from, sweep
-from vadcore.detection.naming import is_text, result_key, shown
-from vadcore.detection.reading import UnreadableVideo
+from vadcore.detection.naming import is_text, printable, result_key
 from vadcore.detection.settled import Settled
+from vadcore.detection.stream import UnreadableVideo
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import write_text
 
@@ -141,7 +141,7 @@ class Inbox:
         if not self.folder.is_dir():
             raise VadError(f"{folder}: no such folder; make it, or name the one that videos come into")
         if not is_text(self.folder):
-            raise VadError(f"{shown(str(folder))}: a path that is not UTF-8; rename it")
+            raise VadError(f"{printable(str(folder))}: a path that is not UTF-8; rename it")
         self.refused: dict[str, VadError] = {}  # videos that cannot be moved out of the inbox, by name
         self.work = self.folder / WORK
         for made in (self.work, self.folder / DONE, self.folder / FAILED, self.results):
@@ -220,7 +220,7 @@ class Inbox:
         folder = self.work / key
         folder.mkdir()
         lock = hold(folder)
-        write_text(folder / "name", shown(name))
+        write_text(folder / "name", printable(name))
         try:
             path.rename(folder / f"{key}{path.suffix}")
         except OSError as error:
@@ -230,8 +230,8 @@ class Inbox:
                 raise
             if not isinstance(error, FileNotFoundError):  # removed in the meantime
                 self.refused[name] = VadError(
-                    f"{shown(str(path))}: cannot be moved to {self.work} ({error.strerror}); let it lie in the same file "
-                    "system, in a folder that may be written to"
+                    f"{printable(str(path))}: cannot be moved to {self.work} ({error.strerror}); let it lie in the same "
+                    "file system, in a folder that may be written to"
                 )
             return None
         return Claim(self, key, lock)

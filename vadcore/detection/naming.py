@@ -11,7 +11,7 @@ from vadcore.data.formats.clip_files import clip_name
 LONGEST = 180  # characters of a key; derived names (".<key>.partial", "<key>.mp4.reason.txt") stay below 255
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """Replace control characters and surrogates in ``name`` with U+FFFD, so that it can be printed on one line and stored.
 
     A file name may contain any bytes; Python represents bytes that are not UTF-8 as surrogates.

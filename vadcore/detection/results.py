@@ -22,9 +22,8 @@ from vadcore.detection import alerts
 from vadcore.detection.detector import Detector
 from vadcore.detection.film import write_film
 from vadcore.detection.making import EVENTS, Taken, making
-from vadcore.detection.naming import result_key, shown
-from vadcore.detection.reading import check_there
-from vadcore.detection.scan import Scanned, scan
+from vadcore.detection.naming import printable, result_key
+from vadcore.detection.stream import Scanned, check_there, scan
 from vadcore.detection.timeline import write_timeline
 from vadcore.utils.files import sha256_files, write_json
 
@@ -76,7 +75,7 @@ def detect(
     replace: whether to replace existing results of the same video; if False, they raise ``Taken``.
     progress: called with the number of frames of the video that have been read.
 
-    Raises :class:`~vadcore.detection.reading.UnreadableVideo` if the video cannot be read, and
+    Raises :class:`~vadcore.detection.stream.UnreadableVideo` if the video cannot be read, and
     :class:`~vadcore.detection.making.Taken` if the folder belongs to another video or another process is making it.
     """
     video, out = Path(video), Path(out)
@@ -89,7 +88,7 @@ def detect(
     with making(folder, video) as beside:
         scanned = scan(detector, video, beside / "maps", fps, progress)
         try:
-            about = _about(detector, scanned, shown(name or video.name))
+            about = _about(detector, scanned, printable(name or video.name))
             _write(beside, scanned, about, film)
         finally:
             scanned.maps.close()

@@ -32,7 +32,7 @@ def highest_of_stretches(seconds: np.ndarray, scores: np.ndarray, most: int = PO
 
 
 def write_timeline(path: Path, frames: pd.DataFrame, events: pd.DataFrame, threshold: float, title: str) -> None:
-    """Plot the tables ``frames`` and ``events`` of :class:`vadcore.detection.scan.Scanned` to the PNG file ``path``."""
+    """Plot the tables ``frames`` and ``events`` of :class:`vadcore.detection.stream.Scanned` to the PNG file ``path``."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 

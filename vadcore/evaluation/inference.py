@@ -1,16 +1,22 @@
-"""Run a model on footage: raw measures per frame and error maps."""
+"""Run a model on footage, in one pass: measures per frame, error maps and reconstructions.
+
+Stored clips and live streams are scored by the same class, :class:`StreamScorer`: frames come in, windows of them go
+through the model in batches, and what no later window needs is released.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from vadcore.data.loader import ClipLoader
-from vadcore.data.windows import scoring_windows
-from vadcore.models.base import Model
+from vadcore.data.loader import ClipLoader, made_ahead
+from vadcore.data.store import FLOW_UNIT
+from vadcore.data.windows import BACKGROUND_SAMPLES, Batch, background_frames, median_picture, scoring_windows
+from vadcore.models.base import Model, Prediction
 from vadcore.models.components.error_maps import map_size, shrink
 from vadcore.utils.device import autocast
 from vadcore.utils.errors import VadError
@@ -22,13 +28,15 @@ MAP_MAX = "map_max"  # column name of ClipScores.map_max in tables of measures
 
 @dataclass
 class ClipScores:
-    """Measures and error maps of one segment of footage with ``T`` frames.
+    """Measures, error maps and reconstructions of one segment of footage with ``T`` frames.
 
     measures: name -> float32 ``[T]``. maps: float16 ``[T, h, w]``. Both are NaN for frames that no window scored.
+    reconstructions: frame -> the model's reconstruction or prediction of it, uint8 ``[H, W, C]``, for requested frames.
     """
 
     measures: dict[str, np.ndarray]
     maps: np.ndarray
+    reconstructions: dict[int, np.ndarray] = field(default_factory=dict)
 
     @property
     def map_max(self) -> np.ndarray:
@@ -36,60 +44,250 @@ class ClipScores:
         return self.maps.max(axis=(1, 2)).astype(np.float32)
 
 
-def score_clip(model: Model, footage: ClipLoader, number: int, dtype: torch.dtype = torch.float32) -> ClipScores:
+def score_clip(
+    model: Model,
+    footage: ClipLoader,
+    number: int,
+    dtype: torch.dtype = torch.float32,
+    reconstruct: Iterable[int] = (),
+) -> ClipScores:
     """Score segment ``number`` of ``footage`` with all scoring windows.
 
     A frame that several windows score gets their mean. Raises :class:`VadError` if an error map is not finite.
+
+    reconstruct: frames, ascending, whose reconstructions or predictions are returned. Frames that no window scores are
+    left out, and all frames if the model produces no pictures of the scored frames.
     """
-    windows = model.windows
-    length = footage.lengths[number]
-    judged_at = np.array(windows.judged)
-    kept = map_size(footage.size)
-    sums: dict[str, np.ndarray] = {}
-    counts: dict[str, np.ndarray] = {}
-    map_sum = np.zeros((length, *kept), np.float32)
-    map_count = np.zeros(length, np.int32)
-    starts = scoring_windows(length, windows)
-    size = max(1, FRAMES_AT_ONCE[footage.device.type] // windows.length)
-    groups = [starts[first : first + size] for first in range(0, len(starts), size)]
-    plan = [np.stack([np.full_like(group, number), group, np.ones_like(group)], axis=1) for group in groups]
-    model.eval()
-    with torch.inference_mode():
-        batches = take_turns(footage.batches(plan, windows.length), footage.device.type)
-        for group, batch in zip(groups, batches, strict=True):
-            with autocast(footage.device, dtype):
-                judged = model.predict_step(batch)
-            frames = group[:, None] + judged_at  # [B, J], numbers inside the segment
-            for name, values in judged.measures.items():
-                values = values.float().cpu().numpy().astype(np.float64)  # [B, J]
-                said = ~np.isnan(values)
-                total = sums.setdefault(name, np.zeros(length))
-                count = counts.setdefault(name, np.zeros(length, np.int64))
-                np.add.at(total, frames[said], values[said])
-                np.add.at(count, frames[said], 1)
-            b, j, h, w = judged.maps.shape
-            pooled = shrink(judged.maps.reshape(b * j, 1, h, w).float(), kept).view(b, j, *kept).cpu().numpy()
-            if not np.isfinite(pooled).all():
-                raise VadError(
-                    f"{type(model).__name__}: its errors are not finite on {footage.segments[number].clip}, frames "
-                    f"{frames.min()} to {frames.max()}; its weights are damaged: train it again"
-                )
-            for numbers, maps in zip(frames, pooled, strict=True):
-                map_sum[numbers] += maps
-                map_count[numbers] += 1
-    unjudged = map_count == 0
-    map_sum /= np.maximum(map_count, 1)[:, None, None]
-    map_sum[unjudged] = np.nan
-    measures = {
-        name: np.where(counts[name] > 0, total / np.maximum(counts[name], 1), np.nan).astype(np.float32)
-        for name, total in sums.items()
-    }
-    if not measures:  # segment shorter than one window: no frame is scored
-        measures = {model.score: np.full(length, np.nan, np.float32)}
-    return ClipScores(measures, map_sum.astype(np.float16))
+    segment, starts = footage.segments[number], scoring_windows(footage.lengths[number], model.windows)
+    pictured = windows_of(reconstruct, starts, model.windows.judged)
+    maps: list[np.ndarray] = []
+    scorer = StreamScorer(model, footage.device, dtype, maps.append, str(segment.clip), segment.start, pictured)
+    for frames, flow in take_turns(_blocks(footage, number, scorer.advance), footage.device.type):
+        scorer.add(frames, flow)
+    return ClipScores(scorer.finish(), np.concatenate(maps), scorer.reconstructions)
 
 
 def score_clips(model: Model, footage: ClipLoader, dtype: torch.dtype = torch.float32) -> Iterator[ClipScores]:
     """Apply :func:`score_clip` to every segment of ``footage``, in order."""
     for number in range(len(footage.segments)):
         yield score_clip(model, footage, number, dtype)
+
+
+def windows_of(frames: Iterable[int], starts: np.ndarray, judged: Sequence[int]) -> dict[int, list[int]]:
+    """Choose few windows that score all of ``frames``, except those that no window scores.
+
+    frames: frame numbers, ascending. starts: starts of the available windows. judged: positions in a window that are
+    scored, ascending. Returns start of the window -> frames to take from it.
+    """
+    available = set(starts.tolist())
+    chosen: dict[int, list[int]] = {}
+    for frame in frames:
+        # the latest window that scores this frame also scores the most of the following frames
+        possible = [frame - position for position in judged if frame - position in available]
+        if possible:
+            start = next((start for start in reversed(possible) if start in chosen), possible[0])
+            chosen.setdefault(start, []).append(int(frame))
+    return chosen
+
+
+def _blocks(footage: ClipLoader, number: int, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield the frames of a segment, in order, as :meth:`StreamScorer.add` takes them, at most ``size`` at a time."""
+    length = footage.lengths[number]
+
+    def read(span: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        start, stop = span
+        before = 1 if start and footage.flow else 0  # the frame that the flow to the first one comes from
+        frames, flow = footage.raw(np.array([[number, start - before, 1]]), stop - start + before)
+        return frames[0, before:], None if flow is None else flow[0]
+
+    spans = [(start, min(start + size, length)) for start in range(0, length, size)]
+    if footage.cache == "stream":
+        return (block for _, block in made_ahead(spans, read))
+    return map(read, spans)
+
+
+class _Means:
+    """Means per frame over the windows that score it, in order of frames; grows at one end and is taken at the other.
+
+    shape, dtype: of the value of a frame.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: type):
+        self.first = 0  # number of frames taken
+        self.total, self.count = np.zeros((0, *shape), dtype), np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.total)
+
+    def add(self, frames: np.ndarray, values: np.ndarray) -> None:
+        """Add the values of windows. frames: ``[B, J]``, none twice in a window. values: ``[B, J, *shape]``; NaN = none."""
+        self._grow(int(frames.max()) + 1)
+        known = ~np.isnan(values).any(axis=tuple(range(2, values.ndim)))  # [B, J]
+        for numbers, of_window, has_value in zip(frames - self.first, values, known, strict=True):
+            self.total[numbers[has_value]] += of_window[has_value]
+            self.count[numbers[has_value]] += 1
+
+    def take(self, stop: int) -> np.ndarray:
+        """Remove the frames before ``stop`` and return their means, ``[n, *shape]``; NaN for frames without values."""
+        self._grow(stop)
+        n = stop - self.first
+        means, count = self.total[:n].copy(), self.count[:n]
+        means /= np.maximum(count, 1).reshape(-1, *[1] * (means.ndim - 1))
+        means[count == 0] = np.nan
+        self.total, self.count, self.first = self.total[n:].copy(), self.count[n:].copy(), stop
+        return means
+
+    def _grow(self, stop: int) -> None:
+        lacking = max(0, stop - self.first - len(self.total))
+        self.total, self.count = (
+            np.concatenate([part, np.zeros((lacking, *part.shape[1:]), part.dtype)])
+            for part in (self.total, self.count)
+        )
+
+
+class StreamScorer:
+    """Scores a stream of frames with one model. Memory does not grow with the length, except for the measures.
+
+    Parameters
+    ----------
+    model, device, dtype: the model, where it is, and the precision of its computations.
+    keep: called with the error maps of the next n frames, float16 ``[n, h, w]``, as soon as no later window can change
+        them; NaN for frames that no window scored.
+    name: name of the footage in error messages.
+    first: number of the first frame, in :attr:`Batch.numbers`.
+    pictured: start of a window -> frames whose reconstructions are kept from it (:func:`windows_of`).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device,
+        dtype: torch.dtype,
+        keep: Callable[[np.ndarray], None],
+        name: str = "footage",
+        first: int = 0,
+        pictured: Mapping[int, Sequence[int]] | None = None,
+    ):
+        self.model, self.device, self.dtype, self.keep = model.eval(), device, dtype, keep
+        self.name, self.first, self.pictured = name, first, pictured or {}
+        self.windows = model.windows
+        self.group = max(1, FRAMES_AT_ONCE[device.type] // self.windows.length)  # windows in a batch
+        self.length = 0  # number of frames so far
+        self.reconstructions: dict[int, np.ndarray] = {}
+        self._frames: Tensor | None = None  # from frame `_released` on
+        self._flow: Tensor | None = None  # from each of them to the next
+        self._samples: dict[int, np.ndarray] = {}  # frame number -> frame; source of the backgrounds
+        self._released = 0
+        self._start = 0  # first frame of the next window
+        self._maps: _Means | None = None
+        self._measures: dict[str, _Means] = {}
+        self._done: dict[str, list[np.ndarray]] = {}  # measures of the frames before `_released`
+
+    @property
+    def advance(self) -> int:
+        """Frames from one batch of windows to the next, at least a window: the best number of frames to add at once."""
+        return max(self.group * self.windows.step, self.windows.length)
+
+    def add(self, frames: Tensor, flow: Tensor | None = None) -> None:
+        """Add the next frames.
+
+        frames: uint8 ``[n, C, H, W]``. flow: int16 ``[n, 2, H, W]`` in 1/64 px, the optical flow from the previous frame
+        to each of them (``n - 1`` fields for the first frames of the stream); None if the model needs no flow.
+        """
+        self._frames = self._joined(self._frames, frames)
+        if flow is not None and self.windows.flow:
+            self._flow = self._joined(self._flow, flow)
+        reach = self.windows.background
+        if reach:
+            every = max(1, reach // BACKGROUND_SAMPLES)
+            for number in range(-(-self.length // every) * every, self.length + len(frames), every):
+                self._samples[number] = frames[number - self.length].cpu().numpy()
+        self.length += len(frames)
+        while self.length >= reach:
+            last = self._start + (self.group - 1) * self.windows.step
+            if self.length < last + self.windows.length:
+                break
+            self._run(np.arange(self._start, last + 1, self.windows.step))
+
+    def finish(self) -> dict[str, np.ndarray]:
+        """Score the remaining windows and return the measures of all frames.
+
+        Name -> float32 ``[T]``; NaN for frames that no window scored.
+        """
+        starts = scoring_windows(self.length, self.windows)
+        rest = starts[starts >= self._released]
+        for first in range(0, len(rest), self.group):
+            self._run(rest[first : first + self.group])
+        if self._maps is None:  # shorter than a window
+            self._maps = _Means(map_size(tuple(self._frames.shape[2:])), np.float32)
+            self._measures = {self.model.score: _Means((), np.float64)}
+        self._release(self.length)
+        return {name: np.concatenate(parts).astype(np.float32) for name, parts in self._done.items()}
+
+    def _joined(self, before: Tensor | None, more: Tensor) -> Tensor:
+        more = more.to(self.device, non_blocking=True)
+        return more if before is None else torch.cat((before, more))
+
+    def _run(self, starts: np.ndarray) -> None:
+        """Score the windows at ``starts`` and release the frames that no later window contains."""
+        batch = self._batch(starts[:, None] + np.arange(self.windows.length))
+        with torch.inference_mode(), autocast(self.device, self.dtype):
+            prediction = self.model.predict_step(batch)
+            self._reconstruct(prediction, starts)
+        self._collect(prediction, starts[:, None] + np.array(self.windows.judged), tuple(batch.frames.shape[3:]))
+        self._start = int(starts[-1]) + self.windows.step
+        self._release(int(starts[-1]) + 1)  # the last window of the stream may begin there
+
+    def _batch(self, at: np.ndarray) -> Batch:
+        """Return the windows of the frames ``at`` ``[B, T]``."""
+        index = torch.from_numpy(at - self._released).to(self.device)
+        frames = self._frames[index].float().div_(255)
+        flow = self._flow[index[:, :-1]].float().div_(FLOW_UNIT) if self.windows.flow else None
+        background = self._backgrounds(at[:, 0]) if self.windows.background else None
+        clip, numbers = torch.zeros(len(at), dtype=torch.long), torch.from_numpy(self.first + at)
+        return Batch(frames, clip, numbers, flow, background)
+
+    def _backgrounds(self, starts: np.ndarray) -> Tensor:
+        """Backgrounds of the windows that begin at the frames ``starts`` ``[B]``: float ``[B, C, H, W]`` in 0..1."""
+        numbers = [tuple(background_frames(start, self.length, self.windows.background)) for start in starts.tolist()]
+        made = {key: median_picture(np.stack([self._samples[n] for n in key])) for key in dict.fromkeys(numbers)}
+        self._samples = {number: frame for number, frame in self._samples.items() if number >= numbers[-1][0]}
+        pictures = torch.from_numpy(np.stack([made[key] for key in numbers]))
+        return pictures.to(self.device).float().div_(255)
+
+    def _reconstruct(self, prediction: Prediction, starts: np.ndarray) -> None:
+        """Keep the requested pictures of the windows at ``starts``."""
+        rows = [row for row, start in enumerate(starts.tolist()) if start in self.pictured]
+        if not rows or prediction.shown is None or prediction.shown_of is not None:
+            return
+        pictures = prediction.shown()[rows].float().clamp(0, 1).mul(255).round().byte().cpu().numpy()  # [n, J, C, H, W]
+        for start, of_window in zip(starts[rows].tolist(), pictures, strict=True):
+            for frame in self.pictured[start]:
+                self.reconstructions[frame] = of_window[self.windows.judged.index(frame - start)].transpose(1, 2, 0)
+
+    def _collect(self, prediction: Prediction, frames: np.ndarray, size: tuple[int, int]) -> None:
+        """Add the measures and error maps of a batch. frames: ``[B, J]``, numbers of the scored frames. size: of a frame."""
+        for name, values in prediction.measures.items():
+            means = self._measures.setdefault(name, _Means((), np.float64))
+            means.add(frames, values.float().cpu().numpy().astype(np.float64))
+        b, j, h, w = prediction.maps.shape
+        kept = map_size(size)
+        maps = shrink(prediction.maps.reshape(b * j, 1, h, w).float(), kept).view(b, j, *kept).cpu().numpy()
+        if not np.isfinite(maps).all():
+            raise VadError(
+                f"{type(self.model).__name__}: its errors are not finite on {self.name}, frames {frames.min()} to "
+                f"{frames.max()}; its weights are damaged: train it again"
+            )
+        if self._maps is None:
+            self._maps = _Means(kept, np.float32)
+        self._maps.add(frames, maps)
+
+    def _release(self, stop: int) -> None:
+        """Pass on the results of the frames before ``stop``, which no later window contains, and drop these frames."""
+        self.keep(self._maps.take(stop).astype(np.float16))
+        for name, means in self._measures.items():
+            self._done.setdefault(name, []).append(means.take(stop))
+        drop = stop - self._released
+        self._frames = self._frames[drop:]
+        self._flow = None if self._flow is None else self._flow[drop:]
+        self._released = stop

@@ -126,8 +126,8 @@ def per_step(rollouts: list[Rollout], mean: np.ndarray) -> pd.DataFrame:
             RECONSTRUCTION: rollout.reconstruction[rollout.prime :],
         }
         true = torch.from_numpy(truth)
-        for what, shown in others.items():
-            pictures = torch.from_numpy(np.ascontiguousarray(shown))
+        for what, predicted in others.items():
+            pictures = torch.from_numpy(np.ascontiguousarray(predicted))
             both = torch.stack((psnr(pictures, true), ssim(pictures, true)), dim=1)  # [S, 2]
             figures.setdefault(what, []).append(both.numpy())
     rows = []
@@ -203,8 +203,8 @@ def _carried(frame: np.ndarray, way: np.ndarray, weight: np.ndarray, behind: np.
     return mixed.reshape(frame.shape).astype(np.float32)
 
 
-def shown_steps(prime: int, length: int) -> list[int]:
-    """Frame indices shown in the strip of a sequence: the last two given frames, then predictions at growing distances.
+def strip_steps(prime: int, length: int) -> list[int]:
+    """Frame indices in the strip of a sequence: the last two given frames, then predictions at growing distances.
 
     prime: number of given frames. length: frames in the sequence; the last frame is always included.
     """

@@ -14,12 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
-from vadcore.data.loader import ClipLoader
-from vadcore.evaluation.inference import FRAMES_AT_ONCE
-from vadcore.models.base import Model
-from vadcore.utils.device import autocast
 from vadcore.utils.files import complete, write_json
 from vadcore.utils.render import encode, heat, outlined
 
@@ -39,67 +34,17 @@ def snapshot_frames(lengths: dict[str, int], count: int) -> dict[str, np.ndarray
     return {clip: np.arange(0) for clip in lengths}
 
 
-@torch.inference_mode()
-def shown_frames(
-    model: Model, footage: ClipLoader, number: int, wanted: np.ndarray, dtype: torch.dtype = torch.float32
-) -> dict[int, np.ndarray]:
-    """Reconstructions or predictions of the frames ``wanted`` of segment ``number``: frame -> float32 ``[C, H, W]`` in 0..1.
-
-    Only the few windows from :func:`covering` are run; each picture comes from the first of them that scores the frame.
-    Frames that no window scores are left out. Empty for a system that produces no pictures of the scored frames.
-    """
-    windows = model.windows
-    starts = covering(footage.lengths[number], windows.length, windows.judged, wanted)
-    size = max(1, FRAMES_AT_ONCE[footage.device.type] // windows.length)
-    groups = [starts[first : first + size] for first in range(0, len(starts), size)]
-    plan = [np.stack([np.full_like(group, number), group, np.ones_like(group)], axis=1) for group in groups]
-    found: dict[int, np.ndarray] = {}
-    wanted = set(wanted.tolist())
-    model.eval()
-    for group, batch in zip(groups, footage.batches(plan, windows.length), strict=True):
-        with autocast(footage.device, dtype):
-            judged = model.predict_step(batch)
-            if judged.shown is None or judged.shown_of is not None:
-                return {}
-            shown = judged.shown()
-        for start, pictures in zip(group, shown.float().cpu().numpy(), strict=True):
-            for position, picture in zip(windows.judged, pictures, strict=True):
-                if start + position in wanted:
-                    found.setdefault(int(start + position), picture)
-    return found
-
-
-def covering(length: int, window: int, judged: tuple[int, ...], wanted: np.ndarray) -> np.ndarray:
-    """Starts of few windows that score all frames ``wanted`` (except those that no window can score): int64 ``[n]``.
-
-    length: frames in the segment. window: frames in a window. judged: positions in a window that are scored. wanted:
-    frame numbers, ascending.
-    """
-    starts: list[int] = []
-    covered: set[int] = set()
-    last = length - window
-    for frame in wanted.tolist():
-        if frame in covered:
-            continue
-        # the latest window that scores this frame also scores the most of the following frames
-        start = next((frame - position for position in judged if 0 <= frame - position <= last), None)
-        if start is not None:
-            starts.append(start)
-            covered.update(start + position for position in judged)
-    return np.array(starts, np.int64)
-
-
 @dataclass
 class Snapshot:
     """One frame of a clip.
 
-    frame: uint8 ``[H, W]`` or ``[H, W, 3]``. shown: the system's reconstruction or prediction, float ``[C, h, w]`` in
-    0..1, or None. error: error map, float ``[h', w']``, NaN if not scored. mask: 0/1 ``[H, W]``, ground truth of the
-    anomaly, or None.
+    frame: uint8 ``[H, W]`` or ``[H, W, 3]``. reconstruction: the system's reconstruction or prediction, uint8
+    ``[h, w, C]``, or None. error: error map, float ``[h', w']``, NaN if not scored. mask: 0/1 ``[H, W]``, ground truth of
+    the anomaly, or None.
     """
 
     frame: np.ndarray
-    shown: np.ndarray | None
+    reconstruction: np.ndarray | None
     error: np.ndarray
     mask: np.ndarray | None
 
@@ -114,11 +59,12 @@ def write_sheets(
     without any picture has no sheet.
     """
     small: dict[str, list[np.ndarray | None]] = {kind: [] for kind in WIDTHS}
-    for moment in snapshots:
-        thickness = max(1, moment.frame.shape[1] // WIDTHS["frame"])  # about one pixel of the thumbnail
-        small["frame"].append(_small(outlined(moment.frame, moment.mask, thickness), "frame"))
-        small["shown"].append(None if moment.shown is None else _small(_picture(moment.shown), "shown"))
-        small["error"].append(_small(heat(moment.error.astype(np.float32), *scale), "error"))
+    for snapshot in snapshots:
+        thickness = max(1, snapshot.frame.shape[1] // WIDTHS["frame"])  # about one pixel of the thumbnail
+        small["frame"].append(_small(outlined(snapshot.frame, snapshot.mask, thickness), "frame"))
+        rebuilt = snapshot.reconstruction
+        small["shown"].append(None if rebuilt is None else _small(_rgb(rebuilt), "shown"))
+        small["error"].append(_small(heat(snapshot.error.astype(np.float32), *scale), "error"))
     with ThreadPoolExecutor() as pool:  # compression releases the GIL
         sheets = dict(
             zip(small, pool.map(lambda kind: _write_sheet(folder, clip, kind, small[kind]), small), strict=True)
@@ -164,7 +110,6 @@ def _sheet(pictures: list[np.ndarray | None], size: tuple[int, int], columns: in
     return sheet
 
 
-def _picture(shown: np.ndarray) -> np.ndarray:
-    """Convert float ``[C, H, W]`` in 0..1 to uint8 RGB ``[H, W, 3]``."""
-    levels = np.round(np.clip(shown, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
-    return levels.repeat(3, axis=2) if levels.shape[2] == 1 else levels
+def _rgb(picture: np.ndarray) -> np.ndarray:
+    """Convert uint8 ``[H, W, C]``, grey or RGB, to RGB ``[H, W, 3]``."""
+    return picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture

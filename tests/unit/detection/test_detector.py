@@ -5,17 +5,15 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from tests.helpers.tiny_systems import TINY
 from tests.helpers.videos import RUNS, SIZE, Place, make_video, square_at
 from vadcore.data.loader import ClipLoader
 from vadcore.data.windows import Segment
-from vadcore.detection.frames import Sampling, sampling_of
-from vadcore.detection.judging import Judge
-from vadcore.detection.reading import UnreadableVideo
-from vadcore.detection.scan import scan
+from vadcore.detection.stream import AHEAD, Sampling, UnreadableVideo, sampling_of, scan
 from vadcore.evaluation.evaluate import event_table, score_table
-from vadcore.evaluation.inference import score_clip
+from vadcore.evaluation.inference import StreamScorer, score_clip
 from vadcore.evaluation.maps import Maps, place
 
 pytestmark = pytest.mark.xdist_group("detector")  # its places are made once per worker
@@ -166,26 +164,20 @@ def test_place_stays_inside_the_picture():
 
 
 def test_memory_does_not_grow_with_length(place_of):
-    """Frames, flow and maps are released: as few are held later as in the first 100 frames, which are four batches."""
-    judge_maps = []
-    judge = Judge(place_of("hog_hof_ae").detector().systems[0], lambda maps: judge_maps.append(len(maps)))
-    rng = np.random.default_rng(0)
-    frame = rng.integers(0, 255, (1, *SIZE), dtype=np.uint8)
-    field = np.zeros((2, *SIZE), np.int16)
+    """Frames, flow and maps are released: as few are held later as in the first 112 frames, which are four batches."""
+    system, kept = place_of("hog_hof_ae").detector().systems[0], []
+    scorer = StreamScorer(system.model, system.device, system.dtype, lambda maps: kept.append(len(maps)))
     most = {"first": (0, 0, 0), "rest": (0, 0, 0)}
-    for number in range(300):
-        judge.add(frame, field if number else None)
-        held = (
-            len(judge._frames),
-            len(judge._fields),
-            0 if judge._maps is None else len(judge._maps),
-        )
-        part = "first" if number < 100 else "rest"
+    for start in range(0, 304, AHEAD):
+        frames = torch.randint(0, 255, (AHEAD, 1, *SIZE), dtype=torch.uint8)
+        scorer.add(frames, torch.zeros((AHEAD if start else AHEAD - 1, 2, *SIZE), dtype=torch.int16))
+        held = len(scorer._frames), len(scorer._flow), 0 if scorer._maps is None else len(scorer._maps)
+        part = "first" if start < 112 else "rest"
         most[part] = tuple(np.maximum(most[part], held))
     assert most["first"] == most["rest"]
     assert most["rest"][0] < 50
-    judge.finish()
-    assert sum(judge_maps) == 300
+    scorer.finish()
+    assert sum(kept) == 304
 
 
 def test_maps_round_trip(tmp_path):

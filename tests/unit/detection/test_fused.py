@@ -10,9 +10,9 @@ import pytest
 from tests.helpers.videos import RUNS, SIZE, Place, make_video, square_at
 from vadcore.data.loader import ClipLoader
 from vadcore.data.windows import Segment
+from vadcore.detection import stream
 from vadcore.detection.detector import Detector, load_detector
-from vadcore.detection.judging import Judges
-from vadcore.detection.scan import scan
+from vadcore.detection.stream import scan, score_pictures
 from vadcore.evaluation.calibration import calibrate
 from vadcore.evaluation.evaluate import score_table
 from vadcore.evaluation.inference import ClipScores, score_clip
@@ -135,16 +135,17 @@ def test_flow_is_estimated_once(fused_of, tmp_path):
     assert sum(pairs) == 79
 
 
-def test_waiting_maps_are_bounded(fused_of):
-    kept, most = [], {"first": 0, "rest": 0}
-    judges = Judges(fused_of("wide").detector, lambda maps: kept.append(len(maps)))
-    frames = [np.zeros((1, *SIZE), np.uint8), np.zeros((1, 24, 32), np.uint8)]
-    for number in range(300):
-        judges.add(frames, np.zeros((2, 32, 40), np.int16) if number else None)
-        part = "first" if number < 100 else "rest"
-        most[part] = max(most[part], *map(len, judges._maps))
-    assert most["rest"] <= most["first"] < 100
-    judges.finish()
+def test_waiting_maps_are_bounded(fused_of, monkeypatch):
+    kept, waiting, take = [], [], stream._FusedMaps.take
+
+    def counted(self, number, maps):
+        take(self, number, maps)
+        waiting.append(max(map(len, self.waiting)))
+
+    monkeypatch.setattr(stream._FusedMaps, "take", counted)
+    pictures = (np.zeros((*SIZE, 3), np.uint8) for _ in range(300))
+    score_pictures(fused_of("wide").detector, pictures, lambda maps: kept.append(len(maps)))
+    assert max(waiting[len(waiting) // 3 :]) <= max(waiting[: len(waiting) // 3]) < 100
     assert sum(kept) == 300
 
 

@@ -11,8 +11,8 @@ from tests.helpers.videos import RUNS, events_of, make_video
 from vadcore.detection import making as making_module
 from vadcore.detection import results
 from vadcore.detection.making import Taken, making
-from vadcore.detection.reading import UnreadableVideo
 from vadcore.detection.results import detect
+from vadcore.detection.stream import UnreadableVideo
 from vadcore.utils.errors import VadError
 
 pytestmark = pytest.mark.xdist_group("results")

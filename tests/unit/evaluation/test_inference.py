@@ -5,31 +5,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.helpers.footage import make_store
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
-from vadcore.data.windows import Segment, Windows
-from vadcore.evaluation.inference import score_clip
+from vadcore.data.windows import Segment, Windows, scoring_windows
+from vadcore.evaluation.inference import score_clip, windows_of
 from vadcore.models import create_model
 from vadcore.models.base import Model, ModelConfig, Prediction
 from vadcore.utils.errors import VadError
 
 
 class Numbers(Model):
-    """Gives each judged frame its number as score."""
+    """Gives each judged frame its number as score. Draws it in the grey levels of its number and of the first number of
+    its window."""
 
     score = "number"
 
-    def __init__(self, windows: Windows):
+    def __init__(self, windows: Windows, draws: str = "frames"):
         super().__init__(ModelConfig())
-        self.windows = windows
+        self.windows, self.draws = windows, draws
 
     def predict_step(self, batch):
         numbers = batch.numbers[:, list(self.windows.judged)].float()
         half = torch.where(numbers % 2 == 0, numbers, torch.nan)
         maps = numbers[..., None, None].expand(-1, -1, 24, 32)
-        return Prediction({"number": numbers, "even": half}, maps)
+        pictures = torch.stack((numbers, batch.numbers[:, :1].expand_as(numbers)), dim=-1) / 255
+        pictures = pictures[:, :, None, None].expand(-1, -1, 1, 4, 2)
+        shown = None if self.draws == "nothing" else lambda: pictures
+        return Prediction({"number": numbers, "even": half}, maps, shown, shown if self.draws == "others" else None)
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +105,58 @@ def test_non_finite_errors_are_refused(store):
     torch.nn.init.constant_(model.decoder[0].weight, torch.nan)
     with pytest.raises(VadError, match=r"test/01, frames 0 to .*weights"):
         score_clip(model, footage(store), 0)
+
+
+def test_streamed_footage_has_equal_scores(store):
+    flow = ClipStore(Path(store.url).parent / "flow.zarr", "flow")
+    segments = [Segment(store.clips("test")[0], 3, 40)]
+    model = create_model("hog_hof_ae", {"image_size": (48, 64), "cell": 8, "frames": 6, "step": 2, "layers": (16, 4)})
+    loaded, streamed = (
+        score_clip(model, ClipLoader.for_model(model, store, segments, flow, cache=cache), 0)
+        for cache in ("ram", "stream")
+    )
+    np.testing.assert_array_equal(streamed.maps, loaded.maps)
+    np.testing.assert_array_equal(streamed.measures[model.score], loaded.measures[model.score])
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 5), st.data())
+def test_windows_for_pictures_score_every_possible_frame(length, window, step, data):
+    judged = tuple(sorted(data.draw(st.sets(st.integers(0, window - 1), min_size=1))))
+    frames = sorted(data.draw(st.sets(st.integers(0, length - 1))))
+    starts = scoring_windows(length, Windows(window, judged=judged, step=step))
+    chosen = windows_of(frames, starts, judged)
+    assert set(chosen) <= set(starts.tolist())
+    assert all(frame - start in judged for start, taken in chosen.items() for frame in taken)
+    possible = {start + position for start in starts.tolist() for position in judged}
+    assert sorted(frame for taken in chosen.values() for frame in taken) == [n for n in frames if n in possible]
+
+
+def test_few_windows_give_pictures():
+    every = np.arange(16)
+    assert {start: len(taken) for start, taken in windows_of(range(25), every, range(10)).items()} == {
+        0: 10,
+        10: 10,
+        15: 5,
+    }
+    assert windows_of([0, 4, 9], np.arange(6), (4,)) == {0: [4], 5: [9]}  # no window scores frame 0
+
+
+class TestReconstructions:
+    def levels(self, model, footage, frames) -> dict[int, tuple[int, int]]:
+        found = score_clip(model, footage, 0, reconstruct=frames).reconstructions
+        return {frame: tuple(picture[0, :, 0].tolist()) for frame, picture in found.items()}
+
+    def test_frame_comes_from_first_window(self, store):
+        model = Numbers(Windows(10, judged=tuple(range(10))))
+        assert self.levels(model, footage(store), [2, 5, 12, 39]) == {2: (2, 2), 5: (5, 2), 12: (12, 12), 39: (39, 30)}
+
+    def test_windows_with_a_step(self, store):
+        model = Numbers(Windows(10, judged=tuple(range(10)), step=7))
+        assert self.levels(model, footage(store), [2, 8, 39]) == {2: (2, 0), 8: (8, 0), 39: (39, 30)}
+
+    def test_unscored_frames_have_none(self, store):
+        assert self.levels(Numbers(Windows(5, judged=(4,))), footage(store), [0, 3, 4, 20]) == {4: (4, 0), 20: (20, 16)}
+
+    @pytest.mark.parametrize("draws", ["nothing", "others"])
+    def test_model_without_pictures_has_none(self, store, draws):
+        assert self.levels(Numbers(Windows(2, judged=(0,)), draws), footage(store), range(40)) == {}

@@ -25,7 +25,7 @@ from vadcore.evaluation.rollout import (
     mean_frame,
     per_step,
     roll_outs,
-    shown_steps,
+    strip_steps,
 )
 from vadcore.models.base import ModelConfig
 
@@ -166,9 +166,9 @@ class TestConstantVelocity:
         assert ahead[2].max() == 0
 
 
-def test_shown_steps_widen_towards_the_end():
-    assert shown_steps(30, 60) == [28, 29, 30, 31, 32, 33, 34, 36, 39, 44, 49, 59]
-    assert shown_steps(1, 4) == [0, 1, 2, 3]
+def test_strip_steps_widen_towards_the_end():
+    assert strip_steps(30, 60) == [28, 29, 30, 31, 32, 33, 34, 36, 39, 44, 49, 59]
+    assert strip_steps(1, 4) == [0, 1, 2, 3]
 
 
 def test_bar_marks_given_and_predicted_frames():

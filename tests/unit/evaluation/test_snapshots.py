@@ -1,23 +1,18 @@
-"""Moments of the test footage: selection of frames and windows, sheets of pictures."""
+"""Snapshots of the test footage: selection of frames, sheets of pictures."""
 
 import json
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.footage import make_store
-from vadcore.data.loader import ClipLoader
-from vadcore.data.windows import Segment, Windows
-from vadcore.evaluation.snapshots import Snapshot, covering, shown_frames, snapshot_frames, write_index, write_sheets
-from vadcore.models.base import Model, ModelConfig, Prediction
+from vadcore.evaluation.snapshots import Snapshot, snapshot_frames, write_index, write_sheets
 
 
 @given(st.dictionaries(st.text("ab", min_size=1, max_size=3), st.integers(1, 300), min_size=1), st.integers(0, 400))
-def test_moments_are_evenly_spread_and_limited(lengths, count):
+def test_snapshots_are_evenly_spread_and_limited(lengths, count):
     chosen = snapshot_frames(lengths, count)
     assert set(chosen) == set(lengths)
     assert sum(map(len, chosen.values())) <= count
@@ -28,77 +23,13 @@ def test_moments_are_evenly_spread_and_limited(lengths, count):
         assert all(numbers.tolist() == list(range(lengths[clip])) for clip, numbers in chosen.items())
 
 
-@given(st.integers(1, 60), st.integers(1, 12), st.data())
-def test_covering_judges_every_possible_frame(length, window, data):
-    judged = tuple(sorted(data.draw(st.sets(st.integers(0, window - 1), min_size=1))))
-    wanted = np.array(sorted(data.draw(st.sets(st.integers(0, length - 1)))), np.int64)
-    starts = covering(length, window, judged, wanted)
-    assert all(0 <= start <= length - window for start in starts)
-    reached = {start + position for start in starts for position in judged}
-    possible = {start + position for start in range(length - window + 1) for position in judged}
-    assert set(wanted.tolist()) & possible <= reached
-    assert len(starts) <= len(wanted)
-
-
-def test_covering_windows_overlap_at_end():
-    assert covering(25, 10, tuple(range(10)), np.arange(25)).tolist() == [0, 10, 15]
-    assert covering(10, 5, (4,), np.array([0, 4, 9])).tolist() == [0, 5]  # no window judges frame 0
-
-
-class Numbers(Model):
-    """Draws each judged frame in the grey levels of its number and of the first number of its window."""
-
-    score = "number"
-
-    def __init__(self, windows: Windows, draws: str = "frames"):
-        super().__init__(ModelConfig())
-        self.windows, self.draws = windows, draws
-
-    def predict_step(self, batch):
-        numbers = batch.numbers[:, list(self.windows.judged)].float() / 255
-        begins = batch.numbers[:, :1].expand_as(numbers) / 255
-        pictures = torch.stack((numbers, begins), dim=-1)[:, :, None, None].expand(-1, -1, 1, 4, 2)
-        shown = None if self.draws == "nothing" else lambda: pictures
-        return Prediction({"number": numbers}, pictures[:, :, 0], shown, shown if self.draws == "others" else None)
-
-
-@pytest.fixture
-def footage(tmp_path):
-    store = make_store(tmp_path)
-    return ClipLoader(store, [Segment(store.clips("test")[0], 0, 40)])
-
-
-def levels(picture):
-    return tuple(np.rint(picture[0, 0] * 255).astype(int).tolist())
-
-
-def test_frame_comes_from_first_window(footage):
-    found = shown_frames(Numbers(Windows(10, judged=tuple(range(10)))), footage, 0, np.array([2, 5, 12, 39]))
-    assert {frame: levels(picture) for frame, picture in found.items()} == {
-        2: (2, 2),
-        5: (5, 2),
-        12: (12, 12),
-        39: (39, 30),
-    }
-
-
-def test_unjudged_frames_are_not_shown(footage):
-    found = shown_frames(Numbers(Windows(5, judged=(4,))), footage, 0, np.array([0, 3, 4, 20]))
-    assert {frame: levels(picture) for frame, picture in found.items()} == {4: (4, 0), 20: (20, 16)}
-
-
-@pytest.mark.parametrize("draws", ["nothing", "others"])
-def test_model_without_pictures_shows_none(footage, draws):
-    assert shown_frames(Numbers(Windows(2, judged=(0,)), draws), footage, 0, np.arange(40)) == {}
-
-
 class TestSheets:
     LEVELS = (0, 60, 120, 180, 240)
 
     @pytest.fixture
     def known(self, tmp_path):
         drawn = [
-            Snapshot(np.full((30, 40), level, np.uint8), None if level == 0 else np.full((1, 10, 20), level / 255),
+            Snapshot(np.full((30, 40), level, np.uint8), None if level == 0 else np.full((10, 20, 1), level, np.uint8),
                    np.full((6, 8), level / 240), None)
             for level in self.LEVELS
         ]  # fmt: skip
@@ -134,7 +65,7 @@ class TestSheets:
         }
 
     def test_large_pictures_are_reduced(self, tmp_path):
-        moment = Snapshot(np.zeros((600, 800, 3), np.uint8), None, np.zeros((72, 96)), np.ones((600, 800), bool))
-        sheets = write_sheets(tmp_path, "01", np.array([0]), [moment], (0.0, 1.0))["sheets"]
+        snapshot = Snapshot(np.zeros((600, 800, 3), np.uint8), None, np.zeros((72, 96)), np.ones((600, 800), bool))
+        sheets = write_sheets(tmp_path, "01", np.array([0]), [snapshot], (0.0, 1.0))["sheets"]
         assert (sheets["frame"]["width"], sheets["frame"]["height"]) == (240, 180)
         assert "shown" not in sheets

@@ -1,0 +1,388 @@
+"""Score a video as a stream: decoded pictures to scores, p-values and events, in bounded memory.
+
+A video of any format is brought to the frame rate, size and colour of the training footage. The results are bitwise
+equal to those of :func:`vadcore.evaluation.inference.score_clip` on the stored clip: both use
+:class:`~vadcore.evaluation.inference.StreamScorer`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from vadcore.data.formats.clip_files import HIGHEST_RATE
+from vadcore.data.store import clip_to_fixed, flow_to_fixed
+from vadcore.data.video import read_video, video_fps
+from vadcore.detection.detector import Detector
+from vadcore.detection.naming import is_text, printable
+from vadcore.evaluation.evaluate import event_table, score_table
+from vadcore.evaluation.inference import StreamScorer
+from vadcore.evaluation.maps import Maps, place
+from vadcore.evaluation.preprocess import PreprocessSpec
+from vadcore.models.base import ModelConfig
+from vadcore.utils.errors import VadError
+from vadcore.utils.images import resize_flow, resize_picture, to_color
+from vadcore.utils.turns import take_turns
+
+SAME_RATE = 0.02  # relative tolerance of frame rates: 29.97 and 30 fps count as equal
+AHEAD = 16  # pictures per block that is decoded ahead
+BOX = ("x", "y", "width", "height")
+COLUMNS = ["number", "start_seconds", "end_seconds", "peak_seconds", "peak_score", "p_value"]  # of a table of events
+COLUMNS += ["start_frame", "end_frame", "peak_frame", *BOX]
+Item = TypeVar("Item")
+
+
+class UnreadableVideo(VadError):
+    """Video error: the file itself cannot be scored. All other errors are those of the machine or the system."""
+
+
+def check_there(video: Path) -> None:
+    """Raise :class:`UnreadableVideo` if the file does not exist or its path is not UTF-8, which OpenCV cannot open."""
+    if not is_text(video):
+        raise UnreadableVideo(f"{printable(str(video))}: a path that is not UTF-8; rename it")
+    if not video.is_file():
+        raise UnreadableVideo(f"{video}: no such file; correct the path")
+
+
+class VideoSource:
+    """Iterable over the pictures of a video in order, uint8 RGB ``[H, W, 3]``.
+
+    count: pictures read so far. size: height and width of the last one. Iteration raises :class:`UnreadableVideo` if the
+    video cannot be decoded.
+    """
+
+    def __init__(self, video: Path):
+        self.video, self.count, self.size = video, 0, (0, 0)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        try:
+            for picture in read_video(self.video):
+                self.count += 1
+                self.size = picture.shape[:2]
+                yield picture
+        except VadError as error:
+            raise UnreadableVideo(str(error)) from error
+        except cv2.error as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UnreadableVideo(
+                f"{self.video}: frame {self.count} cannot be decoded ({reason}); convert it"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Temporal subsampling of a video: the frames ``floor(k * every + 0.5)`` for k = 0, 1, ..., ``every`` >= 1.
+
+    video_fps: frames per second of the video. fps: frames per second of the sampled frames.
+    """
+
+    video_fps: float
+    fps: float
+    every: float
+
+    def numbers(self, count: int) -> np.ndarray:
+        """Frame numbers in the video of the first ``count`` sampled frames, int64 ``[count]``."""
+        return np.floor(np.arange(count) * self.every + 0.5).astype(np.int64)
+
+    def of(self, pictures: Iterable[Item]) -> Iterator[Item]:
+        """Select the sampled frames from all pictures of the video."""
+        wanted = 0
+        for number, picture in enumerate(pictures):
+            if number == math.floor(wanted * self.every + 0.5):
+                wanted += 1
+                yield picture
+
+
+def sampling_of(path: Path, fps: float, stated: float | None = None) -> Sampling:
+    """Choose the subsampling that brings a video to ``fps``.
+
+    Frames are only dropped, never interpolated: a slower video keeps its rate.
+
+    stated: frame rate of the video, if its header has none or a wrong one. Raises :class:`UnreadableVideo` if the video
+    has no frame rate in 0..``HIGHEST_RATE``.
+    """
+    if stated is None:
+        try:
+            stated = video_fps(path)
+        except VadError as error:
+            raise UnreadableVideo(str(error)) from error
+        if not 0 < stated <= HIGHEST_RATE:
+            raise UnreadableVideo(f"{path}: states no frame rate ({stated:g}); give it: --fps FRAMES_A_SECOND")
+    if stated <= fps * (1 + SAME_RATE):
+        return Sampling(stated, stated, 1.0)
+    return Sampling(stated, fps, stated / fps)
+
+
+@dataclass
+class Scanned:
+    """Scores, events and error maps of a video.
+
+    Attributes
+    ----------
+    video: path of the video.
+    frames: one row per sampled frame: ``frame`` (frame number in the video), ``seconds``, ``score``, ``p_value``, every raw
+        measure, ``event`` (number of the event, from 1; 0 = none).
+    events: one row per event, see :func:`events_of`.
+    maps: error map of each row of ``frames``.
+    sampling: which frames of the video were scored.
+    size: height and width of the video.
+    length: number of frames in the video.
+    seconds: processing time.
+    remarks: warnings for the user.
+    """
+
+    video: Path
+    frames: pd.DataFrame
+    events: pd.DataFrame
+    maps: Maps
+    sampling: Sampling
+    size: tuple[int, int]
+    length: int
+    seconds: float
+    remarks: list[str]
+
+
+def scan(
+    detector: Detector,
+    video: Path,
+    scratch: Path,
+    fps: float | None = None,
+    progress: Callable[[int], None] = lambda frames: None,
+) -> Scanned:
+    """Score ``video``.
+
+    Parameters
+    ----------
+    detector: the detector that scores it.
+    video: path of the video.
+    scratch: file for the error maps; ``maps.close()`` removes it.
+    fps: frames per second of the video, if its header has no rate or a wrong one.
+    progress: called with the number of frames that have been read.
+
+    Raises :class:`UnreadableVideo` if the video cannot be read completely.
+    """
+    video = Path(video)
+    started = time.monotonic()
+    check_there(video)
+    sampling = sampling_of(video, detector.recipe.fps, fps)
+    source = VideoSource(video)
+    maps = Maps(scratch)
+    try:
+        measures = score_pictures(
+            detector, sampling.of(source), maps.append, video.name, lambda: progress(source.count)
+        )
+        frames, events = _tables(detector, measures, sampling, maps, source)
+    except BaseException:
+        maps.close()
+        raise
+    remarks = _remarks(detector, video.name, frames, sampling, source.size)
+    seconds = time.monotonic() - started
+    return Scanned(video, frames, events, maps, sampling, source.size, source.count, seconds, remarks)
+
+
+def score_pictures(
+    detector: Detector,
+    pictures: Iterable[np.ndarray],
+    keep: Callable[[np.ndarray], None],
+    name: str = "footage",
+    progress: Callable[[], None] = lambda: None,
+) -> Mapping[str, np.ndarray]:
+    """Score decoded pictures and return their measures: name -> float32 ``[T]``, NaN for frames that no window scored.
+
+    Parameters
+    ----------
+    detector: the detector that scores them.
+    pictures: uint8 RGB ``[H, W, 3]`` at the detector's frame rate.
+    keep: called with the error maps of the next n frames, float16 ``[n, h, w]``.
+    name: name of the footage in error messages.
+    progress: called after each block of pictures.
+    """
+    systems = detector.systems
+    if detector.fusion:
+        fused = _FusedMaps(detector, keep)
+        takers = [partial(fused.take, number) for number in range(len(systems))]
+    else:
+        takers = [keep]
+    scorers = [
+        StreamScorer(system.model, system.device, system.dtype, taker, name)
+        for system, taker in zip(systems, takers, strict=True)
+    ]
+    configs = [system.model.config for system in systems]
+    blocks = _blocks(detector, (prepare(picture, detector.recipe, configs) for picture in pictures))
+    for frames, flow in take_turns(blocks, systems[0].device.type):
+        for scorer, of_system in zip(scorers, frames, strict=True):
+            scorer.add(of_system, _resized(flow, of_system.shape[2:]) if scorer.windows.flow else None)
+        progress()
+    return detector.measures([scorer.finish() for scorer in scorers])
+
+
+class _FusedMaps:
+    """Combines the error maps of the systems of a fusion, each frame as soon as all systems have delivered its map."""
+
+    def __init__(self, detector: Detector, keep: Callable[[np.ndarray], None]):
+        self.fusion, self.keep = detector.fusion, keep
+        self.waiting: list[list[np.ndarray]] = [[] for _ in detector.systems]
+
+    def take(self, number: int, maps: np.ndarray) -> None:
+        """Take the maps of the next frames from system ``number``."""
+        self.waiting[number].extend(maps)
+        count = min(map(len, self.waiting))
+        if count:
+            self.keep(self.fusion.maps([np.stack(of_system[:count]) for of_system in self.waiting]))
+            self.waiting = [of_system[count:] for of_system in self.waiting]
+
+
+class Prepared(NamedTuple):
+    """A preprocessed frame.
+
+    frames: input of each system, uint8 ``[C, H, W]``. seen: input of the optical flow estimator, uint8 ``[h, w, C]``, or
+    None if no system needs optical flow.
+    """
+
+    frames: tuple[np.ndarray, ...]
+    seen: np.ndarray | None
+
+
+def prepare(picture: np.ndarray, recipe: PreprocessSpec, configs: Sequence[ModelConfig]) -> Prepared:
+    """Preprocess a decoded picture in the same steps as the extract stage and :class:`vadcore.data.loader.ClipLoader`.
+
+    The picture is first converted to a stored frame, then to the input of each system.
+
+    picture: uint8 RGB ``[H, W, 3]``. configs: configurations of the systems.
+    """
+    stored = to_color(picture, 1 if recipe.color == "grey" else 3)
+    stored = resize_picture(stored, recipe.size) if recipe.size else stored
+    frames = [
+        resize_picture(to_color(stored, config.channels), config.image_size or stored.shape[:2]) for config in configs
+    ]
+    seen = resize_picture(stored, recipe.flow.size) if any(config.needs_flow for config in configs) else None
+    return Prepared(tuple(np.ascontiguousarray(frame.transpose(2, 0, 1)) for frame in frames), seen)
+
+
+def ahead(items: Iterable[Item], count: int = AHEAD) -> Iterator[list[Item]]:
+    """Yield ``items`` in lists of up to ``count``. A background thread makes the next list while one is used."""
+    source = iter(items)
+
+    def take() -> list[Item]:
+        return list(islice(source, count))
+
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(take)
+        while block := coming.result():
+            coming = thread.submit(take)
+            yield block
+
+
+def _blocks(detector: Detector, prepared: Iterable[Prepared]) -> Iterator[tuple[list[Tensor], np.ndarray | None]]:
+    """Yield the next frames of each system, uint8 ``[n, C, H, W]``, and the optical flow from the previous frame to each.
+
+    Flow is int16 ``[n, 2, h, w]`` in 1/64 px at the size of stored flow, without the first frame of the video; None if no
+    system needs flow.
+    """
+    before: list[np.ndarray] = []  # estimator input of the previous frame
+    for block in ahead(prepared):
+        flow = None
+        if detector.estimator is not None:
+            seen = np.stack([*before, *(item.seen for item in block)])
+            before = [block[-1].seen]
+            flow = flow_to_fixed(detector.estimator(seen[:-1], seen[1:])) if len(seen) > 1 else None
+        yield (
+            [torch.from_numpy(np.stack(frames)) for frames in zip(*(item.frames for item in block), strict=True)],
+            flow,
+        )
+
+
+def _resized(flow: np.ndarray | None, size: tuple[int, int]) -> Tensor | None:
+    """Resize flow ``[n, 2, h, w]`` in 1/64 px to ``size``."""
+    if flow is None:
+        return None
+    if flow.shape[2:] != tuple(size):
+        flow = clip_to_fixed(np.stack([resize_flow(field, tuple(size)) for field in flow]))
+    return torch.from_numpy(flow)
+
+
+def _remarks(
+    detector: Detector, name: str, frames: pd.DataFrame, sampling: Sampling, size: tuple[int, int]
+) -> list[str]:
+    """Warnings about a video that differs from the training footage, or is too short to be scored."""
+    recipe, remarks = detector.recipe, []
+    if sampling.fps < recipe.fps * (1 - SAME_RATE):
+        remarks.append(
+            f"{name} has {sampling.fps:g} frames a second, the system was trained at {recipe.fps:g}: everything "
+            "looks faster to it than it is, so expect more false alarms"
+        )
+    if recipe.size:
+        ratio = (size[1] / size[0]) / (recipe.size[1] / recipe.size[0])
+        if not 1 / 1.1 <= ratio <= 1.1:
+            remarks.append(
+                f"{name} is {size[1]}x{size[0]}, the system was trained at {recipe.size[1]}x{recipe.size[0]}: the "
+                "picture is squeezed, so expect more false alarms"
+            )
+    if frames["score"].isna().all():
+        lengths = " and one of ".join(str(system.model.windows.length) for system in detector.systems)
+        remarks.append(
+            f"{name} has {len(frames)} frames at {sampling.fps:g} a second, too few for a window of {lengths}: "
+            "nothing could be judged"
+        )
+    return remarks
+
+
+def _tables(
+    detector: Detector, measures: Mapping[str, np.ndarray], sampling: Sampling, maps: Maps, source: VideoSource
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    name, recipe, calibration = "video", detector.recipe, detector.calibration
+    table = score_table({name: measures}, detector.score, {name: sampling.fps}, recipe.smoothing, calibration)
+    found = event_table(table, calibration, calibration)
+    numbers = sampling.numbers(len(table))
+    frames = table.drop(columns=["clip", "fps"])
+    frames["frame"] = numbers
+    frames.insert(1, "seconds", numbers / sampling.video_fps)
+    frames.insert(4, "event", 0)
+    for number, event in enumerate(found.itertuples(), 1):
+        frames.loc[event.start_frame : event.end_frame, "event"] = number
+    return frames, events_of(found, sampling, maps, source.size, source.count)
+
+
+def events_of(found: pd.DataFrame, sampling: Sampling, maps: Maps, size: tuple[int, int], length: int) -> pd.DataFrame:
+    """Convert events from sampled frames to time, frame numbers and pixels of the video.
+
+    found: event table of :func:`vadcore.evaluation.evaluate.event_table`. size: height and width of the video. length:
+    number of frames in the video.
+
+    Columns: ``number`` from 1; ``start_seconds``, ``end_seconds`` (end of the last frame), ``peak_seconds``;
+    ``peak_score`` and its ``p_value``; ``start_frame``, ``end_frame``, ``peak_frame`` (frame numbers in the video, all
+    inclusive); ``x``, ``y``, ``width``, ``height``: bounding box in pixels in the peak frame, empty if the error map
+    gives no location.
+    """
+    rows = []
+    for number, event in enumerate(found.itertuples(), 1):
+        at = np.minimum(sampling.numbers(event.end_frame + 2), length)  # first frame of each sampled one, in the video
+        start, stop, peak = at[event.start_frame], at[event.end_frame + 1], at[event.peak_frame]
+        rows.append(
+            {
+                "number": number,
+                "start_seconds": round(start / sampling.video_fps, 3),
+                "end_seconds": round(stop / sampling.video_fps, 3),
+                "peak_seconds": round(peak / sampling.video_fps, 3),
+                "peak_score": event.peak_score,
+                "p_value": event.p_value,
+                "start_frame": int(start),
+                "end_frame": int(stop) - 1,
+                "peak_frame": int(peak),
+                **dict(zip(BOX, place(maps[event.peak_frame], size) or (pd.NA,) * 4, strict=True)),
+            }
+        )
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(BOX, "Int64"))
