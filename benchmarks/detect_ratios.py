@@ -56,7 +56,7 @@ def make_film(path: Path, pictures: np.ndarray, minutes: float) -> None:
 
 def one_video(arguments: argparse.Namespace) -> None:
     """Score one video in a separate process and print time and memory."""
-    from vadcore.detection.results import detect
+    from vadcore.detection.output import detect
 
     detector = detector_of(load_params(), arguments.dataset, arguments.model)
     with tempfile.TemporaryDirectory(dir=arguments.one.parent) as out:

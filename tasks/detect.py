@@ -17,7 +17,7 @@ from pathlib import Path
 from tasks import paths
 from tasks.ending import one_line_endings
 from tasks.parallel import per_clip
-from tasks.scorer import Scorer, detector_of, keys_of, recipe_of, say, sending
+from tasks.scorer import Scorer, detector_of, keys_of, log, recipe_of, sending
 from tasks.tracking.registry import fetch_champion
 from vadcore.config import Params, load_params
 from vadcore.detection import alerts
@@ -69,26 +69,26 @@ def run(arguments: argparse.Namespace) -> int:
         dataset, model = _chosen(params, "dataset", arguments.dataset), _chosen(params, "model", arguments.model)
         recipe, calibration = recipe_of(params, dataset, model), paths.scores(dataset, model) / "calibration.json"
         pack(recipe, paths.model(dataset, model), calibration, arguments.pack)
-        say(f"{arguments.pack}: detector {dataset}/{model}")
+        log(f"{arguments.pack}: detector {dataset}/{model}")
     inbox = Inbox(arguments.inbox, arguments.out, params.detect.settle_seconds) if arguments.inbox else None
     target = _target(params, arguments.alert)
     if not arguments.videos and (inbox is None or inbox.empty):  # check before loading or fetching anything
         if alerts.any_left(arguments.out):
-            with sending(params, arguments.out, target, say):
+            with sending(params, arguments.out, target, log):
                 return 0
         return 0
     score = _spread if params.machine.scheduler is not None else _score_here
     faults = score(params, arguments, inbox, target)
     if inbox and (waiting := inbox.coming()):
-        say(f"{inbox.folder}: {len(waiting)} videos are left for the next time, because they may still be written")
+        log(f"{inbox.folder}: {len(waiting)} videos are left for the next time, because they may still be written")
     return 1 if faults else 0
 
 
 def _score_here(params: Params, arguments: argparse.Namespace, inbox: Inbox | None, target: Target | None) -> int:
     """Score in this process; return the number of named videos that could not be read."""
     detector = _loader(params, arguments)()
-    with sending(params, arguments.out, target, say) as sender:
-        scorer = Scorer(lambda: detector, params, arguments.out, say, alert=sender is not None, sender=sender)
+    with sending(params, arguments.out, target, log) as sender:
+        scorer = Scorer(lambda: detector, params, arguments.out, log, alert=sender is not None, sender=sender)
         faults = scorer.videos(arguments.videos, keys_of(arguments.videos), arguments.fps)
         if inbox:
             scorer.inbox(inbox, arguments.fps)
@@ -99,7 +99,7 @@ def _spread(params: Params, arguments: argparse.Namespace, inbox: Inbox | None, 
     """Score on the cluster of ``machine.scheduler``; return the number of named videos that could not be read.
 
     There is one call per named video, and as many calls for the inbox as it has videos (at most MOST_AT_ONCE), which share
-    its videos. All calls write their alerts to one spool; only this process sends them.
+    its videos. All calls write their alerts to one queue; only this process sends them.
     """
     shared = params, arguments.out, _loader(params, arguments), target is not None, arguments.fps
     calls = [
@@ -108,13 +108,13 @@ def _spread(params: Params, arguments: argparse.Namespace, inbox: Inbox | None, 
     if inbox:
         calls += [(*shared, None, None, arguments.inbox)] * min(max(len(inbox.coming()), 1), MOST_AT_ONCE)
     faults = 0
-    with sending(params, arguments.out, target, say):
+    with sending(params, arguments.out, target, log):
         for _, result in per_clip(_score_there, calls, params.machine, "detect"):
             if isinstance(result, VadError):
                 raise result
             faults += result[0]
             for line in result[1]:
-                say(line)
+                log(line)
     return faults
 
 
@@ -133,12 +133,12 @@ def _score_there(
     Returns the number of unreadable videos and the printed lines. The detector is loaded only if other calls have left
     something to score.
     """
-    said: list[str] = []
-    scorer = Scorer(load, params, out, said.append, alert)
+    lines: list[str] = []
+    scorer = Scorer(load, params, out, lines.append, alert)
     if folder is not None:
         scorer.inbox(Inbox(folder, out, params.detect.settle_seconds), fps)
-        return 0, said
-    return len(scorer.videos([video], [key], fps)), said
+        return 0, lines
+    return len(scorer.videos([video], [key], fps)), lines
 
 
 def _target(params: Params, given: str | None) -> Target | None:
@@ -155,8 +155,8 @@ def _check_choice(arguments: argparse.Namespace) -> None:
     if arguments.model:
         raise VadError(f"--model {arguments.model}: {option} says which system it is; leave one of the two out")
     if arguments.dataset and (arguments.model_folder is not None or arguments.champion not in ("", arguments.dataset)):
-        said = f"{option} {arguments.champion or arguments.model_folder}"
-        raise VadError(f"--dataset {arguments.dataset}: {said} says which data set it is; leave one of the two out")
+        given = f"{option} {arguments.champion or arguments.model_folder}"
+        raise VadError(f"--dataset {arguments.dataset}: {given} says which data set it is; leave one of the two out")
 
 
 def _loader(params: Params, arguments: argparse.Namespace) -> Callable[[], Detector]:
@@ -164,7 +164,7 @@ def _loader(params: Params, arguments: argparse.Namespace) -> Callable[[], Detec
     device, rate = params.machine.device, arguments.target_far_per_hour
     if arguments.champion is not None:
         version, folder = fetch_champion(_chosen(params, "dataset", arguments.champion or arguments.dataset))
-        say(f"champion: {version}")
+        log(f"champion: {version}")
         return partial(load_detector, folder, device, rate)
     if arguments.model_folder is not None:
         return partial(load_detector, arguments.model_folder, device, rate)

@@ -17,9 +17,8 @@ from vadcore.data.store import ClipStore
 from vadcore.detection import alerts
 from vadcore.detection.detector import Detector, make_detector, read_calibration
 from vadcore.detection.inbox import Inbox, work_off
-from vadcore.detection.making import Taken
 from vadcore.detection.naming import printable, result_key
-from vadcore.detection.results import Detection, detect
+from vadcore.detection.output import Detection, Taken, detect
 from vadcore.detection.stream import UnreadableVideo
 from vadcore.evaluation.preprocess import PreprocessSpec, describe
 from vadcore.utils.targets import Target
@@ -49,7 +48,7 @@ def detector_of(params: Params, dataset: str, model: str, rate: float | None = N
 
 @contextmanager
 def sending(
-    params: Params, out: Path, target: Target | None, say: Callable[[str], None]
+    params: Params, out: Path, target: Target | None, log: Callable[[str], None]
 ) -> Iterator[alerts.Sender | None]:
     """Send the alerts of the results in ``out`` while the block runs, also those left by a killed process.
 
@@ -60,7 +59,7 @@ def sending(
         return
     out.mkdir(parents=True, exist_ok=True)
     alerts.queue_left(out)
-    sender = alerts.Sender(out, target, give_up=3600 * params.detect.alert_hours, say=say)
+    sender = alerts.Sender(out, target, give_up=3600 * params.detect.alert_hours, log=log)
     patience = 0
     try:
         yield sender
@@ -68,7 +67,7 @@ def sending(
     finally:
         left = sender.close(patience)
         if left:
-            say(f"{left} alerts are not sent yet; they lie in {sender.spool}, for the next run")
+            log(f"{left} alerts are not sent yet; they lie in {sender.folder}, for the next run")
 
 
 class Scorer:
@@ -77,7 +76,8 @@ class Scorer:
     Parameters
     ----------
     load: returns the detector; called before the first video is scored.
-    alert: whether to create alerts, in the spool in ``out``.
+    log: prints a line.
+    alert: whether to create alerts, in the queue in ``out``.
     sender: sender of the alerts, if it is in this process; it is notified of new alerts.
     """
 
@@ -86,11 +86,11 @@ class Scorer:
         load: Callable[[], Detector],
         params: Params,
         out: Path | str,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         alert: bool = False,
         sender: alerts.Sender | None = None,
     ):
-        self._load, self.params, self.out, self.say = load, params, Path(out), say
+        self._load, self.params, self.out, self.log = load, params, Path(out), log
         self.alert, self.sender = alert, sender
 
     @cached_property
@@ -100,7 +100,7 @@ class Scorer:
     def score(
         self, video: Path, key: str | None = None, name: str | None = None, fps: float | None = None
     ) -> Detection:
-        """Score one video, with results in ``out/<key>``; see :func:`vadcore.detection.results.detect`."""
+        """Score one video, with results in ``out/<key>``; see :func:`vadcore.detection.output.detect`."""
         recipe, calibration = self.detector.recipe, self.detector.calibration
         called = printable(name or video.name)
         asked = {
@@ -144,8 +144,8 @@ class Scorer:
                 run.artifact(file)
             run.made(found.folder)
         for remark in about["remarks"]:
-            self.say(f"note: {remark}")
-        self.say(
+            self.log(f"note: {remark}")
+        self.log(
             f"{found.folder}: {len(found.events)} events in {about['seconds']:.1f} s of {about['video']}, "
             f"{about['seconds'] / found.seconds:.1f} times real time"
         )
@@ -166,7 +166,7 @@ class Scorer:
                 self.score(video, key, fps=fps)
             except (UnreadableVideo, Taken) as error:
                 faults.append(str(error))
-                self.say(f"error: {error}")
+                self.log(f"error: {error}")
         return faults
 
     def inbox(self, inbox: Inbox, fps: float | None = None) -> None:
@@ -177,7 +177,7 @@ class Scorer:
             lambda claim: self.announce(claim.key),
         ):
             if reason:
-                self.say(f"set aside: {reason}")
+                self.log(f"set aside: {reason}")
 
 
 def keys_of(videos: list[Path]) -> list[str]:
@@ -193,6 +193,6 @@ def keys_of(videos: list[Path]) -> list[str]:
     return keys
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """Print a line at once."""
     print(text, flush=True)

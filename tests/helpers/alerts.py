@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vadcore.detection.alerts import SPOOL, lay_ready
+from vadcore.detection.alerts import QUEUE, write_ready
 
 
 def results_with_alerts(out: Path, key: str = "gate", events: int = 2) -> Path:
@@ -16,9 +16,9 @@ def results_with_alerts(out: Path, key: str = "gate", events: int = 2) -> Path:
         "target_far_per_hour": 12.0,
         "events": [{"number": n + 1, "start_seconds": 3.0 * n, "peak_score": 2.0, "box": None} for n in range(events)],
     }
-    lay_ready(folder, key, about, folder)
+    write_ready(folder, key, about, folder)
     return folder
 
 
 def pending(out: Path) -> list[Path]:
-    return sorted((out / SPOOL / "pending").glob("*/*.json"))
+    return sorted((out / QUEUE / "pending").glob("*/*.json"))

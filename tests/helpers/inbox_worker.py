@@ -6,9 +6,9 @@ import sys
 import time
 from pathlib import Path
 
-from vadcore.detection.alerts import READY, SPOOL, lay_ready, queue
+from vadcore.detection.alerts import QUEUE, READY, queue, write_ready
 from vadcore.detection.inbox import DONE, FAILED, WORK, Claim, Inbox, work_off
-from vadcore.detection.making import EVENTS, making
+from vadcore.detection.output import EVENTS, making
 from vadcore.detection.stream import UnreadableVideo
 from vadcore.utils.files import sha256_files, write_json
 
@@ -44,7 +44,7 @@ def score(claim: Claim, pause: float = 0.0) -> None:
             "target_far_per_hour": 1.0,
             "events": [{"number": 1}],
         }
-        lay_ready(beside, claim.key, about, results)
+        write_ready(beside, claim.key, about, results)
 
 
 def finish(claim: Claim) -> None:
@@ -67,11 +67,11 @@ def assert_each_scored_once(folder: Path, out: Path, names: list[str]) -> None:
     for path in aside:
         assert "not a readable video" in path.with_name(f"{path.name}.reason.txt").read_text()
     assert len(list((folder / FAILED).iterdir())) == 2 * len(bad)
-    alerts = [json.loads(path.read_text())["alert"] for path in (out / SPOOL / "pending").glob("*/*.json")]
+    alerts = [json.loads(path.read_text())["alert"] for path in (out / QUEUE / "pending").glob("*/*.json")]
     assert sorted(alert["video"] for alert in alerts) == sorted(good)
     assert not list(out.glob(f"*/{READY}"))
     assert Inbox(folder, out).coming() == []
-    assert sorted(path.name for path in (folder / WORK).iterdir()) == ["lock", "seen.json"]
+    assert sorted(path.name for path in (folder / WORK).iterdir()) == ["lock"]
     assert not list(out.glob(".*.partial"))
 
 

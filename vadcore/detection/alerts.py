@@ -2,8 +2,8 @@
 
 Sending does not delay scoring, and no alert is lost in a crash.
 
-1. :func:`lay_ready` writes the alerts into the results folder of a video, so that both appear atomically.
-2. :func:`queue` moves them to the spool ``<out>/.alerts/pending/`` with one rename. If the process is killed before that,
+1. :func:`write_ready` writes the alerts into the results folder of a video, so that both appear atomically.
+2. :func:`queue` moves them to the queue ``<out>/.alerts/pending/`` with one rename. If the process is killed before that,
    :func:`queue_left` moves them later.
 3. A :class:`Sender` calls the target with the JSON of each alert and retries until the call succeeds or the time limit is
    reached. An alert that reaches the limit is moved to ``.alerts/failed/`` with the reason. To try it once more, move it
@@ -17,31 +17,37 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
+import os
+import signal
+import subprocess
+import tempfile
 import threading
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from vadcore.detection.calls import call
+from vadcore.detection.naming import printable
 from vadcore.utils.files import write_json, write_text
 from vadcore.utils.targets import Target
 
 READY = "alerts"  # folder inside a results folder
-SPOOL = ".alerts"  # folder beside the results folders
+QUEUE = ".alerts"  # folder beside the results folders
 REASON = ".reason.txt"  # suffix of the file beside a failed alert
+TAIL = 4096  # bytes read from the end of a command's stderr; its last line is reported
 
 
-def lay_ready(folder: Path, key: str, about: dict, results: Path) -> None:
+def write_ready(folder: Path, key: str, about: dict, results: Path) -> None:
     """Write one alert file per event into a results folder that is still being made.
 
     folder: the unfinished results folder. key: results key, part of the alert ``id``. about: content of events.json.
     results: final path of the folder.
     """
-    if not about["events"]:
-        return
-    (folder / READY).mkdir()
     shared = {name: about[name] for name in ("video", "detector", "threshold", "target_far_per_hour")}
     for event in about["events"]:
         number = event["number"]
@@ -55,13 +61,11 @@ def lay_ready(folder: Path, key: str, about: dict, results: Path) -> None:
 
 
 def queue(results: Path) -> None:
-    """Move the alerts of a results folder to the spool beside it. Does nothing if there are no alerts."""
-    pending = results.parent / SPOOL / "pending"
+    """Move the alerts of a results folder to the queue beside it. Does nothing if there are no alerts."""
+    pending = results.parent / QUEUE / "pending"
     pending.mkdir(parents=True, exist_ok=True)
-    try:
+    with suppress(FileNotFoundError):
         (results / READY).rename(pending / f"{results.name}.{uuid.uuid4().hex[:8]}")
-    except FileNotFoundError:
-        return
 
 
 def queue_left(out: Path) -> None:
@@ -72,19 +76,19 @@ def queue_left(out: Path) -> None:
 
 def any_left(out: Path) -> bool:
     """Whether ``out`` contains alerts that have not been sent."""
-    return bool(_ready(out) or _pending(Path(out) / SPOOL))
+    return bool(_ready(out) or _pending(Path(out)))
 
 
 def _ready(out: Path) -> list[Path]:
     """Alert folders in complete results folders. Names of unfinished results folders begin with a dot."""
-    return sorted(path for path in Path(out).glob(f"*/{READY}") if not path.parent.name.startswith("."))
+    return sorted(Path(out).glob(f"[!.]*/{READY}"))
 
 
-def _pending(spool: Path) -> list[Path]:
-    """Alert files in a spool. Another process may send them and remove their folders at the same time."""
+def _pending(out: Path) -> list[Path]:
+    """Alert files in the queue. Another process may send them and remove their folders at the same time."""
     found: list[Path] = []
     with suppress(FileNotFoundError):
-        for folder in sorted((spool / "pending").iterdir()):
+        for folder in sorted((out / QUEUE / "pending").iterdir()):
             with suppress(FileNotFoundError, NotADirectoryError):
                 found += sorted(path for path in folder.iterdir() if path.suffix == ".json")
     return found
@@ -105,19 +109,19 @@ class Clock:
 
 
 class Sender:
-    """Sends the alerts in the spool of ``out`` from a background thread.
+    """Sends the queued alerts of ``out`` from a background thread.
 
-    If several processes use one spool, a lock ensures that only one of them sends.
+    If several processes use one queue, a lock ensures that only one of them sends.
 
     Parameters
     ----------
-    out: folder that contains the results folders and the spool.
+    out: folder that contains the results folders and the queue.
     target: URL or command to call.
     timeout: time limit of one call, seconds.
     first_wait, longest_wait: wait after a failed call, seconds. It starts at ``first_wait``, doubles with every failure,
         and is at most ``longest_wait``.
     give_up: age of an alert, seconds, from which a failed call is not retried.
-    say: called with messages about failed calls and about alerts that are given up. The same failure is reported only
+    log: called with messages about failed calls and about alerts that are given up. The same failure is reported only
         once, until it changes or a call succeeds.
     clock: for tests.
     """
@@ -130,15 +134,15 @@ class Sender:
         first_wait: float = 1.0,
         longest_wait: float = 60.0,
         give_up: float = 3600.0,
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
         clock: Clock | None = None,
     ):
-        self.spool, self.target = Path(out) / SPOOL, target
+        self.out, self.target, self._log = Path(out), target, log
         self.timeout, self.first_wait, self.longest_wait, self.give_up = timeout, first_wait, longest_wait, give_up
-        self._say, self._said = say, ""
-        self._clock = clock or Clock()
-        (self.spool / "pending").mkdir(parents=True, exist_ok=True)
-        self._lock = (self.spool / "lock").open("w")
+        self._clock, self._last_fault = clock or Clock(), ""
+        self.folder = self.out / QUEUE
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("w")
         self._wake = threading.Event()
         self._until: float | None = None  # time at which the thread must end; None until close() is called
         self._thread = threading.Thread(target=self._work, name="alerts", daemon=True)
@@ -148,10 +152,6 @@ class Sender:
         """Tell the thread that there may be new alerts."""
         self._wake.set()
 
-    def waiting(self) -> int:
-        """Number of alerts in the spool."""
-        return len(self._entries())
-
     def close(self, patience: float = 10.0) -> int:
         """Send the remaining alerts, then stop. Returns the number of alerts left for the next sender.
 
@@ -160,7 +160,7 @@ class Sender:
         self._until = self._clock.now() + patience
         self._wake.set()
         self._thread.join(patience + self.timeout + 1)
-        return self.waiting()
+        return len(_pending(self.out))
 
     def __enter__(self) -> Sender:
         return self
@@ -169,12 +169,9 @@ class Sender:
         if self._thread.is_alive() and self._until is None:
             self.close(0.0 if any(exception) else 10.0)
 
-    def _entries(self) -> list[Path]:
-        return _pending(self.spool)
-
     def _work(self) -> None:
         with self._lock:
-            while not _locked(self._lock):
+            while not self._locked():
                 if self._over():
                     return
                 self._rest(1.0)
@@ -183,28 +180,34 @@ class Sender:
                 try:
                     self._round(due)
                 except Exception as error:  # a full disk, for example: no alert is lost, the next round retries
-                    self._tell(f"{self.spool}: {error}")
+                    self._tell(f"{self.folder}: {error}")
                 if self._over():
                     return
-                left = self._entries()
-                soonest = min((due[path][0] if path in due else 0.0 for path in left), default=float("inf"))
+                soonest = min((due.get(path, (0.0,))[0] for path in _pending(self.out)), default=math.inf)
                 self._rest(min(1.0, max(0.01, soonest - self._clock.now())))
+
+    def _locked(self) -> bool:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def _round(self, due: dict[Path, tuple[float, float]]) -> None:
         """Try every alert that is due."""
-        entries = self._entries()
+        entries = _pending(self.out)
         for gone in due.keys() - set(entries):
             del due[gone]
         for path in entries:
             at, wait = due.get(path, (0.0, self.first_wait))
             if self._clock.now() < at:
                 continue
-            following = min(2 * wait, self.longest_wait)
-            due[path] = self._clock.now() + wait, following  # set now in case _send raises
-            if self._send(path):
+            try:
+                sent = self._send(path)
+            finally:  # also if it raises, such as on a full disk
+                due[path] = self._clock.now() + wait, min(2 * wait, self.longest_wait)
+            if sent:
                 del due[path]
-            else:
-                due[path] = self._clock.now() + wait, following
             if self._late():
                 return
 
@@ -213,7 +216,7 @@ class Sender:
 
         ``_until`` is checked first, so that alerts queued before :meth:`close` are seen.
         """
-        return self._until is not None and (self._late() or not self._entries())
+        return self._until is not None and (self._late() or not _pending(self.out))
 
     def _late(self) -> bool:
         return self._until is not None and self._clock.now() >= self._until
@@ -237,43 +240,95 @@ class Sender:
         except Exception as error:  # an unexpected error must not stop the other alerts
             fault = f"{type(error).__name__}: {error}"
         if fault is None:
-            self._said = ""
+            self._last_fault = ""
             path.unlink(missing_ok=True)
-            path.with_suffix(REASON).unlink(missing_ok=True)  # exists if the alert was moved back from failed/
-            _remove_empty(path.parent)
-            return True
-        if self._clock.date() - queued < self.give_up:
-            if fault != self._said:
-                self._said = fault
+            self._tidy(path)
+        elif self._clock.date() - queued < self.give_up:
+            if fault != self._last_fault:
+                self._last_fault = fault
                 self._tell(f"{path}: alert not sent yet: {fault}; it is tried again")
             return False
-        self._give_up(path, fault)
+        else:
+            self._give_up(path, fault)
         return True
 
     def _give_up(self, path: Path, why: str) -> None:
-        failed = self.spool / "failed" / path.parent.name
-        failed.mkdir(parents=True, exist_ok=True)
-        path.replace(failed / path.name)
-        path.with_suffix(REASON).unlink(missing_ok=True)
-        write_text((failed / path.name).with_suffix(REASON), f"{why}\n")
-        _remove_empty(path.parent)
-        self._tell(f"{failed / path.name}: alert given up: {why}")
+        failed = self.folder / "failed" / path.parent.name / path.name
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(failed)
+        write_text(failed.with_suffix(REASON), f"{why}\n")
+        self._tidy(path)
+        self._tell(f"{failed}: alert given up: {why}")
+
+    def _tidy(self, path: Path) -> None:
+        """Remove what an alert that is gone leaves: an earlier reason, and its folder if that is empty."""
+        path.with_suffix(REASON).unlink(missing_ok=True)  # exists if the alert was moved back from failed/
+        with suppress(OSError):
+            path.parent.rmdir()
 
     def _tell(self, text: str) -> None:
         with suppress(OSError, ValueError):  # output is closed; alerts must still be sent
-            self._say(text)
+            self._log(text)
 
 
-def _locked(file) -> bool:
+def call(target: Target, text: str, timeout: float) -> str | None:
+    """Send JSON ``text`` to a URL by POST or to the standard input of a command.
+
+    timeout: seconds. Returns an error message, or None on success. Messages contain only the host of a URL, because the
+    rest may be secret.
+    """
+    return _post(target, text, timeout) if isinstance(target, str) else _command(target, text, timeout)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Refuses redirects: a redirected POST would become a GET without the JSON."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+def _post(url: str, text: str, timeout: float) -> str | None:
+    headers = {"Content-Type": "application/json", "User-Agent": "vadcore"}
+    request, host = (
+        urllib.request.Request(url, text.encode(), headers, method="POST"),
+        urllib.parse.urlsplit(url).hostname,
+    )
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout) as answer:
+            answer.read(1 << 16)
+    except urllib.error.HTTPError as error:
+        return f"{host} answered {error.code} {error.reason}"
+    except OSError as error:  # includes URLError and time-outs
+        return f"no answer from {host} ({getattr(error, 'reason', error)})"
+    except Exception as error:  # the answer may not be HTTP
+        return f"no HTTP from {host} ({type(error).__name__})"
+    return None
 
 
-def _remove_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:  # not empty
-        return
+def _command(words: Sequence[str], text: str, timeout: float) -> str | None:
+    """Run a command with ``text`` as standard input; see :func:`call`.
+
+    Uses files instead of pipes: a pipe would stay open while a background process of the command is running.
+    """
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
+        given.write(text.encode())
+        given.seek(0)
+        try:
+            process = subprocess.Popen(
+                words, stdin=given, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+            )
+        except (OSError, ValueError) as error:  # ValueError: null byte in an argument
+            return f"{words[0]} cannot be started ({getattr(error, 'strerror', error)})"
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):  # a process stuck in the kernel is abandoned
+                process.wait(1)
+            return f"{words[0]} took more than {timeout:g} s"
+        if code == 0:
+            return None
+        errors.seek(max(0, errors.seek(0, os.SEEK_END) - TAIL))
+        last = errors.read(TAIL).decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        return f"{words[0]} ended with {code}: {printable(last[0][:200])}"

@@ -1,6 +1,7 @@
-"""Annotated video: the frames with their error maps as a heat-map overlay, and a bar below with the time and the event.
+"""Annotated video and plot of the score over time.
 
-The format is VP8 in WebM: OpenCV can write it everywhere, browsers play it, and it is fast enough. MPEG-4 is faster, but no
+The annotated video has the frames with their error maps as a heat-map overlay, and a bar below with the time and the event.
+Its format is VP8 in WebM: OpenCV can write it everywhere, browsers play it, and it is fast enough. MPEG-4 is faster, but no
 browser plays it; VP9 takes eight times as long. Encoding is most of the work, so the video is small and has at most 15
 frames per second: every k-th of the scored frames.
 """
@@ -23,12 +24,12 @@ import numpy as np
 import pandas as pd
 
 from vadcore.detection.stream import Scanned, VideoSource, ahead
-from vadcore.detection.timeline import clock
-from vadcore.evaluation.maps import colour_scale, for_the_eye
+from vadcore.evaluation.maps import colour_scale, smooth_for_display
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import LEAST_FREE
 from vadcore.utils.render import HEAT_OPACITY, heat
 
+POINTS = 1500  # in the plotted curve; longer videos show the maximum score of each interval, so that no alarm is lost
 WIDEST = 480  # maximum width, pixels; wider videos are reduced
 TALLEST = 1200  # maximum height, pixels; taller videos are reduced
 MOST_RATE = 15  # maximum frames per second
@@ -49,13 +50,8 @@ def write_film(path: Path, scanned: Scanned) -> None:
     step = math.ceil(scanned.sampling.fps / MOST_RATE)
     painter = _Painter(scanned, size)
     with muted_stderr():  # OpenCV warns there that WebM has no four-character codes
-        writer = cv2.VideoWriter(
-            str(path),
-            cv2.CAP_FFMPEG,
-            cv2.VideoWriter_fourcc(*"VP80"),
-            scanned.sampling.fps / step,
-            (size[1], size[0] + BAR),
-        )
+        code, rate = cv2.VideoWriter_fourcc(*"VP80"), scanned.sampling.fps / step
+        writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, rate, (size[1], size[0] + BAR))
     if not writer.isOpened():
         raise VadError(
             f"{path}: OpenCV cannot write VP8 video of {size[1]}x{size[0] + BAR} there; install opencv-python, or set "
@@ -65,14 +61,12 @@ def write_film(path: Path, scanned: Scanned) -> None:
     looked_at = islice(scanned.sampling.of(VideoSource(scanned.video)), 0, None, step)
     small = (cv2.resize(picture, size[::-1], interpolation=way) for picture in looked_at)
     with ThreadPoolExecutor(1) as encoder:  # encodes one picture while the next is painted
-        written = None
+        written = encoder.submit(lambda: None)
         for number, picture in enumerate(chain.from_iterable(ahead(small))):
             painted = painter.paint(number * step, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-            if written:
-                written.result()
-            written = encoder.submit(writer.write, painted)
-        if written:
             written.result()
+            written = encoder.submit(writer.write, painted)
+        written.result()
     writer.release()
     if shutil.disk_usage(path.parent).free < LEAST_FREE:  # the writer does not report a full disk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -106,10 +100,10 @@ class _Painter:
             if abs(found.peak_seconds - moment) <= BOX_SECONDS and pd.notna(found.x):
                 self._box(painted, found)
         bar = np.full((BAR, self.size[1], 3), LOUD if event else QUIET, np.uint8)
-        said = clock(moment)
+        text = clock(moment)
         if event:
-            said += f"   event {event}   p {self.events[event - 1].p_value:.2g}"
-        cv2.putText(bar, said, (8, BAR - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.5, WHITE, 1, cv2.LINE_AA)
+            text += f"   event {event}   p {self.events[event - 1].p_value:.2g}"
+        cv2.putText(bar, text, (8, BAR - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.5, WHITE, 1, cv2.LINE_AA)
         return np.concatenate([painted, bar])
 
     def _calm(self, picture: np.ndarray) -> np.ndarray:
@@ -124,7 +118,7 @@ class _Painter:
         return settled
 
     def _heated(self, number: int, picture: np.ndarray) -> np.ndarray:
-        error = for_the_eye(self.maps[number])
+        error = smooth_for_display(self.maps[number])
         if not np.isfinite(error).all():
             return picture.copy()
         share = np.clip((error - self.low) / (self.high - self.low), 0, 1)
@@ -155,3 +149,48 @@ def muted_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def clock(seconds: float) -> str:
+    """Format seconds as ``m:ss``, or as ``h:mm:ss`` from one hour on."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def interval_maxima(seconds: np.ndarray, scores: np.ndarray, most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """Reduce a curve to at most ``most`` points: first time and maximum score of each interval of frames.
+
+    seconds, scores: ``[T]``, NaN = not scored. The maximum is NaN if no frame of the interval has a score.
+    """
+    each = -(-len(scores) // most)
+    padded = np.pad(scores, (0, -len(scores) % each), constant_values=np.nan)
+    return seconds[::each], np.fmax.reduce(padded.reshape(-1, each), axis=1)  # fmax ignores NaN
+
+
+def write_timeline(path: Path, frames: pd.DataFrame, events: pd.DataFrame, threshold: float, title: str) -> None:
+    """Plot the tables ``frames`` and ``events`` of :class:`vadcore.detection.stream.Scanned` to the PNG file ``path``."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    seconds, scores = interval_maxima(frames["seconds"].to_numpy(), frames["score"].to_numpy())
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for event in events.itertuples():
+        axes.axvspan(event.start_seconds, event.end_seconds, color="tab:red", alpha=0.2, linewidth=0)
+        peak = event.peak_seconds, event.peak_score
+        axes.annotate(str(event.number), peak, xytext=(0, 4), textcoords="offset points", ha="center")
+    axes.plot(seconds, scores, color="tab:blue", linewidth=0.9, label="score")
+    axes.axhline(threshold, color="tab:red", linestyle="--", linewidth=1, label=f"threshold {threshold:.4g}")
+    length = float(frames["seconds"].iloc[-1])
+    axes.set_xlim(0, max(length, 1e-3))
+    axes.margins(y=0.15)
+    steps = [1, 1.5, 2, 3, 5, 6, 10] if length < 600 else [1, 1.2, 1.8, 3, 3.6, 6, 9, 10]
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=12, steps=steps, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
+    axes.set_xlabel("h:mm:ss" if length >= 3600 else "m:ss")
+    axes.set_ylabel("score")
+    axes.set_title(title, loc="left", parse_math=False)  # a file name may contain dollar signs
+    axes.legend(loc="upper right")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, format="png", dpi=110)

@@ -3,85 +3,100 @@
 ::
 
     inbox/*.mp4          incoming videos (also in subfolders)
-    inbox/.work/<key>/   a video being scored, ``lock`` (held by the process that scores it), ``deaths``, ``faults``
+    inbox/.work/<key>/   a video being scored, its ``state.json`` and a ``lock``, held by the process that scores it
     inbox/done/          scored videos
     inbox/failed/        videos that could not be scored, each with <name>.reason.txt
 
-A video is moved only by renaming, so it is always in exactly one place. The process that scores it holds a lock, which the
-operating system releases when the process dies; the next process then takes the video. ``key`` is also the name of the
-results folder. If that folder already exists and belongs to this video, the dead process had finished scoring, and the
-video is not scored again.
+A video is moved only by renaming, so it is always in exactly one place. The operating system releases the lock when the
+process dies; the next process then takes the video. A process that stops of its own accord removes the lock file, so a
+lock file that nobody holds means a death. ``key`` is also the name of the results folder. If that folder already exists
+and belongs to this video, the dead process had finished scoring, and the video is not scored again.
 
-A video that cannot be scored does not block the others; :mod:`vadcore.detection.blame` decides when it is moved to
-``failed/``.
+A video that cannot be scored does not block the others. Failures are classified:
+
+- Unreadable video: moved to ``failed/`` at once.
+- Video error: another video could be scored in the same run. After ``MOST_FAILED_RUNS`` such runs, or ``MOST_DEATHS``
+  deaths, the video is moved to ``failed/``.
+- Machine error: ``MOST_IN_A_ROW`` videos fail in a row, or the machine has run out of a resource (disk space, memory,
+  open files, ...). The run ends, and the failure does not count.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
 import shutil
+import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from vadcore.data.video import VIDEO_ENDINGS
-from vadcore.detection.blame import Blame, is_shortage
-from vadcore.detection.held import hold
-from vadcore.detection.making import Taken, made_from, sweep
+from vadcore.data.video import VIDEO_ENDINGS, video_fps
 from vadcore.detection.naming import is_text, printable, result_key
-from vadcore.detection.settled import Settled
+from vadcore.detection.output import LOCK, Taken, hold, made_from, sweep
 from vadcore.detection.stream import UnreadableVideo
 from vadcore.utils.errors import VadError
-from vadcore.utils.files import write_text
+from vadcore.utils.files import write_json, write_text
 
 WORK, DONE, FAILED = ".work", "done", "failed"
-MOST_DEATHS = 20  # process deaths per video; after that the video is moved to failed/
+STATE = "state.json"
+MOST_DEATHS = 20  # process deaths per video; then the video is moved to failed/
+MOST_FAILED_RUNS = 3  # runs in which only this video failed; then it is moved to failed/
+MOST_IN_A_ROW = 3  # failures in a row that indicate a machine error
+PATIENCE = 3  # multiple of the settle time after which an unreadable file counts as broken
+SHORTAGES = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EPIPE,  # the reader of the process's output has ended
+)
 
 
 class Claim:
     """A video that is locked by this process for scoring.
 
-    key: name of its work and results folder. path: current path of the video. name: its name in the inbox, with
-    unprintable characters replaced.
+    Attributes
+    ----------
+    key: name of its work and results folder.
+    path: current path of the video.
+    name: its name in the inbox, with unprintable characters replaced.
+    deaths: number of processes that have died while they scored it.
+    failed_runs: number of runs in which it could not be scored although other videos could; None if it never failed.
     """
 
-    def __init__(self, inbox: Inbox, key: str, lock: int):
-        self.inbox, self.key, self._lock = inbox, key, lock
-        self.folder = inbox.work / key
-        self.path = next(path for path in self.folder.iterdir() if _is_video(path.name))
-        self.name = _read(self.folder / "name", self.path.name)
+    def __init__(self, inbox: Inbox, folder: Path, lock: int):
+        self.inbox, self.key, self.folder, self._lock = inbox, folder.name, folder, lock
+        self.path = next(path for path in folder.iterdir() if _is_video(path.name))
+        try:
+            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            state = {}
+        self.name, self.deaths = state.get("name", self.path.name), state.get("deaths", 0)
+        self.failed_runs: int | None = state.get("failed_runs")
 
     @property
     def has_results(self) -> bool:
         """Whether the results already exist, made by a process that died afterwards."""
         return made_from(self.inbox.results / self.key, self.path)
 
-    @property
-    def deaths(self) -> int:
-        """Number of processes that have died while they scored it."""
-        return int(_read(self.folder / "deaths", "0"))
-
-    @property
-    def faults(self) -> int:
-        """Number of runs in which it could not be scored although other videos could."""
-        return int(_read(self.folder / "faults", "0"))
-
-    @property
-    def troubled(self) -> bool:
-        """Whether scoring it has failed in any run."""
-        return (self.folder / "faults").exists()
-
-    def trouble(self, faults: int) -> None:
-        """Record a failure that did not kill the process: store ``faults`` and reset ``deaths``."""
-        write_text(self.folder / "faults", str(faults))
-        (self.folder / "deaths").unlink(missing_ok=True)
+    def save(self) -> None:
+        """Store the counts for later processes."""
+        state = {"name": self.name, "deaths": self.deaths, "failed_runs": self.failed_runs}
+        write_json(self.folder / STATE, state)
 
     def another_key(self) -> None:
         """Choose a new key, because another results folder has taken the old one in the meantime."""
         with self.inbox.alone():
-            self.key = self.inbox._key(Path(self.name))
+            self.key = self.inbox.free_key(self.name)
             self.folder = self.folder.rename(self.inbox.work / self.key)
             self.path = self.folder / self.path.name
 
@@ -98,8 +113,8 @@ class Claim:
         self._move(FAILED)
 
     def release(self) -> None:
-        """Release the lock, so that the video is retried later. ``deaths`` is reset."""
-        (self.folder / "deaths").unlink(missing_ok=True)  # works on a full disk too
+        """Release the lock, so that the video is retried later. Works on a full disk too."""
+        (self.folder / LOCK).unlink(missing_ok=True)
         os.close(self._lock)
 
     @property
@@ -107,9 +122,7 @@ class Claim:
         return self.inbox.folder / FAILED / f"{self.key}{self.path.suffix}.reason.txt"
 
     def _move(self, where: str) -> None:
-        target = self.inbox.folder / where / f"{self.key}{self.path.suffix}"
-        target.parent.mkdir(exist_ok=True)
-        self.path.rename(target)
+        self.path.rename(self.inbox.folder / where / f"{self.key}{self.path.suffix}")
         with self.inbox.alone():  # no other process may read the folder while it is removed
             shutil.rmtree(self.folder)
         os.close(self._lock)
@@ -122,8 +135,7 @@ class Inbox:
     ----------
     folder: folder that receives the videos. It must exist.
     results: folder of the results folders.
-    settle_seconds: a file is taken when :class:`~vadcore.detection.settled.Settled` finds it completely written: unchanged
-        for this many seconds.
+    settle_seconds: a file is taken when it is unchanged for this many seconds; see :func:`is_settled`.
     clock: current time in seconds since the epoch.
 
     Raises :class:`VadError` if ``folder`` does not exist or its path is not UTF-8.
@@ -142,7 +154,7 @@ class Inbox:
             raise VadError(f"{folder}: no such folder; make it, or name the one that videos come into")
         if not is_text(self.folder):
             raise VadError(f"{printable(str(folder))}: a path that is not UTF-8; rename it")
-        self.refused: dict[str, VadError] = {}  # videos that cannot be moved out of the inbox, by name
+        self.refused: dict[Path, VadError] = {}  # videos that cannot be moved out of the inbox
         self.work = self.folder / WORK
         for made in (self.work, self.folder / DONE, self.folder / FAILED, self.results):
             made.mkdir(parents=True, exist_ok=True)
@@ -155,16 +167,12 @@ class Inbox:
         failed in an earlier run.
         """
         with self.alone():
-            for stray in self.work.glob(".*.partial"):  # left by a killed process
-                stray.unlink()
-            orphans = sorted(self._orphans(), key=lambda claim: (claim.troubled, claim.deaths, claim.key))
-            first = orphans[0] if orphans and not orphans[0].troubled and orphans[0].deaths <= 1 else None
-            claim = first or self._fresh() or (orphans[0] if orphans else None)
-            for other in orphans:
+            left = sorted(self._left(), key=lambda claim: (claim.failed_runs is not None, claim.deaths, claim.key))
+            first = left[0] if left and left[0].failed_runs is None and left[0].deaths <= 1 else None
+            claim = first or self._fresh() or (left[0] if left else None)
+            for other in left:
                 if other is not claim:
-                    os.close(other._lock)
-            if claim is not None:
-                write_text(claim.folder / "deaths", str(claim.deaths + 1))  # a death, until done or released
+                    other.release()
         return claim
 
     def coming(self) -> list[Path]:
@@ -193,52 +201,9 @@ class Inbox:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _orphans(self) -> Iterator[Claim]:
-        """Claims whose process is dead or has released them. Work folders without a video are removed."""
-        for folder in sorted(path for path in self.work.iterdir() if path.is_dir()):
-            lock = hold(folder)
-            if lock is None:
-                continue
-            if any(_is_video(path.name) for path in folder.iterdir()):
-                yield Claim(self, folder.name, lock)
-            else:  # process killed before the video was moved in or after it was moved out
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
-
-    def _fresh(self) -> Claim | None:
-        settled = Settled(self.work / "seen.json", self.settle_seconds, self._clock)
-        claim = None
-        for path in self.coming():
-            name = path.relative_to(self.folder).as_posix()
-            if settled.is_whole(path, name) and claim is None and name not in self.refused:
-                claim = self._claim(path, name)
-        settled.save()
-        return claim
-
-    def _claim(self, path: Path, name: str) -> Claim | None:
-        key = self._key(Path(name))
-        folder = self.work / key
-        folder.mkdir()
-        lock = hold(folder)
-        write_text(folder / "name", printable(name))
-        try:
-            path.rename(folder / f"{key}{path.suffix}")
-        except OSError as error:
-            shutil.rmtree(folder)
-            os.close(lock)
-            if is_shortage(error):
-                raise
-            if not isinstance(error, FileNotFoundError):  # removed in the meantime
-                self.refused[name] = VadError(
-                    f"{printable(str(path))}: cannot be moved to {self.work} ({error.strerror}); let it lie in the same "
-                    "file system, in a folder that may be written to"
-                )
-            return None
-        return Claim(self, key, lock)
-
-    def _key(self, name: Path) -> str:
-        """A results key that no other video or results folder uses or has used."""
-        plain = result_key("-".join(name.with_suffix("").parts))
+    def free_key(self, name: str) -> str:
+        """A results key that no other video or results folder uses or has used. name: path in the inbox."""
+        plain = result_key("-".join(Path(name).with_suffix("").parts))
         taken = {path.name for path in self.results.iterdir()} | {path.name for path in self.work.iterdir()}
         taken |= {name[1 : -len(".partial")] for name in taken if name.endswith(".partial")}  # results being made
         taken |= {path.stem for where in (DONE, FAILED) for path in (self.folder / where).iterdir()}
@@ -247,6 +212,63 @@ class Inbox:
             number += 1
             key = f"{plain}-{number}"
         return key
+
+    def _left(self) -> Iterator[Claim]:
+        """Videos that no process scores any more, with deaths counted. Work folders without a video are removed."""
+        for folder in sorted(path for path in self.work.iterdir() if path.is_dir()):
+            died = (folder / LOCK).exists()
+            if (lock := hold(folder)) is None:
+                continue
+            if not any(_is_video(path.name) for path in folder.iterdir()):
+                shutil.rmtree(
+                    folder, ignore_errors=True
+                )  # process killed before the video was moved in or after it was moved out
+                os.close(lock)
+                continue
+            claim = Claim(self, folder, lock)
+            if died:
+                claim.deaths += 1
+                claim.save()
+            yield claim
+
+    def _fresh(self) -> Claim | None:
+        for path in self.coming():
+            if path in self.refused or not is_settled(path, self.settle_seconds, self._clock()):
+                continue
+            if claim := self._claim(path):
+                return claim
+        return None
+
+    def _claim(self, path: Path) -> Claim | None:
+        name = path.relative_to(self.folder).as_posix()
+        key = self.free_key(name)
+        folder = self.work / key
+        folder.mkdir()
+        lock = hold(folder)
+        write_json(folder / STATE, {"name": printable(name)})
+        try:
+            path.rename(folder / f"{key}{path.suffix}")
+        except OSError as error:
+            shutil.rmtree(folder)
+            os.close(lock)
+            if is_shortage(error):
+                raise
+            if not isinstance(error, FileNotFoundError):  # removed in the meantime
+                self.refused[path] = VadError(
+                    f"{printable(str(path))}: cannot be moved to {self.work} ({error.strerror}); let it lie in the same "
+                    "file system, in a folder that may be written to"
+                )
+            return None
+        return Claim(self, folder, lock)
+
+
+@dataclass
+class _Failure:
+    """A video that could not be scored in this run. It stays locked, so that it is not retried in the same run."""
+
+    claim: Claim
+    error: Exception
+    counted: bool = False
 
 
 def work_off(
@@ -261,27 +283,40 @@ def work_off(
         video cannot be read; the video is then moved to ``failed/``.
     finish: ``finish(claim)`` is called when the results exist; it is called again if a process died in between.
 
-    For other errors :mod:`vadcore.detection.blame` decides. A video error is raised after all other videos; the video is
-    retried in later runs until it is moved to ``failed/``. A machine error is raised at once. Videos that cannot be moved
-    out of the inbox raise :class:`VadError` at the end.
+    A video error is raised after all other videos; the video is retried in later runs until it is moved to ``failed/``. A
+    machine error is raised at once. Videos that cannot be moved out of the inbox raise :class:`VadError` at the end.
     """
-    blame = Blame()
+    failures: list[_Failure] = []
+    in_a_row, any_scored = 0, False
     try:
         while claim := inbox.take():
             try:
                 reason = _work_on(claim, score, finish)
             except Exception as error:
-                blame.failed(claim, error)
+                failures.append(_Failure(claim, error))
+                if is_shortage(error):
+                    raise
+                if claim.failed_runs is None or not any_scored:  # those that failed before come last, maybe in a row
+                    in_a_row += 1
+                claim.failed_runs = claim.failed_runs or 0
+                claim.save()
+                if in_a_row >= MOST_IN_A_ROW:
+                    raise
                 continue
             except BaseException:
                 claim.release()
                 raise
             yield claim.name, reason
             if reason is None:
-                yield from blame.scored()
-        yield from blame.end()
+                in_a_row, any_scored = 0, True
+                yield from _count(failures)
+        if any_scored:
+            yield from _count(failures)
+        if failures:
+            raise _all_of(failures)
     finally:
-        blame.release()
+        for failure in failures:
+            failure.claim.release()
     if inbox.refused:
         raise VadError("; ".join(str(error) for error in inbox.refused.values()))
 
@@ -290,7 +325,7 @@ def _work_on(claim: Claim, score: Callable[[Claim], None], finish: Callable[[Cla
     """Score one video and move it. Returns None if it was scored, else the reason why it was moved to ``failed/``."""
     try:
         while not claim.has_results:
-            if claim.deaths > MOST_DEATHS:
+            if claim.deaths >= MOST_DEATHS:
                 raise UnreadableVideo(
                     f"{claim.name}: {MOST_DEATHS} processes died while they scored it, perhaps for want of memory"
                 )
@@ -307,6 +342,93 @@ def _work_on(claim: Claim, score: Callable[[Claim], None], finish: Callable[[Cla
     return None
 
 
+def _count(failures: list[_Failure]) -> Iterator[tuple[str, str]]:
+    """Count the failures against their videos. Yields (name, reason) of the videos that are moved to ``failed/``."""
+    for failure in [failure for failure in failures if not failure.counted]:
+        failure.counted, claim = True, failure.claim
+        claim.failed_runs += 1
+        if claim.failed_runs < MOST_FAILED_RUNS:
+            claim.save()
+            continue
+        reason = f"{claim.name}: failed in {MOST_FAILED_RUNS} runs that could score others ({_line(failure.error)})"
+        failures.remove(failure)
+        claim.fail(reason, "".join(traceback.format_exception(failure.error)))
+        yield claim.name, reason
+
+
+def is_shortage(error: BaseException | None) -> bool:
+    """Whether ``error`` or one of its causes is a machine error: an exhausted resource or a closed pipe."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in SHORTAGES:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _all_of(failures: list[_Failure]) -> Exception:
+    """Combine the errors of several videos into one. Tracebacks of unexpected errors (not VadError) are kept."""
+    first, names = failures[0].error, ", ".join(failure.claim.name for failure in failures)
+    if len({_line(failure.error) for failure in failures}) == 1:
+        first.add_note(f"not scored, and tried again next time: {names}")
+        return first
+    if all(isinstance(failure.error, VadError) for failure in failures):
+        error = VadError("; ".join(f"{failure.claim.name}: {failure.error}" for failure in failures))
+        error.__cause__ = first
+        return error
+    message = f"not scored, and tried again next time: {names}"
+    return ExceptionGroup(message, [failure.error for failure in failures])
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    return text if isinstance(error, VadError) else f"{type(error).__name__}: {text}"
+
+
+def is_settled(path: Path, seconds: float, now: float) -> bool:
+    """Whether a video file is completely written.
+
+    It is if it has not changed for ``seconds``, no process on this machine has it open for writing, and it can be opened as
+    a video. A file that cannot be opened also counts as complete after ``PATIENCE`` times ``seconds``; reading it then
+    reports the error.
+
+    now: current time in seconds since the epoch. Where the modification time is later, such as that of a camera whose
+    clock is ahead, the time counts at which this machine changed the file.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:  # removed in the meantime
+        return False
+    unchanged = now - (found.st_mtime if found.st_mtime <= now else found.st_ctime)
+    if unchanged < seconds or _open_for_writing(path):
+        return False
+    if unchanged >= PATIENCE * seconds:
+        return True
+    if not is_text(path):  # OpenCV would crash; the inbox renames the file when it takes it
+        return False
+    with suppress(VadError):
+        video_fps(path)
+        return True
+    return False
+
+
+def _open_for_writing(path: Path) -> bool:
+    """Whether a process on this machine has the file open for writing; False if the system cannot tell.
+
+    Linux refuses a read lease on a file that is open for writing. If a writer opens the file while the lease is held, the
+    kernel signals the holder; SIGURG is used because it is ignored by default.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    with suppress(OSError), path.open("rb") as file:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
+        try:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except BlockingIOError:
+            return True
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
 def _is_video(name: str) -> bool:
     return Path(name).suffix.lower() in VIDEO_ENDINGS and not name.startswith(".")
 
@@ -317,10 +439,3 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
-
-
-def _read(path: Path, otherwise: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return otherwise

@@ -62,7 +62,7 @@ def place(error: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]
     return left, top, min(size[1], round((x + width) * right)) - left, min(size[0], round((y + height) * down)) - top
 
 
-def for_the_eye(error: np.ndarray) -> np.ndarray:
+def smooth_for_display(error: np.ndarray) -> np.ndarray:
     """Smooth a map ``[h, w]`` slightly for display, so that single pixels do not show in a video."""
     return cv2.GaussianBlur(error, (0, 0), max(0.3, SMOOTH / 2 * error.shape[0]))
 
@@ -72,7 +72,7 @@ def colour_scale(maps: Maps, usual: np.ndarray) -> tuple[float, float]:
 
     ``low`` is the 98th percentile of the errors in the usual frames. ``high`` is the 99.9th percentile of the errors in
     the other frames, but at least three times ``low``, so that a video without anomalies stays dark. Maps are smoothed by
-    :func:`for_the_eye`.
+    :func:`smooth_for_display`.
 
     usual: bool ``[T]``, the scored frames outside events; if there are none, ``low`` is taken from all frames.
     """
@@ -89,4 +89,4 @@ def _values(maps: Maps, numbers: np.ndarray) -> np.ndarray:
     if not len(numbers):
         return np.empty(0, np.float32)
     taken = numbers[np.unique(np.linspace(0, len(numbers) - 1, SAMPLES).astype(int))]
-    return np.concatenate([error[np.isfinite(error)] for error in (for_the_eye(maps[n]) for n in taken)])
+    return np.concatenate([error[np.isfinite(error)] for error in (smooth_for_display(maps[n]) for n in taken)])

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from tests.helpers.videos import make_video
-from vadcore.detection.film import BAR, film_size
-from vadcore.detection.results import detect
-from vadcore.detection.timeline import clock, highest_of_stretches
+from vadcore.detection.film import BAR, clock, film_size, interval_maxima
+from vadcore.detection.output import detect
 from vadcore.evaluation.maps import Maps, colour_scale
 
 pytestmark = pytest.mark.xdist_group("results")
@@ -93,7 +92,7 @@ def test_long_timeline_keeps_peaks():
     scores = np.full(100_000, 1.0)
     scores[77_777] = 9.0
     scores[:500] = np.nan
-    seconds, shown = highest_of_stretches(np.arange(100_000) / 25, scores)
+    seconds, shown = interval_maxima(np.arange(100_000) / 25, scores)
     assert len(shown) <= 1500
     assert np.nanmax(shown) == 9.0
     assert seconds[np.nanargmax(shown)] == pytest.approx(77_777 / 25, abs=3)

@@ -7,7 +7,7 @@ import pytest
 from tests.helpers.tiny_systems import TINY
 from tests.helpers.videos import Place
 from vadcore.detection.detector import load_detector
-from vadcore.detection.results import detect
+from vadcore.detection.output import detect
 from vadcore.evaluation.preprocess import describe, pack, read_recipe
 from vadcore.utils.errors import VadError
 

@@ -1,19 +1,19 @@
-"""The results folder of a video: complete or absent; results of other videos are kept."""
+"""The results folder of a video: complete or absent, also after a kill; results of other videos are kept."""
 
 import json
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tests.helpers.videos import RUNS, events_of, make_video
-from vadcore.detection import making as making_module
-from vadcore.detection import results
-from vadcore.detection.making import Taken, making
-from vadcore.detection.results import detect
+from vadcore.detection import output
+from vadcore.detection.output import Taken, detect, making, sweep
 from vadcore.detection.stream import UnreadableVideo
-from vadcore.utils.errors import VadError
+from vadcore.utils.files import sha256_files, write_json
 
 pytestmark = pytest.mark.xdist_group("results")
 FILES = ["annotated.webm", "events.csv", "events.json", "scores.csv", "timeline.png"]
@@ -96,8 +96,6 @@ def test_new_results_replace_old_ones(here, tmp_path, short):
     detect(here.detector(), short, out, film=False)
     assert not (first.folder / "note.txt").exists()
     assert names_in(out) == ["short"]
-    with pytest.raises(VadError, match=r"out/short: there already"):
-        detect(here.detector(), short, out, replace=False)
 
 
 def test_results_of_another_video_are_kept(here, tmp_path):
@@ -121,7 +119,7 @@ def test_folder_without_results_is_kept(here, tmp_path, short):
 
 
 def test_results_are_locked_by_one_process(here, tmp_path, short, monkeypatch):
-    monkeypatch.setattr(making_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(output, "PATIENCE", 0.0)
     out = tmp_path / "out"
     with making(out / "short", short) as beside:
         (beside / "half").write_text("made")
@@ -155,7 +153,51 @@ def test_failure_leaves_no_partial_results(here, tmp_path, short, monkeypatch):
 
     with pytest.raises(UnreadableVideo):
         detect(here.detector(), tmp_path / "not-there.avi", tmp_path / "out")
-    monkeypatch.setattr(results, "write_film", full)
+    monkeypatch.setattr(output, "write_film", full)
     with pytest.raises(OSError, match="No space"):
         detect(here.detector(), short, tmp_path / "out")
     assert names_in(tmp_path / "out") == []
+
+
+def assert_killed_in(work) -> None:
+    """Run ``work`` in a process and assert that it ends with code 137."""
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            work()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 137
+
+
+def test_kill_leaves_old_or_new_results(tmp_path):
+    video = tmp_path / "video"
+    video.write_text("some")
+    kinds = set()
+    for step in range(1, 4):
+        out = tmp_path / str(step)
+
+        def make(text, out=out):
+            with making(out / "gate", video) as beside:
+                write_json(beside / "events.json", {"sha256": sha256_files([video]), "text": text})
+
+        def deadly(out=out, make=make, step=step):
+            left, rename = [step], Path.rename
+
+            def counted(self, target):
+                left[0] -= 1
+                if left[0] == 0:
+                    os._exit(137)
+                return rename(self, target)
+
+            with making(out / "warm", video):  # no leftovers of an earlier process
+                pass
+            Path.rename = counted
+            make("new")
+
+        make("old")
+        assert_killed_in(deadly)
+        shutil.rmtree(out / "warm")
+        sweep(out)
+        assert [path.name for path in out.iterdir()] == ["gate"]
+        kinds.add(json.loads((out / "gate/events.json").read_text())["text"])
+    assert kinds == {"old", "new"}
