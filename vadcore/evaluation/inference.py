@@ -120,18 +120,25 @@ class _Means:
         return len(self.total)
 
     def add(self, frames: np.ndarray, values: np.ndarray) -> None:
-        """Add the values of windows. frames: ``[B, J]``, none twice in a window. values: ``[B, J, *shape]``; NaN = none."""
+        """Add the values of windows.
+
+        frames: ``[B, J]``, ascending in both directions. values: ``[B, J, *shape]``; a number may be NaN (no value), a map
+        not.
+        """
         self._grow(int(frames.max()) + 1)
-        known = ~np.isnan(values).any(axis=tuple(range(2, values.ndim)))  # [B, J]
-        for numbers, of_window, has_value in zip(frames - self.first, values, known, strict=True):
-            self.total[numbers[has_value]] += of_window[has_value]
-            self.count[numbers[has_value]] += 1
+        for position in reversed(range(frames.shape[1])):  # so each frame gets the values of its windows in order
+            numbers, of_frames = frames[:, position] - self.first, values[:, position]
+            if of_frames.ndim == 1:
+                known = ~np.isnan(of_frames)
+                numbers, of_frames = numbers[known], of_frames[known]
+            self.total[numbers] += of_frames
+            self.count[numbers] += 1
 
     def take(self, stop: int) -> np.ndarray:
         """Remove the frames before ``stop`` and return their means, ``[n, *shape]``; NaN for frames without values."""
         self._grow(stop)
         n = stop - self.first
-        means, count = self.total[:n].copy(), self.count[:n]
+        means, count = self.total[:n], self.count[:n]
         means /= np.maximum(count, 1).reshape(-1, *[1] * (means.ndim - 1))
         means[count == 0] = np.nan
         self.total, self.count, self.first = self.total[n:].copy(), self.count[n:].copy(), stop
@@ -177,6 +184,7 @@ class StreamScorer:
         self._frames: Tensor | None = None  # from frame `_released` on
         self._flow: Tensor | None = None  # from each of them to the next
         self._samples: dict[int, np.ndarray] = {}  # frame number -> frame; source of the backgrounds
+        self._medians: dict[tuple[int, ...], np.ndarray] = {}  # numbers of samples -> background
         self._released = 0
         self._start = 0  # first frame of the next window
         self._maps: _Means | None = None
@@ -241,8 +249,8 @@ class StreamScorer:
     def _batch(self, at: np.ndarray) -> Batch:
         """Return the windows of the frames ``at`` ``[B, T]``."""
         index = torch.from_numpy(at - self._released).to(self.device)
-        frames = self._frames[index].float().div_(255)
-        flow = self._flow[index[:, :-1]].float().div_(FLOW_UNIT) if self.windows.flow else None
+        frames = _picked(self._frames, index).float().div_(255)
+        flow = _picked(self._flow, index[:, :-1]).float().div_(FLOW_UNIT) if self.windows.flow else None
         background = self._backgrounds(at[:, 0]) if self.windows.background else None
         clip, numbers = torch.zeros(len(at), dtype=torch.long), torch.from_numpy(self.first + at)
         return Batch(frames, clip, numbers, flow, background)
@@ -250,9 +258,11 @@ class StreamScorer:
     def _backgrounds(self, starts: np.ndarray) -> Tensor:
         """Backgrounds of the windows that begin at the frames ``starts`` ``[B]``: float ``[B, C, H, W]`` in 0..1."""
         numbers = [tuple(background_frames(start, self.length, self.windows.background)) for start in starts.tolist()]
-        made = {key: median_picture(np.stack([self._samples[n] for n in key])) for key in dict.fromkeys(numbers)}
+        for key in set(numbers) - self._medians.keys():
+            self._medians[key] = median_picture(np.stack([self._samples[n] for n in key]))
+        pictures = torch.from_numpy(np.stack([self._medians[key] for key in numbers]))
+        self._medians = {numbers[-1]: self._medians[numbers[-1]]}
         self._samples = {number: frame for number, frame in self._samples.items() if number >= numbers[-1][0]}
-        pictures = torch.from_numpy(np.stack([made[key] for key in numbers]))
         return pictures.to(self.device).float().div_(255)
 
     def _reconstruct(self, prediction: Prediction, starts: np.ndarray) -> None:
@@ -291,3 +301,8 @@ class StreamScorer:
         self._frames = self._frames[drop:]
         self._flow = None if self._flow is None else self._flow[drop:]
         self._released = stop
+
+
+def _picked(items: Tensor, index: Tensor) -> Tensor:
+    """Return ``items[index]`` for ``items`` ``[N, ...]`` and ``index`` ``[B, T]``; several times as fast on a CPU."""
+    return items.index_select(0, index.flatten()).view(*index.shape, *items.shape[1:])
