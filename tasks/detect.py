@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.videos and (inbox is None or inbox.empty):  # check before loading or fetching anything
         if alerts.any_left(arguments.out):
             with sending(params, arguments.out, target, log):
-                return 0
+                pass
         return 0
     score = _spread if params.machine.scheduler is not None else _score_here
     faults = score(params, arguments, inbox, target)

@@ -162,13 +162,6 @@ class Sender:
         self._thread.join(patience + self.timeout + 1)
         return len(_pending(self.out))
 
-    def __enter__(self) -> Sender:
-        return self
-
-    def __exit__(self, *exception) -> None:
-        if self._thread.is_alive() and self._until is None:
-            self.close(0.0 if any(exception) else 10.0)
-
     def _work(self) -> None:
         with self._lock:
             while not self._locked():

@@ -22,12 +22,8 @@ from vadcore.utils.folders import FUSED
 
 @dataclass(frozen=True)
 class System:
-    """A trained system.
+    """A trained system. dtype: precision of the model's computations. digest: identifies weights and configuration."""
 
-    name: "data set/system". dtype: precision of the model's computations. digest: identifies weights and configuration.
-    """
-
-    name: str
     model: Model
     device: torch.device
     dtype: torch.dtype
@@ -103,12 +99,10 @@ def make_detector(
     if (folder / MEMBERS).is_dir():
         fusion = load_fusion(folder)
         systems = [
-            _load_system(folder / MEMBERS / name, f"{recipe.dataset}/{name}", chosen, member.precision)
-            for name, member in fusion.members.items()
+            _load_system(folder / MEMBERS / name, chosen, member.precision) for name, member in fusion.members.items()
         ]
     else:
-        fusion = None
-        systems = [_load_system(folder, f"{recipe.dataset}/{recipe.name}", chosen, recipe.precision)]
+        fusion, systems = None, [_load_system(folder, chosen, recipe.precision)]
     estimator = None
     if any(system.model.config.needs_flow for system in systems):
         if recipe.flow is None:
@@ -122,9 +116,9 @@ def make_detector(
     return Detector(tuple(systems), fusion, recipe, calibration, estimator, digest)
 
 
-def _load_system(folder: Path, name: str, device: torch.device, precision: str) -> System:
+def _load_system(folder: Path, device: torch.device, precision: str) -> System:
     model = load_model(folder).to(device).eval()
-    return System(name, model, device, choose_precision(precision, device)[0], sha256_files(system_files(folder)))
+    return System(model, device, choose_precision(precision, device)[0], sha256_files(system_files(folder)))
 
 
 def load_detector(folder: Path | str, device: str = "auto", target_far_per_hour: float | None = None) -> Detector:

@@ -49,16 +49,8 @@ MOST_DEATHS = 20  # process deaths per video; then the video is moved to failed/
 MOST_FAILED_RUNS = 3  # runs in which only this video failed; then it is moved to failed/
 MOST_IN_A_ROW = 3  # failures in a row that indicate a machine error
 PATIENCE = 3  # multiple of the settle time after which an unreadable file counts as broken
-SHORTAGES = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EIO,
-    errno.ENOMEM,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.EPIPE,  # the reader of the process's output has ended
-)
+# disk, memory or open files exhausted, or the reader of the process's output has ended
+SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EPIPE}
 
 
 class Claim:

@@ -101,23 +101,6 @@ def test_command_gets_json_once_per_event(tmp_path):
     assert [json.loads(line)["event"]["number"] for line in heard.read_text().splitlines()] == [1, 2]
 
 
-def test_close_sends_pending_alerts(tmp_path, patch_call):
-    calls = patch_call()
-    queue(results_with_alerts(tmp_path))
-    with Sender(tmp_path, "hook"):
-        pass
-    assert calls.numbers == [1, 2]
-
-
-def test_exception_in_with_block_stops_sending(tmp_path, patch_call, clock):
-    patch_call(lambda number: "busy")
-    queue(results_with_alerts(tmp_path))
-    with pytest.raises(ZeroDivisionError), Sender(tmp_path, "hook", log=lambda text: None, clock=clock) as sender:
-        raise ZeroDivisionError
-    wait_until(lambda: not sender._thread.is_alive())
-    assert len(pending(tmp_path)) == 2
-
-
 def test_failed_call_is_retried_with_backoff(tmp_path, patch_call, clock):
     calls = patch_call(*["busy"] * 5, clock=clock)
     queue(results_with_alerts(tmp_path, events=1))
