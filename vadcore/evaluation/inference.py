@@ -58,7 +58,11 @@ def score_clip(
     reconstruct: frames, ascending, whose reconstructions or predictions are returned. Frames that no window scores are
     left out, and all frames if the model produces no pictures of the scored frames.
     """
-    segment, starts = footage.segments[number], scoring_windows(footage.lengths[number], model.windows)
+    segment, length = footage.segments[number], footage.lengths[number]
+    starts = scoring_windows(length, model.windows)
+    if not len(starts):  # shorter than a window
+        measures = {model.score: np.full(length, np.nan, np.float32)}
+        return ClipScores(measures, np.full((length, *map_size(footage.size)), np.nan, np.float16))
     pictured = windows_of(reconstruct, starts, model.windows.judged)
     maps: list[np.ndarray] = []
     scorer = StreamScorer(model, footage.device, dtype, maps.append, str(segment.clip), segment.start, pictured)

@@ -79,6 +79,14 @@ def test_too_short_footage_has_no_scores(store):
     assert len(result.measures["number"]) == len(result.maps) == 5
 
 
+def test_clip_of_one_frame_without_flow_is_streamed(store):
+    """The stored flow has another size than the model's input."""
+    flow = ClipStore(Path(store.url).parent / "flow.zarr", "flow")
+    model = create_model("flow_magnitude", {"image_size": (24, 32)})
+    one = ClipLoader.for_model(model, store, [Segment(store.clips("test")[0], 0, 1)], flow, cache="stream")
+    assert np.isnan(score_clip(model, one, 0).maps).all()
+
+
 def test_scores_of_overlapping_windows_are_averaged(store):
     torch.manual_seed(0)
     model = create_model("convlstm_ae", {"image_size": (24, 32), "frames": 3, "conv": (4, 4), "lstm": (4,)}).eval()
