@@ -20,7 +20,7 @@ from vadcore.data.store import ClipId, ClipStore
 from vadcore.data.windows import Segment
 from vadcore.evaluation.calibration import Calibration, calibrate
 from vadcore.evaluation.cost import read_cost, write_cost
-from vadcore.evaluation.evaluate import event_table, result_row, score_table
+from vadcore.evaluation.evaluate import RANKING, event_table, measure_table, result_row, score_table
 from vadcore.evaluation.events import smooth
 from vadcore.evaluation.frame_metrics import join_labels, roc_curve
 from vadcore.evaluation.inference import ClipScores
@@ -61,6 +61,7 @@ def write_results(
     table = join_labels(score_table(raw, score, fps, params.score.smoothing, calibration), labels)
     events = event_table(table, calibration, params.calibrate)
     operating = operating_points(table, calibration, params.calibrate)
+    measures = measure_table(table, next(iter(raw.values())), params.score.smoothing)
     row = {
         "dataset": dataset,
         "model": name,
@@ -72,7 +73,7 @@ def write_results(
         **result_row(table, calibration, params.calibrate, maps, _Masks(masks)),
         **{key: trained[key] for key in ("trained", "parameters", "iterations", "precision")},
     }
-    _write(out, row, table, events, operating, calibration, maps)
+    _write(out, row, table, events, operating, measures, calibration, maps)
     write_cost(out, cost)
     scale = heat_scale(maps)
     draw_worst(out / "worst", _worst(table, calibration, params), maps, scale, frames, masks)
@@ -114,7 +115,7 @@ def _calibrate(normal: pd.DataFrame, measure_name: str, params: Params) -> Calib
 
 
 def _write(
-    out: Path, row: dict, table, events, operating, calibration: Calibration, maps: dict[str, np.ndarray]
+    out: Path, row: dict, table, events, operating, measures, calibration: Calibration, maps: dict[str, np.ndarray]
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with complete(out / "frames.parquet") as temporary:
@@ -125,6 +126,8 @@ def _write(
         events.to_csv(temporary, index=False)
     with complete(out / "operating.csv") as temporary:
         operating.to_csv(temporary, index=False)
+    with complete(out / "measures.csv") as temporary:
+        measures.to_csv(temporary, index=False)
     write_text(out / "calibration.json", calibration.to_json())
     shutil.rmtree(out / "maps", ignore_errors=True)
     (out / "maps").mkdir()
@@ -168,7 +171,10 @@ def _log(stage: Stage, out: Path, row: dict) -> None:
     stage.run.metrics(numbers)
     for step, figures in curves(pd.read_csv(out / "roc.csv"), pd.read_csv(out / "operating.csv")):
         stage.run.metrics(figures, step)
-    for file in ("metrics.json", "roc.csv", "events.csv", "operating.csv", "calibration.json"):
+    for measure in pd.read_csv(out / "measures.csv").to_dict("records"):
+        found = {f"{key}/{measure['measure']}": measure[key] for key in RANKING if not pd.isna(measure[key])}
+        stage.run.metrics(found)
+    for file in ("metrics.json", "roc.csv", "events.csv", "operating.csv", "measures.csv", "calibration.json"):
         stage.run.artifact(out / file)
     stage.run.artifact(out / "worst", "worst")
     for made in sorted(out.iterdir()):

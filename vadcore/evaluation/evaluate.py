@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -10,6 +12,8 @@ from vadcore.evaluation.calibration import Calibration
 from vadcore.evaluation.events import detection_metrics, find_events, smooth
 from vadcore.evaluation.frame_metrics import frame_metrics
 from vadcore.evaluation.pixel_metrics import localisation_metrics
+
+RANKING = ("auc_micro", "auc_micro_minmax", "auc_macro", "ap", "eer")  # metrics of how well a measure ranks frames
 
 
 def score_table(
@@ -34,6 +38,21 @@ def score_table(
             table[name] = column
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
+
+
+def measure_table(table: pd.DataFrame, measures: Iterable[str], smoothing: float) -> pd.DataFrame:
+    """Frame-level metrics of every measure of a system, its score included: one row each, first column ``measure``.
+
+    table: that of :func:`score_table`, with labels joined. smoothing: as there.
+    """
+    rows = []
+    for name in measures:
+        values = table.groupby("clip", sort=False)[name].transform(
+            lambda of_clip: smooth(of_clip.to_numpy(), smoothing)
+        )
+        found = frame_metrics(table.assign(score=values))
+        rows.append({"measure": name, **{key: found[key] for key in RANKING}})
+    return pd.DataFrame(rows, columns=["measure", *RANKING])
 
 
 def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibrate) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from torch import Tensor
 from vadcore.data.loader import ClipLoader, made_ahead
 from vadcore.data.store import FLOW_UNIT
 from vadcore.data.windows import BACKGROUND_SAMPLES, Batch, background_frames, median_picture, scoring_windows
+from vadcore.evaluation.box_scores import BoxScores
 from vadcore.models.base import Model, Prediction
 from vadcore.models.components.error_maps import map_size, shrink
 from vadcore.utils.device import autocast
@@ -192,6 +193,7 @@ class StreamScorer:
         self._released = 0
         self._start = 0  # first frame of the next window
         self._maps: _Means | None = None
+        self._boxes = BoxScores()
         self._measures: dict[str, _Means] = {}
         self._done: dict[str, list[np.ndarray]] = {}  # measures of the frames before `_released`
 
@@ -298,9 +300,11 @@ class StreamScorer:
 
     def _release(self, stop: int) -> None:
         """Pass on the results of the frames before ``stop``, which no later window contains, and drop these frames."""
-        self.keep(self._maps.take(stop).astype(np.float16))
-        for name, means in self._measures.items():
-            self._done.setdefault(name, []).append(means.take(stop))
+        maps = self._maps.take(stop)
+        self.keep(maps.astype(np.float16))
+        measures = {name: means.take(stop) for name, means in self._measures.items()}
+        for name, values in (measures | self._boxes.add(maps)).items():
+            self._done.setdefault(name, []).append(values)
         drop = stop - self._released
         self._frames = self._frames[drop:]
         self._flow = None if self._flow is None else self._flow[drop:]

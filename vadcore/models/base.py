@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from vadcore.models.components.mean_image import MeanImage
 
 
+MapScore = Literal["map_box", "map_moving_box"]  # computed from the error maps, vadcore/evaluation/box_scores.py
+
+
 class ModelConfig(Section):
     """Configuration keys common to all ``model.<name>`` sections. Each model adds its own."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, AutoencoderConfig
+from vadcore.models.base import Autoencoder, AutoencoderConfig, MapScore
 from vadcore.models.components.mean_image import MeanImage
 from vadcore.utils.schema import Size
 
@@ -40,7 +40,7 @@ class ConvAEConfig(AutoencoderConfig):
     step: PositiveInt = 1  # distance between the starts of scoring windows
     # norm: Euclidean norm of the error over the colours of a pixel, mean over pixels (the paper sums: same ranking);
     # mse: mean squared error; max_patch_mse: squared error of the worst block
-    score: Literal["norm", "mse", "max_patch_mse"] = "norm"
+    score: Literal["norm", "mse", "max_patch_mse"] | MapScore = "norm"
 
     @model_validator(mode="after")
     def _size_fits(self):

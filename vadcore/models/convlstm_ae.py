@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, AutoencoderConfig, Prediction, check_sides
+from vadcore.models.base import Autoencoder, AutoencoderConfig, MapScore, Prediction, check_sides
 from vadcore.models.components.mean_image import MeanImage
 from vadcore.utils.schema import Size
 
@@ -38,7 +38,7 @@ class ConvLSTMConfig(AutoencoderConfig):
     # src: summed error of the window that starts at the frame (as published); mse: error of the frame itself, averaged
     # over all windows that contain it, so that the last frames of a clip have scores too;
     # max_patch_mse: squared error of the worst block
-    score: Literal["src", "mse", "max_patch_mse"] = "src"
+    score: Literal["src", "mse", "max_patch_mse"] | MapScore = "src"
 
     @model_validator(mode="after")
     def _size_fits(self):

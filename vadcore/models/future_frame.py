@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from vadcore.data.windows import Batch, Windows
 from vadcore.flow.flownet import Enlarge, FlowNetSD, flow_between, load_flownet, seen_size
 from vadcore.models import register_model
-from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update, check_sides
-from vadcore.models.components.error_maps import frame_errors
+from vadcore.models.base import MapScore, Model, ModelConfig, Phase, Prediction, Update, check_sides
+from vadcore.models.components.error_maps import frame_errors, gradient_error, highest_box
 from vadcore.models.components.losses import gradient_difference, least_squares
 from vadcore.utils.errors import VadError
 from vadcore.utils.schema import Size
@@ -59,7 +59,7 @@ class FutureFrameConfig(ModelConfig):
     learning_rate: PositiveFloat = 1e-4
     learning_rate_discriminator: PositiveFloat = 1e-5
     drop_at: PositiveInt | None = None  # iteration at which both learning rates drop to a tenth
-    score: Literal["psnr", "mse", "max_patch_mse", "flow"] = "psnr"
+    score: Literal["psnr", "mse", "max_patch_mse", "flow", "gradient_box"] | MapScore = "psnr"
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -243,6 +243,7 @@ class FutureFrame(Model):
         predicted = self(batch.frames[:, :-1] * 2 - 1)
         shown = (predicted[:, None] + 1) / 2  # [B, 1, C, H, W]
         measures, maps = frame_errors(shown, batch.frames[:, -1:])
+        measures["gradient_box"] = highest_box(gradient_error(shown[:, 0], batch.frames[:, -1]))[:, None]
         measures["psnr"] = 10 * measures["mse"].clamp(min=1e-10).log10()  # negative: higher is more anomalous
         if self.flownet is not None:
             measures["flow"] = (self._flow(batch, predicted) - batch.flow[:, -1]).abs().mean((1, 2, 3))[:, None]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Windows
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, AutoencoderConfig, check_sides
+from vadcore.models.base import Autoencoder, AutoencoderConfig, MapScore, check_sides
 from vadcore.models.components.mean_image import MeanImage
 from vadcore.utils.schema import Size
 
@@ -41,7 +41,7 @@ class GRUConfig(AutoencoderConfig):
     learning_rate: PositiveFloat = 1e-4
     weight_decay: float = Field(default=1e-5, ge=0)
     step: PositiveInt = 1  # distance between the starts of scoring windows
-    score: Literal["mse", "max_patch_mse"] = "mse"  # squared error of the whole frame, or of its worst block
+    score: Literal["mse", "max_patch_mse"] | MapScore = "mse"  # squared error of the whole frame, or of its worst block
 
     @model_validator(mode="after")
     def _size_fits(self):

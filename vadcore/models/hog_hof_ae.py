@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, ModelConfig, Phase, Prediction
+from vadcore.models.base import Autoencoder, MapScore, ModelConfig, Phase, Prediction
 from vadcore.models.components.hog_hof import DIRECTIONS, HOF, HOG, SPATIAL, TEMPORAL, describe
 from vadcore.utils.errors import VadError
 from vadcore.utils.schema import Size
@@ -42,7 +42,7 @@ class HogHofConfig(ModelConfig):
     learning_rate: PositiveFloat = 1e-4
     weight_decay: float = Field(default=0.0, ge=0)
     step: PositiveInt = 5  # distance between the starts of scoring windows
-    score: Literal["max", "sum"] = "max"  # error of the worst cuboid, or sum over all (grows with the crowd)
+    score: Literal["max", "sum"] | MapScore = "max"  # error of the worst cuboid, or sum over all (grows with the crowd)
 
     @field_validator("frames")
     @classmethod

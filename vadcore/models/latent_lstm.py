@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update, check_sides
+from vadcore.models.base import MapScore, Model, ModelConfig, Phase, Prediction, Update, check_sides
 from vadcore.models.components.error_maps import frame_errors
 from vadcore.models.latent.cae_vae import CAEVAE, SHRINK, CAEVAEConfig
 from vadcore.models.latent.front_end import FrontEnd
@@ -64,7 +64,7 @@ class LatentLSTMConfig(ModelConfig):
     warm_up: PositiveInt = 10  # first frames of a sequence, which get no score
     # latent vector taken from a predicted density: its mean; mode: mean of its heaviest Gaussian; sample: random draw
     next: Literal["mean", "mode", "sample"] = "mean"
-    score: Literal["mse", "max_patch_mse", "latent_nll"] = "mse"
+    score: Literal["mse", "max_patch_mse", "latent_nll"] | MapScore = "mse"
 
     @property
     def trained_first(self) -> Section:

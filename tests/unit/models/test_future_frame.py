@@ -242,7 +242,7 @@ def test_score_is_negative_psnr(weights):
         predicted = (model(batch.frames[:, :-1] * 2 - 1) + 1) / 2
     mse = (predicted - batch.frames[:, -1]).square().mean((1, 2, 3))
     torch.testing.assert_close(judged.measures["psnr"], 10 * mse.log10()[:, None])
-    assert set(judged.measures) == {"psnr", "mse", "max_patch_mse", "flow"}
+    assert set(judged.measures) == {"psnr", "mse", "max_patch_mse", "flow", "gradient_box"}
     torch.testing.assert_close(judged.shown()[:, 0], predicted)
     assert "flow" not in small().predict_step(batch).measures
 

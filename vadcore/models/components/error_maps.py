@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MAP_SIDE = 96  # longer side of stored error maps, pixels (about)
+BOX = (0.12, 0.08)  # height and width of a box of the size of a person, shares of those of the picture
 BLOCKS = 16  # frame height over block side, for max_patch_mse
 
 
@@ -31,6 +32,22 @@ def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if h % kept_h == 0 and w % kept_w == 0:
         return F.avg_pool2d(maps, (h // kept_h, w // kept_w))
     return F.adaptive_avg_pool2d(maps, size)
+
+
+def highest_box(maps: Tensor) -> Tensor:
+    """Highest mean of a box of the size of a person, :data:`BOX`, of each map: ``[N, h, w]`` to ``[N]``."""
+    box = [max(1, round(share * side)) for share, side in zip(BOX, maps.shape[1:], strict=True)]
+    return F.avg_pool2d(maps[:, None], box, stride=1).amax((1, 2, 3))
+
+
+def gradient_error(shown: Tensor, frames: Tensor) -> Tensor:
+    """Difference of the gradients of pictures ``[N, C, H, W]``, downsampled to :func:`map_size`: ``[N, h, w]``.
+
+    It is ``|dx shown - dx frames| + |dy shown - dy frames|``, the mean over the channels.
+    """
+    error = shown - frames
+    steep = F.pad(error.diff(dim=3), (1, 0, 0, 0)).abs() + F.pad(error.diff(dim=2), (0, 0, 1, 0)).abs()
+    return shrink(steep.mean(1, keepdim=True), map_size((steep.shape[2], steep.shape[3])))[:, 0]
 
 
 def frame_errors(shown: Tensor, frames: Tensor, span: float = 1.0) -> tuple[dict[str, Tensor], Tensor]:
