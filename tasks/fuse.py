@@ -53,14 +53,14 @@ def work(stage: Stage) -> None:
         }
         for of_member in scores
     ]
-    judged = {}
+    scored = {}
     for clip, array in frames.arrays("test").items():
         maps = [_maps(of_member / "maps" / f"{clip.name}.npz") for of_member in scores]
-        judged[Segment(clip, 0, array.shape[0])] = ClipScores(
+        scored[Segment(clip, 0, array.shape[0])] = ClipScores(
             fusion.measures([table[clip.name] for table in tables]), fusion.maps(maps)
         )
     facts = {"members": " + ".join(config.of), "rule": config.rule}
-    write_results(stage, FUSED, facts, judged, _cost(scores), frames, flow)
+    write_results(stage, FUSED, facts, scored, _cost(scores), frames, flow)
     for made in sorted(folder.iterdir()):
         stage.run.made(made)
 

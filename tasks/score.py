@@ -65,18 +65,18 @@ def work(stage: Stage) -> None:
     for _, result in per_clip(_score_clip, calls, machine, "score"):
         if isinstance(result, VadError):
             raise result
-    judged: dict[Segment, ClipScores] = {}
+    scored: dict[Segment, ClipScores] = {}
     seconds = 0.0
     for segment in clips:
         with np.load(parts / f"{segment.clip.name}.npz") as saved:
             named = {key.removeprefix("measure_"): saved[key] for key in saved if key.startswith("measure_")}
             reconstructions = dict(zip(saved["pictured"].tolist(), saved["pictures"], strict=True))
-            judged[segment] = ClipScores(named, saved["maps"], reconstructions)
+            scored[segment] = ClipScores(named, saved["maps"], reconstructions)
             seconds += float(saved["seconds"])
     footage = ClipLoader.for_model(model, frames, clips, flow, device=device)
     cost = {"score_fps": round(sum(map(len, clips)) / seconds, 1)}
     draw_rollouts(stage, paths.scores(dataset, name) / "rollouts", model, footage, dtype)
-    write_results(stage, model.score, model.config.facts, judged, cost, frames, flow)
+    write_results(stage, model.score, model.config.facts, scored, cost, frames, flow)
 
 
 def _loaded(folder: Path, digest: str, device: torch.device) -> Model:

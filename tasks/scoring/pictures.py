@@ -46,7 +46,7 @@ def draw_worst(
 
 def draw_snapshots(
     folder: Path,
-    judged: dict[Segment, ClipScores],
+    scored: dict[Segment, ClipScores],
     count: int,
     scale: tuple[float, float],
     frames: ClipStore,
@@ -55,9 +55,9 @@ def draw_snapshots(
     """Draw the pictures that the report shows along a clip: the frame, its reconstruction, and its error map."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    chosen = snapshot_frames({segment.clip.name: len(segment) for segment in judged}, count)
+    chosen = snapshot_frames({segment.clip.name: len(segment) for segment in scored}, count)
     written = {}
-    for segment, of_clip in judged.items():
+    for segment, of_clip in scored.items():
         name, clip, numbers = segment.clip.name, segment.clip, chosen[segment.clip.name]
         if not len(numbers):
             continue

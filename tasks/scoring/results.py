@@ -34,7 +34,7 @@ def write_results(
     stage: Stage,
     score: str,
     facts: dict,
-    judged: dict[Segment, ClipScores],
+    scored: dict[Segment, ClipScores],
     cost: dict,
     frames: ClipStore,
     flow: ClipStore | None,
@@ -45,7 +45,7 @@ def write_results(
     ----------
     score: name of the measure that is the score.
     facts: further facts about the system for its row of results.
-    judged: measures, maps and reconstructions of every test clip.
+    scored: measures, maps and reconstructions of every test clip.
     cost: cost of scoring.
     frames, flow: the stores; flow is None if the system needs none.
     """
@@ -54,10 +54,10 @@ def write_results(
     masks = ClipStore(paths.masks(dataset), "masks")
     calibration = _calibrate(pd.read_parquet(folder / "normal.parquet"), score, params)
     trained = json.loads((folder / "metrics.json").read_text())
-    fps = {segment.clip.name: frames.attributes(segment.clip)["fps"] for segment in judged}
-    labels = {segment.clip.name: frames.labels(segment.clip) for segment in judged}
-    maps = {segment.clip.name: measured.maps for segment, measured in judged.items()}
-    raw = {segment.clip.name: measured.measures for segment, measured in judged.items()}
+    fps = {segment.clip.name: frames.attributes(segment.clip)["fps"] for segment in scored}
+    labels = {segment.clip.name: frames.labels(segment.clip) for segment in scored}
+    maps = {segment.clip.name: of_clip.maps for segment, of_clip in scored.items()}
+    raw = {segment.clip.name: of_clip.measures for segment, of_clip in scored.items()}
     table = join_labels(score_table(raw, score, fps, params.score.smoothing, calibration), labels)
     events = event_table(table, calibration, params.calibrate)
     operating = operating_points(table, calibration, params.calibrate)
@@ -77,7 +77,7 @@ def write_results(
     write_cost(out, cost)
     scale = heat_scale(maps)
     draw_worst(out / "worst", _worst(table, calibration, params), maps, scale, frames, masks)
-    draw_snapshots(out / "snapshots", judged, params.score.snapshots, scale, frames, masks)
+    draw_snapshots(out / "snapshots", scored, params.score.snapshots, scale, frames, masks)
     row |= cost | {"train_seconds": read_cost(folder).get("train_seconds")}
     _log(stage, out, row)
     _register(stage, folder, out, frames, flow, row)
@@ -203,4 +203,4 @@ def _register(stage: Stage, folder: Path, out: Path, frames: ClipStore, flow: Cl
 def _why_none(row: dict) -> str:
     if row["frames_unlabelled"]:
         return "the footage is not labelled"
-    return "the judged frames are all normal or all abnormal"
+    return "the scored frames are all normal or all abnormal"

@@ -60,12 +60,12 @@ class Detector:
         """Name of the measure that is the anomaly score."""
         return FUSED if self.fusion else self.systems[0].model.score
 
-    def measures(self, judged: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    def measures(self, of_systems: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
         """Combine the measures of the systems into those of the detector: name -> ``[T]``.
 
-        judged: name -> ``[T]`` for each system.
+        of_systems: name -> ``[T]`` for each system.
         """
-        return self.fusion.measures(judged) if self.fusion else judged[0]
+        return self.fusion.measures(of_systems) if self.fusion else of_systems[0]
 
 
 def read_calibration(path: Path | str) -> Calibration:

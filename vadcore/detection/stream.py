@@ -335,7 +335,7 @@ def _remarks(
         lengths = " and one of ".join(str(system.model.windows.length) for system in detector.systems)
         remarks.append(
             f"{name} has {len(frames)} frames at {sampling.fps:g} a second, too few for a window of {lengths}: "
-            "nothing could be judged"
+            "nothing could be scored"
         )
     return remarks
 

@@ -109,7 +109,7 @@ def test_short_videos(fused_of, tmp_path, frames):
     assert_same_as_stages(found, fused, frames)
     assert found.frames["score"].notna().any() == (frames >= 6)  # of 5 frames the systems judge different ones
     said = (
-        f"first.avi has {frames} frames at 10 a second, too few for a window of 5 and one of 4: nothing could be judged"
+        f"first.avi has {frames} frames at 10 a second, too few for a window of 5 and one of 4: nothing could be scored"
     )
     assert found.remarks == ([said] if frames < 6 else [])
 
