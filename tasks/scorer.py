@@ -17,7 +17,7 @@ from vadcore.data.store import ClipStore
 from vadcore.detection import alerts
 from vadcore.detection.detector import Detector, make_detector, read_calibration
 from vadcore.detection.inbox import Inbox, work_off
-from vadcore.detection.naming import printable, result_key
+from vadcore.detection.naming import free_name, printable, result_key
 from vadcore.detection.output import Detection, Taken, detect
 from vadcore.detection.stream import UnreadableVideo
 from vadcore.evaluation.preprocess import PreprocessSpec, describe
@@ -184,12 +184,7 @@ def keys_of(videos: list[Path]) -> list[str]:
     """Return a name for the results of each video: its file name, with a number if two are the same."""
     keys: list[str] = []
     for video in videos:
-        plain = result_key(video.stem)
-        key, number = plain, 1
-        while key in keys:
-            number += 1
-            key = f"{plain}-{number}"
-        keys.append(key)
+        keys.append(free_name(result_key(video.stem), keys))
     return keys
 
 

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vadcore.data.video import VIDEO_ENDINGS, video_fps
-from vadcore.detection.naming import is_text, printable, result_key
+from vadcore.detection.naming import free_name, is_text, printable, result_key
 from vadcore.detection.output import LOCK, Taken, hold, made_from, sweep
 from vadcore.detection.stream import UnreadableVideo
 from vadcore.utils.errors import VadError
@@ -195,15 +195,10 @@ class Inbox:
 
     def free_key(self, name: str) -> str:
         """A results key that no other video or results folder uses or has used. name: path in the inbox."""
-        plain = result_key("-".join(Path(name).with_suffix("").parts))
         taken = {path.name for path in self.results.iterdir()} | {path.name for path in self.work.iterdir()}
         taken |= {name[1 : -len(".partial")] for name in taken if name.endswith(".partial")}  # results being made
         taken |= {path.stem for where in (DONE, FAILED) for path in (self.folder / where).iterdir()}
-        key, number = plain, 1
-        while key in taken:
-            number += 1
-            key = f"{plain}-{number}"
-        return key
+        return free_name(result_key("-".join(Path(name).with_suffix("").parts)), taken)
 
     def _left(self) -> Iterator[Claim]:
         """Videos that no process scores any more, with deaths counted. Work folders without a video are removed."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Collection
+from itertools import count
 from pathlib import Path
 
 from vadcore.data.formats.clip_files import clip_name
@@ -38,3 +40,9 @@ def result_key(text: str) -> str:
         return name
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
     return f"{name[: LONGEST - 9]}-{digest}"
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return ``name``, or the first of ``name-2``, ``name-3``, ... that is not in ``taken``."""
+    names = (f"{name}-{number}" if number > 1 else name for number in count(1))
+    return next(free for free in names if free not in taken)
