@@ -40,6 +40,7 @@ from vadcore.utils.turns import take_turns
 SAME_RATE = 0.02  # relative tolerance of frame rates: 29.97 and 30 fps count as equal
 AHEAD = 16  # pictures per block that is decoded ahead
 BOX = ("x", "y", "width", "height")
+DRIFT_SECONDS = 60  # of scored footage, from which it is compared with that of the calibration as a whole
 COLUMNS = ["number", "start_seconds", "end_seconds", "peak_seconds", "peak_score", "p_value"]  # of a table of events
 COLUMNS += ["start_frame", "end_frame", "peak_frame", *BOX]
 Item = TypeVar("Item")
@@ -336,6 +337,12 @@ def _remarks(
         remarks.append(
             f"{name} has {len(frames)} frames at {sampling.fps:g} a second, too few for a window of {lengths}: "
             "nothing could be scored"
+        )
+    drift = detector.calibration.drift(frames["score"].to_numpy())
+    if drift and frames["score"].notna().sum() >= DRIFT_SECONDS * sampling.fps:
+        remarks.append(
+            f"{name} scores {drift} as a whole than the normal footage that the threshold was set on: expect "
+            f"{'false' if drift == 'higher' else 'missed'} alarms, and train again with newer normal footage"
         )
     return remarks
 

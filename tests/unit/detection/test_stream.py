@@ -202,6 +202,20 @@ def test_lower_alarm_rate_raises_the_threshold(place_of, tmp_path):
     assert lenient.threshold < calibration.threshold
 
 
+@pytest.mark.parametrize(("changed", "said"), [({}, None), ({"busy": -1.0}, "higher"), ({"quiet": 1e9}, "lower")])
+def test_drift_is_a_remark(place_of, tmp_path, monkeypatch, changed, said):
+    here = place_of("frame_diff")
+    monkeypatch.setattr("vadcore.detection.stream.DRIFT_SECONDS", 1)
+    calibration = here.calibration.model_copy(update={"quiet": -1e9, "busy": 1e9} | changed)
+    found = scan(dataclasses.replace(here.detector(), calibration=calibration), here.video, tmp_path / "maps")
+    remarks = [remark for remark in found.remarks if "as a whole" in remark]
+    assert len(remarks) == (said is not None)
+    assert all(f"scores {said} as a whole" in remark for remark in remarks)
+    monkeypatch.undo()
+    short = scan(dataclasses.replace(here.detector(), calibration=calibration), here.video, tmp_path / "maps")
+    assert not any("as a whole" in remark for remark in short.remarks)
+
+
 def test_compressed_video(place_of, tmp_path):
     """As from a phone: MPEG-4, larger, 30 frames a second."""
     here = place_of("background")
