@@ -74,9 +74,8 @@ bench: setup ## measure the speed ratios
 	$(BIN)/python -m benchmarks.flow_ratios
 	$(BIN)/python -m benchmarks.overhead
 
-results: $(VENV)/installed ## store this run's results in benchmarks/results, README and report [INTO=profile COMMAND=text]
+results: $(VENV)/installed ## store this run's results in benchmarks/results, README and docs [INTO=profile COMMAND=text]
 	$(BIN)/python -m benchmarks.publish $(if $(INTO),--into "$(INTO)") $(if $(COMMAND),--command "$(COMMAND)")
-	$(BIN)/dvc repro --single-item report
 
 mlflow: setup ## browse the runs at http://127.0.0.1:5000
 	@case "$$MLFLOW_TRACKING_URI" in http*) echo "the runs are at $$MLFLOW_TRACKING_URI"; exit 1;; esac

@@ -22,8 +22,7 @@ from statistics import median
 
 from playwright.sync_api import Browser, sync_playwright
 
-from benchmarks.result import write_result
-from vadcore.report.run import read_made
+from benchmarks.result import read_report, write_result
 from vadcore.utils.errors import VadError
 
 SCREEN = {"width": 1366, "height": 768}
@@ -83,7 +82,8 @@ def measure(report: Path, rounds: int, launch: Callable[[], AbstractContextManag
     clips = text.count('<article class="clip')
     if not clips:
         raise VadError(f"{report}: shows no clips, so there is nothing to point at; run dvc repro first")
-    run, rows = read_made(beside)
+    rows = read_report(beside)
+    run = rows[0]["run"]
     facts = {
         "profile": run["profile"],
         "report_commit": run["commit"],

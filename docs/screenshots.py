@@ -38,7 +38,7 @@ PATIENCE = 180_000  # timeout in ms, for a busy machine
 DRAWN_ALARM = """() => {
     for (const alarm of document.querySelectorAll(".clip .raised li")) {
         const clip = alarm.closest(".clip");
-        if (clip.querySelectorAll("option")[alarm.dataset.system].dataset.shown)
+        if (clip.querySelectorAll("option")[alarm.dataset.system].dataset.reconstruction)
             return [clip.id, [...clip.querySelectorAll(".raised li")].indexOf(alarm)];
     }
 }"""
@@ -90,7 +90,7 @@ def report(page: Page) -> None:
     clip = page.locator(f"#{name}")
     clip.locator(".alarms summary").click()
     clip.locator(".raised button").nth(number).click()
-    page.add_style_tag(content=".bar,.moment{position:static}")  # sticky parts would cover the clip
+    page.add_style_tag(content=".bar,.snapshots{position:static}")  # sticky parts would cover the clip
     clip.screenshot(path=DOCS / "timeline.png")
 
 

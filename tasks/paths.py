@@ -9,7 +9,6 @@ MODELS = Path("models")
 SCORES = Path("scores")
 PICTURES = Path("pictures")
 REPORTS = Path("reports")
-KEPT = Path("benchmarks/results")  # results of earlier runs, tracked in git
 CHECKPOINTS = Path("checkpoints")
 WEIGHTS = Path("weights")  # FlowNet weights: the shipped file, and a folder for each network trained here
 

@@ -44,7 +44,7 @@ from vadcore.evaluation.inference import score_clip
 from vadcore.evaluation.preprocess import FlowRecipe
 from vadcore.evaluation.trial import make_trial, val_digest
 from vadcore.flow.compute import store_flow
-from vadcore.report.columns import COLUMNS
+from vadcore.report.table import COLUMNS
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import digest_of, sha256_files
 

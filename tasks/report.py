@@ -33,7 +33,6 @@ def work(stage: Stage) -> None:
         title=params.report.title,
         check_points=params.report.check_points,
         flow_pictures={name: paths.flow_pictures(name) for name in params.datasets if params.needs_flow},
-        kept=paths.KEPT,
     )
     for name in ("index.html", "metrics.json", "results.csv", "quality.json", "rollouts.json", "strips"):
         stage.run.artifact(paths.REPORTS / name)

@@ -10,7 +10,8 @@ import pandas as pd
 from vadcore.evaluation.cost import read_cost, write_cost
 from vadcore.evaluation.frame_metrics import frame_metrics, roc_curve
 from vadcore.evaluation.snapshots import Snapshot, write_index, write_sheets
-from vadcore.report import build_report, charts
+from vadcore.report import build_report
+from vadcore.report.text import intervals
 from vadcore.utils.render import animation, encode, encode_animation, strip, write_png
 
 DATASETS, MODELS = ["street", "ped2_small"], ["future_frame", "convlstm_ae", "frame_diff"]
@@ -56,7 +57,7 @@ def write_system(
         name = names[clip] if names else f"{clip + 1:02d}"
         table = {"clip": name, "frame": np.arange(frames), "label": label if labelled else np.nan, "fps": 10.0}
         parts.append(pd.DataFrame({**table, "score": score, "p_value": 0.5, "mse": score}))
-        for start, end in charts.intervals(np.arange(frames), np.nan_to_num(score) >= THRESHOLD):
+        for start, end in intervals(np.arange(frames), np.nan_to_num(score) >= THRESHOLD):
             peak = start + int(np.argmax(score[start : end + 1]))
             event = {"start_frame": start, "end_frame": end, "peak_frame": peak, "peak_score": score[peak]}
             events.append(

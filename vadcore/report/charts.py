@@ -8,31 +8,23 @@ points than frames. All text around a chart is HTML.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
-from vadcore.report.readings import pack
+from vadcore.report.load import System
+from vadcore.report.text import intervals
 
 HEIGHT = 1000  # units of y
-DOTS = 24  # largest number of checkpoints for which a curve shows a dot at each
+DOTS = 24  # largest number of points for which a curve shows a dot at each
 BUCKETS = 240  # a curve keeps the lowest and highest point of each bucket, about one bucket per pixel of a card
-
-
-def intervals(frames: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
-    """Return the intervals of abnormal frames as (first, last) frame numbers, both inclusive.
-
-    Parameters
-    ----------
-    frames: ``[T]`` increasing frame numbers. A gap in the numbers ends an interval.
-    labels: ``[T]``, 1 = abnormal. 0 and NaN do not count as abnormal.
-    """
-    abnormal = np.asarray(frames)[np.asarray(labels) == 1]
-    if not len(abnormal):
-        return []
-    runs = np.split(abnormal, np.flatnonzero(np.diff(abnormal) > 1) + 1)
-    return [(int(run[0]), int(run[-1])) for run in runs]
+LOGARITHMIC = 20  # axis of positive values whose highest is more than this many times the lowest
+MOST_SCORES = 1_000_000  # largest number of readable scores per data set in the page
+BARS = 60  # of a histogram
+HIGHEST = 99.5  # percentile of the scores; the last bar starts there (or at the threshold) at the latest, open-ended
 
 
 def thin(x: np.ndarray, y: np.ndarray, buckets: int = BUCKETS) -> np.ndarray:
@@ -99,9 +91,41 @@ def score_range(scores: np.ndarray, threshold: float | None) -> tuple[float, flo
     return low - air, high + air
 
 
+def frames_per_score(scores: int, most: int = MOST_SCORES) -> int:
+    """Return how many frames share one readable score if a data set has ``scores`` over all clips and systems."""
+    return max(1, -(-scores // most))
+
+
+def pack_scores(frames: np.ndarray, scores: np.ndarray, threshold: float | None, every: int) -> str:
+    """Encode the highest score of every ``every`` frames as little-endian float32 in base64.
+
+    A million scores take 5 MB of the page. For more footage, one number stands for several frames and is their highest
+    score, so the peak score of every alarm is kept. The page says which frames a number covers.
+
+    Parameters
+    ----------
+    frames, scores: ``[T]``, frame numbers increasing. NaN or a missing frame number = not scored.
+    threshold: rounding to float32 never moves a score across it.
+    every: 1 or more. The last number may cover fewer frames.
+
+    Returns
+    -------
+    One number per ``every`` frames, from the first to the last. NaN where no frame was scored.
+    """
+    frames, scores = np.asarray(frames, np.int64), np.asarray(scores, np.float64)
+    highest = np.full((frames[-1] - frames[0]) // every + 1, np.nan)
+    np.fmax.at(highest, (frames - frames[0]) // every, scores)
+    rounded = highest.astype("<f4")
+    if threshold is not None:
+        over = highest >= threshold
+        crossed = (rounded.astype(np.float64) >= threshold) != over
+        rounded[crossed] = np.nextafter(rounded[crossed], np.where(over[crossed], np.inf, -np.inf).astype("<f4"))
+    return base64.b64encode(rounded.tobytes()).decode()
+
+
 def timeline(
     frames: pd.DataFrame, events: pd.DataFrame, threshold: float | None, low: float, high: float, every: int = 1
-) -> str:
+) -> Markup:
     """Draw one system's scores over one clip.
 
     Parameters
@@ -124,7 +148,7 @@ def timeline(
         for start, end in zip(events["start_frame"].astype(int), events["end_frame"].astype(int), strict=True)
     ]
     score = frames["score"].to_numpy()
-    read, line = {"scores": pack(number, score, threshold, every)}, []
+    read, line = {"scores": pack_scores(number, score, threshold, every)}, []
     if threshold is not None:
         read["threshold"] = repr(float(threshold))
         y = height_of(threshold, low, high)
@@ -133,106 +157,157 @@ def timeline(
     return _svg("tl", f"{first - 0.5} 0 {width} {HEIGHT}", [*shades, *alarms, *line, *curve], low, high, read)
 
 
-def roc(curves: list[tuple[str, pd.DataFrame, float | None]]) -> str:
-    """Draw the ROC curves of several systems in one chart.
+def roc(group: list[System]) -> Markup | None:
+    """Draw the ROC curves of several systems in one chart. None if no system has a curve.
 
-    Parameters
-    ----------
-    curves: for each system its CSS class, its ROC curve (fpr, tpr, threshold; thresholds decreasing) and the
-        threshold calibrated on normal footage, marked on the curve with a dot. None draws no dot.
+    A dot marks the threshold that was calibrated on normal footage.
     """
     grid = [f'<path class="grid" d="M0 {at}H1000M{at} 0V1000"/>' for at in (250, 500, 750)]
     grid.append('<path class="chance" d="M0 1000L1000 0"/>')
     lines, dots = [], []
-    for system, curve, threshold in curves:
-        fpr, tpr = curve["fpr"].to_numpy(), curve["tpr"].to_numpy()
-        points = np.unique(np.rint(1000 * np.stack((fpr, tpr), axis=1)).astype(int), axis=0)
+    for system in group:
+        if system.roc.empty:
+            continue
+        points = np.unique(np.rint(1000 * system.roc[["fpr", "tpr"]].to_numpy()).astype(int), axis=0)
         # Of the points in one pixel column only the lowest and the highest are visible.
         column = pd.DataFrame(points, columns=["x", "y"]).groupby("x")["y"].agg(["min", "max"]).reset_index()
         corners = column.melt("x", value_name="y").sort_values(["x", "y"]).drop_duplicates(["x", "y"])
-        lines.append(f'<path class="{system}" d="{path(corners["x"], corners["y"], 0, HEIGHT, buckets=HEIGHT)}"/>')
-        at = operating_point(curve, threshold)
-        if at is not None:
-            x, y = round(1000 * at[0]), height_of(at[1], 0, 1)
-            dots.append(f'<circle class="{system}" cx="{x}" cy="{y}" r="13"/>')
-    return _svg("roc", "0 0 1000 1000", [*grid, *lines, *dots], 0, 1)
+        curve = path(corners["x"], corners["y"], 0, HEIGHT, buckets=HEIGHT)
+        lines.append(f'<path class="{system.style}" d="{curve}"/>')
+        if system.threshold is not None:
+            x, y = operating_point(system.roc, system.threshold)
+            dots.append(f'<circle class="{system.style}" cx="{round(1000 * x)}" cy="{height_of(y, 0, 1)}" r="13"/>')
+    return _svg("roc", "0 0 1000 1000", [*grid, *lines, *dots], 0, 1) if lines else None
 
 
-def operating_point(curve: pd.DataFrame, threshold: float | None) -> tuple[float, float] | None:
+def operating_point(curve: pd.DataFrame, threshold: float) -> tuple[float, float]:
     """Return (false positive rate, true positive rate) for the rule "abnormal if score >= threshold"."""
-    if threshold is None:
-        return None
     reached = curve[curve["threshold"] >= threshold]
     return (float(reached["fpr"].max()), float(reached["tpr"].max())) if len(reached) else (0.0, 0.0)
 
 
-def losses(curves: list[tuple[str, pd.Series]], best: int | None) -> tuple[str, float, float, bool]:
-    """Draw loss curves over iterations.
+@dataclass(frozen=True)
+class Curve:
+    """One curve of a chart.
+
+    style: CSS classes. values: indexed by x, NaN where nothing was measured. text: shown beside the name.
+    """
+
+    style: str
+    name: str
+    values: pd.Series
+    text: str = ""
+
+
+def lines(curves: list[Curve], mark: int | None = None, may_be_logarithmic: bool = False, dots: bool = False) -> dict:
+    """Draw curves over iterations or steps. A line continues across NaN.
 
     Parameters
     ----------
-    curves: CSS class and loss, indexed by iteration. NaN where it was not measured; the line continues across NaN.
-    best: iteration whose weights were kept, marked with a vertical line.
+    curves: each with at least one value.
+    mark: x of a vertical line. None draws no line.
+    may_be_logarithmic: use a logarithmic axis for positive values that differ by more than :data:`LOGARITHMIC` times.
+    dots: draw a dot at each value if there are few.
 
     Returns
     -------
-    The SVG, the lowest and the highest loss, and whether the axis is logarithmic (all losses are positive and the
-    highest is more than 20 times the lowest).
+    ``svg``, ``low`` and ``high`` (ends of the axis), ``first`` and ``last`` (ends of x), ``logarithmic`` and ``curves``.
     """
-    curves = [(name, curve.dropna()) for name, curve in curves]
-    values = np.concatenate([curve.to_numpy(dtype=np.float64) for _, curve in curves])
-    bottom, top = float(values.min()), float(values.max())
-    logarithmic = bottom > 0 and top / bottom > 20
-    axis = np.log10 if logarithmic else np.asarray
-    low, high = score_range(axis(values), None)
-    first, width = _span(curves)
-    shapes = [f'<path class="{name}" d="{path(curve.index, axis(curve), low, high)}"/>' for name, curve in curves]
-    if best is not None:
-        shapes.insert(0, f'<line class="thr" x1="{best}" y1="0" x2="{best}" y2="{HEIGHT}"/>')
-    return _svg("loss", f"{first} 0 {width} {HEIGHT}", shapes, low, high), bottom, top, logarithmic
+    values = [curve.values.dropna().astype(float) for curve in curves]
+    every = np.concatenate(values)
+    logarithmic = may_be_logarithmic and every.min() > 0 and every.max() / every.min() > LOGARITHMIC
+    if logarithmic:
+        values, every = [np.log10(part) for part in values], np.log10(every)
+    low, high = score_range(every, None)
+    first, last = min(int(part.index[0]) for part in values), max(int(part.index[-1]) for part in values)
+    shapes = [] if mark is None else [f'<line class="thr" x1="{mark}" y1="0" x2="{mark}" y2="{HEIGHT}"/>']
+    for curve, part in zip(curves, values, strict=True):
+        shapes.append(f'<path class="{curve.style}" d="{path(part.index, part, low, high)}"/>')
+    for curve, part in zip(curves, values, strict=True):
+        if dots and len(part) <= DOTS:
+            places = zip(part.index, height_of(part, low, high), strict=True)
+            shapes.append(f'<path class="dots {curve.style}" d="{"".join(_dot(x, y) for x, y in places)}"/>')
+    return {
+        "svg": _svg("loss", f"{first} 0 {max(1, last - first)} {HEIGHT}", shapes, low, high),
+        "low": 10**low if logarithmic else low,
+        "high": 10**high if logarithmic else high,
+        "first": first,
+        "last": last,
+        "logarithmic": logarithmic,
+        "curves": curves,
+    }
 
 
-def quality(curves: list[tuple[str, pd.Series]]) -> tuple[str, float, float]:
-    """Draw a figure of several systems over iterations, with a dot per checkpoint if there are few.
+def histogram(system: System) -> dict | None:
+    """Draw the scores of held-out normal footage, normal and abnormal test frames, each in percent of its own frames.
 
-    Parameters
-    ----------
-    curves: CSS class and figure, indexed by iteration, without NaN.
-
-    Returns
-    -------
-    The SVG, and the low and high end of its linear axis.
+    Returns ``svg``, the scores at both ends (``first``, ``last``), ``high`` (percent) and ``classes`` as (CSS class,
+    name). None if no frame has a finite score.
     """
-    low, high = score_range(np.concatenate([curve.to_numpy(dtype=np.float64) for _, curve in curves]), None)
-    first, width = _span(curves)
-    shapes = [f'<path class="{name}" d="{path(curve.index, curve, low, high)}"/>' for name, curve in curves]
-    for name, curve in curves:
-        if len(curve) <= DOTS:
-            # A line of length 0 with round caps is drawn as a dot that stays round when the chart is stretched.
-            dots = "".join(f"M{x} {y}l0 0" for x, y in zip(curve.index, height_of(curve, low, high), strict=True))
-            shapes.append(f'<path class="dots {name}" d="{dots}"/>')
-    return _svg("loss", f"{first} 0 {width} {HEIGHT}", shapes, low, high), low, high
+    frames = system.frames.dropna(subset="score")
+    scores, threshold = frames["score"].to_numpy(np.float64), system.threshold
+    if not np.isfinite(scores).any():
+        return None
+    edges = _edges(scores, system.calibration, threshold)
+    bars = {("h0", "held-out normal footage"): _val_shares(system.calibration, edges)}
+    if system.labelled:
+        for style, name, label in (("h1", "normal test frames", 0), ("h2", "abnormal test frames", 1)):
+            bars[style, name] = _shares(scores[frames["label"] == label], edges)
+    else:
+        bars["h1", "test frames"] = _shares(scores, edges)
+    bars = {key: shares for key, shares in bars.items() if shares is not None}
+    mark = None if threshold is None else float(np.clip((threshold - edges[0]) / (edges[-1] - edges[0]), 0, 1) * 1000)
+    svg, top = steps({style: shares for (style, _), shares in bars.items()}, mark)
+    return {"svg": svg, "first": float(edges[0]), "last": float(edges[-1]), "high": top, "classes": list(bars)}
 
 
-def steps(heights: list[tuple[str, np.ndarray]], mark: float | None) -> tuple[str, float]:
+def _edges(scores: np.ndarray, calibration: dict, threshold: float | None) -> np.ndarray:
+    """Return the edges of the bars, from the lowest finite score to the 99.5th percentile or a higher threshold."""
+    scores = scores[np.isfinite(scores)]
+    low = float(min(scores.min(), *calibration["scores"][:1]))
+    high = max(float(np.percentile(scores, HIGHEST)), -np.inf if threshold is None else threshold)
+    air = (high - low) / BARS or 0.5
+    return np.linspace(low, high + air, BARS + 1)
+
+
+def _shares(scores: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
+    """Return the percentage of scores in each bar, or None without scores. The first and last bar are open-ended."""
+    if not len(scores):
+        return None
+    counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
+    return 100 * counts / len(scores)
+
+
+def _val_shares(calibration: dict, edges: np.ndarray) -> np.ndarray | None:
+    """Return the same percentages for the held-out scores, from the counts above selected scores in the calibration."""
+    if not calibration["scores"]:
+        return None
+    # count of scores at or above an edge: frames above the last stored score below the edge
+    above = np.concatenate(([calibration["frames"]], calibration["above"])).astype(np.float64)
+    at_least = above[np.searchsorted(calibration["scores"], edges)]
+    at_least[-1] = 0
+    return -100 * np.diff(at_least) / calibration["frames"]
+
+
+def steps(heights: dict[str, np.ndarray], mark: float | None) -> tuple[Markup, float]:
     """Draw histograms as stepped areas over x from 0 to 1000, each closed at the base line.
 
     Parameters
     ----------
-    heights: CSS class and bar heights of each histogram.
+    heights: bar heights of each histogram by CSS class.
     mark: x of a vertical line. None draws no line.
 
     Returns
     -------
     The SVG, and the height of its axis, which starts at 0.
     """
-    top = max(float(bars.max()) for _, bars in heights) or 1.0
+    top = max(float(bars.max()) for bars in heights.values()) or 1.0
     shapes = []
-    for name, bars in heights:
+    for style, bars in heights.items():
         edges = np.rint(np.linspace(0, 1000, len(bars) + 1)).astype(int)
         x = np.concatenate(([0], np.stack((edges[:-1], edges[1:]), axis=1).ravel(), [1000]))
         y = np.concatenate(([0.0], bars.repeat(2), [0.0]))
-        shapes.append(f'<path class="{name}" d="{path(x, y, 0, top, buckets=HEIGHT)}"/>')
+        shapes.append(f'<path class="{style}" d="{path(x, y, 0, top, buckets=HEIGHT)}"/>')
     if mark is not None:
         shapes.append(f'<line class="thr" x1="{mark:.1f}" y1="0" x2="{mark:.1f}" y2="{HEIGHT}"/>')
     return _svg("steps", f"0 0 1000 {HEIGHT}", shapes, 0, top), top
@@ -259,7 +334,7 @@ def rates(
     dots: list[tuple[str, float, float]],
     grid: tuple[list[float], list[float]],
     diagonal: tuple[float, float] | None = None,
-) -> str:
+) -> Markup:
     """Draw a figure of several systems over the target false-alarm rate.
 
     Extrapolated points are drawn as a separate path of class ``extra``, up to the first point that is not extrapolated.
@@ -288,23 +363,20 @@ def rates(
             joined = beyond | np.append(False, beyond[:-1]) | np.append(beyond[1:], False)
             guessed = path(x, np.where(joined, curve.y, np.nan), *ends)
             shapes.append(f'<path class="extra {curve.style}" d="{guessed}"/>')
-    for name, x, y in dots:
-        # A line of length 0 with round caps is drawn as a dot that stays round when the chart is stretched.
-        shapes.append(f'<path class="dots {name}" d="M{round(x)} {height_of(y, *ends)}l0 0"/>')
+    shapes += [f'<path class="dots {style}" d="{_dot(round(x), height_of(y, *ends))}"/>' for style, x, y in dots]
     return _svg("loss", f"0 0 1000 {HEIGHT}", shapes, *ends)
 
 
-def _span(curves: list[tuple[str, pd.Series]]) -> tuple[int, int]:
-    """Return the first iteration of all curves and the distance to the last one (at least 1)."""
-    first = min(int(curve.index[0]) for _, curve in curves)
-    return first, max(1, max(int(curve.index[-1]) for _, curve in curves) - first)
+def _dot(x: int, y: int) -> str:
+    """Return a line of length 0. Its round caps are drawn as a dot that stays round when the chart is stretched."""
+    return f"M{x} {y}l0 0"
 
 
-def _svg(kind: str, box: str, shapes: list[str], low: float, high: float, read: dict[str, str] | None = None) -> str:
+def _svg(kind: str, box: str, shapes: list[str], low: float, high: float, read: dict[str, str] | None = None) -> Markup:
     """Return the SVG element. read: values for the page's script, by name, used instead of the paths."""
     data = {"low": f"{low:.6g}", "high": f"{high:.6g}"} | (read or {})
     attributes = " ".join(f'data-{name}="{value}"' for name, value in data.items())
-    return (
+    return Markup(
         f'<svg class="{kind}" viewBox="{box}" preserveAspectRatio="none" {attributes} aria-hidden="true">'
         f"{''.join(shapes)}</svg>"
     )

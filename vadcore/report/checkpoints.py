@@ -1,4 +1,4 @@
-"""Checkpoints of the systems that output pictures: picture quality over iterations."""
+"""Checkpoints of the systems that output pictures: picture quality over iterations, side by side."""
 
 from __future__ import annotations
 
@@ -8,56 +8,35 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vadcore.report.columns import NONE
+from vadcore.report import charts
 from vadcore.report.load import System
+from vadcore.report.media import embedded, excerpt, film, read_picture, reduced
+from vadcore.report.table import Cell
+from vadcore.report.text import NONE
 
-AT_MOST = 3  # number of iterations when none are configured
+MOST_ITERATIONS = 3  # number of iterations shown when none are configured
+STRIP_FRAMES = 4  # frames per window
+STRIP_WIDTH = 420  # maximum width of a strip in pixels
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Picture quality measure: number format and meaning."""
+    """Picture quality measure and its number format."""
 
     key: str
     title: str
     digits: int
-    unit: str
-    more_is_better: bool
-    meaning: str
-    most: float | None = None  # value of the footage itself; a higher value is noise
+    unit: str = ""
+    more_is_better: bool = True
 
     def write(self, value: float | None) -> str:
         return NONE if value is None or not np.isfinite(value) else f"{value:.{self.digits}f}"
 
 
 MEASURES = (
-    Measure(
-        "psnr",
-        "PSNR",
-        1,
-        " dB",
-        True,
-        "Peak signal-to-noise ratio of what a system shows against the frame it stands for, in dB, the mean over frames; "
-        "a frame without any error counts as 100 dB. Higher is closer.",
-    ),
-    Measure(
-        "ssim",
-        "SSIM",
-        3,
-        "",
-        True,
-        "Structural similarity (Wang et al. 2004) of the same pictures: 1 where they are equal, near 0 where they have "
-        "nothing in common.",
-    ),
-    Measure(
-        "sharpness",
-        "sharpness",
-        2,
-        "",
-        False,
-        "Mean gradient of what is shown over that of the frames: 1 is as sharp, less is blurred, more is noise.",
-        1.0,
-    ),
+    Measure("psnr", "PSNR", 1, " dB"),
+    Measure("ssim", "SSIM", 3),
+    Measure("sharpness", "sharpness", 2, more_is_better=False),
 )
 
 
@@ -66,23 +45,23 @@ class CheckPoints:
     """Checkpoints of one system in its last training phase that measured picture quality.
 
     table: indexed by iteration, columns psnr, ssim, sharpness, val; NaN where something was not measured.
-    style: CSS class of the system on the page.
     """
 
     system: System
-    style: str
     phase: str
     table: pd.DataFrame
-
-    @property
-    def model(self) -> str:
-        return self.system.model
 
     @property
     def kept(self) -> int:
         """Iteration of the checkpoint whose weights were kept, or of the last one if training does not record it."""
         best = self.system.training.get("best_iteration")
         return int(best if best in self.table.index else self.table.index[-1])
+
+    @property
+    def size(self) -> str:
+        """Size and colour of the pictures."""
+        size = self.system.training.get("image_size")
+        return f"{size[0]} × {size[1]} {self.system.training.get('color', '')}".strip() if size else ""
 
     def value(self, measure: Measure, iteration: int) -> float | None:
         """Return a figure at an iteration, or None if it was not measured."""
@@ -95,7 +74,7 @@ class CheckPoints:
         return next((path for path in self.system.samples if path.stem == stem), None)
 
 
-def check_points(system: System, style: str = "") -> CheckPoints | None:
+def check_points(system: System) -> CheckPoints | None:
     """Return the checkpoints of ``system``, or None if it has no measured picture quality."""
     history = system.history
     if history is None or "psnr" not in history or not history["psnr"].notna().any():
@@ -104,24 +83,46 @@ def check_points(system: System, style: str = "") -> CheckPoints | None:
     phase = measured["phase"].iloc[-1]  # the last phase, which builds on the earlier ones
     columns = [*(measure.key for measure in MEASURES), "val"]
     table = measured[measured["phase"] == phase].set_index("iteration").reindex(columns=columns).astype(float)
-    return CheckPoints(system, style, str(phase), table)
+    return CheckPoints(system, str(phase), table)
 
 
-def quality_rows(systems: dict[str, list[System]]) -> list[dict]:
+def quality_rows(systems: list[System]) -> list[dict]:
     """Return one row per checkpoint for quality.json: dataset, model, seed, iteration, psnr, ssim, sharpness, val."""
     return [
-        {
-            "dataset": system.dataset,
-            "model": system.model,
-            "seed": system.row.get("seed"),
-            "iteration": int(iteration),
-            **{key: None if pd.isna(value) else value for key, value in point.items()},
-        }
-        for group in systems.values()
-        for system in group
+        {"dataset": system.dataset, "model": system.model, "seed": system.row.get("seed"), "iteration": int(iteration)}
+        | {key: None if pd.isna(value) else value for key, value in point.items()}
+        for system in systems
         if (known := check_points(system)) is not None
         for iteration, point in known.table.iterrows()
     ]
+
+
+def side_by_side(group: list[System], asked: tuple[int, ...] | None) -> dict | None:
+    """Return the content of the section for one data set, or None if no system has checkpoints.
+
+    asked: iterations from the configuration. None selects them automatically. ``missing`` are those that no system has.
+    """
+    known = [points for system in group if (points := check_points(system)) is not None]
+    if not known:
+        return None
+    iterations = chosen(known, asked)
+    every = sorted({int(iteration) for points in known for iteration in points.table.index})
+    return {
+        "points": known,
+        "charts": [(measure, _chart(measure, known)) for measure in MEASURES if measure.more_is_better],
+        "iterations": iterations,
+        "every": every,
+        "missing": sorted(set(asked or ()) - set(every)),
+        "measures": MEASURES,
+        "rows": zip(known, _cells(known, iterations), strict=True),
+        "strips": [(f"{iteration:,}", [_strip(points, iteration) for points in known]) for iteration in iterations]
+        + [("kept", [_strip(points, points.kept) for points in known])],
+        "films": [
+            (moving, f"{points.system.model} at iteration {points.kept}")
+            for points in known
+            if (moving := _film(points)) is not None
+        ],
+    }
 
 
 def chosen(known: list[CheckPoints], asked: tuple[int, ...] | None) -> list[int]:
@@ -134,5 +135,55 @@ def chosen(known: list[CheckPoints], asked: tuple[int, ...] | None) -> list[int]
     if asked is not None:
         return [iteration for iteration in every if iteration in asked]
     shared = [iteration for iteration in every if all(iteration in points.table.index for points in known)] or every
-    places = np.linspace(0, len(shared) - 1, min(AT_MOST, len(shared))).round().astype(int)
+    places = np.linspace(0, len(shared) - 1, min(MOST_ITERATIONS, len(shared))).round().astype(int)
     return [shared[place] for place in places]
+
+
+def _chart(measure: Measure, known: list[CheckPoints]) -> dict:
+    curves = []
+    for points in known:
+        values = points.table[measure.key].dropna()
+        if len(values):
+            last = f"{measure.write(values.iloc[-1])}{measure.unit}"
+            curves.append(charts.Curve(points.system.style, points.system.model, values, last))
+    return charts.lines(curves, dots=True)
+
+
+def _cells(known: list[CheckPoints], iterations: list[int]) -> list[list[Cell]]:
+    """Return the cells of the table: for each system, for every measure one cell per iteration."""
+    rows: list[list[Cell]] = [[] for _ in known]
+    for measure in MEASURES:
+        for iteration in iterations:
+            values = [points.value(measure, iteration) for points in known]
+            there = [value for value in values if value is not None]
+            # Compared as printed, as in the results table.
+            distinct = len({measure.write(value) for value in there}) > 1
+            best = measure.write(max(there)) if measure.more_is_better and distinct else None
+            for row, value in zip(rows, values, strict=True):
+                text = measure.write(value)
+                row.append(Cell(text, value, best=text == best))
+    return rows
+
+
+def _strip(points: CheckPoints, iteration: int) -> dict | None:
+    """Return one system's picture at one iteration (some frames of one window) with its figures, or None."""
+    path = points.picture(iteration)
+    if path is None:
+        return None
+    image = read_picture(path)
+    if size := points.system.training.get("image_size"):
+        image = excerpt(image, tuple(size), STRIP_FRAMES)
+    figures = [(measure, points.value(measure, iteration)) for measure in MEASURES]
+    return embedded(reduced(image, STRIP_WIDTH)) | {
+        "model": points.system.model,
+        "iteration": iteration,
+        "figures": [
+            f"{measure.title} {measure.write(value)}{measure.unit}" for measure, value in figures if value is not None
+        ],
+    }
+
+
+def _film(points: CheckPoints) -> dict | None:
+    """Return the animation of the kept checkpoint and its first frame, or None if there is none."""
+    path = points.picture(points.kept)
+    return film(path.with_suffix(".webp")) if path else None

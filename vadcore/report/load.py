@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -15,7 +16,7 @@ from vadcore.evaluation.cost import read_costs
 from vadcore.utils.errors import VadError
 from vadcore.utils.folders import folder_of, is_fusion
 
-FRAME_COLUMNS = ("clip", "frame", "label", "fps", "score", "p_value")
+FRAME_COLUMNS = ["clip", "frame", "label", "fps", "score", "p_value"]
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,11 @@ class System:
 
     Attributes
     ----------
+    number: position of the system in its group, starting at 0.
     row: its row of the results table. AUC and similar metrics in 0..1, None where a metric does not exist.
     frames: one row per frame, sorted by clip and frame: clip, frame, label (0, 1, NaN), fps, score (NaN: not scored),
         p_value.
-    roc: fpr, tpr, threshold. None or empty unless both classes are labelled.
+    roc: fpr, tpr, threshold. Empty unless both classes are labelled.
     events: the alarms: clip, start_frame, end_frame (inclusive), peak_frame, peak_score, ...
     worst: its highest-scoring frames, with ``picture`` as a path.
     settings: the configuration with which the system was trained.
@@ -42,12 +44,13 @@ class System:
         predictions, or if no clip was long enough. rollout_folder: their pictures.
     """
 
+    number: int
     dataset: str
     model: str
     row: dict
     cost: dict
     frames: pd.DataFrame
-    roc: pd.DataFrame | None
+    roc: pd.DataFrame
     events: pd.DataFrame
     worst: list[dict]
     settings: dict
@@ -65,71 +68,109 @@ class System:
     def labelled(self) -> bool:
         return bool(self.frames["label"].notna().any())
 
+    @property
+    def trained(self) -> bool:
+        return self.row.get("trained", True)
 
-def load_system(scores: Path, models: Path, dataset: str, model: str) -> System:
+    @property
+    def threshold(self) -> float | None:
+        return self.row.get("threshold")
+
+    @property
+    def style(self) -> str:
+        """CSS classes of the system on the page: its colour, and ``free`` (dashed) if it is untrained."""
+        return f"s{self.number}" + ("" if self.trained else " free")
+
+    def cell(self, key: str) -> str:
+        """Name of the cell of run.js with the cost ``key``."""
+        return f"{self.dataset}/{self.model}/{key}"
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The folder that a stage writes."""
+
+    folder: Path
+    stage: str
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    def read(self, name: str, reader: Callable[..., Any], **options) -> Any:
+        """Call ``reader`` with the path of a file. Raises :class:`VadError` if the file is missing or unreadable."""
+        path = self.folder / name
+        if not path.exists():
+            raise VadError(f"{path}: does not exist; run `dvc repro {self.stage}`")
+        try:
+            return reader(path, **options)
+        except (ValueError, OSError) as error:  # pandas, pyarrow and json raise subclasses of these
+            reason = " ".join(str(error).split())
+            raise VadError(f"{path}: cannot be read ({reason}); run `dvc repro --force {self.stage}`") from error
+
+    def json(self, name: str) -> Any:
+        return plain(self.read(name, lambda path: json.loads(path.read_text(encoding="utf-8"))))
+
+    def csv(self, name: str, **options) -> pd.DataFrame:
+        return self.read(name, pd.read_csv, **options)
+
+
+def load_system(scores: Path, models: Path, dataset: str, model: str, number: int = 0) -> System:
     """Read the results of scoring and training (or fusion) from the folders ``scores`` and ``models``.
 
     Raises
     ------
     VadError: a file is missing or unreadable. The message names the stage that writes it.
     """
-    scored, trained = (folder_of(Path(root), dataset, model) for root in (scores, models))
-    score_stage, train_stage = (
-        f"{'fuse' if is_fusion(model) else stage}@{dataset}-{model}" for stage in ("score", "train")
+    scored, trained = (
+        _Outputs(folder_of(Path(root), dataset, model), f"{'fuse' if is_fusion(model) else stage}@{dataset}-{model}")
+        for root, stage in ((scores, "score"), (models, "train"))
     )
-    training = _read_json(trained / "metrics.json", train_stage)
-    row = _read_json(scored / "metrics.json", score_stage)
+    training = trained.json("metrics.json")
+    row = scored.json("metrics.json")
     if row.get("parameters") is None and "parameters" in training:  # the score stage may repeat them
         row["parameters"] = training["parameters"]
-
-    frames = _read(pd.read_parquet, scored / "frames.parquet", score_stage)
-    lacking = [column for column in FRAME_COLUMNS if column not in frames]
-    if lacking:
-        raise VadError(
-            f"{scored / 'frames.parquet'}: no column {', '.join(lacking)}; run `dvc repro --force {score_stage}`"
-        )
-    frames = frames[list(FRAME_COLUMNS)].sort_values(["clip", "frame"], kind="stable", ignore_index=True)
-
-    worst = scored / "worst" / "worst.json"
-    history = _read(pd.read_csv, trained / "history.csv", train_stage) if (trained / "history.csv").exists() else None
+    frames = scored.read("frames.parquet", lambda path: pd.read_parquet(path, columns=FRAME_COLUMNS))
+    history = trained.csv("history.csv") if trained.has("history.csv") else None
+    worst = scored.json("worst/worst.json") if scored.has("worst/worst.json") else []
     return System(
+        number=number,
         dataset=dataset,
         model=model,
         row=row,
         cost=read_costs(Path(scores), Path(models), dataset, model),
-        frames=frames,
-        roc=_read(pd.read_csv, scored / "roc.csv", score_stage).dropna() if (scored / "roc.csv").exists() else None,
-        events=_read(pd.read_csv, scored / "events.csv", score_stage, dtype={"clip": str}),
-        worst=[entry | {"picture": worst.parent / entry["picture"]} for entry in _read_json(worst, score_stage)]
-        if worst.exists()
-        else [],
-        settings=_read(
-            lambda file: yaml.safe_load(file.read_text(encoding="utf-8")), trained / "config.yaml", train_stage
-        ),
+        frames=frames.sort_values(["clip", "frame"], kind="stable", ignore_index=True),
+        roc=scored.csv("roc.csv").dropna() if scored.has("roc.csv") else pd.DataFrame(),
+        events=scored.csv("events.csv", dtype={"clip": str}),
+        worst=[entry | {"picture": scored.folder / "worst" / entry["picture"]} for entry in worst],
+        settings=trained.read("config.yaml", lambda path: yaml.safe_load(path.read_text(encoding="utf-8"))),
         training=training,
         history=history,
-        samples=_in_order(trained.glob("samples/*.png"), history),
-        calibration=_read_json(scored / "calibration.json", score_stage),
-        operating=_read(pd.read_csv, scored / "operating.csv", score_stage),
-        score_stage=score_stage,
-        snapshots=_snapshots(scored / "snapshots", score_stage),
-        rollouts=_read(pd.read_csv, steps, score_stage)
-        if (steps := scored / "rollouts" / "steps.csv").exists()
-        else None,
-        rollout_folder=scored / "rollouts",
+        samples=_in_order(trained.folder.glob("samples/*.png"), history),
+        calibration=scored.json("calibration.json"),
+        operating=scored.csv("operating.csv"),
+        score_stage=scored.stage,
+        snapshots=_snapshots(scored),
+        rollouts=scored.csv("rollouts/steps.csv") if scored.has("rollouts/steps.csv") else None,
+        rollout_folder=scored.folder / "rollouts",
     )
 
 
 def _in_order(samples: Iterable[Path], history: pd.DataFrame | None) -> list[Path]:
     """Sort strips named ``<phase>-<iteration>.png`` in training order."""
-    phases = {phase: place for place, phase in enumerate([] if history is None else history["phase"].unique())}
-    return sorted(samples, key=lambda path: (phases.get(path.stem.rpartition("-")[0], len(phases)), path.stem))
+    phases = [] if history is None else list(history["phase"].unique())
+
+    def place(path: Path) -> tuple[int, str]:
+        phase = path.stem.rpartition("-")[0]
+        return (phases.index(phase) if phase in phases else len(phases)), path.stem
+
+    return sorted(samples, key=place)
 
 
-def _snapshots(folder: Path, stage: str) -> dict[str, dict]:
-    clips = _read_json(folder / "snapshots.json", stage)
+def _snapshots(scored: _Outputs) -> dict[str, dict]:
+    clips = scored.json("snapshots/snapshots.json")
     for clip in clips.values():
-        clip["sheets"] = {kind: sheet | {"file": folder / sheet["file"]} for kind, sheet in clip["sheets"].items()}
+        for sheet in clip["sheets"].values():
+            sheet["file"] = scored.folder / "snapshots" / sheet["file"]
     return clips
 
 
@@ -139,9 +180,8 @@ def load_flow_pictures(folder: Path) -> dict:
     Returns ``longest_px`` and ``pictures``, each with split, clip, frame and ``picture`` as a path. Raises VadError if
     they are missing or unreadable.
     """
-    found = _read_json(folder / "pictures.json", f"optical_flow@{folder.parent.name}")
-    pictures = [entry | {"picture": folder / entry["picture"]} for entry in found["pictures"]]
-    return {"longest_px": found["longest_px"], "pictures": pictures}
+    found = _Outputs(folder, f"optical_flow@{folder.parent.name}").json("pictures.json")
+    return found | {"pictures": [entry | {"picture": folder / entry["picture"]} for entry in found["pictures"]]}
 
 
 def same_footage(systems: list[System]) -> None:
@@ -169,17 +209,3 @@ def plain(value):
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _read_json(path: Path, stage: str):
-    return plain(_read(lambda file: json.loads(Path(file).read_text(encoding="utf-8")), path, stage))
-
-
-def _read(reader, path: Path, stage: str, **options):
-    if not path.exists():
-        raise VadError(f"{path}: does not exist; run `dvc repro {stage}`")
-    try:
-        return reader(path, **options)
-    except (ValueError, OSError) as error:  # pandas, pyarrow and json raise subclasses of these
-        reason = " ".join(str(error).split())
-        raise VadError(f"{path}: cannot be read ({reason}); run `dvc repro --force {stage}`") from error

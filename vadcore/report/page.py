@@ -5,193 +5,174 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from vadcore.evaluation.cost import TABLED
-from vadcore.report import charts, sections
-from vadcore.report import text as words
-from vadcore.report.checkpoints import MEASURES, check_points
-from vadcore.report.columns import COLUMNS, NONE, Column, best_text, duration, write
-from vadcore.report.events import alarms
-from vadcore.report.facts import phrases
-from vadcore.report.kept_table import kept_table
-from vadcore.report.load import System
-from vadcore.report.published import NOTE, Published, known_data_set
-from vadcore.report.raised import foremost
+from vadcore.report import charts, events, text
+from vadcore.report.checkpoints import MEASURES, check_points, side_by_side
+from vadcore.report.load import System, load_flow_pictures
+from vadcore.report.media import film, first_and_last, picture, snapshots
 from vadcore.report.rollouts import rollouts
-from vadcore.report.run import cell_name, place
-from vadcore.report.side_by_side import side_by_side
+from vadcore.report.table import columns_of, evaluation_facts, highlights, results_table
 
 TEMPLATES = Path(__file__).parent / "templates"
+WORST_FRAMES = 6  # pictures per system
+NO_LOSSES = {"val", "step", *(measure.key for measure in MEASURES)}  # columns of history.csv that are not losses
+LOSS_STYLES = 6  # number of their styles: .l0 to .l5 of style.css
 
 
 def render_page(
-    systems: dict[str, list[System]],
+    groups: dict[str, list[System]],
     run: dict,
     digest: str,
     params: dict | str,
     dataset_facts: dict[str, dict],
-    published: tuple[Published, ...],
     title: str,
     asked: tuple[int, ...] | None = None,
     flow_pictures: dict[str, Path] | None = None,
-    kept: Path | None = None,
 ) -> str:
     """Return the page as text. See :func:`vadcore.report.build_report` for the parameters.
 
-    digest: digest of the results. The page ignores a run.js with another digest.
+    groups: the systems of each data set. digest: digest of the results; the page ignores a run.js with another digest.
     """
-    return _template().render(
-        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "script.js").read_text(encoding="utf-8")),
-        title=title,
-        run=run,
-        digest=digest,
-        place=place,
-        params=params if isinstance(params, str) else yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
-        terms=[
-            *(column for column in COLUMNS if any(_has(group, column) for group in systems.values())),
-            *(MEASURES if any(check_points(system) for group in systems.values() for system in group) else ()),
-        ],
-        datasets=[
-            _dataset(number, name, group, dataset_facts.get(name, {}), published, asked)
-            | {"flow": sections.flow(flow_pictures[name]) if flow_pictures and name in flow_pictures else None}
-            | {"kept": kept_table(kept, known_data_set(name))}
-            for number, (name, group) in enumerate(systems.items(), 1)
-        ],
-        models=[system.model for system in next(iter(systems.values()))],
-        published_note=NOTE,
-        missing=NONE,  # `none` is a constant of the template language
+    systems = [system for group in groups.values() for system in group]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+            script=Markup((TEMPLATES / "script.js").read_text(encoding="utf-8")),
+            title=title,
+            run=run,
+            digest=digest,
+            params=params if isinstance(params, str) else yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
+            terms={column.key: column.title for group in groups.values() for column in columns_of(group)}
+            | {measure.key: measure.title for measure in MEASURES if any(map(check_points, systems))},
+            datasets=[
+                _dataset(f"d{number}", name, group, dataset_facts.get(name, {}), asked)
+                | {"flow": load_flow_pictures(flow_pictures[name]) if flow_pictures and name in flow_pictures else None}
+                for number, (name, group) in enumerate(groups.items(), 1)
+            ],
+            models=[system.model for system in next(iter(groups.values()))],
+        )
     )
 
 
 @cache
-def _template() -> Template:
-    """Return the page's template, compiled once per process."""
+def _environment() -> Environment:
+    """Return the templates, compiled once per process."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("report.html.j2")
+    for function in (text.write, text.duration, text.count, text.significant, text.plural, picture):
+        environment.filters[function.__name__] = function
+    environment.globals["missing"] = text.NONE  # `none` is a constant of the template language
+    return environment
 
 
-def _dataset(
-    number: int,
-    name: str,
-    group: list[System],
-    facts: dict,
-    published: tuple[Published, ...],
-    asked: tuple[int, ...] | None,
-) -> dict:
-    first = group[0]
-    columns = [column for column in COLUMNS if _has(group, column)]
-    known = known_data_set(name)
-    styles = [f"s{index}" + ("" if system.row.get("trained", True) else " free") for index, system in enumerate(group)]
-    curves = [
-        (style, system.roc, system.row.get("threshold"))
-        for style, system in zip(styles, group, strict=True)
-        if system.roc is not None and len(system.roc)
-    ]
-    clips = sections.clips(number, group, styles)
-    raised = foremost(clips)
+def _dataset(id: str, name: str, group: list[System], facts: dict, asked: tuple[int, ...] | None) -> dict:
+    """Return the content of the section of one data set. ``id``: of its element on the page."""
+    clips = _clips(id, group)
+    raised = events.foremost(clips)
     return {
-        "id": f"d{number}",
+        "id": id,
         "name": name,
-        "labelled": first.labelled,
-        "masks": any(system.row.get("pixel_auc") is not None for system in group),
-        "facts": phrases(facts),
-        "summary": words.summary(group, raised["most"] if raised else None),
-        "columns": columns,
-        "groups": _groups(columns),
-        "rows": _rows(group, columns, [entry for entry in published if known in entry.auc], known),
-        "protocol": words.protocol(group),
-        "systems": [
-            {
-                "style": style,
-                "model": system.model,
-                "trained": system.row.get("trained", True),
-                "auc": write(system.row.get("auc_micro"), "percent"),
-                "curve": any(style == drawn for drawn, _, _ in curves),
-            }
-            for style, system in zip(styles, group, strict=True)
-        ],
-        "roc": Markup(charts.roc(curves)) if curves else None,
-        "known": known,
-        "published": [
-            (entry.system, entry.source, entry.protocol, entry.needs, f"{entry.auc[known]:.1f}")
-            for entry in published
-            if known in entry.auc
-        ],
-        "alarms": alarms(group, styles),
+        "systems": group,
+        "labelled": group[0].labelled,
+        "ranked": any(system.row.get("auc_micro") is not None for system in group),
+        "footage": text.footage_facts(facts),
+        "highlights": highlights(group, raised["agreed"] if raised else None),
+        "results": results_table(group),
+        "evaluation": evaluation_facts(group),
+        "roc": charts.roc(group),
+        "alarms": events.operating_curves(group),
         "clips": clips,
-        "foremost": raised,
-        "worst": [{"model": system.model, "pictures": sections.worst(system)} for system in group if system.worst],
-        "check_points": side_by_side(group, styles, asked),
-        "rollouts": rollouts(group, styles),
-        "training": [sections.training(system) for system in group],
+        "raised": raised,
+        "worst": [(system, system.worst[:WORST_FRAMES]) for system in group if system.worst],
+        "masks": any(system.row.get("pixel_auc") is not None for system in group),
+        "check_points": side_by_side(group, asked),
+        "rollouts": rollouts(group),
+        "training": [_training(system) for system in group],
     }
 
 
-def _has(group: list[System], column: Column) -> bool:
-    if column.unlabelled and group[0].labelled:
-        return False
-    return column.key in TABLED or any(system.row.get(column.key) is not None for system in group)
-
-
-def _groups(columns: list[Column]) -> list[tuple[str, int]]:
-    """Return the upper heading of the table: (title, number of columns below it)."""
-    titles = [column.group for column in columns]
-    return [(title, titles.count(title)) for title in dict.fromkeys(titles)]
-
-
-def _rows(group: list[System], columns: list[Column], published: list[Published], known: str | None) -> list[dict]:
-    best = {column.key: best_text([system.row.get(column.key) for system in group], column) for column in columns}
-    made = [words.made(system.row) for system in group]
-    rows = []
-    for index, system in enumerate(group):
-        cells = []
-        for column in columns:
-            value = system.row.get(column.key)
-            text = write(value, column.kind)
-            cells.append(
-                {
-                    "text": text,
-                    "value": value,
-                    "best": text == best[column.key],
-                    "run": cell_name(system, column.key) if column.key in TABLED else None,
-                    "notes": _cell_notes(system, column, published, known),
-                }
-            )
-        how = [part for part in made[index] if part not in words.shared(made)]
-        trained = system.row.get("trained", True)
-        rows.append(
+def _clips(dataset_id: str, group: list[System]) -> list[dict]:
+    """Return every clip with one chart per system. A system has the same score axis in all clips."""
+    every = charts.frames_per_score(len(group) * len(group[0].frames))
+    scales = [charts.score_range(system.frames["score"], system.threshold) for system in group]
+    frames = [dict(list(system.frames.groupby("clip", sort=False))) for system in group]
+    raised = [dict(list(system.events.groupby("clip", sort=False))) for system in group]
+    clips = []
+    for number, (name, own) in enumerate(frames[0].items(), 1):
+        scored = [of_clip[name] for of_clip in frames]
+        found = [of_clip.get(name, system.events.iloc[:0]) for system, of_clip in zip(group, raised, strict=True)]
+        matches = [events.match_labels(*both) for both in zip(scored, found, strict=True)]
+        lanes = [
+            (system, charts.timeline(part, alarms, system.threshold, *scale, every), part["score"].max())
+            for system, part, alarms, scale in zip(group, scored, found, scales, strict=True)
+        ]
+        alarms, missed = events.alarms_of(group, found, matches), events.missed(group, matches)
+        clips.append(
             {
-                "model": system.model,
-                "style": f"s{index}",
-                "trained": trained,
-                "how": " · ".join(how if trained else ["untrained", *how]),
-                "cells": cells,
+                "id": f"{dataset_id}c{number}",
+                "name": name,
+                "frames": own["frame"].tolist(),
+                "fps": float(own["fps"].iloc[0]),
+                "every": every,
+                "abnormal": bool((own["label"] == 1).any()),
+                "truth": text.truth(own),
+                "unlabelled": text.unlabelled(own),
+                "lanes": [(system, svg, None if pd.isna(peak) else float(peak)) for system, svg, peak in lanes],
+                "pictures": snapshots(f"{dataset_id}c{number}", name, group),
+                "alarms": alarms,
+                "listed": events.listed(alarms),
+                "missed": missed,
+                "missed_listed": missed[: events.MOST_LISTED],
             }
         )
-    return rows
+    return clips
 
 
-def _cell_notes(system: System, column: Column, published: list[Published], known: str | None) -> list[str]:
-    """Return the small lines below a figure."""
-    row = system.row
-    if column.key == "auc_micro_minmax":
-        followed = next((entry for entry in published if entry.is_of(system.model)), None)
-        return [f"published {followed.auc[known]:.1f}", *followed.source.split(", ")] if followed else []
-    if column.key == "auc_macro" and row.get("macro_clips") is not None and row.get("auc_macro") is not None:
-        return [f"{row['macro_clips']:.0f} clips"]
-    if column.key == "detection_rate" and row.get("events_true"):
-        return [f"{row['detected']:.0f} of {row['events_true']:.0f}"]
-    notes = []
-    if column.key == "false_alarms_per_hour" and row.get("normal_hours"):
-        notes.append(f"{row['false_alarms']:.0f} in {duration(3600 * row['normal_hours'])}")
-    asked = row.get("target_far_per_hour")
-    if column.key in ("false_alarms_per_hour", "alarms_per_hour") and asked is not None:
-        notes.append(f"asked {asked:g}" + ("‡" if row.get("threshold_extrapolated") else ""))
-    return notes
+def _training(system: System) -> dict:
+    """Return the losses, sample pictures and the histogram of the scores of a system."""
+    samples = first_and_last(system.samples)
+    # The animations of systems with picture quality are in the section of check points.
+    moving = film(system.samples[-1].with_suffix(".webp")) if samples and check_points(system) is None else None
+    return {
+        "system": system,
+        "measures": [measure for measure in MEASURES if system.training.get(measure.key) is not None],
+        "losses": loss_charts(system),
+        "samples": [(path.stem.rpartition("-")[0], int(path.stem.rpartition("-")[2]), path) for path in samples],
+        "film": moving,
+        "histogram": charts.histogram(system),
+    }
+
+
+def loss_charts(system: System) -> list[tuple[str, dict]]:
+    """Return the name of each training phase and a chart of every loss, and of the loss on held-out normal clips.
+
+    The overall iteration counter and the picture quality measures are left out, because they are not losses. ``best`` is
+    the iteration whose weights were kept, or None.
+    """
+    if system.history is None or system.history.empty:
+        return []
+    found = []
+    for phase, part in system.history.groupby("phase", sort=False):
+        part = part.set_index("iteration").drop(columns="phase").dropna(axis="columns", how="all")
+        losses = [name for name in part.columns if name not in NO_LOSSES]
+        curves = [charts.Curve(f"l{index % LOSS_STYLES}", name, part[name]) for index, name in enumerate(losses)]
+        if "val" in part:
+            curves.append(charts.Curve("held-out", "held-out normal clips", part["val"]))
+        if curves:
+            best = system.training.get("best_iteration") if phase == _selecting_phase(system.history) else None
+            found.append((str(phase), charts.lines(curves, best, may_be_logarithmic=True) | {"best": best}))
+    return found
+
+
+def _selecting_phase(history: pd.DataFrame) -> str | None:
+    """Return the last phase with a held-out loss. Iterations restart in each phase; best_iteration belongs to this one."""
+    measured = history.loc[history["val"].notna(), "phase"] if "val" in history else history["phase"].iloc[:0]
+    return None if measured.empty else measured.iloc[-1]

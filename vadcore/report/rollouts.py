@@ -2,159 +2,119 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
-from markupsafe import Markup
 
 from vadcore.report import charts
-from vadcore.report.checkpoints import MEASURES
+from vadcore.report.checkpoints import MEASURES, Measure
 from vadcore.report.load import System
 from vadcore.report.media import film, picture
+from vadcore.report.table import Cell
 
-SHOWN_STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
+STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 100)  # shown in the table
 FIGURES = [measure for measure in MEASURES if measure.key in ("psnr", "ssim")]
 OWN = "prediction"
 BASELINES = 4  # number of their styles: .b0 to .b3 of style.css
-REPEAT, MEAN = "repeat last frame", "mean training frame"
-EARLY = 5  # number of first steps compared with repeating the last frame
-PUBLISHED = (2, 3)  # lowest and highest number of steps for which published predictions are good
+COMPARED = ("repeat last frame", "mean training frame")  # baselines that predictions have to surpass
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Figures per step ahead of one system or one baseline. table: indexed by step_ahead."""
+@dataclass
+class Row:
+    """Figures per step ahead of one system, or of one baseline. table: indexed by step_ahead.
+
+    closer: number of steps until the prediction is no closer than a baseline, by baseline. Empty for baselines.
+    """
 
     label: str
     style: str
     table: pd.DataFrame
+    closer: dict[str, str] = field(default_factory=dict)
 
 
-def rollout_rows(systems: dict[str, list[System]]) -> list[dict]:
+def rollout_rows(systems: list[System]) -> list[dict]:
     """Return one row per step ahead for rollouts.json: dataset, model, variant, seed and the figures at that step."""
     return [
-        {
-            "dataset": system.dataset,
-            "model": system.model,
-            "variant": system.row.get("variant"),
-            "seed": system.row.get("seed"),
-            "label_set": system.row.get("label_set"),
-            **row,
-        }
-        for group in systems.values()
-        for system in group
+        {"dataset": system.dataset, "model": system.model}
+        | {key: system.row.get(key) for key in ("variant", "seed", "label_set")}
+        | row
+        for system in systems
         if system.rollouts is not None
         for row in system.rollouts.to_dict("records")
     ]
 
 
-def rollouts(group: list[System], styles: list[str]) -> dict | None:
+def rollouts(group: list[System]) -> dict | None:
     """Return the content of the section for one data set, or None if no system rolls out."""
-    known = [(system, style) for system, style in zip(group, styles, strict=True) if system.rollouts is not None]
+    known = [system for system in group if system.rollouts is not None]
     if not known:
         return None
-    curves = _curves(known)
-    steps = [step for step in SHOWN_STEPS if any(step in curve.table.index for curve in curves)]
+    rows = _rows(known)
+    steps = [step for step in STEPS if any(step in row.table.index for row in rows)]
     return {
-        "sequences": int(known[0][0].rollouts["sequences"].iloc[0]),
-        "verdict": [said for system, _ in known for said in verdict(system)],
-        "charts": [_chart(measure, curves) for measure in FIGURES],
+        "sequences": int(known[0].rollouts["sequences"].iloc[0]),
+        "charts": [(measure, _chart(measure, rows)) for measure in FIGURES],
         "measures": FIGURES,
+        "compared": COMPARED,
         "steps": steps,
-        "rows": [
-            {
-                "style": curve.style,
-                "label": curve.label,
-                "cells": [_cell(curve.table, step, measure) for measure in FIGURES for step in steps],
-            }
-            for curve in curves
-        ],
+        "rows": [(row, [_cell(row.table, step, measure) for measure in FIGURES for step in steps]) for row in rows],
         "pictures": [
             {
-                "model": system.model,
-                "variant": system.row.get("variant"),
+                "system": system,
                 "film": film(system.rollout_folder / "rollouts.webp"),
-                "strips": [
-                    {"name": path.stem, **picture(path)} for path in sorted(system.rollout_folder.glob("*.png"))
-                ],
+                "strips": [(path.stem, picture(path)) for path in sorted(system.rollout_folder.glob("*.png"))],
             }
-            for system, _ in known
+            for system in known
         ],
     }
 
 
-def _curves(known: list[tuple[System, str]]) -> list[Curve]:
+def _rows(known: list[System]) -> list[Row]:
     """Return each system's predictions, then the baselines. A baseline that several systems share appears once."""
-    curves, others = [], {}
-    for system, style in known:
-        for what, part in system.rollouts.groupby("what", sort=False):
-            table = part.set_index("step_ahead").drop(columns="what")
+    own: list[Row] = []
+    baselines: dict[str, list[tuple[list[str], pd.DataFrame]]] = {}
+    for system in known:
+        tables = {what: part.set_index("step_ahead") for what, part in system.rollouts.groupby("what", sort=False)}
+        closer = {what: steps_closer(tables[OWN]["psnr"], tables[what]["psnr"]) for what in COMPARED}
+        for what, table in tables.items():
             if what == OWN:
-                curves.append(Curve(system.model, style, table))
+                own.append(Row(system.model, system.style, table, closer))
+                continue
+            same = baselines.setdefault(what, [])
+            twin = next((models for models, other in same if other.equals(table)), None)
+            if twin is None:
+                same.append(([system.model], table))
             else:
-                same = others.setdefault(what, [])
-                twin = next((entry for entry in same if entry[1].equals(table)), None)
-                if twin:
-                    twin[0].append(system.model)
-                else:
-                    same.append(([system.model], table))
-    for number, (what, tables) in enumerate(others.items()):
-        for models, table in tables:
-            label = what if len(tables) == 1 else f"{what} ({', '.join(models)})"
-            curves.append(Curve(label, f"b{number % BASELINES} free", table))
-    return curves
-
-
-def verdict(system: System) -> list[str]:
-    """Return sentences that compare a system's PSNR, as printed, with two baselines.
-
-    The baselines are the repeated last frame (first steps) and the mean training frame (number of steps).
-    """
-    by = {what: part.set_index("step_ahead")["psnr"].round(1) for what, part in system.rollouts.groupby("what")}
-    own, still, mean = by[OWN], by[REPEAT], by[MEAN]
-    early = [step for step in own.index if step <= EARLY]
-    better = [step for step in early if own[step] > still[step]]
-    gains = [own[step] - still[step] for step in early]
-    name, until_step = f"{system.model} beats repeating the last frame", early[-1]
-    if better == early:
-        said = f"{name} at steps 1 to {until_step}, by {min(gains):.1f} to {max(gains):.1f} dB"
-    elif better:
-        said = f"{name} at step {', '.join(map(str, better))} of 1 to {until_step} only"
-    else:
-        said = f"{name} at none of the steps 1 to {until_step}"
-    ahead = (own > mean).cumprod()  # true until the first step at which it is no better
-    steps = int(ahead.sum())
-    if steps == len(own):
-        return [f"{said}. It is closer than the mean training frame at all {steps} steps."]
-    behind = own.index[steps]
-    least, most = PUBLISHED
-    compared = "fewer than" if steps < least else "in agreement with" if steps <= most else "more than"
-    return [
-        f"{said}. From step {behind} on ({own[behind]:.1f} dB) it is no closer than the mean training frame "
-        f"({mean[behind]:.1f} dB), the same picture for every step: by this measure its predictions are good for {steps} "
-        f"step{'' if steps == 1 else 's'}, {compared} the {least} to {most} that were published."
+                twin.append(system.model)
+    return own + [
+        Row(what if len(tables) == 1 else f"{what} ({', '.join(models)})", f"b{number % BASELINES} free", table)
+        for number, (what, tables) in enumerate(baselines.items())
+        for models, table in tables
     ]
 
 
-def _cell(table: pd.DataFrame, step: int, measure) -> dict:
+def steps_closer(own: pd.Series, baseline: pd.Series) -> str:
+    """Return how many steps predictions are closer than a baseline before they first are not, as ``4 of 10``.
+
+    Parameters
+    ----------
+    own, baseline: PSNR in dB, indexed by step ahead; compared as printed.
+    """
+    closer = (own.round(1) > baseline.round(1)).cumprod()
+    return f"{int(closer.sum())} of {len(closer)}"
+
+
+def _cell(table: pd.DataFrame, step: int, measure: Measure) -> Cell:
     if step not in table.index:
-        return {"text": measure.write(None), "value": None, "spread": ""}
+        return Cell(measure.write(None), None)
     value, spread = table.loc[step, measure.key], table.loc[step, f"{measure.key}_std"]
-    return {"text": measure.write(value), "value": value, "spread": measure.write(spread)}
+    return Cell(measure.write(value), value, notes=[f"± {measure.write(spread)}"])
 
 
-def _chart(measure, curves: list[Curve]) -> dict:
-    lines = [(curve.style, curve.table[measure.key]) for curve in curves]
-    svg, low, high = charts.quality(lines)
-    return {
-        "measure": measure,
-        "svg": Markup(svg),
-        "low": measure.write(low),
-        "high": measure.write(high),
-        "first": int(min(line.index[0] for _, line in lines)),
-        "last": int(max(line.index[-1] for _, line in lines)),
-        "curves": [
-            (curve.style, curve.label, f"{measure.write(curve.table[measure.key].iloc[0])}{measure.unit} at step 1")
-            for curve in curves
-        ],
-    }
+def _chart(measure: Measure, rows: list[Row]) -> dict:
+    curves = []
+    for row in rows:
+        values = row.table[measure.key]
+        first = f"{measure.write(values.iloc[0])}{measure.unit} at step 1"
+        curves.append(charts.Curve(row.style, row.label, values, first))
+    return charts.lines(curves, dots=True)

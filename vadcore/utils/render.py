@@ -113,21 +113,7 @@ def strip(inputs: np.ndarray, outputs: np.ndarray, every: int = 1, error_high: f
         [_rgb(_bytes(frame)) for frame in outputs],
         [heat(error, 0, error_high) for error in errors],
     )
-    return _join([_join(row, axis=1) for row in rows], axis=0)
-
-
-def excerpt(picture: np.ndarray, size: tuple[int, int], count: int) -> np.ndarray:
-    """Crop a column of :func:`strip` pictures to the first strip and at most ``count`` of its frames.
-
-    The frames are evenly spread and include the first and the last. ``size``: height and width of a frame. A picture that
-    is not such a column is returned unchanged.
-    """
-    height, width = 3 * size[0] + 2 * SEPARATOR, size[1] + SEPARATOR
-    frames, rest = divmod(picture.shape[1] + SEPARATOR, width)
-    if rest or picture.shape[0] % height:
-        return picture
-    starts = np.linspace(0, frames - 1, min(count, frames)).round().astype(int) * width
-    return _join([picture[:height, start : start + size[1]] for start in starts], axis=1)
+    return join([join(row, axis=1) for row in rows], axis=0)
 
 
 def animation(windows: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
@@ -144,14 +130,14 @@ def animation(windows: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
     """
     columns = [[_sized(row) for row in rows] for rows in windows]
     return [
-        _join([_join([row[number] for row in rows], axis=0) for rows in columns], axis=1)
+        join([join([row[number] for row in rows], axis=0) for rows in columns], axis=1)
         for number in range(len(windows[0][0]))
     ]
 
 
 def stacked(rows: tuple[np.ndarray, ...], numbers: list[int]) -> np.ndarray:
     """Draw the frames ``numbers`` of each row, float ``[T, C, H, W]`` in 0..1, side by side, with the rows stacked."""
-    return _join([_join([_rgb(_bytes(row[n].astype(np.float32))) for n in numbers], axis=1) for row in rows], axis=0)
+    return join([join([_rgb(_bytes(row[n].astype(np.float32))) for n in numbers], axis=1) for row in rows], axis=0)
 
 
 def flow_to_rgb(flow: np.ndarray, max: float | None = None) -> np.ndarray:
@@ -218,25 +204,6 @@ def encode_animation(pictures: list[np.ndarray]) -> bytes:
     return data.tobytes()
 
 
-def decode_animation(data: bytes) -> list[np.ndarray]:
-    """Decode the pictures of an animation, uint8 RGB. Raises ValueError if ``data`` is not an animation.
-
-    The encoder merges consecutive equal pictures into one with a longer duration. They are repeated here. If all pictures
-    are equal, the encoder stores no duration, and the number of pictures is lost.
-    """
-    try:
-        done, film = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
-    except cv2.error as error:  # raised for an empty buffer
-        raise ValueError("not an animation that OpenCV can read") from error
-    if not done:
-        raise ValueError("not an animation that OpenCV can read")
-    pictures = [
-        cv2.cvtColor(frame, cv2.COLOR_BGRA2RGB if frame.shape[2] == 4 else cv2.COLOR_BGR2RGB) for frame in film.frames
-    ]
-    times = np.maximum(1, np.rint(np.asarray(film.durations) * FRAMES_PER_SECOND / 1000).astype(int))
-    return [picture for picture, count in zip(pictures, times, strict=True) for _ in range(count)]
-
-
 def _share(error: np.ndarray, low: float, high: float) -> np.ndarray:
     """Scale values from ``low``..``high`` to 0..1, clipped. NaN stays NaN."""
     if not high > low:
@@ -269,7 +236,7 @@ def _sized(frames: np.ndarray) -> list[np.ndarray]:
     return [picture.repeat(factor, axis=0).repeat(factor, axis=1) for picture in pictures]
 
 
-def _join(pictures: list[np.ndarray], axis: int) -> np.ndarray:
+def join(pictures: list[np.ndarray], axis: int) -> np.ndarray:
     """Join pictures of one size in a row (axis 1) or a column (axis 0), separated by thin grey lines."""
     shape = list(pictures[0].shape)
     shape[axis] = SEPARATOR

@@ -62,7 +62,7 @@ def test_jump_targets_are_visible(sized):
         def curve_in_sight(system=system):
             top, bottom = edges(clip.locator(".lane").nth(system))
             assert top >= _bottom_of_bar(page)
-            assert bottom <= edges(clip.locator(".moment"))[0] + 1
+            assert bottom <= edges(clip.locator(".snapshots"))[0] + 1
 
         eventually(page, curve_in_sight)
 

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from tests.helpers.report_data import THRESHOLD, build, write_system
 from tests.helpers.report_page import as_read, press
 from tests.integration.report.conftest import MODELS
-from vadcore.report import charts, sections
+from vadcore.report import charts
 
 FRAMES, UNLABELLED = 3000, range(400, 501)
 READ_ALL = """area => {
@@ -96,7 +96,7 @@ def test_page_of_a_hundred_clips(visit, tmp_path):
 
 
 def test_merged_frames_show_highest_score(visit, tmp_path, monkeypatch):
-    monkeypatch.setattr(sections, "frames_a_reading", lambda scores: 7)
+    monkeypatch.setattr(charts, "frames_per_score", lambda scores: 7)
     write_system(tmp_path, "campus", "frame_diff", clips=1, frames=1000)
     build(tmp_path, ["campus"], ["frame_diff"])
     report = tmp_path / "reports" / "index.html"

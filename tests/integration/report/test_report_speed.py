@@ -7,7 +7,7 @@ import pytest
 from benchmarks import report_speed
 from benchmarks.report_speed import measure, one_round
 from tests.helpers.report_data import RUN, SAME, build, write_system
-from vadcore.report.run import write_run
+from vadcore.report.build import write_run
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import write_json
 

@@ -39,10 +39,3 @@ def test_first_click_sorts_best_first(page):
         heading = page.locator("table.results thead th", has_text=title).first
         heading.get_by_role("button").click()
         _sorted(page, "results", heading.evaluate("cell => cell.cellIndex"), falling)
-
-
-def test_stored_results_sort_by_mean(page):
-    page.locator("table.kept").get_by_role("button", name="AUC micro, raw").click()
-    systems = page.locator("table.kept tbody th")
-    expect(systems.first).to_contain_text("gru_ae")
-    assert [text.split()[0] for text in systems.all_inner_texts()] == ["gru_ae", "conv_ae", "hog_hof_ae"]

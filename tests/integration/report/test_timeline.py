@@ -21,7 +21,7 @@ def _shows(clip, across: float) -> None:
     frame = shown_frame(clip)
     assert abs(frame - across * 120) <= 6  # every tenth frame has pictures
     assert grey_level(clip, "frame") == pytest.approx(2 * frame, abs=4)
-    assert grey_level(clip, "shown") == pytest.approx(frame, abs=4)
+    assert grey_level(clip, "reconstruction") == pytest.approx(frame, abs=4)
 
 
 def test_pointer_shows_label(page, clip):
@@ -41,7 +41,7 @@ def test_pictures_follow_pointed_system(clip):
     for system in (1, 2):
         point_at(plot(clip, system), 0.5)
         expect(clip.locator("select")).to_have_value(MODELS[system])
-    expect(clip.locator(".tile[data-kind=shown]")).to_be_hidden()  # frame_diff draws no frames
+    expect(clip.locator(".tile[data-kind=reconstruction]")).to_be_hidden()  # frame_diff draws no frames
     expect(clip.locator(".tile[data-kind=error]")).to_be_visible()
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from benchmarks import publish
-from vadcore.report.run import DIFFERS, write_run
+from vadcore.report.build import DIFFERS, write_run
 
 RUN = {
     "command": "dvc repro",

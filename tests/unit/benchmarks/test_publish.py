@@ -173,12 +173,6 @@ def test_dropped_rows_are_named(project, monkeypatch, capsys):
     assert ": gru_ae (seed 7)\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("dataset", "shown"), [("ped2", True), ("street", False)])
-def test_report_command_for_published_data_set(project, monkeypatch, capsys, dataset, shown):
-    publish_rows(project, monkeypatch, [RESULT | {"dataset": dataset}])
-    assert ("`dvc repro report`" in capsys.readouterr().out) == shown
-
-
 def test_two_label_sets_are_refused(project, monkeypatch):
     rows = [RESULT, RESULT | {"model": "conv_ae", "label_set": "masks"}]
     refusal = r"error: .*pair\.json: .*street.*generated.*masks"
@@ -198,6 +192,22 @@ def test_error_for_broken_kept_file(project, monkeypatch, name):
     with pytest.raises(SystemExit, match=remedy):
         run(monkeypatch)
     with pytest.raises(SystemExit, match=remedy):
+        run(monkeypatch, "--tables")
+
+
+@pytest.mark.parametrize(
+    ("results", "reason"),
+    [
+        ([], "run"),
+        ({"run": {}, "rows": []}, "command"),
+        ({"run": RUN}, "rows"),
+        ({"runs": [RUN], "rows": [RESULT]}, "row"),
+        ({"run": RUN, "rows": [{"dataset": "ped2", "model": "x", "auc_micro": 0.5}]}, "seed of x on ped2"),
+    ],
+)
+def test_error_for_incomplete_kept_file(project, monkeypatch, results, reason):
+    (project / "benchmarks/results/pair.json").write_text(json.dumps(results))
+    with pytest.raises(SystemExit, match=rf"pair\.json: .*{reason}.*git checkout -- "):
         run(monkeypatch, "--tables")
 
 

@@ -104,6 +104,7 @@ def test_published_figure_is_beside_ours(project, monkeypatch):
     assert "| `frame_diff` | 87.7% | 90.0% |  |" in readme
     assert "| `conv_ae-wide` | 87.7% | 90.0% |  |" in readme
     assert "| `future_frame` | 87.7% | 90.0% | 95.4% (Liu et al., CVPR 2018) |\n\n*published*: " in readme
+    assert "| Future frame | Liu et al., CVPR 2018 | per-clip min-max |  | 83.1 | 95.4 | 85.1 | 72.8 |" in readme
 
 
 def test_seeds_share_a_line(project, monkeypatch):

@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 
 from tests.helpers.report_data import SAME, axis, curve_points, write_system
-from vadcore.report import charts, sections
-from vadcore.report.columns import write
-from vadcore.report.events import alarms, decades, plain
+from vadcore.report import charts
+from vadcore.report.events import decades, operating_curves
 from vadcore.report.load import load_system
-from vadcore.report.page import render_page
+from vadcore.report.page import loss_charts, render_page
 
 
 def test_thinning_keeps_peaks():
@@ -38,33 +37,15 @@ def test_level_stretches_are_thinned():
 
 
 def test_histogram_starts_at_base_line():
-    svg, top = charts.steps([("h0", np.array([1.0, 4.0]))], None)
+    svg, top = charts.steps({"h0": np.array([1.0, 4.0])}, None)
     assert top == 4
     assert re.search(' d="(.*?)"', svg)[1] == "M0 1000l0-250 500 0 0-750 500 0 0 1000"
-
-
-@pytest.mark.parametrize(
-    ("labels", "runs"),
-    [
-        ([0, 0, 0], []),
-        ([1, 1, 1], [(0, 2)]),
-        ([1, 0, 1], [(0, 0), (2, 2)]),
-        ([np.nan, 1, 1], [(1, 2)]),
-    ],
-)
-def test_intervals_include_both_ends(labels, runs):
-    assert charts.intervals(np.arange(3), np.array(labels)) == runs
-
-
-def test_missing_frame_ends_an_interval():
-    assert charts.intervals(np.array([3, 4, 6]), np.ones(3)) == [(3, 4), (6, 6)]
 
 
 def test_operating_point_at_the_threshold():
     curve = pd.DataFrame({"fpr": [0, 0, 0.5, 1], "tpr": [0, 0.5, 0.75, 1], "threshold": [np.inf, 3, 2, 1]})
     assert charts.operating_point(curve, 2) == (0.5, 0.75)
     assert charts.operating_point(curve, 2.5) == (0, 0.5)
-    assert charts.operating_point(curve, None) is None
 
 
 def test_score_axis_includes_the_threshold():
@@ -72,26 +53,6 @@ def test_score_axis_includes_the_threshold():
     assert (low, high) == pytest.approx((1 - 0.16, 5 + 0.16))  # 4 % of 4 at both ends
     assert charts.score_range(np.array([2.0, 2.0]), None) == (1.5, 2.5)
     assert charts.score_range(np.array([np.nan]), None) == (0, 1)
-
-
-@pytest.mark.parametrize(
-    ("value", "kind", "text"),
-    [
-        (0.95449, "percent", "95.4"),
-        (1.0, "percent", "100.0"),
-        (None, "percent", "–"),
-        (0.7, "rate", "0.70"),
-        (31.49, "rate", "31.5"),
-        (3.26, "speed", "3.3"),
-        (1654.6, "speed", "1,655"),
-        (42.4, "time", "42 s"),
-        (5400, "time", "1.5 h"),
-        (999, "count", "999"),
-        (45_371_666, "count", "45.4 M"),
-    ],
-)
-def test_column_values_as_text(value, kind, text):
-    assert write(value, kind) == text
 
 
 def test_extrapolated_part_is_a_separate_path():
@@ -108,23 +69,6 @@ def test_extrapolated_part_is_a_separate_path():
     assert '<path class="grid" d="M0 0V1000M1000 0V1000M0 1000H1000M0 0H1000"/>' in svg
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"),
-        (100.0, "100"),
-        (59.6817, "59.7"),
-        (0.24, "0.24"),
-        (0.001234, "0.00123"),
-        (999.7, "1,000"),
-        (10_000.0, "10,000"),
-        (float("nan"), "none"),
-    ],
-)
-def test_alarm_figures_have_no_exponent(value, text):
-    assert plain(value) == text
-
-
 def test_decades_start_at_a_whole_power():
     assert decades(np.array([0, 1, 7000, np.nan])) == (0, pytest.approx(np.log10(7000)))
     assert decades(np.array([0.3, 100])) == (-1, 2)
@@ -137,14 +81,13 @@ class TestRateCharts:
     ASKED = (1.0, 12.0, 100.0, 7000.0)
 
     def charts(self, folder, measured, extrapolated=(True, True, False, False)):
-        write_system(folder, "street", "frame_diff")
-        file = folder / "scores" / "street" / "frame_diff" / "operating.csv"
+        write_system(folder, "street", "future_frame")
+        file = folder / "scores" / "street" / "future_frame" / "operating.csv"
         table = {"target_far_per_hour": self.ASKED, "extrapolated": extrapolated, "chosen": [False, True, False, False]}
         table |= {"false_alarms_per_hour": measured, "detection_rate": [0, 0.5, 1, 1]}
         table |= {"alarm_precision": [np.nan, 1, 0.5, 0.25], "detection_delay_seconds": [np.nan, 0, 2.5, 0.2]}
         pd.DataFrame(table).to_csv(file, index=False)
-        system = load_system(folder / "scores", folder / "models", "street", "frame_diff")
-        return alarms([system], ["s0"])["charts"]
+        return operating_curves([load_system(folder / "scores", folder / "models", "street", "future_frame")])
 
     def test_zero_rate_has_its_own_row(self, tmp_path):
         chart = self.charts(tmp_path, [0, 0, 31.5, 400])[0]
@@ -201,12 +144,13 @@ def test_loss_chart_leaves_out_other_columns(tmp_path):
         "future_frame,20,7.1,0.25,0.12,0.07,0.16,3.4,0.0028,25.6,0.796,0.99,20\n"
     )
     system = load_system(tmp_path / "scores", tmp_path / "models", "street", "future_frame")
-    (chart,) = sections.training(system)["losses"]
-    assert [name for _, name in chart["curves"]] == [
+    ((_, chart),) = loss_charts(system)
+    assert [curve.name for curve in chart["curves"]] == [
         *("loss", "discriminator", "adversarial", "intensity", "gradient", "flow"),
         "held-out normal clips",
     ]
-    assert (chart["low"], chart["high"]) == ("0.0028", "8.4")
+    assert chart["logarithmic"]
+    assert chart["low"] < 0.0028 < 8.4 < chart["high"]
     assert chart["svg"].count("<path") == 7
 
 
@@ -216,8 +160,8 @@ def css(tmp_path_factory):
     root = tmp_path_factory.mktemp("many")
     write_system(root, "street", "frame_diff", clips=1, frames=80)
     system = load_system(root / "scores", root / "models", "street", "frame_diff")
-    systems = [replace(system, model=f"gru_ae-{number:02d}") for number in range(32)]
-    page = render_page({"street": systems}, SAME, "", {}, {}, (), "Many systems")
+    systems = [replace(system, model=f"gru_ae-{number:02d}", number=number) for number in range(32)]
+    page = render_page({"street": systems}, SAME, "", {}, {}, "Many systems")
     return page[page.index("<style>") : page.index("</style>")]
 
 

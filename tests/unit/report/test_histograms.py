@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.report_data import curve_points
-from vadcore.report.histograms import BARS, histogram
+from vadcore.report.charts import BARS, histogram
 from vadcore.report.load import load_system
 
 pytestmark = pytest.mark.xdist_group("report_page")
@@ -36,7 +36,7 @@ class TestHistogram:
     def test_bars_are_shares_of_frames(self, results):
         system = load_system(results / "scores", results / "models", "street", "future_frame")
         drawn = histogram(system)
-        edges = np.linspace(drawn["from"], drawn["to"], BARS + 1)
+        edges = np.linspace(drawn["first"], drawn["last"], BARS + 1)
         frames = system.frames.dropna(subset="score")
         val = np.array(system.calibration["scores"])
         groups = (val, *(frames["score"][frames["label"] == label].to_numpy() for label in (0, 1)))
@@ -52,7 +52,7 @@ class TestHistogram:
         normal = system.frames.index[(system.frames["label"] == 0) & system.frames["score"].notna()]
         system.frames.loc[normal[: len(normal) // 2], "score"] = endless  # as the PSNR of equal pictures
         drawn = histogram(system)
-        assert np.isfinite([drawn["from"], drawn["to"]]).all()
+        assert np.isfinite([drawn["first"], drawn["last"]]).all()
         assert self.bars(drawn, "h1")[bar] == pytest.approx(50, abs=2)
         assert self.bars(drawn, "h1").sum() == pytest.approx(100, abs=1)
 

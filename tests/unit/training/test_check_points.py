@@ -11,8 +11,8 @@ from torch import nn
 from tests.helpers.training import SETTINGS, Split, make_split, run, small
 from vadcore.data.windows import Windows
 from vadcore.models.base import Model, ModelConfig, Phase, Prediction
+from vadcore.report.media import decode_animation
 from vadcore.training.trainer import spread
-from vadcore.utils.render import decode_animation
 
 
 @pytest.fixture(scope="module")

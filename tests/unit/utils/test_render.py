@@ -7,9 +7,6 @@ import pytest
 from vadcore.utils.render import (
     animation,
     beside,
-    decode_animation,
-    encode_animation,
-    excerpt,
     flow_to_rgb,
     heat,
     strip,
@@ -130,25 +127,6 @@ def numbered(frames, height=6, width=10, channels=1):
     return np.broadcast_to(levels, (frames, channels, height, width))
 
 
-def test_excerpt_keeps_first_and_last_frame():
-    whole = strip(numbered(10), numbered(10))
-    few = excerpt(np.concatenate((whole, 255 - whole)), (6, 10), 4)
-    assert few.shape == (whole.shape[0], 4 * 12 - 2, 3)
-    assert few[0, ::12, 0].tolist() == whole[0, [0, 36, 72, 108], 0].tolist()  # frames 0, 3, 6, 9, twelve pixels apart
-    assert (few[:, 10] == 128).all()
-
-
-def test_excerpt_of_a_short_window():
-    short = strip(numbered(3), numbered(3))
-    assert (excerpt(short, (6, 10), 4) == short).all()
-
-
-def test_excerpt_returns_other_pictures_unchanged():
-    picture = np.zeros((22, 100, 3), np.uint8)
-    assert excerpt(picture, (6, 10), 4) is picture  # 102 is no multiple of 12
-    assert excerpt(picture[:20, :94], (6, 10), 4).shape == (20, 94, 3)  # 20 rows are not 22
-
-
 def test_animation_layout():
     inputs, outputs = numbered(5, 64, 96), 1 - numbered(5, 64, 96)
     film = animation([(inputs, outputs), (outputs, inputs)])
@@ -190,27 +168,6 @@ def test_animation_loops_at_eight_frames_per_second(tmp_path):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         at += 8 + size + size % 2
     assert durations == [125] * 5
-
-
-def test_animation_round_trip():
-    film = animation([(numbered(4, 64, 96), numbered(4, 64, 96))])
-    again = decode_animation(encode_animation(film))
-    assert len(again) == 4
-    for ours, read in zip(film, again, strict=True):
-        assert abs(ours.astype(int) - read).mean() < 3  # lossy
-
-
-def test_repeated_frames_keep_their_duration():
-    dark, bright = numbered(5, 64, 96)[:1], numbered(5, 64, 96)[4:]
-    inputs = np.concatenate((dark, dark, dark, bright, bright))
-    again = decode_animation(encode_animation(animation([(inputs, inputs)])))
-    assert [picture.mean() > 50 for picture in again] == [False, False, False, True, True]
-
-
-@pytest.mark.parametrize("data", [b"", b"no animation"])
-def test_invalid_animation_is_refused(data):
-    with pytest.raises(ValueError, match="not an animation"):
-        decode_animation(data)
 
 
 # The wheel has 55 hues: 15 from red to yellow, 6 to green, 4 to cyan, 11 to blue, 13 to magenta, 6 back to red; a

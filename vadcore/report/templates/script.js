@@ -93,7 +93,7 @@ function at(path, x) {
   return null;
 }
 
-// Return the scores of a timeline, one per `data-every` frames (see vadcore/report/readings.py). NaN: not scored.
+// Return the scores of a timeline, one per `data-every` frames (see vadcore/report/charts.py). NaN: not scored.
 const unpacked = new WeakMap();
 
 function scores(svg) {
@@ -130,8 +130,8 @@ function draw(tile, id, number) {
 }
 
 // Snapshot viewer of a clip: `look(frame)` shows the nearest snapshot, `choose(system)` selects the system to show.
-function momentsOf(chart) {
-  const viewer = chart.querySelector(".moment");
+function snapshotsOf(chart) {
+  const viewer = chart.querySelector(".snapshots");
   if (!viewer) return null;
   const frames = viewer.dataset.frames.split(" ").map(Number);
   const tiles = [...viewer.querySelectorAll(".tile")];
@@ -197,7 +197,7 @@ for (const chart of document.querySelectorAll(".chart")) {
   const box = svgs[0].viewBox.baseVal;
   const [first, last] = kind === "tl" ? [box.x + 0.5, box.x + box.width - 0.5] : [box.x, box.x + box.width];
   const lanes = [...chart.querySelectorAll(".lane")];
-  const moments = kind === "tl" ? momentsOf(chart) : null;
+  const snapshots = kind === "tl" ? snapshotsOf(chart) : null;
   const every = Number(chart.dataset.every);  // frames per score of a timeline
   const unlabelled = (chart.dataset.unlabelled?.split(" ") ?? []).map(run => run.split("-").map(Number));
   // For figures that exist only at certain x: these x and their labels. The curves carry a text for each.
@@ -278,7 +278,7 @@ for (const chart of document.querySelectorAll(".chart")) {
     for (const cross of chart.querySelectorAll(".cross")) cross.style.left = place;
     area.setAttribute("aria-valuenow", x);
     area.setAttribute("aria-valuetext", spoken.join(", "));
-    moments?.look(x);
+    snapshots?.look(x);
   };
 
   const rest = () => {
@@ -288,11 +288,11 @@ for (const chart of document.querySelectorAll(".chart")) {
       value.textContent = value.dataset.rest;
       value.classList.remove("over");
     }
-    moments?.leave();
+    snapshots?.leave();
   };
 
   const follow = event => {
-    moments?.choose(lanes.indexOf(event.target.closest(".lane")));
+    snapshots?.choose(lanes.indexOf(event.target.closest(".lane")));
     const plot = [...chart.querySelectorAll(".plot")].find(one => one.offsetParent);
     if (!plot) return;
     const edge = plot.getBoundingClientRect();
@@ -315,7 +315,7 @@ for (const chart of document.querySelectorAll(".chart")) {
     button.append(...alarm.childNodes);
     alarm.append(button);
     button.addEventListener("click", () => {
-      moments?.choose(Number(alarm.dataset.system));
+      snapshots?.choose(Number(alarm.dataset.system));
       area.focus({preventScroll: true});
       if (!chart.contains(alarm)) chart.scrollIntoView();
       lanes[Number(alarm.dataset.system)]?.scrollIntoView({block: "nearest"});  // not below the bar or the pictures: scroll-margin
