@@ -72,7 +72,7 @@ class Project:
     """
 
     def __init__(self, folder: Path, params: dict = PARAMS, tracked: bool = False):
-        for name in ("benchmarks/results", "tasks", "vadcore", "weights"):
+        for name in ("tasks", "vadcore", "weights"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", "pyproject.toml", ".dvcignore", ".gitignore"):
             shutil.copy(ROOT / name, folder)
@@ -103,7 +103,7 @@ class Project:
         """A copy with all files. With ``outs``: only the code, params.yaml and these outs."""
         made = copy.copy(self)
         made._move_to(folder, tracked)
-        code = ("benchmarks", "tasks", "vadcore", "weights", "dvc.yaml", "pyproject.toml", ".dvcignore", ".gitignore")
+        code = ("tasks", "vadcore", "weights", "dvc.yaml", "pyproject.toml", ".dvcignore", ".gitignore")
         every = {path.name for path in self.folder.iterdir()} - {"tracking"}  # may hold the uploader's socket
         for name in sorted({*code, "params.yaml", *outs} if outs else every):
             if (self.folder / name).is_dir():

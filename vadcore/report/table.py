@@ -112,14 +112,18 @@ def best_text(values: list[float | None], column: Column) -> str | None:
 
 def _settings(row: dict) -> list[str]:
     """Return how the scores of a system were made, in short phrases."""
-    smoothing = row.get("smoothing_frames")
-    parts = {
-        f"score: {row.get('score_measure')}": row.get("score_measure"),
-        f"threshold {significant(row.get('threshold'))}": row.get("threshold") is not None,
-        f"smoothed over time with sigma {smoothing:g} frames" if smoothing else "not smoothed over time": True,
-        f"seed {row.get('seed')}": row.get("seed") is not None,
-    }
-    return [part for part, there in parts.items() if there]
+    phrases = []
+    if row.get("score_measure"):
+        phrases.append(f"score: {row['score_measure']}")
+    if row.get("threshold") is not None:
+        phrases.append(f"threshold {significant(row['threshold'])}")
+    if sigma := row.get("smoothing_frames"):
+        phrases.append(f"smoothed over time with sigma {sigma:g} frames")
+    else:
+        phrases.append("not smoothed over time")
+    if row.get("seed") is not None:
+        phrases.append(f"seed {row['seed']}")
+    return phrases
 
 
 def _notes(row: dict, key: str) -> list[str]:
