@@ -75,8 +75,8 @@ def keep(report: Path, into: str | None = None, command: str | None = None) -> t
     others = [row for row in stored if row["run"]["profile"] != profile and _system(row) not in systems]
     after = rows + others if path.stem == profile else others + rows
     for dataset in {row["dataset"] for row in after}:
-        if judged := [row for row in after if row["dataset"] == dataset and "label_set" in row]:
-            label_set(judged, path)
+        if scored := [row for row in after if row["dataset"] == dataset and "label_set" in row]:
+            label_set(scored, path)
     write_rows(path, after)
     there = {_identity(row) for row in after}
     return path, [row for row in stored if _identity(row) not in there]

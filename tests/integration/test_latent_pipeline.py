@@ -71,7 +71,7 @@ def test_report_shows_rollouts_and_digit_source(project):
     page = (project.folder / "reports/index.html").read_text()
     assert "digits of scikit-learn" in page
     assert "Many frames ahead" in page
-    assert len(re.findall(r"<td>\d+ of \d+ steps</td>", page)) == 2 * 2  # two systems, two baselines
+    assert len(re.findall(r">\d+ of \d+</td>", page)) == 2 * 2  # two systems, two baselines
     assert "vcae, iteration 20" in page
     rows = json.loads((project.folder / "reports/rollouts.json").read_text())["rows"]
     assert {row["variant"] for row in rows} == {"vcae, mse", "vcae, kl"}

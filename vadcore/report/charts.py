@@ -318,14 +318,14 @@ class RateCurve:
     """Curve of a figure of one system over the target false-alarm rate.
 
     style: CSS class. x: ``[T]`` in 0..1000. y: ``[T]`` on the figure's axis, NaN where undefined.
-    extrapolated: ``[T]``, true where the threshold is extrapolated. said: ``T`` texts that the page shows at each x.
+    extrapolated: ``[T]``, true where the threshold is extrapolated. texts: ``T`` texts that the page shows at each x.
     """
 
     style: str
     x: np.ndarray
     y: np.ndarray
     extrapolated: np.ndarray
-    said: list[str]
+    texts: list[str]
 
 
 def rates(
@@ -357,7 +357,7 @@ def rates(
         x, beyond = np.rint(curve.x), curve.extrapolated
         known = path(x, np.where(beyond, np.nan, curve.y), *ends)
         flags = "".join("1" if one else "0" for one in beyond)
-        data = f'data-read="{"|".join(curve.said)}" data-extrapolated="{flags}"'
+        data = f'data-read="{"|".join(curve.texts)}" data-extrapolated="{flags}"'
         shapes.append(f'<path class="{curve.style}" d="{known}" {data}/>')
         if beyond.any():
             joined = beyond | np.append(False, beyond[:-1]) | np.append(beyond[1:], False)

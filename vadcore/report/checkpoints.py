@@ -97,22 +97,22 @@ def quality_rows(systems: list[System]) -> list[dict]:
     ]
 
 
-def side_by_side(group: list[System], asked: tuple[int, ...] | None) -> dict | None:
+def side_by_side(group: list[System], wanted: tuple[int, ...] | None) -> dict | None:
     """Return the content of the section for one data set, or None if no system has checkpoints.
 
-    asked: iterations from the configuration. None selects them automatically. ``missing`` are those that no system has.
+    wanted: iterations from the configuration. None selects them automatically. ``missing`` are those that no system has.
     """
     known = [points for system in group if (points := check_points(system)) is not None]
     if not known:
         return None
-    iterations = chosen(known, asked)
+    iterations = chosen(known, wanted)
     every = sorted({int(iteration) for points in known for iteration in points.table.index})
     return {
         "points": known,
         "charts": [(measure, _chart(measure, known)) for measure in MEASURES if measure.more_is_better],
         "iterations": iterations,
         "every": every,
-        "missing": sorted(set(asked or ()) - set(every)),
+        "missing": sorted(set(wanted or ()) - set(every)),
         "measures": MEASURES,
         "rows": zip(known, _cells(known, iterations), strict=True),
         "strips": [(f"{iteration:,}", [_strip(points, iteration) for points in known]) for iteration in iterations]
@@ -125,15 +125,15 @@ def side_by_side(group: list[System], asked: tuple[int, ...] | None) -> dict | N
     }
 
 
-def chosen(known: list[CheckPoints], asked: tuple[int, ...] | None) -> list[int]:
+def chosen(known: list[CheckPoints], wanted: tuple[int, ...] | None) -> list[int]:
     """Select the iterations to compare, in increasing order.
 
-    With ``asked``: those of them that at least one system has. Otherwise up to three, spread evenly over the iterations
+    With ``wanted``: those of them that at least one system has. Otherwise up to three, spread evenly over the iterations
     that all systems share, or over all iterations if they share none.
     """
     every = sorted({int(iteration) for points in known for iteration in points.table.index})
-    if asked is not None:
-        return [iteration for iteration in every if iteration in asked]
+    if wanted is not None:
+        return [iteration for iteration in every if iteration in wanted]
     shared = [iteration for iteration in every if all(iteration in points.table.index for points in known)] or every
     places = np.linspace(0, len(shared) - 1, min(MOST_ITERATIONS, len(shared))).round().astype(int)
     return [shared[place] for place in places]

@@ -30,7 +30,7 @@ def render_page(
     params: dict | str,
     dataset_facts: dict[str, dict],
     title: str,
-    asked: tuple[int, ...] | None = None,
+    wanted: tuple[int, ...] | None = None,
     flow_pictures: dict[str, Path] | None = None,
 ) -> str:
     """Return the page as text. See :func:`vadcore.report.build_report` for the parameters.
@@ -51,7 +51,7 @@ def render_page(
             terms={column.key: column.title for group in groups.values() for column in columns_of(group)}
             | {measure.key: measure.title for measure in MEASURES if any(map(check_points, systems))},
             datasets=[
-                _dataset(f"d{number}", name, group, dataset_facts.get(name, {}), asked)
+                _dataset(f"d{number}", name, group, dataset_facts.get(name, {}), wanted)
                 | {"flow": load_flow_pictures(flow_pictures[name]) if flow_pictures and name in flow_pictures else None}
                 for number, (name, group) in enumerate(groups.items(), 1)
             ],
@@ -73,7 +73,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _dataset(id: str, name: str, group: list[System], facts: dict, asked: tuple[int, ...] | None) -> dict:
+def _dataset(id: str, name: str, group: list[System], facts: dict, wanted: tuple[int, ...] | None) -> dict:
     """Return the content of the section of one data set. ``id``: of its element on the page."""
     clips = _clips(id, group)
     raised = events.foremost(clips)
@@ -93,7 +93,7 @@ def _dataset(id: str, name: str, group: list[System], facts: dict, asked: tuple[
         "raised": raised,
         "worst": [(system, system.worst[:WORST_FRAMES]) for system in group if system.worst],
         "masks": any(system.row.get("pixel_auc") is not None for system in group),
-        "check_points": side_by_side(group, asked),
+        "check_points": side_by_side(group, wanted),
         "rollouts": rollouts(group),
         "training": [_training(system) for system in group],
     }

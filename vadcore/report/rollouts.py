@@ -11,6 +11,7 @@ from vadcore.report.checkpoints import MEASURES, Measure
 from vadcore.report.load import System
 from vadcore.report.media import film, picture
 from vadcore.report.table import Cell
+from vadcore.report.text import NONE
 
 STEPS = (1, 2, 3, 5, 10, 20, 30, 50, 100)  # shown in the table
 FIGURES = [measure for measure in MEASURES if measure.key in ("psnr", "ssim")]
@@ -23,13 +24,13 @@ COMPARED = ("repeat last frame", "mean training frame")  # baselines that predic
 class Row:
     """Figures per step ahead of one system, or of one baseline. table: indexed by step_ahead.
 
-    closer: number of steps until the prediction is no closer than a baseline, by baseline. Empty for baselines.
+    closer: number of steps until the prediction is no closer than each baseline of :data:`COMPARED`.
     """
 
     label: str
     style: str
     table: pd.DataFrame
-    closer: dict[str, str] = field(default_factory=dict)
+    closer: list[Cell] = field(default_factory=lambda: [Cell(NONE, None) for _ in COMPARED])
 
 
 def rollout_rows(systems: list[System]) -> list[dict]:
@@ -75,7 +76,8 @@ def _rows(known: list[System]) -> list[Row]:
     baselines: dict[str, list[tuple[list[str], pd.DataFrame]]] = {}
     for system in known:
         tables = {what: part.set_index("step_ahead") for what, part in system.rollouts.groupby("what", sort=False)}
-        closer = {what: steps_closer(tables[OWN]["psnr"], tables[what]["psnr"]) for what in COMPARED}
+        counts = [steps_closer(tables[OWN]["psnr"], tables[what]["psnr"]) for what in COMPARED]
+        closer = [Cell(f"{count} of {len(tables[OWN])}", count) for count in counts]
         for what, table in tables.items():
             if what == OWN:
                 own.append(Row(system.model, system.style, table, closer))
@@ -93,15 +95,14 @@ def _rows(known: list[System]) -> list[Row]:
     ]
 
 
-def steps_closer(own: pd.Series, baseline: pd.Series) -> str:
-    """Return how many steps predictions are closer than a baseline before they first are not, as ``4 of 10``.
+def steps_closer(own: pd.Series, baseline: pd.Series) -> int:
+    """Return how many steps predictions are closer than a baseline before they first are not.
 
     Parameters
     ----------
     own, baseline: PSNR in dB, indexed by step ahead; compared as printed.
     """
-    closer = (own.round(1) > baseline.round(1)).cumprod()
-    return f"{int(closer.sum())} of {len(closer)}"
+    return int((own.round(1) > baseline.round(1)).cumprod().sum())
 
 
 def _cell(table: pd.DataFrame, step: int, measure: Measure) -> Cell:

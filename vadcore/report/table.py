@@ -152,8 +152,8 @@ def highlights(group: list[System], agreed: dict | None) -> dict[str, str]:
         return _alarms(group, agreed)
     found = {}
     for name, systems in (
-        ("best AUC micro, raw", [system for system in ranked if system.trained]),
-        ("best of the untrained", [system for system in ranked if not system.trained]),
+        ("best micro AUC, trained", [system for system in ranked if system.trained]),
+        ("best micro AUC, untrained", [system for system in ranked if not system.trained]),
     ):
         if systems:
             best = max(systems, key=lambda system: system.row["auc_micro"])

@@ -30,8 +30,8 @@ AT_THE_RATE = "most events found, with at most 60 false alarms an hour"
 def test_best_systems_are_named():
     group = [system("conv_ae", 0.765, 1, 0), system("gru_ae", 0.7, 1, 0), system("frame_diff", 0.632, 0, 0, False)]
     assert highlights(group, None) == {
-        "best AUC micro, raw": "conv_ae 76.5 %",
-        "best of the untrained": "frame_diff 63.2 %",
+        "best micro AUC, trained": "conv_ae 76.5 %",
+        "best micro AUC, untrained": "frame_diff 63.2 %",
         AT_THE_RATE: "conv_ae 1 of 7 after 0.4 s, 0 false alarms in 60 s",
     }
 

@@ -136,26 +136,26 @@ function snapshotsOf(chart) {
   const frames = viewer.dataset.frames.split(" ").map(Number);
   const tiles = [...viewer.querySelectorAll(".tile")];
   const select = viewer.querySelector("select");
-  let shown = 0;
-  let asked = null;  // frame at the pointer, which may have no picture
+  let chosen = 0;
+  let pointed = null;  // frame at the pointer, which may have no picture
   const redraw = () => {
     const own = {frame: `${chart.id}-frame`, ...select.options[select.selectedIndex].dataset};
-    for (const tile of tiles) draw(tile, own[tile.dataset.kind], shown);
-    const exact = asked === null || asked === frames[shown];
-    const named = `frame ${frames[shown]}${exact ? "" : ", the nearest that has a picture"}`;
+    for (const tile of tiles) draw(tile, own[tile.dataset.kind], chosen);
+    const exact = pointed === null || pointed === frames[chosen];
+    const named = `frame ${frames[chosen]}${exact ? "" : ", the nearest that has a picture"}`;
     tiles[0].setAttribute("aria-label", named);
     tiles[0].nextElementSibling.textContent = named;
   };
   const look = frame => {
-    asked = frame;
+    pointed = frame;
     let after = frames.findIndex(one => one >= frame);
     if (after < 0) after = frames.length - 1;
-    shown = after > 0 && frame - frames[after - 1] <= frames[after] - frame ? after - 1 : after;
+    chosen = after > 0 && frame - frames[after - 1] <= frames[after] - frame ? after - 1 : after;
     redraw();
   };
   const leave = () => {
-    if (asked === null) return;
-    asked = null;
+    if (pointed === null) return;
+    pointed = null;
     redraw();
   };
   const avoidHidden = () => {
@@ -202,7 +202,7 @@ for (const chart of document.querySelectorAll(".chart")) {
   const unlabelled = (chart.dataset.unlabelled?.split(" ") ?? []).map(run => run.split("-").map(Number));
   // For figures that exist only at certain x: these x and their labels. The curves carry a text for each.
   const stops = chart.dataset.stops?.split("|").map(Number);
-  const means = chart.dataset.said?.split("|");
+  const stopLabels = chart.dataset.labels?.split("|");
   let current = null;
 
   // Convert x to an axis value: x itself, or a position between the ends of an axis, which may be logarithmic.
@@ -218,7 +218,7 @@ for (const chart of document.querySelectorAll(".chart")) {
       const stop = stops.indexOf(x);
       const beyond = curves.filter(curve => curve.dataset.extrapolated[stop] === "1").length;
       const share = beyond < curves.length ? ` for ${beyond} of ${curves.length}` : "";
-      return `${chart.dataset.x} ${means[stop]}${beyond ? ` · extrapolated${share}` : ""}`;
+      return `${chart.dataset.x} ${stopLabels[stop]}${beyond ? ` · extrapolated${share}` : ""}`;
     }
     if (kind === "roc") return `${(x / 10).toFixed(1)} % of normal frames flagged`;
     if (kind === "loss") return `${chart.dataset.x || "iteration"} ${onAxis(x)}`;
