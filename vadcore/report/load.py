@@ -38,6 +38,7 @@ class System:
         pictures, sorted by phase and iteration (an animation may exist next to each). None and empty for systems
         without training.
     calibration: how the threshold was calibrated. operating: the operating curve, one row per target false-alarm rate.
+    measures: metrics of every measure, one row each; empty for footage without both classes.
     score_stage: the stage that wrote the scores.
     snapshots: pictures per clip for the page: ``frames`` (frame numbers) and ``sheets``, whose files are paths.
     rollouts: error of multi-step predictions, one row per step ahead. None for a system that does not roll out its own
@@ -59,6 +60,7 @@ class System:
     samples: list[Path]
     calibration: dict
     operating: pd.DataFrame
+    measures: list[dict]
     score_stage: str
     snapshots: dict[str, dict]
     rollouts: pd.DataFrame | None
@@ -148,6 +150,7 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, number: in
         samples=_in_order(trained.folder.glob("samples/*.png"), history),
         calibration=scored.json("calibration.json"),
         operating=scored.csv("operating.csv"),
+        measures=plain(scored.csv("measures.csv").dropna(subset="auc_micro").to_dict("records")),
         score_stage=scored.stage,
         snapshots=_snapshots(scored),
         rollouts=scored.csv("rollouts/steps.csv") if scored.has("rollouts/steps.csv") else None,

@@ -87,6 +87,7 @@ def _dataset(id: str, name: str, group: list[System], facts: dict, wanted: tuple
         "highlights": highlights(group, raised["agreed"] if raised else None),
         "results": results_table(group),
         "evaluation": evaluation_facts(group),
+        "drift": _drift(group),
         "roc": charts.roc(group),
         "alarms": events.operating_curves(group),
         "clips": clips,
@@ -97,6 +98,15 @@ def _dataset(id: str, name: str, group: list[System], facts: dict, wanted: tuple
         "rollouts": rollouts(group),
         "training": [_training(system) for system in group],
     }
+
+
+def _drift(group: list[System]) -> dict[str, list[str]]:
+    """Systems whose calibration does not fit the test footage, by the direction of its scores: higher or lower."""
+    found = {
+        direction: [system.model for system in group if system.row.get("calibration_drift") == direction]
+        for direction in ("higher", "lower")
+    }
+    return {direction: names for direction, names in found.items() if names}
 
 
 def _clips(dataset_id: str, group: list[System]) -> list[dict]:

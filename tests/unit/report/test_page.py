@@ -17,6 +17,7 @@ from tests.helpers.report_data import (
     SAME,
     axis,
     build,
+    change_row,
     curve_points,
     write_system,
     write_systems,
@@ -199,6 +200,22 @@ def test_rows_name_differing_settings(tmp_path):
         assert "threshold" not in said  # the same for all systems
 
 
+def test_drift_is_said(tmp_path):
+    for model in ("future_frame", "frame_diff"):
+        write_system(tmp_path, "street", model)
+    assert "Drift" not in build(tmp_path, ["street"], ["future_frame", "frame_diff"])
+    change_row(tmp_path / "scores" / "street" / "frame_diff", calibration_drift="higher")
+    page = build(tmp_path, ["street"], ["future_frame", "frame_diff"])
+    assert "most test frames score higher than normal footage with frame_diff." in page
+
+
+def test_metrics_of_all_measures(page, unlabelled_page):
+    assert page.count("<h4>All measures of this system</h4>") > 1
+    assert re.search(r'psnr <small class="tag">score</small></th><td class="num">80.0</td>', page)
+    assert re.search(r'map_box</th><td class="num">91.2</td>', page)
+    assert "All measures" not in unlabelled_page
+
+
 def test_only_listed_systems_in_order(results):
     shown = build(results, ["ped2_small"], ["frame_diff", "convlstm_ae"], out="some")
     assert "street</h2>" not in shown
@@ -238,16 +255,19 @@ def test_calibration_of_every_system(tmp_path):
     facts = {
         "threshold": "1.25",
         "target false alarms an hour": "12",
-        "held-out normal footage": "72 s, 3 clips, 720 frames",
-        "one alarm in this footage": "50 an hour",
+        "set for": "17 an hour: so little footage supports no lower rate",
+        "normal footage that training did not see": "72 s, 3 clips, 720 frames",
+        "one alarm in all of it": "50 an hour",
         "extrapolated from the highest": "9 alarms",
         "alarms are merged up to": "1 s apart",
         "shortest alarm": "0.2 s",
     }
     assert dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", text.split("</dl>")[0])) == facts
-    file.write_text(json.dumps(made | {"extrapolated": False}))
+    file.write_text(json.dumps(made | {"extrapolated": False, "supported_rate": 12.0, "seen_hours": 0.01}))
     text = build(tmp_path, ["street"], ["frame_diff"]).split("<h4>Scores and calibration</h4>")[1]
     assert "extrapolated from" not in text
+    assert "set for" not in text
+    assert "<dt>normal footage that training saw</dt><dd>36 s</dd>" in text
 
 
 def test_empty_roc_is_not_drawn(tmp_path):
