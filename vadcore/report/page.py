@@ -183,6 +183,6 @@ def loss_charts(system: System) -> list[tuple[str, dict]]:
 
 
 def _selecting_phase(history: pd.DataFrame) -> str | None:
-    """Return the last phase with a held-out loss. Iterations restart in each phase; best_iteration belongs to this one."""
+    """Return the last phase with a validation loss. Iterations restart in each phase; best_iteration belongs to this one."""
     measured = history.loc[history["val"].notna(), "phase"] if "val" in history else history["phase"].iloc[:0]
     return None if measured.empty else measured.iloc[-1]

@@ -342,7 +342,7 @@ class _Run:
                 row["val"] = loss = self.val_loss(phase)
                 if not math.isfinite(loss):
                     raise VadError(
-                        f"held-out loss is {loss} at iteration {self.iteration} of phase {phase.name}; "
+                        f"validation loss is {loss} at iteration {self.iteration} of phase {phase.name}; "
                         "lower model.*.learning_rate or set train.precision to float32"
                     )
             quality = self.look(phase) if self.process.is_main_process else {}

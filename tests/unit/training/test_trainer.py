@@ -1,4 +1,4 @@
-"""Training: exact resume, selection by held-out loss, phases with several optimizers, non-finite losses."""
+"""Training: exact resume, selection by validation loss, phases with several optimizers, non-finite losses."""
 
 import pytest
 import torch
@@ -245,7 +245,7 @@ def test_non_finite_val_loss_stops_training(split, tmp_path):
             sgd = {"sgd": torch.optim.SGD([self.start], 0.1)}
             return [Phase("warm", 3, self.windows, 2, self._warm, sgd, val=lambda batch: torch.tensor(torch.nan))]
 
-    with pytest.raises(VadError, match=r"held-out.*nan at iteration 3 of phase warm.*model\.\*\.learning_rate"):
+    with pytest.raises(VadError, match=r"validation.*nan at iteration 3 of phase warm.*model\.\*\.learning_rate"):
         run(Blind(), split, tmp_path)
 
 
