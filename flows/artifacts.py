@@ -9,9 +9,8 @@ from pathlib import Path
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from tasks import paths
-from tasks.tracking.digests import out_digest
-from tasks.tracking.run import tag_name
-from tasks.tracking.server import connect, wanted_uri, why, without_secrets
+from tasks.tracking.client import connect, search_tag, wanted_uri, why, without_secrets
+from tasks.tracking.lineage import out_digest
 from vadcore.evaluation.cost import TABLED, read_costs
 
 LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `make mlflow` serves a database that has no MLflow server
@@ -68,9 +67,7 @@ def _pipeline_run(client, key: str):
 
 def _report_page(client, base: str, report: Path) -> str | None:
     """Return the MLflow URL of the report at the run that made exactly these bytes, or None."""
-    tag = tag_name(f"vad.digest.{out_digest(report)}")
-    experiments = [found.experiment_id for found in client.search_experiments()]
-    found = client.search_runs(experiments, f"tags.`{tag}` LIKE '%'", order_by=["start_time DESC"], max_results=1)
+    found = search_tag(client, f"vad.digest.{out_digest(report)}", most=1)
     if not found:
         return None
     return f"{base}/#/experiments/{found[0].info.experiment_id}/runs/{found[0].info.run_id}/artifacts/{report.name}"

@@ -144,7 +144,7 @@ def everything(
 
     Returns on Ctrl-C or SIGTERM. Raises VadError if a service cannot start or ends.
     """
-    from tasks.tracking.server import DATABASES, wanted_uri
+    from tasks.tracking.client import is_database, wanted_uri
 
     checkout = Checkout(root)
     for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)):
@@ -156,7 +156,7 @@ def everything(
             if taken:
                 raise VadError(f"port {port} of {host} is taken; choose another: --{name}-port")
     store = wanted_uri()
-    ours = store.split(":")[0].split("+")[0] in DATABASES
+    ours = is_database(store)
     mlflow = f"http://{host}:{mlflow_port}" if ours else store
     api = f"http://{host}:{prefect_port}/api"
     mine = {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": mlflow, "VAD_PROJECT": str(root)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
-from contextlib import nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +16,7 @@ from tasks.ending import one_line_endings
 from tasks.stage import Stage
 from tasks.tracking import stage_run
 from tasks.tracking.run import Unlogged, wanted
-from tasks.tracking.uploader import Uploader
+from tasks.tracking.uploader import settings_digest, start_uploader
 from vadcore.utils.errors import VadError
 
 if TYPE_CHECKING:
@@ -69,13 +68,12 @@ def run(name: str, arguments: dict[str, str]) -> None:
     if processes.rank():
         _only_work(name, arguments)
         return
-    with Uploader() if wanted() else nullcontext() as uploader:
-        params = _params(name, arguments)
-        several = name == "train" and params.machine.processes > 1 and not processes.launched()
-        if not several:
-            _work(name, params, arguments, uploader)
-    if several:
+    if wanted():
+        start_uploader(settings_digest())
+    params = _params(name, arguments)
+    if name == "train" and params.machine.processes > 1 and not processes.launched():
         processes.launch(params.machine.processes, [name, *arguments.values()])
+    _work(name, params, arguments)
 
 
 def _params(name: str, arguments: dict[str, str]) -> Params:
@@ -96,7 +94,7 @@ def _only_work(name: str, arguments: dict[str, str]) -> None:
     _import(name).work(Stage(params, Unlogged(), **arguments, quiet=True))
 
 
-def _work(name: str, params: Params, arguments: dict[str, str], uploader: Uploader | None) -> None:
+def _work(name: str, params: Params, arguments: dict[str, str]) -> None:
     logged = {
         "seed": params.seed,
         "profile": params.profile,
@@ -105,7 +103,7 @@ def _work(name: str, params: Params, arguments: dict[str, str], uploader: Upload
     }
     named = {"model" if kind == "flownet" else kind: value for kind, value in arguments.items()}
     work = _import(name).work
-    with stage_run(name, **named, params=logged, experiment=params.tracking.experiment, uploader=uploader) as run:
+    with stage_run(name, **named, params=logged, experiment=params.tracking.experiment) as run:
         work(Stage(params, run, **arguments))
 
 

@@ -22,6 +22,7 @@ import pandas as pd
 from tasks import paths
 from tasks.ending import one_line_endings
 from tasks.tracking import StageRun, stage_run
+from tasks.tracking.client import connect, wanted_uri
 from tasks.tracking.registry import (
     CHAMPION,
     PREVIOUS,
@@ -32,7 +33,6 @@ from tasks.tracking.registry import (
     move_aliases,
     registered_name,
 )
-from tasks.tracking.server import connect, wanted_uri
 from vadcore.config import Calibrate, Params, load_params
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore

@@ -1,9 +1,9 @@
 """MLflow tracking: every stage is an MLflow run, child of its pipeline's run.
 
-A stage appends what it logs to a spool, ``tracking/outbox/<key>/`` (:mod:`~tasks.tracking.outbox`), which takes
-microseconds. A separate uploader process sends the spool to MLflow (:mod:`~tasks.tracking.follow`), so that
-neither ``import mlflow`` nor a slow server delays the stage. If the server is down, the spool stays in the outbox;
-``python -m tasks.tracking send`` sends it later.
+A stage appends what it logs to the outbox (:mod:`~tasks.tracking.outbox`), which takes microseconds. A separate process
+(:mod:`~tasks.tracking.uploader`) sends it to MLflow (:mod:`~tasks.tracking.sender`), so that neither ``import mlflow`` nor
+a slow server delays the stage. If the server is down, the run stays in the outbox; ``python -m tasks.tracking send`` sends
+it later.
 
 ::
 

@@ -3,49 +3,48 @@
 from __future__ import annotations
 
 import argparse
-import socket
 import sys
 from pathlib import Path
 
-from tasks.tracking.follow import refusal, send_finished, serve
+from tasks.tracking.client import answering, experiment_id, quieten, wanted_uri, why, without_secrets
 from tasks.tracking.lineage import lineage
-from tasks.tracking.outbox import TRACKING, spools
-from tasks.tracking.server import connect, experiment_id, quieten, wanted_uri, why, without_secrets
+from tasks.tracking.outbox import waiting_runs
+from tasks.tracking.sender import Sender
+from tasks.tracking.uploader import follow
 from vadcore.utils.errors import VadError
 
 
 def init(experiment: str) -> int:
     """Create the MLflow database and the experiment if they are missing. Safe to repeat and to run concurrently."""
     uri = wanted_uri()
-    try:
-        experiment_id(connect(uri), uri, experiment)
-    except Exception as error:
-        raise VadError(
-            f"MLflow at {without_secrets(uri)} did not answer ({why(error)}); start it or unset MLFLOW_TRACKING_URI"
-        ) from error
+    with answering() as client:
+        experiment_id(client, uri, experiment)
     print(f"MLflow at {without_secrets(uri)} is ready, experiment {experiment}")
     return 0
 
 
 def send() -> int:
-    """Send every spool whose stage has ended."""
+    """Send every run whose stage has ended. Return 1 if one could not be sent, else 0."""
     failed = 0
-    waiting = spools(TRACKING / "outbox")
-    for spool in waiting:
-        if spool.writer_lives():
-            print(f"{spool.key}: its stage is still running and sends by itself")
+    runs = waiting_runs()
+    for run in runs:
+        if run.writer_lives():
+            print(f"{run.key}: its stage is still running and sends by itself")
             continue
+        sender = Sender(run)
         try:
-            sender = send_finished(spool)
+            sender.send()
         except Exception as error:
-            failed += 1
-            print(f"{spool.key}: not sent ({type(error).__name__}: {why(error)})", file=sys.stderr)
-        else:
-            said = refusal(sender) or f"{spool.key}: sent to {without_secrets(sender.uri)}" if sender else ""
-            print(said or f"{spool.key}: another process is sending it")
-    if not waiting:
+            failed = 1
+            print(f"{run.key}: not sent ({type(error).__name__}: {why(error)})", file=sys.stderr)
+            continue
+        print(f"{run.key}: sent to {without_secrets(sender.uri)}")
+        for refused in run.state.get("refused", []):
+            print(f"MLflow refused a part of it: {refused}")
+        run.remove()
+    if not runs:
         print("nothing to send")
-    return min(failed, 1)
+    return failed
 
 
 def main() -> int:
@@ -57,8 +56,8 @@ def main() -> int:
     command = commands.add_parser("lineage", help="print the runs that made a file or folder")
     command.add_argument("path", type=Path)
     command = commands.add_parser("follow", help="used by the stages: send what running stages log")
-    command.add_argument("descriptor", type=int, help="of a listening Unix socket")
-    command.add_argument("socket", type=Path, help="its path")
+    command.add_argument("settings", help="digest of the stages' settings")
+    command.add_argument("lock", type=int, help="descriptor of the locked file")
     arguments = parser.parse_args()
     quieten()
     try:
@@ -67,7 +66,8 @@ def main() -> int:
         if arguments.command == "send":
             return send()
         if arguments.command == "follow":
-            return serve(socket.socket(fileno=arguments.descriptor), arguments.socket)
+            follow(arguments.settings, arguments.lock)
+            return 0
         lines = lineage(arguments.path)
     except VadError as error:
         sys.exit(f"error: {error}")

@@ -1,16 +1,21 @@
-"""Lineage: find the run that made a file."""
+"""Lineage: find the run that made a file, by the digest that DVC gives it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
-from tasks.tracking.digests import out_digest
-from tasks.tracking.outbox import TRACKING, spools
-from tasks.tracking.run import tag_name
-from tasks.tracking.server import connect, wanted_uri, why, without_secrets
+import yaml
+
+from tasks.tracking.client import answering, search_tag, wanted_uri, without_secrets
+from tasks.tracking.outbox import waiting_runs
 from vadcore.utils.errors import VadError
+
+LOCK = Path("dvc.lock")
 
 
 def lineage(path: Path) -> list[str]:
@@ -22,57 +27,69 @@ def lineage(path: Path) -> list[str]:
     """
     if not path.exists():
         raise VadError(f"{path}: no such file or folder; give the path of something that a stage has made")
-    waiting = _waiting(out_digest(path))
-    uri = wanted_uri()
-    try:
-        client = connect(uri)
-        experiments = [found.experiment_id for found in client.search_experiments()]
-        inside = Path(os.path.relpath(path))
-        lines = _made_of(client, experiments, path)
-        for folder in [] if lines else inside.parents:
+    digest = out_digest(path)
+    waiting = [
+        f"{run.about['name']}  not sent yet: {run.folder}"
+        for run in waiting_runs()
+        if any(f"vad.digest.{digest}" in event.get("tags", {}) for event, _ in run.events())
+    ]
+    inside = Path(os.path.relpath(path))
+    with answering() as client:
+        lines = [_line(run) for run in search_tag(client, f"vad.digest.{digest}")]
+        for folder in inside.parents:
             # digests of folders are slow: compute one only if some run made a folder of that name
-            if folder.name and _search(client, experiments, f"vad.made.{folder.as_posix()}"):
-                lines = _made_of(client, experiments, folder)
-            if lines:
-                break
+            if not lines and folder.name and search_tag(client, f"vad.made.{folder.as_posix()}", most=1):
+                lines = [_line(run) for run in search_tag(client, f"vad.digest.{out_digest(folder)}")]
         if not lines and not waiting:
-            earlier = _search(client, experiments, f"vad.made.{inside.as_posix()}")
+            earlier = search_tag(client, f"vad.made.{inside.as_posix()}")
             lines = [f"{_line(run)}  (made an earlier version)" for run in earlier]
-    except Exception as error:
-        raise VadError(
-            f"MLflow at {without_secrets(uri)} did not answer ({why(error)}); start it or set MLFLOW_TRACKING_URI"
-        ) from error
     return waiting + lines
 
 
-def _made_of(client, experiments: list[str], path: Path) -> list[str]:
-    runs = _search(client, experiments, f"vad.digest.{out_digest(path)}")
-    return [_line(run) for run in runs]
-
-
-def _search(client, experiments: list[str], tag: str) -> list:
-    where = f"tags.`{tag_name(tag)}` LIKE '%'"
-    return client.search_runs(experiments, where, order_by=["start_time DESC"], max_results=20)
-
-
 def _line(run) -> str:
-    info, tags = run.info, run.data.tags
-    moment = datetime.fromtimestamp(info.start_time / 1000)
-    commit = tags.get("mlflow.source.git.commit", "")[:10] or "no commit"
-    where = f"#/experiments/{info.experiment_id}/runs/{info.run_id}"
-    uri = wanted_uri()
+    info, tags, uri = run.info, run.data.tags, wanted_uri()
+    page = f"#/experiments/{info.experiment_id}/runs/{info.run_id}"
     if uri.startswith("http"):
-        where = f"{without_secrets(uri).rstrip('/')}/{where}"
+        page = f"{without_secrets(uri).rstrip('/')}/{page}"
     return (
-        f"{info.run_name}  {moment:%Y-%m-%d %H:%M}  {info.status}  run {info.run_id}  "
-        f"pipeline {tags.get('vad.pipeline', '')}  commit {commit}  {where}"
+        f"{info.run_name}  {datetime.fromtimestamp(info.start_time / 1000):%Y-%m-%d %H:%M}  {info.status}  "
+        f"run {info.run_id}  pipeline {tags.get('vad.pipeline', '')}  "
+        f"commit {tags.get('mlflow.source.git.commit', '')[:10] or 'no commit'}  {page}"
     )
 
 
-def _waiting(digest: str) -> list[str]:
-    """Return lines for the runs that made this digest and are not sent yet."""
-    return [
-        f"{spool.about['name']}  not sent yet: {TRACKING / 'outbox' / spool.key}"
-        for spool in spools(TRACKING / "outbox")
-        if any(f"vad.digest.{digest}" in event.get("tags", {}) for event, _ in spool.events())
-    ]
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def out_digest(path: Path | str) -> str:
+    """Return DVC's digest of an out: the md5 of a file (32 hex digits), or of a folder's listing, followed by ``.dir``.
+
+    The listing is the JSON list of ``{"md5": ..., "relpath": ...}`` in order of ``relpath``. Raises FileNotFoundError if the
+    path does not exist. The files of a folder are read in parallel, because hashing releases the interpreter lock. DVC's
+    own function gives the same, but a stage would import DVC for it, which takes a second.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _md5(path)
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    with ThreadPoolExecutor() as pool:
+        digests = dict(zip(files, pool.map(_md5, files.values()), strict=True))
+    listing = [{"md5": digests[name], "relpath": name} for name in sorted(files)]
+    text = json.dumps(listing, sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def lock_digest() -> str | None:
+    """Return the sha256 of the current dvc.lock, 64 hex digits; None if there is none."""
+    return hashlib.sha256(LOCK.read_bytes()).hexdigest() if LOCK.exists() else None
+
+
+def locked_digest(path: str) -> str | None:
+    """Return the digest of the out ``path`` in dvc.lock; None if dvc.lock has no such out."""
+    if not LOCK.exists():
+        return None
+    lock = yaml.load(LOCK.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    outs = [out for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])]
+    return next((out.get("md5") for out in outs if out["path"] == Path(path).as_posix()), None)

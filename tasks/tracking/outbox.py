@@ -1,14 +1,18 @@
-"""The upload queue ("outbox") of logged events that MLflow has not confirmed yet: one folder ("spool") per run.
+"""The outbox, ``tracking/outbox``: a folder for each run, with the logged events that MLflow has not confirmed yet.
 
 ======================  ===============================================================================================
 ``run.json``            name, experiment, tags, start, pipeline, process: written once, at the start of the run
 ``events.jsonl``        what the stage logged, one JSON object per line, in order; the last one is ``end``
 ``system.jsonl``        system metrics in the same form, written by the uploader process
 ``files/``              copies of logged pictures, files and models
-``state.json``          what has been sent: tracking URI, run id, bytes of each ``.jsonl`` that MLflow has confirmed
+``state.json``          what has been sent: tracking URI, run id, bytes of each ``.jsonl`` that MLflow has confirmed;
+                        what MLflow refused; the last fault; whether all is done
 ======================  ===============================================================================================
 
-Times are milliseconds since 1970 UTC, as in MLflow. A spool is removed once its run has ended and everything was sent.
+MLflow has nothing that does this: its asynchronous logging keeps events in memory and drops those that a server refuses
+while it is down, and its file store, which could hold them, is closed to new data since version 3.13.
+
+Times are milliseconds since 1970 UTC, as in MLflow. A folder is removed once its run has ended and everything was sent.
 """
 
 from __future__ import annotations
@@ -19,17 +23,15 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from filelock import FileLock, Timeout
 
 from vadcore.utils.files import write_json
 
 TRACKING = Path("tracking")  # in the project folder, the working folder of every stage
 LOGS = ("events.jsonl", "system.jsonl")
-QUIET_SECONDS = 600  # a spool of another machine without writes for this long belongs to a dead process
+QUIET_SECONDS = 600  # a run of another machine without writes for this long belongs to a dead process
 
 
 def now_ms() -> int:
@@ -60,7 +62,7 @@ class EventLog:
 
     @classmethod
     def create(cls, outbox: Path, key: str, about: dict) -> EventLog:
-        """Create a spool. ``about`` needs: name, experiment, uri, tags, start, pipeline, process."""
+        """Create the folder of a run. ``about`` needs: name, experiment, uri, tags, start, pipeline, process, uploader."""
         folder = outbox / key
         (folder / "files").mkdir(parents=True)
         for name in LOGS:
@@ -76,6 +78,10 @@ class EventLog:
 
     def save_state(self, state: dict) -> None:
         write_json(self.folder / "state.json", state)
+
+    def append(self, name: str, event: dict) -> None:
+        with (self.folder / name).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(event) + "\n")
 
     def events(self, name: str = "events.jsonl", offset: int = 0) -> Iterator[tuple[dict, int]]:
         """Yield the events of a log from byte ``offset`` on, each with the offset of the next one.
@@ -101,49 +107,20 @@ class EventLog:
         """Return True if the stage may still log. On another machine, only a recent write shows that it runs."""
         process = self.about["process"]
         if process["host"] != socket.gethostname():
-            return time.time() - self._last_written() < QUIET_SECONDS
+            last = max((self.folder / name).stat().st_mtime for name in LOGS)
+            return time.time() - last < QUIET_SECONDS
         return is_alive(process)
-
-    def _last_written(self) -> float:
-        return max((self.folder / name).stat().st_mtime for name in LOGS)
-
-    def end_as_killed(self) -> None:
-        """Write the ``end`` event that a killed stage could not write, with the time of its last write."""
-        time_ms = int(self._last_written() * 1000)
-        log = self.folder / "events.jsonl"
-        with log.open("rb+") as file:
-            written = file.read()
-            file.truncate(written.rfind(b"\n") + 1)  # remove an incomplete line
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"end": "KILLED", "time": time_ms}) + "\n")
-
-    @contextmanager
-    def claim(self) -> Iterator[bool]:
-        """Lock the spool for sending. Yield False if another process is sending it or has sent it."""
-        path = self.folder.with_name(self.key + ".lock")
-        lock = FileLock(path, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield (self.folder / "run.json").exists()
-        finally:
-            if not self.folder.exists():
-                path.unlink(missing_ok=True)
-            lock.release()
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
 
 
-def spools(outbox: Path) -> list[EventLog]:
-    """Return all spools of the outbox, oldest first."""
+def waiting_runs(tracking: Path = TRACKING) -> list[EventLog]:
+    """Return all runs of the outbox, oldest first."""
     found = []
-    for path in sorted(outbox.glob("*/run.json")):
+    for path in tracking.glob("outbox/*/run.json"):
         try:
             found.append(EventLog(path.parent))
         except FileNotFoundError:  # another process has just sent it
             continue
-    return sorted(found, key=lambda spool: spool.about["start"])
+    return sorted(found, key=lambda run: run.about["start"])

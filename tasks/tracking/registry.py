@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.tracking.server import connect, wanted_uri, why, without_secrets
+from tasks.tracking.client import answering, wanted_uri, why
 from vadcore.utils.errors import VadError
 
 CHAMPION, PREVIOUS = "champion", "previous"
@@ -38,18 +38,28 @@ def registered_name(dataset: str) -> str:
     return f"vad-{dataset}"
 
 
+def register(client, run_id: str, model_id: str, name: str, tags: dict[str, str]) -> None:
+    """Make a logged model a new version of the registered model ``name``. Repeating it changes nothing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    if not any(found.model_id == model_id for found in client.search_model_versions(f"name = '{name}'")):
+        client.create_model_version(name, f"models:/{model_id}", run_id, tags, model_id=model_id)
+
+
 def _version(found) -> Version:
-    return Version(
-        found.name, int(found.version), found.tags.get("vad.model", "unknown"), found.run_id, dict(found.tags)
-    )
+    tags = dict(found.tags)
+    return Version(found.name, int(found.version), tags.get("vad.model", "unknown"), found.run_id, tags)
 
 
 def latest_versions(client, dataset: str) -> list[Version]:
-    """Return the newest version of every system that was scored on ``dataset``."""
-    newest: dict[str, Version] = {}
-    for version in map(_version, client.search_model_versions(f"name = '{registered_name(dataset)}'")):
-        if version.model not in newest or newest[version.model].number < version.number:
-            newest[version.model] = version
+    """Return the newest version of every system that was scored on ``dataset``, oldest first."""
+    found = map(_version, client.search_model_versions(f"name = '{registered_name(dataset)}'"))
+    newest = {version.model: version for version in sorted(found, key=lambda version: version.number)}
     return sorted(newest.values(), key=lambda version: version.number)
 
 
@@ -78,13 +88,8 @@ def fetch_champion(dataset: str, folder: Path = DETECTORS) -> tuple[Version, Pat
 
     Raises :class:`VadError` if there is no champion or MLflow does not answer.
     """
-    uri = wanted_uri()
-    try:
-        version = aliased(connect(uri), dataset, CHAMPION)
-    except Exception as error:
-        raise VadError(
-            f"MLflow at {without_secrets(uri)} did not answer ({why(error)}); start it or unset MLFLOW_TRACKING_URI"
-        ) from error
+    with answering() as client:
+        version = aliased(client, dataset, CHAMPION)
     if version is None:
         raise VadError(f"{registered_name(dataset)}: has no champion; choose one: python -m tasks.promote {dataset}")
     kept = folder / f"{version.name}-{version.number}-{version.run}"  # version numbers restart in every new database

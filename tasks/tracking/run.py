@@ -1,11 +1,15 @@
-"""Logging API of a stage: every call appends a line to the run's spool and never waits for MLflow."""
+"""Logging API of a stage: every call appends a line to the outbox and never waits for MLflow."""
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
+import shlex
 import shutil
+import socket
+import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +17,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from tasks.tracking.digests import locked_digest, out_digest
-from tasks.tracking.facts import stage_tags
-from tasks.tracking.outbox import TRACKING, EventLog, now_ms, this_process
-from tasks.tracking.pipeline import pipeline_of_this_process
-from tasks.tracking.server import wanted_uri, without_secrets
-from tasks.tracking.uploader import Uploader
+import psutil
 
-LINK_BYTES = 16 << 20  # larger files are hard-linked into the spool; safe, because files are replaced, never rewritten
+from tasks.tracking.client import tag_name, wanted_uri, without_secrets
+from tasks.tracking.lineage import lock_digest, locked_digest, out_digest
+from tasks.tracking.outbox import TRACKING, EventLog, now_ms, this_process
+from tasks.tracking.uploader import settings_digest, start_uploader, wait_for_upload
+from vadcore.utils.provenance import commit
 
 
 def wanted() -> bool:
@@ -28,28 +31,15 @@ def wanted() -> bool:
     return os.environ.get("VAD_TRACKING") != "off"
 
 
-def tag_name(text: str) -> str:
-    """Return ``text`` with only the characters that MLflow allows in names of params, metrics and tags."""
-    return re.sub(r"[^\w\-. :/]", "_", text)[:250]
-
-
-def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield tag_name(f"{prefix}{key}"), value
-
-
 class StageRun:
     """The run of a stage, created by :func:`stage_run`. Thread-safe."""
 
-    def __init__(self, spool: EventLog):
-        self.key = spool.key
-        self._folder = spool.folder
-        self._log = (spool.folder / "events.jsonl").open("a", encoding="utf-8")
+    def __init__(self, events: EventLog):
+        self._folder = events.folder
+        self._log = (events.folder / "events.jsonl").open("a", encoding="utf-8")
         self._lock = threading.Lock()
         self._params: dict[str, str] = {}
+        self._metrics: dict[str, tuple[float, int, int]] = {}  # last value, time and step of each metric
         self._files = 0
 
     def _write(self, event: dict) -> None:
@@ -72,7 +62,9 @@ class StageRun:
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Log numbers at a step; None is for the run as a whole, stored at step 0. NaN and infinities are allowed."""
         numbers = {tag_name(name): float(value) for name, value in values.items()}
-        self._write({"metrics": numbers, "step": step or 0, "time": now_ms()})
+        event = {"metrics": numbers, "step": step or 0, "time": now_ms()}
+        self._metrics.update({name: (value, event["time"], event["step"]) for name, value in numbers.items()})
+        self._write(event)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Log text tags, to search runs by."""
@@ -121,10 +113,10 @@ class StageRun:
         register: str = "",
         tags: Mapping[str, object] | None = None,
     ) -> None:
-        """Log a trained model that MLflow can load and serve (see :mod:`tasks.tracking.vad_pyfunc`).
+        """Log a trained model, with the params and last metrics of the run, that MLflow can load and serve.
 
         Input: uint8 windows ``[B, T, H, W, C]``. Output: float32 scores ``[B, J]``. A fusion takes clips and returns scores
-        ``[B, T]``.
+        ``[B, T]``. See :mod:`tasks.tracking.vad_pyfunc`.
 
         Parameters
         ----------
@@ -136,15 +128,19 @@ class StageRun:
         from vadcore.evaluation.preprocess import MEMBERS, SYSTEM
 
         folder = Path(folder)
-        inputs, outputs = _signature(folder, fused=(folder / MEMBERS).is_dir())
         system = [folder / name for name in (*SYSTEM, MEMBERS) if (folder / name).exists()]
-        files = [self._keep(path) for path in (*system, *more)]
-        version = {"name": register, "tags": {key: str(value)[:5000] for key, value in (tags or {}).items()}}
-        known = {"files": files, "inputs": inputs, "outputs": outputs, "time": now_ms()}
-        self._write({"model": known | ({"version": version} if register else {})})
+        event = {
+            "files": [self._keep(path) for path in (*system, *more)],
+            "signature": _signature(folder, fused=(folder / MEMBERS).is_dir()),
+            "params": self._params,
+            "metrics": self._metrics,
+            "register": register,
+            "tags": {key: str(value)[:5000] for key, value in (tags or {}).items()},
+        }
+        self._write({"model": event})
 
     def _keep(self, path: Path) -> str:
-        """Copy ``path`` into the spool; return its path relative to the spool."""
+        """Copy ``path`` into the outbox; return its path relative to the run's folder."""
         if not path.name:
             path = path.resolve()
         with self._lock:
@@ -152,9 +148,9 @@ class StageRun:
             kept = self._folder / "files" / str(self._files) / path.name
         kept.parent.mkdir()
         if path.is_dir():
-            shutil.copytree(path, kept, copy_function=_copy)
+            shutil.copytree(path, kept)
         else:
-            _copy(path, kept)
+            shutil.copy(path, kept)
         return kept.relative_to(self._folder).as_posix()
 
     def end(self, status: str, error: BaseException | None = None) -> None:
@@ -170,7 +166,7 @@ class Unlogged(StageRun):
     """A run that discards everything: tracking is off, or another process logs."""
 
     def __init__(self):
-        self._params: dict[str, str] = {}
+        self._params, self._metrics = {}, {}
 
     def _write(self, event: dict) -> None:
         """Discard the event."""
@@ -179,33 +175,38 @@ class Unlogged(StageRun):
         return path.name
 
 
-def _signature(folder: Path, fused: bool) -> tuple[list[dict], dict]:
-    """Return the inputs and the output of the model in ``folder``: names, types and shapes; -1 stands for any length."""
+def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield tag_name(f"{prefix}{key}"), value
+
+
+def _signature(folder: Path, fused: bool) -> dict[str, str]:
+    """Return the signature of the model in ``folder`` as MLflow's ``ModelSignature.to_dict``; -1 stands for any length."""
     from vadcore.models import load_model
 
     if fused:
-        frames = {"name": "frames", "dtype": "uint8", "shape": [-1, -1, -1, -1, 3]}
-        return [frames], {"dtype": "float32", "shape": [-1, -1]}
-    model = load_model(folder)
-    config, windows = model.config, model.windows
-    height, width = config.image_size or (-1, -1)
-    inputs = [{"name": "frames", "dtype": "uint8", "shape": [-1, windows.length, height, width, config.channels]}]
-    if config.needs_flow:
-        shape = [-1, windows.length - 1, 2, height, width]
-        inputs.append({"name": "flow", "dtype": "float32", "shape": shape})
-    if windows.background:
-        inputs.append({"name": "background", "dtype": "uint8", "shape": [-1, height, width, config.channels]})
-    return inputs, {"dtype": "float32", "shape": [-1, len(windows.judged)]}
+        inputs, outputs = {"frames": ("uint8", [-1, -1, -1, -1, 3])}, [-1, -1]
+    else:
+        model = load_model(folder)
+        config, windows = model.config, model.windows
+        height, width = config.image_size or (-1, -1)
+        inputs = {"frames": ("uint8", [-1, windows.length, height, width, config.channels])}
+        if config.needs_flow:
+            inputs["flow"] = "float32", [-1, windows.length - 1, 2, height, width]
+        if windows.background:
+            inputs["background"] = "uint8", [-1, height, width, config.channels]
+        outputs = [-1, len(windows.judged)]
+    named = [{"name": name, **_tensor(dtype, shape)} for name, (dtype, shape) in inputs.items()]
+    if len(named) == 1:
+        del named[0]["name"]  # a single input is a plain array
+    return {"inputs": json.dumps(named), "outputs": json.dumps([_tensor("float32", outputs)])}
 
 
-def _copy(source: str | Path, target: str | Path) -> None:
-    if Path(source).stat().st_size >= LINK_BYTES:
-        try:
-            os.link(source, target)
-            return
-        except OSError:  # another file system, or one without hard links
-            pass
-    shutil.copy(source, target)
+def _tensor(dtype: str, shape: list[int]) -> dict:
+    return {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}
 
 
 @contextmanager
@@ -215,7 +216,6 @@ def stage_run(
     model: str = "",
     params: Mapping | None = None,
     experiment: str = "vad",
-    uploader: Uploader | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Iterator[StageRun]:
     """Create the run of a stage, as a child of its pipeline's run.
@@ -224,31 +224,26 @@ def stage_run(
     the block the run is FINISHED; after an exception, which propagates, FAILED; after KeyboardInterrupt, KILLED. If MLflow
     does not answer, only a message is printed.
 
-    Parameters
-    ----------
-    uploader: an uploader that was started in advance.
-    tags: tags that the run has from its creation.
+    ``tags``: tags that the run has from its creation.
     """
     if not wanted():
         yield Unlogged()
         return
     pipeline = pipeline_of_this_process()
-    words = [word for word in (stage, dataset, model) if word]
     about = {
         "name": " ".join(word for word in (model, stage, dataset) if word),
         "experiment": experiment,
         "uri": without_secrets(wanted_uri()),
-        "tags": stage_tags(stage, dataset, model, pipeline["key"]) | dict(tags or {}),
+        "tags": _stage_tags(stage, dataset, model, pipeline["key"]) | dict(tags or {}),
         "start": now_ms(),
         "pipeline": pipeline,
         "process": this_process(),
+        "uploader": settings_digest(),
     }
-    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
-    key = re.sub(r"[^\w.-]", "_", "-".join([moment, *words, uuid.uuid4().hex[:6]]))
-    spool = EventLog.create(TRACKING.resolve() / "outbox", key, about)
-    run = StageRun(spool)
-    uploader = uploader or Uploader()
-    uploader.follow(spool.folder)
+    words = [f"{datetime.now():%Y%m%d-%H%M%S}", *filter(None, (stage, dataset, model)), uuid.uuid4().hex[:6]]
+    events = EventLog.create(TRACKING.resolve() / "outbox", re.sub(r"[^\w.-]", "_", "-".join(words)), about)
+    run = StageRun(events)
+    start_uploader(about["uploader"])
     try:
         if params:
             run.params(params)
@@ -262,4 +257,55 @@ def stage_run(
     else:
         run.end("FINISHED")
     finally:
-        uploader.finish()
+        wait_for_upload(events)
+
+
+def _stage_tags(stage: str, dataset: str, model: str, pipeline: str) -> dict[str, str]:
+    """Return the ``vad.*`` tags of this project and the ``mlflow.*`` tags that MLflow shows in separate columns.
+
+    ``vad.stage``, ``vad.dataset``, ``vad.model``, ``vad.pipeline``, ``vad.dvc_lock`` (sha256 of dvc.lock when the stage
+    started), ``vad.command``, ``vad.host``; commit, whether tracked files differ from it, user, source.
+    """
+    head, _, changes = (commit() or "").partition("+")
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user id may have no name
+        user = "unknown"
+    tags = {
+        "vad.stage": stage,
+        "vad.pipeline": pipeline,
+        "vad.command": shlex.join(sys.orig_argv)[:5000],
+        "vad.host": socket.gethostname(),
+        "vad.dataset": dataset,
+        "vad.model": model,
+        "vad.dvc_lock": lock_digest(),
+        "mlflow.user": user,
+        "mlflow.source.name": f"tasks.{stage}" if Path(sys.argv[0]).stem == stage else Path(sys.argv[0]).name,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": head,
+        "mlflow.source.git.dirty": str(bool(changes)) if head else "",
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def pipeline_of_this_process() -> dict:
+    """Return ``{"key", "start"}`` of the pipeline that this process belongs to.
+
+    The key is ``VAD_PIPELINE`` if set, else it identifies the ``dvc repro`` (or ``dvc exp``) among the parents of this
+    process, else this process: a stage started by hand is its own pipeline.
+    """
+    if named := os.environ.get("VAD_PIPELINE"):
+        return {"key": re.sub(r"[^\w ./:@+-]", "_", named), "start": now_ms()}  # no quotes: used in search filters
+    process = psutil.Process()
+    owner = next((parent for parent in process.parents() if _runs_dvc(parent)), process)
+    created = owner.create_time()
+    return {"key": f"{socket.gethostname()}-{owner.pid}-{int(created)}", "start": int(created * 1000)}
+
+
+def _runs_dvc(process: psutil.Process) -> bool:
+    try:
+        words = process.cmdline()
+    except psutil.Error:  # another user's process, so not our dvc
+        return False
+    names = [Path(word).name for word in words]
+    return "dvc" in names and bool({"repro", "exp", "experiments"} & set(words[names.index("dvc") + 1 :]))

@@ -1,145 +1,190 @@
-"""Client of the uploader process, which sends the spools of a project folder to MLflow.
+"""The uploader: a process in the background that sends what the stages of a project folder log.
 
-The uploader (:mod:`tasks.tracking.follow`) imports MLflow, which takes seconds, once for many stages. The first stage
-starts it, and it ends ``IDLE_SECONDS`` after the last one. Stage and uploader talk over a Unix socket in ``tracking/``:
-the stage sends the folder of its spool and, at its end, closes its half of the connection. The uploader answers ``ok``
-and a message to print, once everything is sent or MLflow did not answer.
+``import mlflow`` takes seconds, so one process does it for many stages, while the first one imports its own libraries. It
+ends ``IDLE_SECONDS`` after the last stage. It samples the machine's load with MLflow's collectors; MLflow's own thread
+for that gives up when a server does not answer, and logs nothing for a run shorter than its interval.
 """
 
 from __future__ import annotations
 
+import fcntl
+import importlib
 import os
-import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import IO
 
-from filelock import FileLock
-
-from tasks.tracking.outbox import TRACKING
-from tasks.tracking.server import wanted_uri
+from tasks.tracking.client import is_database, wanted_uri, why, without_secrets
+from tasks.tracking.outbox import TRACKING, EventLog, now_ms, waiting_runs
+from tasks.tracking.sender import Sender
 from vadcore.utils.files import digest_of
 
 PATIENCE_SECONDS = 120  # how long a stage waits at its end for the upload; then it ends without waiting further
-ROOT = Path(__file__).resolve().parents[2]  # folder that contains the package `tasks`
-LOG = TRACKING / "uploader.log"
-LOCK = TRACKING / "uploader.lock"  # held while a socket is created or removed
-OK = b"ok\n"  # prefix of every complete answer
+POLL_SECONDS = 0.1
+SEND_SECONDS = 5.0  # between samples of the system metrics, too
+RETRY_SECONDS = 30.0  # between retries while the server does not answer
+IDLE_SECONDS = 20.0
+LOG = "uploader.log"
 # settings of MLflow and of its artifact stores; an uploader is shared only between equal settings
-ENVIRONMENT = ("MLFLOW", "AWS", "AZURE", "GOOGLE", "HTTP_", "HTTPS_", "NO_PROXY", "SSL_", "REQUESTS_")
+SETTINGS = ("MLFLOW", "AWS", "AZURE", "GOOGLE", "HTTP_", "HTTPS_", "NO_PROXY", "SSL_", "REQUESTS_")
 
 
-class Uploader:
-    """Connection of a stage to the uploader, which is started if none is running.
-
-    The uploader runs in its own session, so that neither Ctrl-C nor a kill of the stage ends it. It imports MLflow at once;
-    :meth:`follow` names the spool to send. Leaving the ``with`` block closes an unused connection. If no uploader can be
-    started, the stage runs anyway, and :meth:`finish` prints the reason.
-    """
-
-    def __init__(self):
-        self._folder: Path | None = None
-        self._connection: socket.socket | None = None
-        self._fault = ""
-        try:
-            self._connection = _connect()
-        except OSError as error:
-            self._fault = f"no process to send with: {error}"
-
-    def __enter__(self) -> Uploader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._folder is None and self._connection is not None:
-            self._connection.close()
-
-    def follow(self, folder: Path) -> None:
-        """Send the spool in ``folder`` while the stage runs."""
-        self._folder = folder
-        if self._connection is None:
-            return
-        try:
-            self._connection.sendall(f"{folder}\n".encode())
-        except OSError as error:
-            self._fault, self._connection = f"the process to send with has ended: {error}", None
-
-    def finish(self) -> None:
-        """Wait until everything is sent, and print a message if something went wrong."""
-        folder, place = self._folder, os.path.relpath(self._folder)
-        if self._connection is None:
-            print(f"{self._fault}; {kept(place)}", flush=True)
-            return
-        try:
-            answer = self._answer()
-        except TimeoutError:
-            print(f"MLflow is slow; {place} is still being sent in the background", flush=True)
-            return
-        if answer.startswith(OK):
-            said = answer.removeprefix(OK).decode().strip()
-        elif folder.exists():
-            lines = LOG.read_text(encoding="utf-8").strip().splitlines() if LOG.exists() else []
-            said = f"sending to MLflow broke off ({lines[-1] if lines else 'the process was ended'}); {kept(place)}"
-        else:
-            return  # everything was sent and the spool removed
-        if said:
-            print(said.replace(str(folder), place), flush=True)
-
-    def _answer(self) -> bytes:
-        answer = b""
-        with self._connection as connection:
-            connection.settimeout(PATIENCE_SECONDS)
-            try:
-                connection.shutdown(socket.SHUT_WR)
-                while part := connection.recv(4096):
-                    answer += part
-            except ConnectionError:  # the uploader was killed
-                pass
-        return answer
-
-
-def kept(place: str) -> str:
-    """Return a message about a spool that was not sent."""
-    return f"kept in {place}; send later with: python -m tasks.tracking send"
-
-
-def _connect() -> socket.socket:
-    """Return a connection to the uploader for this process's settings; start one if none is listening."""
-    TRACKING.mkdir(exist_ok=True)
-    path = _socket_path()  # relative, because the path of a socket is limited to 107 bytes
-    with FileLock(LOCK):
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(str(path))
-            return connection
-        except (FileNotFoundError, ConnectionRefusedError):
-            path.unlink(missing_ok=True)  # left by a killed process
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(path))
-            listener.listen()  # stages can connect now; the uploader accepts them once it has imported MLflow
-            _start(listener, path)
-        connection.connect(str(path))
-        return connection
-
-
-def _start(listener: socket.socket, path: Path) -> None:
-    search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    with LOG.open("w") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "tasks.tracking", "follow", str(listener.fileno()), str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[listener.fileno()],
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": search},
-        )
-
-
-def _socket_path() -> Path:
-    """Return the socket path of this combination of tracking URI, database file, settings and code."""
+def settings_digest() -> str:
+    """Return a digest of the tracking URI, the database file, settings and code, 8 hex digits."""
     uri = wanted_uri()
     database = Path(uri.removeprefix("sqlite:///"))
     code = [(file.name, file.stat().st_mtime_ns) for file in sorted(Path(__file__).parent.glob("*.py"))]
-    settings = sorted((name, value) for name, value in os.environ.items() if name.upper().startswith(ENVIRONMENT))
+    settings = sorted((name, value) for name, value in os.environ.items() if name.upper().startswith(SETTINGS))
     identity = [uri, database.stat().st_ino if database.exists() else 0, code, settings, sys.executable]
-    return TRACKING / f"uploader-{digest_of(identity)[:8]}.sock"
+    return digest_of(identity)[:8]
+
+
+def start_uploader(settings: str) -> None:
+    """Start the uploader for ``settings`` unless it runs.
+
+    It runs in its own session, so that neither Ctrl-C nor a kill of the stage ends it. If it cannot be started, the stage
+    runs anyway.
+    """
+    TRACKING.mkdir(exist_ok=True)
+    with _lock_file(TRACKING, settings).open("w") as lock:
+        if not _locked(lock):
+            return
+        words = [sys.executable, "-m", "tasks.tracking", "follow", settings, str(lock.fileno())]
+        kept = [lock.fileno()]  # the new process holds the lock from its first moment to its end
+        try:
+            with (TRACKING / LOG).open("w") as log:
+                subprocess.Popen(
+                    words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=kept, start_new_session=True
+                )
+        except OSError as error:
+            print(f"no process to send to MLflow with: {error}", flush=True)
+
+
+def wait_for_upload(run: EventLog) -> None:
+    """Wait at the end of a stage until everything is sent, and print a message if something went wrong."""
+    tracking, place = run.folder.parents[1], os.path.relpath(run.folder)
+    kept = f"kept in {place}; send later with: python -m tasks.tracking send"
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (state := run.state).get("done"):
+        if "fault" in state:
+            print(f"{state['fault']}; {kept}", flush=True)
+            return
+        if not _is_running(tracking, run.about.get("uploader")):
+            lines = (tracking / LOG).read_text(encoding="utf-8").split("\n") if (tracking / LOG).exists() else []
+            reason = next((line for line in reversed(lines) if line), "the process was ended")
+            print(f"sending to MLflow broke off ({reason}); {kept}", flush=True)
+            return
+        if time.monotonic() > deadline:
+            print(f"MLflow is slow; {place} is still being sent in the background", flush=True)
+            return
+        time.sleep(POLL_SECONDS)
+    if "refused" in state:
+        print(f"MLflow refused a part of {run.key}: {state['refused'][0]}", flush=True)
+    run.remove()
+
+
+def _lock_file(tracking: Path, settings: str) -> Path:
+    return tracking / f"uploader-{settings}.lock"
+
+
+def _locked(file: IO) -> bool:
+    """Lock a file and return True; return False if another process holds the lock."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _is_running(tracking: Path, settings: str) -> bool:
+    with _lock_file(tracking, settings).open("w") as lock:
+        return not _locked(lock)
+
+
+class Uploader:
+    """Sends for the stages that have ``settings``, and what killed stages and servers that were down have left."""
+
+    def __init__(self, settings: str):
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+        self.settings = settings
+        self._due: dict[str, float] = {}  # when to send next, by run
+        self._ended: set[str] = set()  # runs that were sent, or could not be, after the end of their stage
+        self._samples = 0
+        self._monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+        try:
+            self._monitors.append(GPUMonitor())
+        except (ImportError, RuntimeError) as reason:  # no NVML, or no GPU
+            print(f"no GPU metrics: {reason}", file=sys.stderr)
+
+    def step(self) -> bool:
+        """Send what is due. Return True if a stage with these settings runs."""
+        running = False
+        for run in sorted(waiting_runs(), key=lambda run: run.about.get("uploader") != self.settings):
+            try:
+                mine, lives = run.about.get("uploader") == self.settings, run.writer_lives()
+                if lives and (not mine or run.key in self._ended):
+                    continue
+                over = not lives or run.ended()
+                running |= mine and not over
+                if (over and run.key not in self._ended) or time.monotonic() >= self._due.get(run.key, 0):
+                    self._send(run, over)
+                    if not lives:
+                        break  # look after the running stages again, before the next run that was left
+            except FileNotFoundError:  # another process has sent it
+                continue
+        return running
+
+    def _send(self, run: EventLog, over: bool) -> None:
+        """Send the pending events of a run. If MLflow does not answer at the end of a stage, note this in its state."""
+        if run.key not in self._ended:
+            self._sample(run)
+        sender, fault = Sender(run), ""
+        try:
+            done = sender.send()
+        except Exception as error:  # an error must not end this process, which other stages use
+            print(f"{run.key}: {type(error).__name__}: {without_secrets(str(error))}", file=sys.stderr, flush=True)
+            fault, done = f"MLflow at {without_secrets(sender.uri)} did not answer ({why(error)})", False
+        self._due[run.key] = time.monotonic() + (RETRY_SECONDS if fault else SEND_SECONDS)
+        if over or done:
+            self._ended.add(run.key)
+        if over and fault:
+            run.save_state({**run.state, "fault": fault})
+        if done and not run.writer_lives():
+            run.remove()
+
+    def _sample(self, run: EventLog) -> None:
+        """Log MLflow's system metrics. CPU utilisation is the mean since the previous sample."""
+        values = {}
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            values.update({f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()})
+            monitor.clear_metrics()
+        run.append("system.jsonl", {"metrics": values, "step": self._samples, "time": now_ms()})
+        self._samples += 1
+
+
+def follow(settings: str, lock: int) -> None:
+    """Main loop of the uploader process, which holds the locked file descriptor ``lock``.
+
+    Returns when no stage has run for ``IDLE_SECONDS``.
+    """
+    importlib.import_module("mlflow.pyfunc")
+    if is_database(wanted_uri()):
+        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+    uploader = Uploader(settings)
+    busy = time.monotonic()
+    while time.monotonic() - busy < IDLE_SECONDS:
+        if uploader.step():
+            busy = time.monotonic()
+        time.sleep(POLL_SECONDS)
+    _lock_file(TRACKING, settings).unlink(missing_ok=True)
+    os.close(lock)
+    mine = [run for run in waiting_runs() if run.about.get("uploader") == settings]
+    if any(run.writer_lives() and not run.ended() for run in mine):
+        start_uploader(settings)  # a stage began before the lock was free

@@ -104,7 +104,7 @@ class Project:
         made = copy.copy(self)
         made._move_to(folder, tracked)
         code = ("tasks", "vadcore", "weights", "dvc.yaml", "pyproject.toml", ".dvcignore", ".gitignore")
-        every = {path.name for path in self.folder.iterdir()} - {"tracking"}  # may hold the uploader's socket
+        every = {path.name for path in self.folder.iterdir()} - {"tracking"}  # the outbox is of one folder
         for name in sorted({*code, "params.yaml", *outs} if outs else every):
             if (self.folder / name).is_dir():
                 shutil.copytree(self.folder / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

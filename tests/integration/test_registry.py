@@ -1,7 +1,11 @@
 """Scored models become versions of their data set's registered model."""
 
 import json
+import os
 import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -9,28 +13,30 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient, artifacts, pyfunc
 
-from tasks.tracking import stage_run
-from tasks.tracking.log_model import register
-from tasks.tracking.outbox import EventLog
-from tasks.tracking.registry import fetch_champion
+from tasks.tracking import StageRun
+from tasks.tracking.client import connect
+from tasks.tracking.outbox import EventLog, this_process
+from tasks.tracking.registry import fetch_champion, register
 from tasks.tracking.run import _signature
-from tasks.tracking.send import Sender
-from tasks.tracking.server import connect
+from tasks.tracking.sender import Sender
 from tasks.tracking.vad_pyfunc import _load_pyfunc
 from vadcore.models import create_model, save_model
 
 pytestmark = pytest.mark.xdist_group("registry")
 
 
-class SenderHere:
-    """Replaces a stage's uploader: sends in this process when the stage has ended."""
-
-    def follow(self, folder: Path) -> None:
-        self.sender = Sender(EventLog(folder))
-
-    def finish(self) -> None:
-        assert self.sender.send()
-        assert not self.sender.refused
+@contextmanager
+def sent_run(dataset: str) -> Iterator[StageRun]:
+    """A run of the score stage, sent in this process at its end."""
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    about = {"name": f"frame_diff score {dataset}", "experiment": "vad", "uri": uri, "start": 1, "uploader": ""}
+    about |= {"tags": {"vad.stage": "score", "vad.model": "frame_diff"}, "pipeline": {"key": "p", "start": 1}}
+    events = EventLog.create(Path("tracking/outbox"), uuid.uuid4().hex, {**about, "process": this_process()})
+    run = StageRun(events)
+    yield run
+    run.end("FINISHED")
+    assert Sender(events).send()
+    assert "refused" not in events.state
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def client(empty_database, tmp_path_factory) -> MlflowClient:
         save_model(create_model("frame_diff"), "frame_diff", folder / "model")
         (folder / "calibration.json").write_text('{"threshold": 1}')
         for auc in (0.7, 0.8):
-            with stage_run("score", "street", "frame_diff", uploader=SenderHere()) as run:
+            with sent_run("street") as run:
                 run.metrics({"auc_micro": auc})
                 run.model(folder / "model", [folder / "calibration.json"], "vad-street", {"auc_micro": auc})
         yield MlflowClient(uri)
@@ -101,7 +107,7 @@ def test_version_has_all_detection_files(client, tmp_path):
 def test_model_with_background_is_served(tmp_path):
     """pseudo_anomaly also needs the still scene of each window."""
     save_model(create_model("pseudo_anomaly", {"conv": [8, 8, 8]}), "pseudo_anomaly", tmp_path / "model")
-    inputs, _ = _signature(tmp_path / "model", fused=False)
+    inputs = json.loads(_signature(tmp_path / "model", fused=False)["inputs"])
     assert [entry["name"] for entry in inputs] == ["frames", "background"]
     windows = {"frames": np.zeros((3, 8, 24, 32, 1), np.uint8), "background": np.zeros((3, 24, 32, 1), np.uint8)}
     scores = _load_pyfunc(str(tmp_path / "model")).predict(windows)
@@ -119,7 +125,7 @@ def test_champions_of_two_databases(use, empty_database, tmp_path, monkeypatch):
         use(uri)
         save_model(create_model("frame_diff"), "frame_diff", tmp_path / name)
         (tmp_path / "calibration.json").write_text(json.dumps({"threshold": threshold}))
-        with stage_run("score", "yard", "frame_diff", uploader=SenderHere()) as run:
+        with sent_run("yard") as run:
             run.model(tmp_path / name, [tmp_path / "calibration.json"], "vad-yard", {})
         MlflowClient(uri).set_registered_model_alias("vad-yard", "champion", "1")
         version, folder = fetch_champion("yard", tmp_path / "detectors")

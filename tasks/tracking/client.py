@@ -1,22 +1,26 @@
-"""Connect to MLflow: choose the tracking URI, set short timeouts and quiet logs, create the database once."""
+"""Connect to MLflow: tracking URI, time limits, quiet logs; create a missing database and experiment."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 
+from vadcore.utils.errors import VadError
+
 DEFAULT_URI = "sqlite:///mlflow.db"
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ARTIFACTS = Path("mlartifacts")  # artifacts of experiments in a database without an MLflow server
 # without it, MLflow opens its pages for language models
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-ANSWER_SECONDS = "10"  # timeout of the first answer; transfers use MLflow's own timeouts
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 # Defaults; environment variables that the user has set take precedence.
 ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",  # seconds until the server answers, not for a whole transfer
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # failed requests are retried later, from the outbox
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -33,9 +37,26 @@ def wanted_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
+def is_database(uri: str) -> bool:
+    """Return True if ``uri`` is a database, not an MLflow server."""
+    return uri.split(":")[0].split("+")[0] in DATABASES
+
+
 def without_secrets(uri: str) -> str:
     """Return ``uri``, or any text with URIs in it, without user names and passwords."""
     return re.sub(r"(?<=://)[^/@\s]+@", "", uri)
+
+
+def why(error: BaseException) -> str:
+    """Return the reason of an error in one short line without passwords; of chained network errors, the innermost."""
+    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
+    inner = re.search(r"\[Errno -?\d+\] ([^')\"]+)|(Read timed out[^)'\"]*)", text)
+    return next(filter(None, inner.groups())) if inner else text[:200]
+
+
+def tag_name(text: str) -> str:
+    """Return ``text`` with only the characters that MLflow allows in names of params, metrics and tags."""
+    return re.sub(r"[^\w\-. :/]", "_", text)[:250]
 
 
 def quieten() -> None:
@@ -45,7 +66,7 @@ def quieten() -> None:
 
 
 def connect(uri: str):
-    """Return an ``mlflow.MlflowClient`` for ``uri`` after a successful request; create a missing database.
+    """Return an ``mlflow.MlflowClient`` for ``uri``; create a missing database.
 
     A new sqlite database is built under another name and then renamed, by one process at a time. MLflow corrupts a database
     that several processes create at once, and cannot repair one whose creation was interrupted.
@@ -66,21 +87,21 @@ def connect(uri: str):
                     fresh.unlink(missing_ok=True)
                     MlflowClient(f"sqlite:///{fresh}").search_experiments(max_results=1)
                     fresh.rename(database)
-    client = MlflowClient(uri)
-    reach(client)
-    return client
+    return MlflowClient(uri)
 
 
-def reach(client) -> None:
-    """Raise an error within seconds, not minutes, if MLflow does not answer."""
-    limit = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-    users = limit in os.environ
-    os.environ.setdefault(limit, ANSWER_SECONDS)
+@contextmanager
+def answering() -> Iterator:
+    """Yield a client for :func:`wanted_uri`. Raises VadError if a request to MLflow in the block fails."""
+    uri = wanted_uri()
     try:
-        client.search_experiments(max_results=1)
-    finally:
-        if not users:
-            os.environ.pop(limit, None)
+        yield connect(uri)
+    except VadError:
+        raise
+    except Exception as error:  # a server, a database and a bucket raise different errors
+        raise VadError(
+            f"MLflow at {without_secrets(uri)} did not answer ({why(error)}); start it or unset MLFLOW_TRACKING_URI"
+        ) from error
 
 
 def experiment_id(client, uri: str, name: str) -> str:
@@ -89,9 +110,8 @@ def experiment_id(client, uri: str, name: str) -> str:
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        local = uri.split(":")[0].split("+")[0] in DATABASES
         try:
-            place = (ARTIFACTS.resolve() / name).as_uri() if local else None
+            place = (ARTIFACTS.resolve() / name).as_uri() if is_database(uri) else None
             return client.create_experiment(name, place, tags=KIND)
         except MlflowException:
             found = client.get_experiment_by_name(name)
@@ -101,8 +121,8 @@ def experiment_id(client, uri: str, name: str) -> str:
     return found.experiment_id
 
 
-def why(error: BaseException) -> str:
-    """Return the reason of an error in one short line without passwords; of chained network errors, the innermost."""
-    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
-    inner = re.search(r"\[Errno -?\d+\] ([^')\"]+)|(Read timed out[^)'\"]*)", text)
-    return next(filter(None, inner.groups())) if inner else text[:200]
+def search_tag(client, tag: str, most: int = 20) -> list:
+    """Return the ``most`` newest runs of all experiments that have the tag ``tag``."""
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    where = f"tags.`{tag_name(tag)}` LIKE '%'"
+    return client.search_runs(experiments, where, order_by=["start_time DESC"], max_results=most)
