@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import networkx
@@ -46,16 +47,10 @@ class Graph:
         try:
             self._repo = Repo(str(root), _wait_for_lock=True)
             graph = self._repo.index.graph  # edges point from a stage to its dependencies
-            order = list(networkx.dfs_postorder_nodes(graph))
-            self.nodes = {
-                _address(stage): Node(
-                    _address(stage),
-                    _address(stage).partition("@")[0],
-                    _axes(stage),
-                    tuple(sorted(map(_address, graph.successors(stage)))),
-                )
-                for stage in order
-            }
+            self.nodes = {}
+            for stage in networkx.dfs_postorder_nodes(graph):
+                address, upstream = _address(stage), tuple(sorted(map(_address, graph.successors(stage))))
+                self.nodes[address] = Node(address, address.partition("@")[0], _axes(stage), upstream)
         except DvcException as error:
             raise VadError(f"{root}: {_one_line(error)}") from error
 
@@ -113,37 +108,29 @@ class Graph:
         }
         if not chosen:
             raise VadError("no stage is of all the names given; see them with: dvc stage list")
-        after = set() if targets else self._closure(chosen, down=True) - self._closure(chosen)
-        return self._closure(chosen), after
+        needed = chosen.union(*(self.ancestors(address) for address in chosen))
+        after = set() if targets else self._and_downstream(chosen) - needed
+        return needed, after
 
     def running(self, chosen: Collection[str], changed: Iterable[str]) -> set[str]:
         """Return those of ``chosen`` that may have to run: the ``changed`` ones and everything downstream of them."""
-        return self._closure(set(changed) & set(chosen), down=True) & set(chosen)
+        return self._and_downstream(set(changed) & set(chosen)) & set(chosen)
 
     def downstream(self, address: str) -> set[str]:
-        return self._closure({address}, down=True) - {address}
+        return networkx.ancestors(self._edges, address)
 
     def ancestors(self, address: str) -> set[str]:
-        return self._closure({address}) - {address}
+        return networkx.descendants(self._edges, address)
 
-    def _closure(self, addresses: Iterable[str], down: bool = False) -> set[str]:
-        """Return ``addresses`` and all their dependencies; with ``down``, all their dependents instead."""
-        graph = self._down if down else {address: node.upstream for address, node in self.nodes.items()}
-        found, rest = set(), list(addresses)
-        while rest:
-            address = rest.pop()
-            if address not in found:
-                found.add(address)
-                rest.extend(graph[address])
-        return found
+    def _and_downstream(self, addresses: set[str]) -> set[str]:
+        return addresses.union(*map(self.downstream, addresses))
 
-    @property
-    def _down(self) -> dict[str, list[str]]:
-        down: dict[str, list[str]] = {address: [] for address in self.nodes}
-        for node in self.nodes.values():
-            for needed in node.upstream:
-                down[needed].append(node.address)
-        return down
+    @cached_property
+    def _edges(self) -> networkx.DiGraph:
+        """Edges point from a stage to its dependencies, as in DVC."""
+        graph = networkx.DiGraph((node.address, needed) for node in self.nodes.values() for needed in node.upstream)
+        graph.add_nodes_from(self.nodes)
+        return graph
 
 
 def _address(stage) -> str:

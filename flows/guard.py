@@ -2,8 +2,8 @@
 
 The command runs in its own process group. Only the starter of this program holds the other end of its standard input.
 When that end closes, because the starter wants to stop the command or because the starter has ended for any reason, the
-command gets SIGINT, as from Ctrl-C, and SIGKILL after :data:`GRACE_SECONDS`. Exit code: the command's; 128 + N after
-signal N.
+command gets SIGINT, as from Ctrl-C, and SIGKILL after :data:`GRACE_SECONDS`. What the command leaves running in its group
+is killed at its end. Exit code: the command's; 128 + N after signal N.
 
 WHOM selects who gets SIGINT: ``all`` is the command and its children; ``below`` is its children only, for ``dvc repro``.
 DVC writes dvc.lock in place; with ``below`` it ends by itself after the current stage and can finish writing.
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 
@@ -30,47 +31,34 @@ def run(nice: int, whom: str, command: list[str]) -> int:
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
     threading.Thread(target=_stop_when_closed, args=(child, whom), daemon=True).start()
     code = child.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
     return code if code >= 0 else 128 - code
 
 
 def _stop_when_closed(child: subprocess.Popen, whom: str) -> None:
     while os.read(0, 1024):
         pass  # nothing is ever sent
-    asked: set[int] = set()
-    if whom == "all":
-        asked.add(child.pid)
-        _signal(child.pid, signal.SIGINT)
+    asked = set() if whom == "all" else {child.pid}
     end = time.monotonic() + GRACE_SECONDS
     while child.poll() is None and time.monotonic() < end:
-        for process in _started_by(child.pid):
-            if process.pid not in asked:
-                asked.add(process.pid)
-                _signal(process.pid, signal.SIGINT)
+        for pid in {child.pid, *_descendants(child.pid)} - asked:
+            asked.add(pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
         time.sleep(0.1)
     if child.poll() is None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def _started_by(pid: int) -> list[psutil.Process]:
+def _descendants(pid: int) -> set[int]:
     """Return the descendants of ``pid`` in its process group. The MLflow uploader has left the group and ends by itself."""
-    try:
-        return [process for process in psutil.Process(pid).children(recursive=True) if _group(process.pid) == pid]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _group(pid: int) -> int | None:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return None
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
+    found = set()
+    with suppress(psutil.NoSuchProcess, ProcessLookupError):
+        for process in psutil.Process(pid).children(recursive=True):
+            if os.getpgid(process.pid) == pid:
+                found.add(process.pid)
+    return found
 
 
 if __name__ == "__main__":

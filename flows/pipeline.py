@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -17,18 +18,29 @@ from prefect import flow, get_run_logger, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    PREFECT_UI_URL,
+    temporary_settings,
+)
 from prefect.states import Completed, Failed
 
 from flows import artifacts, remote
-from flows.checkout import Checkout, Refused
 from flows.graph import CHANGED, CLEAN, Graph
-from flows.killed import tidy_up
-from flows.kinds import KINDS, LIGHT_AT_ONCE, LIMIT, kind_of
-from flows.orphan import end_with_parent
-from flows.own_server import patient
-from flows.stage import Work, stage_task
+from flows.process import end_with_parent
+from flows.recovery import LIMIT, Checkout, Refused, tidy_up
+from flows.stage import KINDS, LIGHT_AT_ONCE, Work, kind_of, stage_task
 from vadcore.utils.errors import VadError
+
+START_SECONDS = (
+    300  # for the server that a run without PREFECT_API_URL starts; Prefect's 20 are too few on a busy machine
+)
+
+
+def patient() -> AbstractContextManager:
+    """Give a temporary Prefect server START_SECONDS to start, unless Prefect's own setting is set."""
+    return temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: START_SECONDS})
 
 
 @dataclass(frozen=True)
@@ -41,8 +53,8 @@ class Choice:
     force: bool
     refresh: bool
 
-    def stages(self, graph: Graph, states: dict[str, str], log) -> set[str]:
-        """Return the stages to bring up to date.
+    def stages(self, graph: Graph, states: dict[str, str], log) -> tuple[set[str], set[str]]:
+        """Return the stages to bring up to date, and those of them that run even if nothing has changed.
 
         These are the requested ones and the stages downstream of them. A downstream stage is left out if it also depends on
         a stage that is out of date and not requested.
@@ -54,12 +66,8 @@ class Choice:
                 log.info("%s is left out: it also needs %s", address, ", ".join(stale))
             else:
                 chosen.add(address)
-        return chosen
-
-    def forced(self, graph: Graph, chosen: set[str]) -> set[str]:
-        """Return the stages that run even if nothing has changed."""
         outside = {address for address in chosen if kind_of(graph.nodes[address].kind).outside}
-        return chosen if self.force else outside if self.refresh else set()
+        return chosen, chosen if self.force else outside if self.refresh else set()
 
 
 @flow(name="pipeline", persist_result=False)
@@ -83,7 +91,7 @@ def pipeline(
         force: run all selected stages even if nothing has changed.
         refresh: read the sources of the footage again; DVC does not track them.
         dry: only report what would be done.
-        hours: timeouts in hours by kind of stage; they replace those of flows/kinds.py.
+        hours: timeouts in hours by kind of stage; they replace those of flows/stage.py.
         heavy_at_once: number of stages that use the GPU or all cores at a time on this machine; at most the number of
             slots of the limit ``gpu``, which all machines share.
         wait_hours: how long to wait for another pipeline run in this folder before the run is refused.
@@ -119,8 +127,8 @@ def pipeline(
 def _plan(checkout: Checkout, choice: Choice, log) -> State:
     graph = Graph(checkout.root)
     states = graph.states()
-    chosen = choice.stages(graph, states, log)
-    states.update(dict.fromkeys(choice.forced(graph, chosen), CHANGED))
+    chosen, forced = choice.stages(graph, states, log)
+    states.update(dict.fromkeys(forced, CHANGED))
     tried = set() if graph.remote else set(graph.nodes)
     running, wanted = remote.missing_here(graph, chosen, states, tried)
     rows = []
@@ -138,9 +146,9 @@ def _run(checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_o
     graph = Graph(checkout.root)
     states = graph.states()
     checkout.keep_lock_file()
-    chosen = choice.stages(graph, states, log)
+    chosen, forced = choice.stages(graph, states, log)
     environment = {**os.environ, "VAD_PIPELINE": key}
-    work = Work(checkout, environment, forced=choice.forced(graph, chosen), remote=graph.remote, hours=hours)
+    work = Work(checkout, environment, forced=forced, remote=graph.remote, hours=hours)
     with end_with_parent(work):
         try:
             running, said = remote.take(graph, chosen, states, work)
@@ -230,20 +238,15 @@ def _page(key: str) -> str | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", action="append", dest="datasets", help="only of this data set (may be repeated)")
-    parser.add_argument("--model", action="append", dest="models", help="only of this model (may be repeated)")
-    parser.add_argument(
-        "--target", action="append", dest="targets", help="a stage, train@street-gru_ae, or all of train"
-    )
-    parser.add_argument("--force", action="store_true", help="run all of these, changed or not")
-    parser.add_argument("--refresh", action="store_true", help="look at the footage's sources anew")
-    parser.add_argument("--dry", action="store_true", help="only say what would be done")
-    parser.add_argument(
-        "--heavy-at-once", type=int, default=1, help="stages that take the GPU, side by side (%(default)s)"
-    )
-    parser.add_argument(
-        "--wait-hours", type=float, default=0.0, help="wait for another run in this folder, so long at most"
-    )
+    add = parser.add_argument
+    add("--dataset", action="append", dest="datasets", help="only of this data set (may be repeated)")
+    add("--model", action="append", dest="models", help="only of this model (may be repeated)")
+    add("--target", action="append", dest="targets", help="a stage, train@street-gru_ae, or all of train")
+    add("--force", action="store_true", help="run all of these, changed or not")
+    add("--refresh", action="store_true", help="look at the footage's sources anew")
+    add("--dry", action="store_true", help="only say what would be done")
+    add("--heavy-at-once", type=int, default=1, help="stages that take the GPU, side by side (%(default)s)")
+    add("--wait-hours", type=float, default=0.0, help="wait for another run in this folder, so long at most")
     arguments = vars(parser.parse_args())
     try:
         with patient():

@@ -1,20 +1,22 @@
-"""A child process that ends with this process: read its output line by line, stop it at its timeout."""
+"""Child processes of a flow: they end with it, at their timeout, and when the worker that started the flow is gone."""
 
 from __future__ import annotations
 
 import os
 import re
-import select
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from flows import guard
 
-PROGRESS_SECONDS = 10.0  # minimum time between two reported states of a progress bar
-LAST_SECONDS = 2.0  # how long to wait for remaining output after the process has ended
+LOOK_SECONDS = 1.0  # between checks for the worker that started this process
+_BAR = re.compile(r"\[\d+:\d\d.*(/s|s/\w+)(, .*)?\]$")  # a progress bar ends with its times and its rate
 
 
 class Process:
@@ -37,7 +39,6 @@ class Process:
         seconds: float = float("inf"),
     ):
         self.overdue = False
-        self._end = time.monotonic() + seconds
         self._popen = subprocess.Popen(
             [sys.executable, "-P", guard.__file__, str(nice), whom, *command],
             cwd=folder,
@@ -45,12 +46,20 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,  # signals to this process's group, such as Ctrl-C, must not reach it
         )
+        self._timer = threading.Timer(max(0.0, seconds), self.expire) if seconds < float("inf") else None
+        if self._timer:
+            self._timer.daemon = True
+            self._timer.start()
 
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
+    def expire(self) -> None:
+        """Stop the process because its time is over, unless it has ended."""
+        if self.poll() is None:
+            self.overdue = True
+            self.stop()
 
     def stop(self) -> None:
         """Ask the process to stop, without waiting; the guard kills it if it does not stop."""
@@ -65,64 +74,116 @@ class Process:
     def wait(self, seconds: float | None = None) -> int:
         """Wait for the exit code; 128 + N after signal N. Raises subprocess.TimeoutExpired after ``seconds``."""
         code = self._popen.wait(seconds)
+        if self._timer:
+            self._timer.cancel()
         return code if code >= 0 else 128 - code
 
     def lines(self) -> Iterator[str]:
-        """Yield the output line by line until the process ends.
-
-        Of a progress bar, which rewrites its line, yield one state every :data:`PROGRESS_SECONDS` and the last one.
-        """
-        yield from thinned(self._chunks())
-
-    def _chunks(self) -> Iterator[bytes]:
-        pipe = self._popen.stdout.fileno()
-        ended = None  # when the end of the process was noticed
-        while True:
-            if select.select([pipe], [], [], 0.2)[0]:
-                chunk = os.read(pipe, 65536)
-                if not chunk:
-                    break
-                yield chunk
-            elif ended is None and self._popen.poll() is not None:
-                ended = time.monotonic()
-            elif ended is not None and time.monotonic() - ended > LAST_SECONDS:
-                break  # a process that it started still holds the pipe open
-            if time.monotonic() > self._end and not self.overdue:
-                self.overdue = True
-                self.stop()
-        self._popen.stdout.close()
+        """Yield the output line by line, also every state of a progress bar, until the process ends."""
+        for line in self._popen.stdout:
+            if line.strip():
+                yield line.rstrip()
 
 
-def thinned(chunks: Iterator[bytes]) -> Iterator[str]:
-    """Yield lines from chunks of output; skip empty lines and most states of progress bars."""
-    text, rewriting = b"", False
-    shown, said = -PROGRESS_SECONDS, b""  # time and text of the last reported state of a bar
+class Stoppable(Protocol):
+    """Work that a flow run has started: a process, or all stages of a pipeline."""
 
-    def worth_it(state: bytes) -> bool:
-        return bool(state.strip()) and state != said and time.monotonic() - shown >= PROGRESS_SECONDS
-
-    for chunk in chunks:
-        text += chunk
-        while ending := _ENDING.search(text):
-            line, text = text[: ending.start()].rstrip(), text[ending.end() :]
-            rewriting = ending[0] == b"\r"
-            if rewriting and worth_it(line):
-                shown, said = time.monotonic(), line
-                yield _decoded(line)
-            elif not rewriting:
-                if line.strip() and line != said:
-                    yield _decoded(line)
-                said = b""
-        state = text.rstrip()
-        if rewriting and worth_it(state):  # a bar writes its carriage return before a state, not after it
-            shown, said = time.monotonic(), state
-            yield _decoded(state)
-    if text.strip() and text.rstrip() != said:
-        yield _decoded(text.rstrip())
+    def stop(self) -> None: ...
 
 
-_ENDING = re.compile(rb"\r?\n|\r(?=.)", re.DOTALL)  # a \r at the end may be half of \r\n
+def by_worker() -> bool:
+    """Return True if a Prefect worker started this process to run a flow."""
+    return bool(os.environ.get("PREFECT__FLOW_RUN_ID"))
 
 
-def _decoded(line: bytes) -> str:
-    return line.decode("utf-8", "replace")
+@contextmanager
+def end_with_parent(work: Stoppable) -> Iterator[None]:
+    """If a worker started this process: stop ``work`` and exit when the worker is gone.
+
+    A killed worker cannot cancel its runs, a restarted worker does not know them, and Prefect gives each run a session of
+    its own, out of reach of the guard. The run is left as a killed run; the next worker in this checkout resumes it.
+    """
+    if not by_worker():
+        yield
+        return
+    from prefect.logging import get_run_logger  # flows.serve sets Prefect's environment before the first import
+    from prefect.logging.handlers import APILogHandler
+
+    parent, done, log = os.getppid(), threading.Event(), get_run_logger()
+
+    def end_if_alone() -> None:
+        if os.getppid() == parent:
+            return
+        try:  # the worker's console is gone: rich raises SystemExit in the thread that writes to it
+            log.error("the worker (process %d) is gone: stopping", parent)
+        finally:
+            try:
+                work.stop()
+                APILogHandler().flush()  # send pending log records; waits 5 seconds at most
+            finally:
+                os._exit(1)
+
+    def watch() -> None:
+        while not done.wait(LOOK_SECONDS):
+            end_if_alone()
+
+    watcher = threading.Thread(target=watch, name="end-with-parent", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()  # if it is stopping the work, it exits the process and sends Prefect no state
+        end_if_alone()  # a stage may fail on the worker's missing console before the next check
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Result of a command.
+
+    Attributes
+    ----------
+    code: exit code, 0 for success.
+    lines: its output.
+    overdue: whether it reached its timeout.
+    """
+
+    code: int
+    lines: list[str]
+    overdue: bool
+
+    @property
+    def reason(self) -> str:
+        """Why the command failed: its last ``error:`` line, else its last output line and its exit code."""
+        if 128 < self.code < 255:
+            return f"killed (exit code {self.code}), perhaps for want of memory"
+        errors = [line.removeprefix("error: ") for line in self.lines if line.startswith("error: ")]
+        words = [line for line in self.lines if not _BAR.search(line)]
+        return errors[-1] if errors else f"{words[-1] if words else 'it said nothing'} (exit code {self.code})"
+
+
+def run_command(*words: str, nice: int = 0, threads: int | None = None, seconds: float = float("inf")) -> Ended:
+    """Run ``python -m <words>`` in the current folder, log its output to Prefect and stop it when the flow ends.
+
+    Parameters
+    ----------
+    nice: added to the niceness of the process.
+    threads: number of compute threads; used only if OMP_NUM_THREADS is not set.
+    seconds: timeout, after which the command is stopped.
+    """
+    from prefect.logging import get_run_logger
+
+    log, lines = get_run_logger(), []
+    environment = dict(os.environ)
+    if threads is not None:
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    process = Process([sys.executable, "-m", *words], Path.cwd(), environment, nice, whom="all", seconds=seconds)
+    try:
+        with end_with_parent(process):
+            for line in process.lines():
+                log.info(line)
+                lines.append(line)
+    finally:
+        process.stop()  # after an exception the process may still run
+        code = process.wait()
+    return Ended(code, lines, process.overdue)

@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.command import run_command
+from flows.process import run_command
 
 
 @flow(name="promote", persist_result=False)
@@ -26,6 +26,6 @@ def promote(dataset: str, by: str = "artificial", back: bool = False) -> State:
     if done.code:
         return Failed(message=done.reason)
     create_markdown_artifact(
-        "\n".join(["```", *done.said, "```"]), key="promotion", description=f"champion of {dataset}"
+        "\n".join(["```", *done.lines, "```"]), key="promotion", description=f"champion of {dataset}"
     )
-    return Completed(message=done.said[-1])
+    return Completed(message=done.lines[-1])

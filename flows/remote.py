@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Completed
 
-from flows.graph import CHANGED, CLEAN, MISSING, Graph
+from flows.graph import CHANGED, MISSING, Graph
 from flows.stage import Work, push
 
 AGAIN_SECONDS = (2.0, 10.0)  # seconds before each retry of a failed push
@@ -34,10 +34,7 @@ def _missing(states: dict[str, str]) -> set[str]:
 def take(graph: Graph, chosen: set[str], states: dict[str, str], work: Work) -> tuple[set[str], dict[str, str]]:
     """Pull the needed files. Return the stages that may have to run, and a message for each of the others."""
     said = dict.fromkeys(chosen, "nothing that it depends on has changed")
-    if not work.remote:
-        changed = {address for address in chosen if states[address] != CLEAN or address in work.forced}
-        return graph.running(chosen, changed), said
-    tried: set[str] = set()
+    tried = set() if work.remote else set(graph.nodes)
     states = {**states, **dict.fromkeys(work.forced, CHANGED)}
     running, wanted = missing_here(graph, chosen, states, tried)
     while wanted:

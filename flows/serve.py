@@ -22,9 +22,8 @@ from pathlib import Path
 
 import httpx
 
-from flows.checkout import Checkout
-from flows.kinds import LIMIT
 from flows.process import Process
+from flows.recovery import LIMIT, Checkout, put_back
 from vadcore.utils.errors import VadError
 
 LOOPBACK = "127.0.0.1"
@@ -121,8 +120,6 @@ def setup(slots: int) -> None:
 
 def go_on(checkout: Checkout) -> None:
     """Put a run that was killed in this checkout back into the queue, for the worker that is about to start."""
-    from flows.killed import put_back
-
     if name := put_back(checkout):
         print(f"{name} was killed; it goes on from there", flush=True)
 
@@ -131,23 +128,55 @@ def worker_command() -> list[str]:
     return ["prefect", "worker", "start", "--pool", LIMIT, "--type", "process", "--name", socket.gethostname()]
 
 
-def everything(
-    root: Path,
-    host: str,
-    prefect_port: int,
-    mlflow_port: int,
-    slots: int,
-    with_worker: bool,
-    proven_seconds: float = PROVEN_SECONDS,
-) -> None:
-    """Run both servers on the address ``host`` of this machine, and a worker if ``with_worker``.
+def everything(root: Path, options: argparse.Namespace) -> None:
+    """Run both servers on the address ``options.host`` of this machine and, unless it is to be a server only, a worker.
 
     Returns on Ctrl-C or SIGTERM. Raises VadError if a service cannot start or ends.
     """
     from tasks.tracking.client import is_database, wanted_uri
 
     checkout = Checkout(root)
-    for name, port in (("prefect", prefect_port), ("mlflow", mlflow_port)):
+    host, store = options.host, wanted_uri()
+    _check_ports(host, {"prefect": options.prefect_port, "mlflow": options.mlflow_port})
+    ours = is_database(store)
+    mlflow = f"http://{host}:{options.mlflow_port}" if ours else store
+    api = f"http://{host}:{options.prefect_port}/api"
+    mine = {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": mlflow, "VAD_PROJECT": str(root)}
+    services = Services(root, {**os.environ, **QUIET, **mine})
+
+    def start_worker() -> None:
+        go_on(checkout)
+        services.start("worker", *worker_command())
+
+    try:
+        services.start("prefect", "prefect", "server", "start", "--host", host, "--port", str(options.prefect_port))
+        if ours:
+            words = ["--backend-store-uri", store, "--host", host, "--port", str(options.mlflow_port), "--workers", "1"]
+            if host != LOOPBACK:  # MLflow answers only to the host names that it is given
+                words += ["--allowed-hosts", f"{host}:{options.mlflow_port}"]
+            services.start("mlflow", "mlflow", "server", *words)
+        services.wait_for("prefect", f"{api}/health")
+        os.environ.update({**QUIET, **mine})  # before the first import of prefect in this process
+        setup(options.slots)
+        if ours:
+            services.wait_for("mlflow", f"{mlflow}/health")
+        again = {"worker": start_worker} if options.what == "all" else {}
+        for start in again.values():
+            start()
+        print(f"\nPrefect: http://{host}:{options.prefect_port}   MLflow: {mlflow}\n\nIn other shells:", flush=True)
+        print(f"export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}\n", flush=True)
+        if host != LOOPBACK and not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+            print(
+                f"who reaches {host} can let this project's code run: keep it inside a network that you trust\n",
+                flush=True,
+            )
+        services.watch(again, options.proven_seconds)
+    finally:
+        services.stop()
+
+
+def _check_ports(host: str, ports: Mapping[str, int]) -> None:
+    for name, port in ports.items():
         with socket.socket() as probe:
             try:
                 taken = probe.connect_ex((host, port)) == 0
@@ -155,42 +184,6 @@ def everything(
                 raise VadError(f"--host {host}: {error.strerror or error}; give an address of this machine") from error
             if taken:
                 raise VadError(f"port {port} of {host} is taken; choose another: --{name}-port")
-    store = wanted_uri()
-    ours = is_database(store)
-    mlflow = f"http://{host}:{mlflow_port}" if ours else store
-    api = f"http://{host}:{prefect_port}/api"
-    mine = {"PREFECT_API_URL": api, "MLFLOW_TRACKING_URI": mlflow, "VAD_PROJECT": str(root)}
-    services = Services(root, {**os.environ, **QUIET, **mine})
-    try:
-        services.start("prefect", "prefect", "server", "start", "--host", host, "--port", str(prefect_port))
-        if ours:
-            words = ["--backend-store-uri", store, "--host", host, "--port", str(mlflow_port), "--workers", "1"]
-            if host != LOOPBACK:  # MLflow answers only to the host names that it is given
-                words += ["--allowed-hosts", f"{host}:{mlflow_port}"]
-            services.start("mlflow", "mlflow", "server", *words)
-        services.wait_for("prefect", f"{api}/health")
-        os.environ.update({**QUIET, **mine})  # before the first import of prefect in this process
-        setup(slots)
-        if ours:
-            services.wait_for("mlflow", f"{mlflow}/health")
-
-        def start_worker() -> None:
-            go_on(checkout)
-            services.start("worker", *worker_command())
-
-        again = {"worker": start_worker} if with_worker else {}
-        for start in again.values():
-            start()
-        print(f"\nPrefect: http://{host}:{prefect_port}   MLflow: {mlflow}\n\nIn other shells:", flush=True)
-        print(f"export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}\n", flush=True)
-        if host != LOOPBACK and not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
-            print(
-                f"who reaches {host} can let this project's code run: keep it inside a network that you trust\n",
-                flush=True,
-            )
-        services.watch(again, proven_seconds)
-    finally:
-        services.stop()
 
 
 def worker(root: Path) -> None:
@@ -205,35 +198,23 @@ def worker(root: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.serve", description="Schedules and shows pipeline runs.")
-    parser.add_argument("what", nargs="?", choices=("all", "server", "worker", "setup"), default="all")
-    parser.add_argument(
-        "--host", default=LOOPBACK, help="the address of this machine that others reach it at (%(default)s)"
-    )
-    parser.add_argument("--prefect-port", type=int, default=4200)
-    parser.add_argument("--mlflow-port", type=int, default=5000)
-    parser.add_argument(
-        "--slots",
-        type=int,
-        default=1,
-        help="of the limit, where it is created: heavy stages at a time, on all machines",
-    )
-    parser.add_argument(
-        "--proven-seconds",
-        type=float,
-        default=PROVEN_SECONDS,
-        help="a worker that ends after so long is started again; before, all of it stops (%(default)g)",
-    )
-    arguments = parser.parse_args()
+    add = parser.add_argument
+    add("what", nargs="?", choices=("all", "server", "worker", "setup"), default="all")
+    add("--host", default=LOOPBACK, help="the address of this machine that others reach it at (%(default)s)")
+    add("--prefect-port", type=int, default=4200)
+    add("--mlflow-port", type=int, default=5000)
+    add("--slots", type=int, default=1, help="of a new limit: heavy stages at a time, on all machines (%(default)s)")
+    said = "a worker that ends after so long is started again; before, all of it stops (%(default)g)"
+    add("--proven-seconds", type=float, default=PROVEN_SECONDS, help=said)
+    options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        if arguments.what in ("all", "server"):
-            ports = arguments.prefect_port, arguments.mlflow_port
-            with_worker = arguments.what == "all"
-            everything(Path.cwd(), arguments.host, *ports, arguments.slots, with_worker, arguments.proven_seconds)
-        elif arguments.what == "worker":
+        if options.what == "setup":
+            setup(options.slots)
+        elif options.what == "worker":
             worker(Path.cwd())
         else:
-            setup(arguments.slots)
+            everything(Path.cwd(), options)
     except VadError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -1,32 +1,84 @@
-"""A stage as a Prefect task: run ``dvc repro --single-item``, stream its output to the log, return its result as a state."""
+"""A stage as a Prefect task: its kind, its slot of the limit ``gpu``, ``dvc repro --single-item``, the result as a state."""
 
 from __future__ import annotations
 
+import contextvars
 import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
+from prefect.concurrency.context import ConcurrencyContext
+from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
-from flows.checkout import Checkout
 from flows.graph import Node
-from flows.kinds import NICE, Kind, kind_of
-from flows.process import Process
-from flows.slots import Slots
+from flows.process import Ended, Process
+from flows.recovery import LIMIT, Checkout
 from vadcore.utils.errors import VadError
 from vadcore.utils.provenance import cores
 
+NICE = 10  # niceness of light stages and of scoring new footage, so that they do not slow down a training
+LIGHT_AT_ONCE = 2  # number of light stages at a time; each already spreads its clips over all cores
 BUSY_SECONDS = 5.0  # between attempts at a stage that another DVC process is using
 STOP_SECONDS = 25.0  # for a stopped process to end; a worker kills a cancelled flow after 30
+ASK_SECONDS = 10.0  # for a slot, before the next look whether the run is stopped
+KEEP_SECONDS = 60.0  # a slot held for longer is released after the stage, so that other flows get one
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How stages of a kind are run.
+
+    Attributes
+    ----------
+    heavy: takes a slot of the limit ``gpu``, so that it has all cores or the GPU to itself: on two cores, two trainings with
+        two threads each are eight times slower side by side than one after the other. Light stages run at the same time,
+        with the lowest priority and one thread each. With the run parameter ``heavy_at_once`` > 1, several heavy stages run
+        at a time and share the cores.
+    hours: timeout; it is final, without a retry.
+    retries: number of retries of a stage that crashed or was killed. A stage that ended with an error message is not
+        retried, because the error would occur again.
+    pause: seconds before each retry.
+    stubborn: also retry a stage that ended with an error message.
+    outside: reads data that DVC does not track, a folder of footage or a web site; the parameter ``refresh`` runs it again
+        although nothing seems changed.
+    """
+
+    heavy: bool
+    hours: float
+    retries: int = 1
+    pause: tuple[float, ...] = (10,)
+    stubborn: bool = False
+    outside: bool = False
+
+
+KINDS = {
+    # downloads: retry after a server error
+    "prepare": Kind(heavy=False, hours=12, retries=2, pause=(15, 60), stubborn=True, outside=True),
+    # a retry continues with the next clip
+    "extract": Kind(heavy=False, hours=12),
+    "optical_flow": Kind(heavy=True, hours=24),
+    # resume from their checkpoints, so a retry costs seconds; GPU jobs can fail transiently
+    "train_flownet": Kind(heavy=True, hours=72, retries=2),
+    "train": Kind(heavy=True, hours=72, retries=2),
+    "score": Kind(heavy=True, hours=24),
+    # only combines stored scores
+    "fuse": Kind(heavy=False, hours=12),
+    # takes about a minute
+    "report": Kind(heavy=False, hours=1),
+}
+OTHER = Kind(heavy=True, hours=24)  # a kind that is not in the table might need the GPU
+
 
 _RAN = re.compile(r"^Running stage '")
 _CACHED = re.compile(r"^Stage '.*' (didn't change, skipping|is cached - skipping run)")
@@ -38,20 +90,82 @@ _CHATTER = re.compile(  # DVC's hints for interactive use, and what the task sta
 )
 
 
-@dataclass
-class Done:
-    """Result of a DVC command.
+def kind_of(name: str) -> Kind:
+    return KINDS.get(name, OTHER)
 
-    Attributes
-    ----------
-    code: exit code, 0 for success.
-    lines: its output.
-    overdue: whether it reached its timeout.
+
+class Slots:
+    """The slots of the limit ``gpu`` that one pipeline run holds.
+
+    A Prefect server with an SQLite database refuses every second request for a slot while it records task states, and its
+    client retries only after two or four seconds. Therefore short stages share a slot, one after the other.
     """
 
-    code: int
-    lines: list[str]
-    overdue: bool
+    def __init__(self, checkout: Checkout, stopping: threading.Event):
+        self._checkout, self._stopping = checkout, stopping
+        self._lock = threading.Lock()
+        self._idle: list[_Slot] = []
+
+    @contextmanager
+    def one(self) -> Iterator[bool]:
+        """Wait for a slot and hold it. Yield False if the run is stopped first.
+
+        Raises VadError if the server gives no slot.
+        """
+        with self._lock:
+            slot = self._idle.pop() if self._idle else None
+        while slot is None and not self._stopping.is_set():
+            try:
+                slot = _Slot(self._checkout)
+            except TimeoutError:
+                continue
+            except Exception as error:  # whatever the server or its client raise
+                raise VadError(f"no slot of the concurrency limit {LIMIT}: {error}") from error
+        if slot is None:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            if time.monotonic() - slot.since < KEEP_SECONDS and not self._stopping.is_set():
+                with self._lock:
+                    self._idle.append(slot)
+            else:
+                slot.release()
+
+    def release_idle(self) -> None:
+        """Release the slots that no stage uses."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for slot in idle:
+            slot.release()
+
+
+class _Slot:
+    """One slot. Raises TimeoutError if none is free within ASK_SECONDS.
+
+    It has a context of its own, because Prefect releases the slots of a task's context with the task.
+    """
+
+    def __init__(self, checkout: Checkout):
+        self._checkout, self._held = checkout, ExitStack()
+        self._context = contextvars.copy_context()
+        self._context.run(self._take)
+        self.since = time.monotonic()
+
+    def _take(self) -> None:
+        with ExitStack() as stack:
+            context = stack.enter_context(ConcurrencyContext())
+            # a training that has a slot survives a temporary outage of the server
+            options = {"strict": True, "raise_on_lease_renewal_failure": False, "timeout_seconds": ASK_SECONDS}
+            stack.enter_context(concurrency(LIMIT, occupy=1, **options))
+            leases = list(map(str, context.cleanup_lease_ids))
+            self._checkout.note_leases(leases, held=True)
+            stack.callback(self._checkout.note_leases, leases, held=False)
+            self._held = stack.pop_all()
+
+    def release(self) -> None:
+        self._context.run(self._held.close)
 
 
 @dataclass
@@ -82,7 +196,7 @@ class Work:
         self._running: set[Process] = set()
         self._lock = threading.Lock()
 
-    def dvc(self, *words: str, log, nice: int = 0, threads: int | None = None, seconds: float = float("inf")) -> Done:
+    def dvc(self, *words: str, log, nice: int = 0, threads: int | None = None, seconds: float = float("inf")) -> Ended:
         """Run a DVC command until it ends or reaches its timeout of ``seconds``; stream its output to ``log``."""
         environment = {**self.environment, "PYTHONUNBUFFERED": "1"}
         # stages call `python -m tasks...`: let them find the Python that runs this
@@ -92,7 +206,7 @@ class Work:
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", *words]
         with self._lock:
             if self.stopping.is_set():
-                return Done(130, [], False)
+                return Ended(130, [], False)
             process = self.start(command, self.checkout.root, environment, nice, seconds=seconds)
             self._running.add(process)
         lines = []
@@ -101,7 +215,7 @@ class Work:
                 lines.append(line)
                 if not _CHATTER.match(line):
                     log.info(line)
-            return Done(process.wait(), lines, process.overdue)
+            return Ended(process.wait(), lines, process.overdue)
         finally:
             process.stop()  # after an exception the process may still run
             with self._lock:
@@ -117,13 +231,13 @@ class Work:
         end = time.monotonic() + STOP_SECONDS
         while self._running and time.monotonic() < end:
             time.sleep(0.05)
-        self.slots.release_all()
+        self.slots.release_idle()
 
 
 def stage_task(node: Node, work: Work, cached: str | None) -> Task:
     """Return the task of a stage. ``cached``: the reason why the stage does not have to run, or None.
 
-    The task has no tags: for every tagged task Prefect requests slots of the limits on its tags, see :mod:`flows.slots`.
+    The task has no tags: for every tagged task Prefect requests slots of the limits on its tags, see :class:`Slots`.
     """
     kind = kind_of(node.kind)
 
@@ -182,12 +296,10 @@ def _repro(node: Node, kind: Kind, work: Work, log, nice: int, threads: int | No
         rest = started + hours * 3600 - time.monotonic()
         done = work.dvc(*words, *pull, log=log, nice=nice, threads=threads, seconds=rest)
         if work.stopping.is_set():
-            return State(
-                type=StateType.CANCELLED, name="Cancelled", message="stopped with the pipeline; goes on from here"
-            )
+            return _stopped()
         ran = any(map(_RAN.match, done.lines))
         if done.overdue or rest <= 0:
-            limit = f"the limit of {node.kind} (flows/kinds.py or the parameter hours)"
+            limit = f"the limit of {node.kind} (flows/stage.py or the parameter hours)"
             return _failed("TimedOut", f"{node.address}: stopped after {hours:g} hours, {limit}; the next run goes on")
         if done.code == 0:
             break
@@ -207,14 +319,15 @@ def _repro(node: Node, kind: Kind, work: Work, log, nice: int, threads: int | No
         push(work, {node.address}, log)
         return Completed(message=f"ran in {time.monotonic() - started:.0f} s")
     if work.remote and not any(map(_CACHED.match, done.lines)):
-        return Completed(name="Cached", message=f"pulled from the DVC remote {work.remote}")
-    restored = any("skipping run" in line for line in done.lines)
-    return Completed(
-        name="Cached", message="made before from the same inputs" if restored else "its inputs are the same"
-    )
+        why = f"pulled from the DVC remote {work.remote}"
+    elif any("skipping run" in line for line in done.lines):
+        why = "made before from the same inputs"
+    else:
+        why = "its inputs are the same"
+    return Completed(name="Cached", message=why)
 
 
-def _what_went_wrong(node: Node, work: Work, done: Done, log) -> State:
+def _what_went_wrong(node: Node, work: Work, done: Ended, log) -> State:
     said = [line for line in done.lines if line.startswith("error: ")]
     exits = [int(found[1]) for line in done.lines if (found := _EXIT.search(line))]
     killed = any(code < 0 or 128 < code < 255 for code in [done.code, *exits])  # 255 is the exit code of dvc itself
@@ -226,7 +339,7 @@ def _what_went_wrong(node: Node, work: Work, done: Done, log) -> State:
     return _failed("BrokeOff", f"{node.address}: {reason}")
 
 
-def _last_words(done: Done) -> str:
+def _last_words(done: Ended) -> str:
     """Return the last line of the exception, else DVC's last ``ERROR:`` line, else the last line of output."""
     traces = [number for number, line in enumerate(done.lines) if line.startswith("Traceback (")]
     after = done.lines[traces[-1] + 1 :] if traces else []

@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from flows.kinds import NICE
+from flows.stage import NICE
 from tests.helpers.flow_project import FlowProject, Server
 from tests.helpers.processes import running
 from tests.helpers.project import LONG_ENOUGH

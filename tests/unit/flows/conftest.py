@@ -80,7 +80,7 @@ def limit(prefect_server):
 @pytest.fixture
 def run(prefect_server, project, monkeypatch) -> Pipeline:
     """Runs the pipeline flow with a fake DVC, without pauses before retries and without MLflow."""
-    from flows import artifacts, kinds, pipeline, remote, stage
+    from flows import artifacts, pipeline, remote, stage
 
     dvc = FakeDvc()
     run = Pipeline(dvc)
@@ -96,8 +96,8 @@ def run(prefect_server, project, monkeypatch) -> Pipeline:
     monkeypatch.setattr(artifacts, "connect", lambda uri: pytest.fail("MLflow was asked"))
     monkeypatch.setattr(stage, "BUSY_SECONDS", 0.0)
     monkeypatch.setattr(remote, "AGAIN_SECONDS", (0.0, 0.0))
-    for name, kind in kinds.KINDS.items():
-        monkeypatch.setitem(kinds.KINDS, name, dataclasses.replace(kind, pause=(0,)))
+    for name, kind in stage.KINDS.items():
+        monkeypatch.setitem(stage.KINDS, name, dataclasses.replace(kind, pause=(0,)))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")  # does not exist: no links
 

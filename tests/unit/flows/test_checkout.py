@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows import checkout as checkout_module
-from flows.checkout import Checkout, Refused
+from flows import recovery
+from flows.recovery import Checkout, Refused
 from tests.helpers.processes import running
 from tests.helpers.project import LONG_ENOUGH, ROOT
 from tests.helpers.waiting import pid_in, wait_until
@@ -18,7 +18,7 @@ from vadcore.utils.errors import VadError
 HOLDER = """
 import sys, time
 from pathlib import Path
-from flows.checkout import Checkout
+from flows.recovery import Checkout
 with Checkout(Path.cwd()).hold("mauve-fox", "id-1") as left:
     checkout = Checkout(Path.cwd())
     checkout.note_leases(["lease-1", "lease-2"], held=True)
@@ -30,15 +30,16 @@ WORKER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv
 RUN = """
 import logging, os, time
 from pathlib import Path
-from flows import orphan
-from flows.checkout import Checkout
-orphan.get_run_logger = logging.getLogger
-orphan.LOOK_SECONDS = 600
+import prefect.logging
+from flows import process
+from flows.recovery import Checkout
+prefect.logging.get_run_logger = logging.getLogger
+process.LOOK_SECONDS = 600
 class Work:
     def stop(self):
         Path("stopped").touch()
 worker = os.getppid()
-with Checkout(Path.cwd()).hold("mauve-fox", "id-1"), orphan.end_with_parent(Work()):
+with Checkout(Path.cwd()).hold("mauve-fox", "id-1"), process.end_with_parent(Work()):
     Path("begun").write_text(str(os.getpid()))
     while os.getppid() == worker:
         time.sleep(0.01)
@@ -64,7 +65,7 @@ class TestHold:
         assert all(text in str(refused.value) for text in ("mauve-fox", f"process {holder.pid} ", str(project)))
         assert Checkout(project).cut_off() is None
 
-        monkeypatch.setattr(checkout_module, "POLL_SECONDS", 0.01)
+        monkeypatch.setattr(recovery, "POLL_SECONDS", 0.01)
         said = []
         with (
             pytest.raises(Refused),

@@ -6,9 +6,8 @@ import signal
 
 import pytest
 
-from flows import command
-from flows.command import Ended, run_command
-from flows.kinds import NICE
+from flows.process import Ended, run_command
+from flows.stage import NICE
 
 BARS = [
     "v.avi: 0frame [00:00, ?frame/s]",
@@ -22,7 +21,7 @@ BARS = [
 def run(tmp_path, monkeypatch):
     """Runs a few lines of Python as a flow runs a command of the project."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr("prefect.logging.get_run_logger", lambda: logging.getLogger("test"))
 
     def run(*lines: str, **settings) -> Ended:
         (tmp_path / "work.py").write_text("\n".join(["import os, signal, sys, time", *lines]))
@@ -33,7 +32,7 @@ def run(tmp_path, monkeypatch):
 
 def test_killed_command(run):
     done = run(f"print({BARS[0]!r}, flush=True)", "os.kill(os.getpid(), signal.SIGKILL)")
-    assert (done.code, done.said) == (128 + signal.SIGKILL, [BARS[0]])
+    assert (done.code, done.lines) == (128 + signal.SIGKILL, [BARS[0]])
     assert "killed" in done.reason
     assert "137" in done.reason
     assert BARS[0] not in done.reason
@@ -52,9 +51,9 @@ def test_reason_is_the_stated_error():
 def test_priority_and_threads(run, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
     show = "print(os.nice(0), os.environ['OMP_NUM_THREADS'])"
-    assert run(show, nice=NICE, threads=3).said == [f"{min(19, os.nice(0) + NICE)} 3"]
+    assert run(show, nice=NICE, threads=3).lines == [f"{min(19, os.nice(0) + NICE)} 3"]
     monkeypatch.setenv("OMP_NUM_THREADS", "7")  # the user's setting is kept
-    assert run(show, threads=3).said == [f"{os.nice(0)} 7"]
+    assert run(show, threads=3).lines == [f"{os.nice(0)} 7"]
 
 
 def test_time_limit(run):

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from flows.graph import CHANGED, CLEAN, MISSING, Graph
-from flows.kinds import KINDS
 from flows.remote import missing_here
+from flows.stage import KINDS
 from tests.helpers.project import ROOT
 from tests.helpers.toy import DVC_YAML, changed, finish_toy, make_toy, write_params
 from vadcore.models import list_models

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.checkout import Checkout
-from flows.kinds import NICE
+from flows.recovery import Checkout
+from flows.stage import NICE
 from tests.helpers.fake_dvc import STATED
 
 pytestmark = pytest.mark.xdist_group("prefect")

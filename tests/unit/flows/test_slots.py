@@ -5,35 +5,36 @@ from contextlib import contextmanager
 
 import pytest
 
-from flows import slots as slots_module
-from flows.checkout import Checkout
-from flows.slots import Slots
-from tests.helpers.waiting import wait_until
+from flows import stage
+from flows.recovery import Checkout
+from flows.stage import Slots
 from vadcore.utils.errors import VadError
 
 
 class Limit:
-    """A fake of Prefect's ``concurrency``. taken: number of requests for a slot; error: raised instead."""
+    """A fake of Prefect's ``concurrency``. taken: number of slots taken; error: raised instead."""
 
     def __init__(self, size: int):
         self.free, self.taken, self.error = threading.Semaphore(size), 0, None
 
     @contextmanager
-    def __call__(self, name, occupy, **_):
+    def __call__(self, name, occupy, timeout_seconds, **_):
         assert (name, occupy) == ("gpu", 1)
         if self.error:
             raise self.error
+        if not self.free.acquire(timeout=timeout_seconds):
+            raise TimeoutError
         self.taken += 1
-        with self.free:
-            slots_module.ConcurrencyContext.get().cleanup_lease_ids.append(f"lease-{self.taken}")
-            yield
-            slots_module.ConcurrencyContext.get().cleanup_lease_ids.clear()
+        stage.ConcurrencyContext.get().cleanup_lease_ids.append(f"lease-{self.taken}")
+        yield
+        stage.ConcurrencyContext.get().cleanup_lease_ids.clear()
+        self.free.release()
 
 
 @pytest.fixture
 def limit(monkeypatch) -> Limit:
     limit = Limit(1)
-    monkeypatch.setattr(slots_module, "concurrency", limit)
+    monkeypatch.setattr(stage, "concurrency", limit)
     return limit
 
 
@@ -49,7 +50,7 @@ def slots(project, stopping):
     with checkout.hold("mauve-fox", "id-1"):
         slots = Slots(checkout, stopping)
         yield slots
-        slots.release_all()
+        slots.release_idle()
 
 
 def leases(project) -> list[str]:
@@ -69,7 +70,7 @@ def test_short_stages_share_a_slot(slots, limit, project):
 
 
 def test_slot_is_released_after_long_stage(slots, limit, project, monkeypatch):
-    monkeypatch.setattr(slots_module, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(stage, "KEEP_SECONDS", 0.0)
     with slots.one():
         pass
     assert leases(project) == []
@@ -78,14 +79,15 @@ def test_slot_is_released_after_long_stage(slots, limit, project, monkeypatch):
 
 
 def test_two_parallel_stages_need_two_slots(slots, project, monkeypatch):
-    monkeypatch.setattr(slots_module, "concurrency", Limit(2))
+    monkeypatch.setattr(stage, "concurrency", Limit(2))
     with slots.one(), slots.one():
         assert leases(project) == ["lease-1", "lease-2"]
-    slots.release_all()
+    slots.release_idle()
     assert leases(project) == []
 
 
-def test_stop_while_waiting(slots, limit, stopping):
+def test_stop_while_waiting(slots, limit, stopping, monkeypatch):
+    monkeypatch.setattr(stage, "ASK_SECONDS", 0.01)
     limit.free.acquire()  # another run has the only slot
     threading.Timer(0.05, stopping.set).start()
     with slots.one() as held:
@@ -93,10 +95,24 @@ def test_stop_while_waiting(slots, limit, stopping):
     limit.free.release()
 
 
-def test_stop_releases_used_slot(slots, project, limit):
+def test_stopped_run_keeps_no_slot(slots, project, limit, stopping):
     with slots.one():
-        slots.release_all()
-        wait_until(lambda: leases(project) == [])
+        stopping.set()
+    assert leases(project) == []
+
+
+def test_slot_released_by_another_thread(slots, project, limit):
+    """A stage's thread takes the slot, the flow's thread releases it."""
+
+    def stage_thread() -> None:
+        with slots.one():
+            assert leases(project) == ["lease-1"]
+
+    thread = threading.Thread(target=stage_thread)
+    thread.start()
+    thread.join()
+    slots.release_idle()
+    assert leases(project) == []
 
 
 def test_server_error(slots, limit):

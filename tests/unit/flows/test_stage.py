@@ -6,10 +6,9 @@ import threading
 import pytest
 
 from flows import stage
-from flows.checkout import Checkout
 from flows.graph import Node
-from flows.kinds import kind_of
-from flows.stage import Work
+from flows.recovery import Checkout
+from flows.stage import Work, kind_of
 from tests.helpers.fake_dvc import FakeDvc
 from tests.helpers.project import LONG_ENOUGH
 

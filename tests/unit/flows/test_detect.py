@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from flows import footage
+from flows import detect
 from flows import promote as promote_module
-from flows.command import Ended
-from flows.kinds import NICE
+from flows.process import Ended
+from flows.stage import NICE
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ class Runner:
 @pytest.fixture
 def runner(monkeypatch) -> Runner:
     runner = Runner()
-    monkeypatch.setattr(footage, "run_command", runner)
-    monkeypatch.setattr(footage, "create_table_artifact", lambda rows, **_: runner.tables.append(rows))
+    monkeypatch.setattr(detect, "run_command", runner)
+    monkeypatch.setattr(detect, "create_table_artifact", lambda rows, **_: runner.tables.append(rows))
     return runner
 
 
@@ -46,7 +46,7 @@ def results(folder: Path) -> None:
 def test_unfinished_video_is_not_counted(folder, runner):
     runner.effect = lambda: results(folder / "detections/.v.partial")
     runner.ended = Ended(137, ["v.avi: 0frame [00:00, ?frame/s]"], False)
-    state = footage.footage.fn()
+    state = detect.footage.fn()
     assert state.is_failed()
     assert state.message.startswith("0 videos scored, 0 events")
     assert "137" in state.message
@@ -55,42 +55,42 @@ def test_unfinished_video_is_not_counted(folder, runner):
 def test_videos_are_counted(folder, runner):
     runner.effect = lambda: results(folder / "detections/v")
     runner.ended = Ended(0, ["set aside: broken.mp4: not a video"], False)
-    assert footage.footage.fn().message == "1 videos scored, 1 events, 1 set aside"
+    assert detect.footage.fn().message == "1 videos scored, 1 events, 1 set aside"
     ((row,),) = runner.tables
     assert (row["video"], row["start_seconds"], row["results"]) == ("v.avi", 1.0, "detections/v")
     runner.effect, runner.ended = lambda: None, Ended(0, [], False)
-    assert footage.footage.fn().name == "NothingNew"
+    assert detect.footage.fn().name == "NothingNew"
 
 
 def test_priority_and_threads(folder, runner, monkeypatch):
     """A training that runs at the same time has precedence."""
-    monkeypatch.setattr(footage, "cores", lambda: 16)
-    footage.footage.fn()
-    monkeypatch.setattr(footage, "cores", lambda: 2)
-    footage.footage.fn()
+    monkeypatch.setattr(detect, "cores", lambda: 16)
+    detect.footage.fn()
+    monkeypatch.setattr(detect, "cores", lambda: 2)
+    detect.footage.fn()
     assert [(settings["nice"], settings["threads"]) for _, settings in runner.calls] == [(NICE, 4), (NICE, 1)]
 
 
 def test_dataset_and_frame_rate(folder, runner):
-    footage.footage.fn(dataset="street", fps=12.5)
+    detect.footage.fn(dataset="street", fps=12.5)
     ((words, _),) = runner.calls
     assert " ".join(words) == "tasks.detect --champion street --fps 12.5 --inbox inbox --out detections"
 
 
 def test_time_limit(folder, runner):
     runner.ended = Ended(130, ["v.avi: 0frame [00:00, ?frame/s]"], True)
-    state = footage.footage.fn(hours=2)
+    state = detect.footage.fn(hours=2)
     assert runner.calls[0][1]["seconds"] == 7200
     assert state.name == "TimedOut"
     assert "2 hours" in state.message
-    assert "hours: 0" in footage.footage.fn(hours=0).message
+    assert "hours: 0" in detect.footage.fn(hours=0).message
     assert len(runner.calls) == 1
 
 
 def test_only_default_inbox_is_created(folder, runner):
-    footage.footage.fn()
+    detect.footage.fn()
     assert (folder / "inbox").is_dir()
-    state = footage.footage.fn(inbox="imbox")
+    state = detect.footage.fn(inbox="imbox")
     assert state.is_failed()
     assert "imbox" in state.message
     assert not (folder / "imbox").exists()
@@ -100,7 +100,7 @@ def test_only_default_inbox_is_created(folder, runner):
 def test_second_run_on_inbox_is_skipped(folder, runner):
     (folder / "inbox").mkdir()
     with FileLock(folder / "inbox/.footage.lock"):
-        state = footage.footage.fn()
+        state = detect.footage.fn()
     assert state.is_completed()
     assert state.name == "Skipped"
     assert runner.calls == []
@@ -108,12 +108,12 @@ def test_second_run_on_inbox_is_skipped(folder, runner):
 
 def test_next_run_closes_killed_run(folder, runner, monkeypatch):
     closed = []
-    monkeypatch.setattr(footage, "close", closed.append)
+    monkeypatch.setattr(detect, "close", closed.append)
     (folder / "inbox").mkdir()
     (folder / "inbox/.footage.json").write_text('{"flow_run": "id-1"}')
-    footage.footage.fn()
-    footage.footage.fn()  # the previous run ended normally
-    assert closed == ["id-1"]
+    detect.footage.fn()
+    detect.footage.fn()  # the previous run ended normally
+    assert closed == [{"flow_run": "id-1"}]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Lock of a checkout (one pipeline run at a time), record of a killed run, and recovery of a damaged dvc.lock."""
+"""One pipeline run at a time in a checkout; recovery after a kill: resume the run, free its slots, mend dvc.lock."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 import yaml
 from dvc.lock import LockError, make_lock
@@ -18,16 +19,13 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from filelock import FileLock, Timeout
 from voluptuous import Invalid
 
+from flows.process import by_worker
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import complete, write_json
 
+LIMIT = "gpu"  # the global concurrency limit, of which a heavy stage takes one slot, and the work pool
 POLL_SECONDS = 1.0  # between checks for the end of the run that holds the lock
 LAST_SECONDS = 90.0  # for a run to end after its worker is gone; its stages get 20 s before they are killed
-
-
-def by_worker() -> bool:
-    """Return True if a Prefect worker started this process to run a flow."""
-    return bool(os.environ.get("PREFECT__FLOW_RUN_ID"))
 
 
 class Refused(VadError):
@@ -205,3 +203,71 @@ def _whole(path: Path) -> dict[str, dict] | None:
 def _outs(stage: dict) -> set[str]:
     """Return the paths of the complete outs of a stage in dvc.lock: those with a size, which is written last."""
     return {out["path"] for out in stage.get("outs", []) if "size" in out}
+
+
+def tidy_up(checkout: Checkout, left: dict | None, identity: str, log) -> None:
+    """Clean up for the run ``identity``, which now holds the checkout. ``left``: record of a killed run, or None."""
+    if mended := checkout.mend_lock_file(killed=left is not None):
+        log.warning("%s", mended)
+    if left and left["flow_run"] == identity:  # a worker resumes the run
+        with _client() as client:
+            _release(client, left)
+    elif left:
+        close(left)
+        log.info("goes on from %s, which was killed", left["name"])
+
+
+def put_back(checkout: Checkout) -> str | None:
+    """Put the run that was killed in this checkout back into its queue, so that a worker resumes it. Return its name.
+
+    Returns None if there is no such run, if it was started from a shell, or if it was being cancelled.
+    """
+    from prefect.states import AwaitingRetry, Cancelled
+
+    if (left := checkout.cut_off()) is None:
+        return None
+    with _client() as client:
+        killed = _found(client, left)
+        if killed and killed.state.is_cancelling():
+            client.set_flow_run_state(killed.id, Cancelled(message="its process was killed"), force=True)
+        elif killed and killed.state.is_running() and killed.deployment_id:
+            _release(client, left)
+            state = AwaitingRetry(message="its process was killed; goes on from there")
+            client.set_flow_run_state(killed.id, state, force=True)
+            return killed.name
+    return None
+
+
+def close(left: dict) -> None:
+    """Release the slots of a killed run, and mark it as crashed in Prefect, so that it is not shown as running."""
+    from prefect.states import Crashed
+
+    with _client() as client:
+        _release(client, left)
+        killed = _found(client, left)
+        if killed and killed.state.is_running():
+            said = "its process was killed; the next run went on from there"
+            client.set_flow_run_state(killed.id, Crashed(message=said), force=True)
+
+
+def _client():
+    from prefect.client.orchestration import get_client  # flows.serve sets its environment before the first import
+
+    return get_client(sync_client=True)
+
+
+def _found(client, left: dict):
+    """Return the flow run of a record; None if it belongs to another server."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        run = client.read_flow_run(UUID(left["flow_run"]))
+    except ObjectNotFound:
+        return None
+    return run if run.state else None
+
+
+def _release(client, left: dict) -> None:
+    """Release the concurrency slots of a killed run; otherwise they would expire after five minutes."""
+    for lease in left.get("leases", []):
+        client.release_concurrency_slots_with_lease(lease)

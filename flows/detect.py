@@ -1,4 +1,4 @@
-"""Score new footage with the champion of its data set; ``python -m flows.footage`` does the same from a shell."""
+"""Score new footage with the champion of its data set; ``python -m flows.detect`` does the same from a shell."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Completed, Failed
 
-from flows.command import run_command
-from flows.killed import close
-from flows.kinds import NICE
-from flows.own_server import patient
+from flows.pipeline import patient
+from flows.process import run_command
+from flows.recovery import close
+from flows.stage import NICE
 from vadcore.utils.files import write_json
 from vadcore.utils.provenance import cores
 
@@ -66,7 +66,7 @@ def footage(
     rows = [row for key in fresh for row in _events(results / key)]
     if rows:
         create_table_artifact(rows, key="events", description=f"Events in {len(fresh)} new videos; results in {out}/")
-    aside = sum(line.startswith("set aside: ") for line in done.said)
+    aside = sum(line.startswith("set aside: ") for line in done.lines)
     text = f"{len(fresh)} videos scored, {len(rows)} events" + (f", {aside} set aside" if aside else "")
     if done.overdue:
         said = f"stopped after {hours:g} hours (the parameter hours); the next run goes on"
@@ -89,7 +89,7 @@ def _alone(folder: Path) -> Iterator[bool]:
         return
     with held:
         if holder.exists():
-            close(json.loads(holder.read_text(encoding="utf-8"))["flow_run"])
+            close(json.loads(holder.read_text(encoding="utf-8")))
         write_json(holder, {"flow_run": str(runtime.flow_run.id)})
         yield True
         holder.unlink()
@@ -109,7 +109,7 @@ def _events(folder: Path) -> list[dict]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m flows.footage", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m flows.detect", description=__doc__.split("\n")[0])
     parser.add_argument("--inbox", default=INBOX, help="the folder that videos come into (%(default)s)")
     parser.add_argument("--dataset", help="whose champion scores them; needed where params.yaml lists several")
     parser.add_argument("--out", default=OUT, help="where a folder for each video appears (%(default)s)")
