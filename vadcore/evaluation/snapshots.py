@@ -18,8 +18,8 @@ import numpy as np
 from vadcore.utils.files import complete, write_json
 from vadcore.utils.render import encode, heat, outlined
 
-WIDTHS = {"frame": 240, "shown": 192, "error": 96}  # maximum width of a thumbnail, pixels
-QUALITY = {"frame": 55, "shown": 50, "error": 60}  # WebP quality, 0..100
+WIDTHS = {"frame": 240, "reconstruction": 192, "error": 96}  # maximum width of a thumbnail, pixels
+QUALITY = {"frame": 55, "reconstruction": 50, "error": 60}  # WebP quality, 0..100
 
 
 def snapshot_frames(lengths: dict[str, int], count: int) -> dict[str, np.ndarray]:
@@ -63,7 +63,7 @@ def write_sheets(
         thickness = max(1, snapshot.frame.shape[1] // WIDTHS["frame"])  # about one pixel of the thumbnail
         small["frame"].append(_small(outlined(snapshot.frame, snapshot.mask, thickness), "frame"))
         rebuilt = snapshot.reconstruction
-        small["shown"].append(None if rebuilt is None else _small(_rgb(rebuilt), "shown"))
+        small["reconstruction"].append(None if rebuilt is None else _small(_rgb(rebuilt), "reconstruction"))
         small["error"].append(_small(heat(snapshot.error.astype(np.float32), *scale), "error"))
     with ThreadPoolExecutor() as pool:  # compression releases the GIL
         sheets = dict(

@@ -15,8 +15,6 @@ from vadcore.utils.render import FRAMES_PER_SECOND, SEPARATOR, encode, encode_an
 
 FILM_WIDTH, FILM_QUALITY = 520, 72  # maximum width in pixels; WebP quality, 0..100
 PICTURE_WIDTH, PICTURE_QUALITY = 1200, 80
-# kind of picture on the page -> name of its sheet in snapshots.json
-SHEETS = {"frame": "frame", "reconstruction": "shown", "error": "error"}
 
 
 def picture(path: Path) -> dict:
@@ -119,14 +117,14 @@ def snapshots(clip_id: str, clip: str, group: list[System]) -> dict | None:
         if entry is None or entry["frames"] != first["frames"]:
             continue
         for kind in ("reconstruction", "error"):
-            if SHEETS[kind] in entry["sheets"]:
+            if kind in entry["sheets"]:
                 own[system][kind] = f"{clip_id}-{kind}-{system}"
                 sheets.append(_sheet(own[system][kind], entry, kind))
     return {"frames": first["frames"], "sheets": sheets, "systems": own}
 
 
 def _sheet(key: str, entry: dict, kind: str) -> dict:
-    sheet = entry["sheets"][SHEETS[kind]]
+    sheet = entry["sheets"][kind]
     try:
         data = base64.b64encode(sheet["file"].read_bytes()).decode("ascii")
     except OSError as error:

@@ -47,7 +47,7 @@ class TestSheets:
         folder, known = known
         assert known["frames"] == [3, 8, 13, 18, 23]
         for number, level in enumerate(self.LEVELS):
-            for kind in ("frame", "shown"):
+            for kind in ("frame", "reconstruction"):
                 assert abs(float(self.small(folder, known["sheets"][kind], number).mean()) - level) < 6
 
     def test_larger_errors_are_brighter(self, known):
@@ -60,7 +60,7 @@ class TestSheets:
         sheets = known[1]["sheets"]
         assert {kind: (sheet["width"], sheet["height"]) for kind, sheet in sheets.items()} == {
             "frame": (40, 30),
-            "shown": (20, 10),
+            "reconstruction": (20, 10),
             "error": (8, 6),
         }
 
@@ -68,4 +68,4 @@ class TestSheets:
         snapshot = Snapshot(np.zeros((600, 800, 3), np.uint8), None, np.zeros((72, 96)), np.ones((600, 800), bool))
         sheets = write_sheets(tmp_path, "01", np.array([0]), [snapshot], (0.0, 1.0))["sheets"]
         assert (sheets["frame"]["width"], sheets["frame"]["height"]) == (240, 180)
-        assert "shown" not in sheets
+        assert "reconstruction" not in sheets
