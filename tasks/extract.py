@@ -8,6 +8,7 @@ from tasks.stage import Stage
 from vadcore.data import formats as datasets
 from vadcore.data.extract import extract_clip
 from vadcore.data.store import ClipId, ClipStore
+from vadcore.data.video import SAME_RATE
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import write_json
 
@@ -23,10 +24,12 @@ def work(stage: Stage) -> None:
 
     started = time.monotonic()
     done, left_out = [], []
-    calls = [(clip, config, *urls) for clip in clips]
+    calls = [(clip, config, *urls, stage.params.extract.max_missing) for clip in clips]
     for call, result in per_clip(extract_clip, calls, stage.params.machine, "extract"):
         if not isinstance(result, VadError):
             done.append(result)
+            for remark in result.remarks:
+                stage.say(remark)
         elif stage.params.extract.on_error == "stop":
             raise VadError(f"{result} (or set extract.on_error to skip, to go on without such clips)")
         else:
@@ -39,7 +42,12 @@ def work(stage: Stage) -> None:
     wanted = {extracted.clip for extracted in done}
     frames.keep_only(wanted)
     masks.keep_only({extracted.clip for extracted in done if extracted.masks})
+    remarks = [remark for extracted in sorted(done, key=lambda one: one.clip) for remark in extracted.remarks]
+    if mixed := mixed_rates(frames):
+        stage.say(f"{urls[0]}: {mixed}")
+        remarks.insert(0, mixed)
     facts = _facts(config, frames, sorted(left_out, key=lambda entry: entry["clip"]))
+    facts.update({"remarks": remarks} if remarks else {})
     write_json(paths.facts(stage.dataset), facts)
     fresh = sum(extracted.frames for extracted in done if not extracted.kept)
     stage.say(
@@ -52,15 +60,34 @@ def work(stage: Stage) -> None:
         stage.run.made(out)
 
 
+def mixed_rates(frames: ClipStore) -> str | None:
+    """Return a sentence about the frame rates of a data set's clips if they differ, else None."""
+    clips: dict[float, list[ClipId]] = {}
+    for clip, array in frames.arrays().items():
+        clips.setdefault(array.attrs["fps"], []).append(clip)
+    if max(clips) <= min(clips) * (1 + SAME_RATE):
+        return None
+    usual = max(clips, key=lambda rate: len(clips[rate]))
+    others = [f"{rate:g} ({_named(clips[rate])})" for rate in sorted(clips) if rate != usual]
+    return (
+        f"clips have different frame rates: {usual:g} frames a second, but {', '.join(others)}; in slower clips everything "
+        f"looks faster, so expect false alarms there: set dataset.*.fps: {min(clips):g} to bring all clips to one rate"
+    )
+
+
+def _named(clips: list[ClipId]) -> str:
+    return ", ".join(map(str, clips[:3])) + (f" and {len(clips) - 3} more" if len(clips) > 3 else "")
+
+
 def _facts(config, frames: ClipStore, left_out: list) -> dict:
     """Return the key facts of a data set."""
     splits = {}
     seconds = 0.0
     for split in ("train", "test"):
-        clips = frames.arrays(split).values()
-        attributes = [array.attrs.asdict() for array in clips]
-        lengths = [array.shape[0] for array in clips]
-        seconds += sum(length / known["fps"] for length, known in zip(lengths, attributes, strict=True))
+        clips = frames.arrays(split)
+        attributes = [array.attrs.asdict() for array in clips.values()]
+        lengths = [array.shape[0] for array in clips.values()]
+        seconds += sum(map(frames.seconds, clips))
         splits[f"{split}_clips"] = len(clips)
         splits[f"{split}_frames"] = sum(lengths)
         if split == "test":

@@ -26,6 +26,7 @@ from pydantic import (
 
 from vadcore.data.formats import dataset_config
 from vadcore.data.formats.base import DatasetConfig
+from vadcore.data.video import MAX_MISSING
 from vadcore.flow.flownet import COARSEST, Enlarge
 from vadcore.models import ModelConfig, model_config
 from vadcore.models.fusion import FusionConfig
@@ -77,6 +78,7 @@ class Machine(Section):
 
 class Extract(Section):
     on_error: Literal["stop", "skip"] = "stop"  # skip: leave out unreadable clips and list them
+    max_missing: float = Field(default=MAX_MISSING, ge=0, le=1)  # share of a video's frames that may be undecodable
 
 
 class Flow(Section):

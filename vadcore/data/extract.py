@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from vadcore.data.formats.base import Clip, DatasetConfig
 from vadcore.data.store import ClipId, ClipStore, intervals
+from vadcore.data.video import MAX_MISSING, Subsampling, VideoReader
 from vadcore.utils.code import code_digest
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import digest_of, sha256_files
@@ -22,16 +22,28 @@ BLOCK = 64  # pictures passed from the decoder to the compressor at a time
 
 @dataclass(frozen=True)
 class Extracted:
-    """Result of the extraction of one clip. ``kept``: the store already had it, from the same files and settings."""
+    """Result of the extraction of one clip.
+
+    kept: the store already had it, from the same files and settings. remarks: what is unusual about the footage.
+    """
 
     clip: ClipId
     frames: int
     masks: bool
     kept: bool
+    remarks: tuple[str, ...] = ()
 
 
-def extract_clip(clip: Clip, settings: DatasetConfig, frames_url: str | Path, masks_url: str | Path) -> Extracted:
+def extract_clip(
+    clip: Clip,
+    settings: DatasetConfig,
+    frames_url: str | Path,
+    masks_url: str | Path,
+    max_missing: float = MAX_MISSING,
+) -> Extracted:
     """Write ``clip`` into the frames and masks stores, unless they have it already.
+
+    max_missing: share of the frames of a video that may be missing.
 
     Raises :class:`VadError` if the footage cannot be read completely, or labels or masks do not match its length.
     """
@@ -41,34 +53,40 @@ def extract_clip(clip: Clip, settings: DatasetConfig, frames_url: str | Path, ma
     identity = {
         "source_sha256": sha256_files(clip.files or (clip.source,)),
         "extraction": digest_of(
-            [code_digest(["vadcore.data.extract"]), settings.size, settings.color, settings.fps, clip.fps, clip.group]
+            [
+                code_digest(["vadcore.data.extract"]),
+                *(settings.size, settings.color, settings.fps, getattr(settings, "pixel_range", None)),
+                *(clip.fps, clip.group, max_missing),
+            ]
         ),
         "truth": digest_of(None if labels is None else intervals(labels)) + ("+masks" if clip.masks else ""),
     }
     has_masks = masks.has(name, **identity) or not clip.masks
     if frames.has(name, **identity) and has_masks:
-        return Extracted(name, frames.length(name), clip.masks is not None, kept=True)
+        remarks = tuple(frames.attributes(name)["remarks"])
+        return Extracted(name, frames.length(name), clip.masks is not None, kept=True, remarks=remarks)
 
-    numbers: list[int] = []
+    kept = _Kept(clip, settings, max_missing)
     with frames.writer(name) as writer, ThreadPoolExecutor(max_workers=1) as compressor:
         pending = None
-        for block in _blocks(_pictures(clip, settings, numbers)):
+        for block in _blocks(iter(kept)):
             if pending:
                 pending.result()
             pending = compressor.submit(writer.append, block)  # runs while the next block is decoded
         if pending:
             pending.result()
-        decoded = numbers.pop() if numbers else 0  # the last entry is the number of decoded frames
-        if labels is not None and len(labels) != decoded:
+        numbers, length = kept.numbers, kept.length
+        if labels is not None and len(labels) != length:
             raise VadError(
-                f"{clip.source}: {len(labels)} labels for {decoded} frames (clip {name}); "
+                f"{clip.source}: {len(labels)} labels for {length} frames (clip {name}); "
                 "labels and footage must be of the same recording: correct one of them"
             )
         kept_labels = np.zeros(len(numbers), np.uint8) if labels is None else labels[numbers]
-        fps = clip.fps if settings.fps is None else min(clip.fps, settings.fps)
+        if not kept.is_constant:
+            writer.set_times(np.array(kept.seconds))
         writer.update(
             {
-                "fps": fps,
+                "fps": kept.sampling.fps,
                 "source": clip.source.name,
                 "size": settings.size,
                 "color": settings.color,
@@ -76,38 +94,69 @@ def extract_clip(clip: Clip, settings: DatasetConfig, frames_url: str | Path, ma
                 # Training footage is normal by definition; test footage may have no labels.
                 "labelled": labels is not None or clip.split == "train",
                 "abnormal": intervals(kept_labels),
+                "remarks": kept.remarks,
                 **identity,
             }
         )
     if clip.masks:
-        _write_masks(clip, name, masks, frames.array(name).shape[1:3], numbers, decoded, identity)
-    return Extracted(name, len(numbers), clip.masks is not None, kept=False)
+        _write_masks(clip, name, masks, frames.array(name).shape[1:3], numbers, length, identity)
+    return Extracted(name, len(numbers), clip.masks is not None, kept=False, remarks=tuple(kept.remarks))
 
 
 def _open(url: str | Path, kind: str) -> ClipStore:
     return ClipStore(url, kind, write=True, sweep=False)
 
 
-def _pictures(clip: Clip, settings: DatasetConfig, numbers: list[int]) -> Iterator[np.ndarray]:
-    """Yield the pictures to store, uint8 ``[H, W, C]``.
+class _Kept:
+    """Iterable over the pictures to store, uint8 ``[H, W, C]``.
 
-    Appends the number of each yielded frame to ``numbers``, and finally the total number of decoded frames.
+    Attributes
+    ----------
+    sampling: which frames are kept.
+    numbers: number of each kept frame in the footage.
+    seconds: time of each kept frame in seconds.
+    length: number of frames in the footage, decodable or not. Known at the end.
+    remarks: what is unusual about the footage. Complete at the end.
     """
-    channels = 1 if settings.color == "grey" else 3
-    every = 1.0 if settings.fps is None else max(1.0, clip.fps / settings.fps)
-    count = 0
-    for number, picture in enumerate(clip.frames()):
-        count += 1
-        if number != math.floor(len(numbers) * every + 0.5):
-            continue
-        numbers.append(number)
-        if picture.ndim == 2:
-            picture = picture[..., None]
-        if picture.shape[2] < channels:
-            picture = np.repeat(picture, channels, axis=2)  # grey footage, rgb requested
-        picture = to_color(picture, channels)
-        yield resize_picture(picture, tuple(settings.size)) if settings.size else picture
-    numbers.append(count)
+
+    def __init__(self, clip: Clip, settings: DatasetConfig, max_missing: float):
+        self.settings, self.numbers, self.seconds, self.length = settings, [], [], 0
+        self.source = clip.frames()
+        self.is_video = isinstance(self.source, VideoReader)
+        if self.is_video:
+            self.source.max_missing = max_missing
+        self.fps = self.source.fps if self.is_video else clip.fps
+        self.sampling = Subsampling(self.fps, settings.fps)
+
+    @property
+    def remarks(self) -> list[str]:
+        return list(getattr(self.source, "remarks", ()))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the kept frames are those of footage with a constant rate and no missing frames."""
+        return all(
+            number == self.sampling.frame(k) and abs(second * self.fps - number) < 1e-6
+            for k, (number, second) in enumerate(zip(self.numbers, self.seconds, strict=True))
+        )
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        channels = 1 if self.settings.color == "grey" else 3
+        number = -1
+        for count, picture in enumerate(self.source):
+            number = self.source.numbers[-1] if self.is_video else count
+            second = self.source.second(number) if self.is_video else number / self.fps
+            if not self.sampling.takes(second):
+                continue
+            self.numbers.append(number)
+            self.seconds.append(second)
+            if picture.ndim == 2:
+                picture = picture[..., None]
+            if picture.shape[2] < channels:
+                picture = np.repeat(picture, channels, axis=2)  # grey footage, rgb requested
+            picture = to_color(picture, channels)
+            yield resize_picture(picture, tuple(self.settings.size)) if self.settings.size else picture
+        self.length = max(number + 1, self.source.length if self.is_video else 0)
 
 
 def _blocks(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -122,12 +171,12 @@ def _blocks(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.stack(block)
 
 
-def _write_masks(clip, name, store, size, numbers, decoded, identity) -> None:
+def _write_masks(clip, name, store, size, numbers, length, identity) -> None:
     """Store the masks of the clip at the frame size. A pixel is abnormal if at least half of its area is."""
     masks = clip.masks()
-    if len(masks) != decoded:
+    if len(masks) != length:
         raise VadError(
-            f"{clip.source}: {len(masks)} masks for {decoded} frames (clip {name}); "
+            f"{clip.source}: {len(masks)} masks for {length} frames (clip {name}); "
             "masks and footage must be of the same recording: correct one of them"
         )
     with store.writer(name) as writer:

@@ -12,6 +12,7 @@ kind         dtype   shape                   meaning
 ``frames``   uint8   ``[T, H, W, C]``        grey (C = 1) or RGB (C = 3) pictures
 ``flow``     int16   ``[T-1, 2, H, W]``      motion from frame t to t+1, right and down, in 1/64 px
 ``masks``    uint8   ``[T, H, W]``           1 where a pixel is abnormal
+``times``    float64 ``[T]``                 time of every frame in seconds, beside ``frames``, unless it is k / fps
 ============ ======= ======================= ==================================================================
 
 Clips are written atomically: the attribute ``complete`` is written last. A clip without it is not listed and is written
@@ -148,6 +149,19 @@ class ClipStore:
             labels[first:stop] = 1
         return labels
 
+    def times(self, clip: ClipId) -> np.ndarray:
+        """Return the time of every frame in seconds from the start of the footage, float64 ``[T]``."""
+        try:
+            return self.root[f"{clip}/times"][:]
+        except KeyError:
+            array = self.array(clip)
+            return np.arange(array.shape[0]) / array.attrs["fps"]
+
+    def seconds(self, clip: ClipId) -> float:
+        """Return the duration of ``clip`` in seconds, pauses included."""
+        fps = self.attributes(clip)["fps"]
+        return float(self.times(clip)[-1]) + 1 / fps
+
     def remove(self, clip: ClipId) -> None:
         """Delete ``clip``, complete or not."""
         sync(self.root.store.delete_dir(f"{self.root.path}/{clip}".lstrip("/")))
@@ -203,6 +217,16 @@ class ClipWriter:
     def update(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes. They are written together with ``complete``."""
         self.attributes.update(attributes)
+
+    def set_times(self, seconds: np.ndarray) -> None:
+        """Store the time of every frame, float64 ``[T]`` seconds. Without it, frame k is shown at ``k / fps``."""
+        zarr.create_array(
+            store=self.store.root.store,
+            name=f"{self.store.root.path}/{self.clip}/times".lstrip("/"),
+            data=np.asarray(seconds, np.float64),
+            dimension_names=("frame",),
+            chunk_key_encoding={"name": "default", "separator": "."},
+        )
 
     def finish(self) -> None:
         if self._array is None:

@@ -1,273 +1,473 @@
-"""Decode video files and image files to uint8 pictures, with a one-line error message for every problem."""
+"""Decode video files to uint8 pictures with their times, and report the frames that cannot be decoded.
+
+A video is read in two passes. The first reads the packets of the container without decoding them: :class:`VideoIndex` has
+the time of every frame in the file. The second decodes: :class:`VideoReader` compares the frames with the index, so that
+missing frames are known in every container.
+"""
 
 from __future__ import annotations
 
-import os
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-# OpenCV reads this when it first opens a video. The decoder's log messages would hide our error message.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-import cv2
+import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
-from vadcore.data.wholeness import image_is_cut, missing_bytes
 from vadcore.utils.errors import VadError
 
-if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# fmt: off
+VIDEO_ENDINGS = frozenset([
+    ".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".dav", ".dv", ".f4v", ".flv", ".h264", ".h265",
+    ".hevc", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
+    ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+])
+# fmt: on
+MAX_MISSING = 0.1  # share of the frames that may be missing before a video is refused
+HIGHEST_RATE = 1000.0  # frames per second; a higher value in a header is the clock rate, not the frame rate
+SAME_RATE = 0.02  # relative tolerance of frame rates: 29.97 and 30 fps count as equal
+PAUSE = 1.0  # seconds without a frame that are reported as a pause
+_CLOCK_ERROR = 1e-3  # seconds; many recorders write times in whole milliseconds
+_CLOCK_RESET = 0.5  # seconds that the clock has to go back to count as reset
+_SOUND_ERROR = 0.25  # seconds that the sound may end before the stated duration
+_MOST_ERRORS = 16  # errors of the demuxer in a row before the rest of the file is given up
+_PICTURES = {"image2", "gif", "webp", "apng", "ico"}
+_UNKNOWN_CODEC = re.compile(r"Video: none \((\w+)")
+_LISTS = {"concat", "hls", "dash", "sdp"}
 
-VIDEO_ENDINGS = frozenset(
-    [
-        ".3gp",
-        ".avi",
-        ".flv",
-        ".m2ts",
-        ".m4v",
-        ".mjpeg",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".ts",
-        ".webm",
-        ".wmv",
-    ]
-)
-IMAGE_ENDINGS = frozenset([".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"])
-COUNT_TOLERANCE = 0.1  # share of the frames stated in the header that may be missing
-GREY_SAMPLES = 8  # number of pictures tested to decide whether a clip is grey
-_NUMBER = re.compile(r"(\d+)\D*$")
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """The frames of a video file according to its container.
+
+    Attributes
+    ----------
+    codec: name of the codec.
+    fps: frame rate while frames are recorded, frames per second: the rate in the header if the times agree with it, else
+        the rate of the times. 0: the file has neither.
+    times: time of every frame in seconds from the first one, float64 ``[T]``, in order.
+    stamps: timestamp of every frame in ticks, int64 ``[T]``, in order. None if timestamps do not identify the frames; then
+        the k-th frame has the k-th time.
+    tick: unit of the timestamps, seconds.
+    cut_off: number of frames that are missing at the end of the file.
+    remarks: sentences about unusual properties.
+    """
+
+    codec: str
+    fps: float
+    times: np.ndarray
+    stamps: np.ndarray | None
+    tick: float
+    cut_off: int
+    remarks: tuple[str, ...]
+
+
+class VideoReader:
+    """Iterable over the pictures of a video in order, uint8 ``[H, W, 3]`` RGB.
+
+    Frames that cannot be decoded are left out and reported in ``remarks``. Interlaced frames are deinterlaced. The rotation
+    in the header is applied.
+
+    Parameters
+    ----------
+    path: the video file.
+    fps: frame rate, if the times in the file are wrong: frame k is shown at ``k / fps``.
+    max_missing: share of the frames that may be missing.
+
+    Attributes
+    ----------
+    fps: frame rate, frames per second.
+    length: number of frames in the file, decodable or not.
+    times: time of every frame in seconds from the first one, float64 ``[length]``.
+    numbers: frame number of each picture so far, from 0.
+    remarks: sentences about missing frames and unusual times. Complete after the last picture.
+
+    Raises :class:`VadError` if the file is missing, empty or not a video, has no frame rate, misses too many frames, or
+    changes its picture size.
+    """
+
+    def __init__(self, path: Path, fps: float | None = None, max_missing: float = MAX_MISSING):
+        self.path, self.max_missing = Path(path), max_missing
+        self.index = index = video_index(self.path)
+        self.fps = fps or index.fps
+        if not 0 < self.fps <= HIGHEST_RATE:
+            raise VadError(f"{path}: states no frame rate; set dataset.*.frames_per_second (detect: --fps)")
+        self.length = len(index.times)
+        self.times = np.arange(self.length) / fps if fps else index.times
+        self.numbers: list[int] = []
+        self._remarks = list(index.remarks)
+        if fps and index.fps and abs(index.fps / fps - 1) > SAME_RATE:
+            self._remarks = [f"its times say {index.fps:g} frames a second; {fps:g} are used, as set"]
+        self.remarks = [f"{self.path.name}: {remark}" for remark in self._remarks]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        self.numbers = []
+        reformatter = VideoReformatter()
+        with _opened(self.path) as (container, stream):
+            for number, frame in _deinterlaced(self._numbered(container, stream), stream):
+                self.numbers.append(number)
+                picture = reformatter.reformat(frame, format="rgb24", interpolation="BICUBIC").to_ndarray()
+                turns = frame.rotation // 90 % 4  # counter-clockwise
+                yield np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+        self._check()
+
+    def second(self, number: int) -> float:
+        """Time of a frame in seconds from the first one."""
+        beyond = number - self.length + 1  # a packet can hold more than one frame
+        return float(self.times[number]) if beyond <= 0 else float(self.times[-1]) + beyond / self.fps
+
+    def _numbered(self, container, stream) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield (frame number, frame)."""
+        stamps, number, size = self.index.stamps, -1, None
+        for frame, errors in _decoded(container, stream):
+            number += 1 if stamps is not None else 1 + errors
+            if stamps is not None and frame.pts is not None:
+                number = max(number, int(np.searchsorted(stamps, frame.pts)))
+            size = size or (frame.width, frame.height)
+            if (frame.width, frame.height) != size:
+                raise VadError(
+                    f"{self.path}: frame {number} has {frame.width}x{frame.height} pixels where the first has "
+                    f"{size[0]}x{size[1]}; one clip has one picture size: split it at {self.second(number):.2f} s"
+                )
+            yield number, frame
+
+    def _check(self) -> None:
+        """Report the missing frames. Raises :class:`VadError` if there are too many."""
+        promised = self.length + self.index.cut_off
+        if not self.numbers:
+            raise VadError(
+                f"{self.path}: none of its {promised} frames can be decoded ({self.index.codec}); copy it again, or convert "
+                "it with the recorder's own software"
+            )
+        runs = _runs(np.setdiff1d(np.arange(self.length), self.numbers))
+        missing = sum(stop - start for start, stop in runs) + self.index.cut_off
+        if not missing:
+            return
+        places = [f"{stop - start} at {self.times[start]:.2f} s" for start, stop in runs[:3]]
+        places += [f"{len(runs) - 3} more places"] if len(runs) > 3 else []
+        places += [f"{self.index.cut_off} at the end, which is cut off"] if self.index.cut_off else []
+        said = f"{missing} of {promised} frames are missing ({', '.join(places)})"
+        if missing > self.max_missing * promised:
+            raise VadError(
+                f"{self.path}: {said}; copy it again, or read the rest with extract.max_missing: "
+                f"{min(1, np.ceil(100 * missing / promised) / 100):g} (now {self.max_missing:g})"
+            )
+        self.remarks.append(f"{self.path.name}: {said}")
+
+
+class Subsampling:
+    """Choose the frames that bring footage of ``fps`` frames per second to ``wanted`` or fewer, in order of time.
+
+    Of footage with a constant rate, these are the frames ``floor(k * every + 0.5)``, k = 0, 1, ..., with ``every`` = ``fps /
+    wanted``. Frames are only dropped: footage with a lower rate keeps it. wanted: None keeps all frames.
+
+    Attributes: ``fps``, the rate of the chosen frames, and ``every``, at least 1.
+    """
+
+    def __init__(self, fps: float, wanted: float | None = None):
+        self.every = 1.0 if wanted is None else max(1.0, fps / wanted)
+        self.fps = fps if wanted is None else min(fps, wanted)
+        self._source_fps, self._next = fps, 0
+
+    def frame(self, k: int) -> int:
+        """Number of the k-th chosen frame, if the rate is constant."""
+        return math.floor(k * self.every + 0.5)
+
+    def takes(self, second: float) -> bool:
+        """Whether the frame shown at ``second`` is chosen. Call it for all frames in order."""
+        if self.every == 1.0:
+            return True
+        slot = round(second * self._source_fps)
+        if slot < self.frame(self._next):
+            return False
+        self._next = max(self._next + 1, int(slot / self.every))
+        while self.frame(self._next) <= slot:
+            self._next += 1
+        return True
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
-    """Yield the frames of a video in order, uint8 ``[H, W, 3]`` RGB.
+    """Yield the frames of a video in order, uint8 ``[H, W, 3]`` RGB. See :class:`VideoReader`."""
+    yield from VideoReader(path)
 
-    Raises :class:`VadError` if the file is missing, empty, not a video or truncated, or if its picture size changes.
 
-    *Truncated files*: before decoding, the file size is compared with the size stated in AVI, MP4 and Matroska files.
-    (MPEG streams and FLV do not state a size and are read to the end.) After decoding, the number of frames is compared
-    with the number in the header. That number can be wrong: FFmpeg estimates it if the container does not store it, and
-    AVI counts dropped frames. So it is checked only for AVI and MP4, and only more than 10 % missing frames are an error.
+def video_index(path: Path) -> VideoIndex:
+    """Read the :class:`VideoIndex` of a video without decoding it. The result is cached while the file is unchanged.
 
-    *Picture size*: FFmpeg in OpenCV silently scales later frames to the size of the first. Motion JPEG stores the size in
-    every frame and is checked. A size change in other codecs is not detected.
+    Raises :class:`VadError` if the file is missing, empty or not a video.
     """
     path = Path(path)
-    with _opened(path) as capture:
-        if capture.fourcc == "MJPG":
-            _check_jpeg_sizes(path)
-        count, read = 0, True
-        while True:
-            read, picture = capture.read()
-            if not read:
-                break
-            cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
-            count += 1
-            yield picture
-        _check_count(path, count, capture.promised)
-
-
-def video_fps(path: Path) -> float:
-    """Return the frame rate in a video's header, frames per second. Raises :class:`VadError` if it cannot be opened."""
-    with _opened(Path(path)) as capture:
-        return capture.fps
+    if not path.is_file():
+        raise VadError(f"{path}: missing; bring the clip's file again (prepare stage)")
+    status = path.stat()
+    if not status.st_size:
+        raise VadError(f"{path}: empty (0 bytes); replace it by a whole copy")
+    return _index(path, (status.st_size, status.st_mtime_ns))
 
 
 def count_frames(path: Path) -> int:
-    """Count the frames of a video by decoding it. The result is cached while the file is unchanged.
+    """Return the number of frames in a video. Raises the same errors as :func:`video_index`."""
+    return len(video_index(path).times)
 
-    Raises the same errors as :func:`read_video`.
-    """
-    path = Path(path)
-    known = path.stat() if path.exists() else None
-    return _count_frames(path, known and (known.st_size, known.st_mtime_ns))
+
+def video_fps(path: Path) -> float:
+    """Return the frame rate of a video, frames per second. Raises the same errors as :func:`video_index`."""
+    return video_index(path).fps
 
 
 @lru_cache(maxsize=4096)
-def _count_frames(path: Path, _identity) -> int:
-    with _opened(path) as capture:
-        count = 0
-        while capture.grab():
-            count += 1
-        _check_count(path, count, capture.promised)
-    return count
+def _index(path: Path, _identity) -> VideoIndex:
+    with _opened(path) as (container, stream):
+        kind = container.format.name.split(",")[0]
+        tick = float(stream.time_base)
+        stamps: list[tuple[int | None, int | None]] = []
+        damaged: list[int] = []
+        samples, ticks, others_end = 0, 0, 0.0
+        for packet in _packets(container):
+            if packet.stream_index != stream.index:
+                if packet.pts is not None:
+                    others_end = max(others_end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                continue
+            samples += 1
+            if packet.size and not packet.is_discard:
+                if packet.is_corrupt:
+                    damaged.append(len(stamps))
+                stamps.append((packet.pts, packet.dts))
+                ticks = packet.duration or 0
+        codec = stream.codec_context.name.removeprefix("lib")
+        if not stamps:
+            raise VadError(f"{path}: holds no picture ({codec}); copy it again, or delete it")
+        remarks = []
+        if len(container.streams.video) > 1:
+            remarks.append(f"it holds {len(container.streams.video)} video streams; only the first is read")
+        stated = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+        # AVI stores no presentation times, and FFmpeg's guess is wrong for frames that are not stored in order.
+        shown = [dts if kind == "avi" else pts for pts, dts in stamps]
+        shown = [dts for _, dts in stamps] if None in shown else shown
+        if None in shown:
+            fps = stated[0] if stated else 0.0
+            remarks.append(f"it has no times; {fps:g} frames a second are assumed")
+            return VideoIndex(codec, fps, np.arange(len(stamps)) / (fps or 1), None, tick, 0, tuple(remarks))
+        order, resets = continuous(np.array(shown), np.array([dts or 0 for _, dts in stamps]), tick)
+        if getattr(stream.codec_context, "field_order", 0) > 1:
+            order = merge_fields(order, tick, stated)
+        seconds = (order - order[0]) * tick
+        fps = _rate(seconds, stated)
+        times = _on_grid(seconds, fps, tick)
+        cut_off = _cut_off(kind, container, stream, samples, order, ticks, fps, others_end)
+        remarks += _time_remarks(times, fps, resets, stated)
+        if damaged and damaged[-1] == len(stamps) - 1 and not cut_off:
+            remarks.append("its last packet is cut off; more may be missing than can be known")
+        if kind == "asf" and not stream.duration:
+            remarks.append("it states no duration; whether its end is missing cannot be known")
+        unordered = kind == "avi" and stream.codec_context.has_b_frames
+        identified = not (len(resets) or unordered) and len(np.unique(order)) == len(order)
+        return VideoIndex(codec, fps, times, order if identified else None, tick, cut_off, tuple(remarks))
 
 
-def read_images(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """Yield image files as pictures in order, uint8 ``[H, W]`` (grey) or ``[H, W, 3]`` RGB.
+def continuous(shown: np.ndarray, decoded: np.ndarray, tick: float) -> tuple[np.ndarray, list[float]]:
+    """Sort timestamps; where the clock goes back, shift the rest to follow without a gap.
 
-    Grey clips are often stored with three equal channels. Eight pictures spread evenly over the clip, including the first
-    and the last, are tested. If all their pixels are grey, the whole clip is read as grey, which is faster and leaves
-    grey pixels unchanged. Images with more than 8 bits are converted to 8 bits. Transparency is dropped.
+    shown: presentation times, int ``[T]``, in the order of the file. decoded: decoding times. tick: their unit, seconds.
 
-    Raises :class:`VadError` if there are no files, or a file is missing, unreadable, truncated or of another size.
+    Returns the sorted timestamps and the seconds (from the first frame) at which the clock goes back.
     """
-    if not paths:
-        raise VadError("no image files to read; the clip's folder is empty: delete it or put its frames there")
-    mode = cv2.IMREAD_GRAYSCALE if _is_grey(paths) else cv2.IMREAD_ANYCOLOR
-    size = None
-    for path in paths:
-        picture = read_image(path, mode)
-        size = size or picture.shape[:2]
-        if picture.shape[:2] != size:
-            raise VadError(
-                f"{path}: {_size(picture.shape)} pixels where the clip's first frame, {Path(paths[0]).name}, has "
-                f"{_size(size)}; one clip has one picture size: split the clip or replace the frame"
-            )
-        yield picture
+    back = np.maximum.accumulate(decoded) - decoded > _CLOCK_RESET / tick
+    starts = np.flatnonzero(back[1:] & ~back[:-1]) + 1
+    parts = [np.sort(part) for part in np.split(shown, starts)]
+    step = int(np.median(np.diff(parts[0]))) if len(parts[0]) > 1 else 1
+    for number in range(1, len(parts)):
+        parts[number] = parts[number] - parts[number][0] + parts[number - 1][-1] + step
+    return np.concatenate(parts), [float((part[0] - parts[0][0]) * tick) for part in parts[1:]]
 
 
-def read_image(path: Path, mode: int = cv2.IMREAD_ANYCOLOR) -> np.ndarray:
-    """Read an image file, uint8 ``[H, W]`` or ``[H, W, 3]`` RGB.
+def merge_fields(order: np.ndarray, tick: float, stated: list[float]) -> np.ndarray:
+    """Remove every second timestamp if the packets are single fields, so half a frame apart. See :func:`continuous`."""
+    if len(order) > 2 and stated and np.median(np.diff(order)) * tick * stated[0] < 0.6:
+        return order[::2]
+    return order
 
-    Raises :class:`VadError` if it is missing, unreadable or truncated.
-    """
+
+def _rate(seconds: np.ndarray, stated: list[float]) -> float:
+    """Return the first stated rate that the times agree with, or else the rate of the times."""
+    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
+    if step <= 0:
+        return stated[0] if stated else 0.0
+    for rate in stated:
+        if abs(step * rate - 1) <= SAME_RATE or abs(step - 1 / rate) <= _CLOCK_ERROR:
+            return rate
+    rate = 1 / step
+    return float(round(rate)) if abs(step - 1 / max(1, round(rate))) <= _CLOCK_ERROR else rate
+
+
+def _on_grid(seconds: np.ndarray, fps: float, tick: float) -> np.ndarray:
+    """Round times to multiples of ``1 / fps`` where they differ by no more than the resolution of the clock."""
+    if not fps:
+        return seconds
+    number = np.rint(seconds * fps)
+    close = np.abs(seconds - number / fps) <= min(max(tick, _CLOCK_ERROR) * 1.01, 0.25 / fps)
+    return np.where(close, number / fps, seconds)
+
+
+def _cut_off(kind, container, stream, samples, order, ticks, fps, others_end) -> int:
+    """Return the number of frames missing at the end, for the containers that state their length."""
+    if kind == "mov":
+        return max(0, len(stream.index_entries) - samples)
+    tick = float(stream.time_base)
+    if kind == "avi":
+        return max(0, int(stream.frames) - round((order[-1] + 1 - min(order[0], 0)) * tick * fps)) if fps else 0
+    if kind not in ("matroska", "flv", "asf", "ogg") or not fps:
+        return 0
+    end = (order[-1] + (ticks or 1 / fps / tick)) * tick
+    missing = (container.duration or 0) / 1e6 - max(end, others_end)
+    if others_end > end and missing < _SOUND_ERROR:
+        return 0
+    return max(0, int(missing * fps + 0.5))
+
+
+def _time_remarks(times: np.ndarray, fps: float, resets: list[float], stated: list[float]) -> list[str]:
+    remarks = [f"its clock goes back at {second:.2f} s; what follows is joined on there" for second in resets[:3]]
+    steps = np.diff(times)
+    if not len(steps) or not fps:
+        return remarks
+    pauses = np.flatnonzero(steps >= max(PAUSE, 3 / fps))
+    slow = np.flatnonzero((steps > 1.5 / fps) & (steps < max(PAUSE, 3 / fps)))
+    if len(pauses):
+        longest = pauses[np.argmax(steps[pauses])]
+        remarks.append(
+            f"no frames for {steps[pauses].sum():.1f} s in {len(pauses)} pauses, the longest from {times[longest]:.2f} to "
+            f"{times[longest + 1]:.2f} s"
+        )
+    if len(slow):
+        remarks.append(
+            f"its frame rate varies, from {1 / steps[slow].max():.3g} to {fps:.3g} frames a second; the times in the file "
+            "are used"
+        )
+    if stated and abs(stated[0] / fps - 1) > SAME_RATE and not len(slow) and not len(pauses):
+        remarks.append(f"its header says {stated[0]:g} frames a second, its times {fps:g}; the times are used")
+    return remarks
+
+
+@contextmanager
+def _opened(path: Path):
+    """Open a video: yields (container, stream)."""
     try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise VadError(f"{path}: missing; bring the clip's files again (prepare stage)") from None
-    if not data:
-        raise VadError(f"{path}: empty (0 bytes); replace it by a whole copy")
-    if image_is_cut(data):
-        raise VadError(f"{path}: cut short after {len(data)} bytes; replace it by a whole copy")
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
-    if picture is None:
-        raise VadError(f"{path}: not a readable image ({len(data)} bytes); replace it by a whole copy")
-    return picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
-
-
-def frame_number(path: Path) -> int:
-    """Return the number in a frame's file name: the last run of digits (``frame012.bmp`` is 12)."""
-    found = _NUMBER.search(path.stem)
-    if not found:
-        raise VadError(f"{path}: no frame number in its name; name frames 000.jpg, 001.jpg, ...")
-    return int(found[1])
-
-
-def numbered(folder: Path, endings: frozenset[str] = IMAGE_ENDINGS) -> tuple[Path, ...]:
-    """List the image files of ``folder`` sorted by frame number, without hidden files.
-
-    Raises :class:`VadError` if there are none or a name has no number.
-    """
-    files = [path for path in folder.iterdir() if path.suffix.lower() in endings and not path.name.startswith(".")]
-    if not files:
-        raise VadError(f"{folder}: holds no frames ({', '.join(sorted(endings))}); fill it or delete it")
-    return tuple(sorted(files, key=lambda path: (frame_number(path), path.name)))
-
-
-def read_numbered(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """Read the numbered frames of one clip with :func:`read_images`.
-
-    Numbers start at 0 or 1. Raises :class:`VadError` for a missing or duplicate number, because all later labels would
-    belong to the wrong frames.
-    """
-    numbers = [frame_number(Path(path)) for path in paths]
-    if numbers and numbers[0] > 1:
-        raise VadError(f"{paths[0]}: the first frame has number {numbers[0]}, not 0 or 1; bring the frames before it")
-    for path, before, number in zip(paths[1:], numbers, numbers[1:], strict=False):
-        if number == before:
-            raise VadError(f"{path}: a second frame with number {number}; keep one of them")
-        if number > before + 1:
+        container = av.open(f"file:{path}", metadata_errors="replace")
+    except av.FFmpegError as error:
+        said = _messages(path)
+        why = "its index is missing: it was cut off" if "moov atom not found" in said else error.strerror
+        raise VadError(f"{path}: not a readable video ({why}); copy it again or replace it") from error
+    with container:
+        kind = container.format.name.split(",")[0]
+        if kind in _PICTURES or kind.endswith("_pipe"):
+            raise VadError(f"{path}: a picture ({kind}), not a video; remove it or give it its right ending")
+        if kind in _LISTS:
+            raise VadError(f"{path}: a list of files ({kind}), not a video; bring the videos themselves")
+        videos = [one for one in container.streams.video if not one.disposition & av.stream.Disposition.attached_pic]
+        if not videos:
+            raise VadError(f"{path}: holds no video stream ({kind}); remove it")
+        if videos[0].codec_context is None:
+            name = _UNKNOWN_CODEC.search(_messages(path))
             raise VadError(
-                f"{path}: follows frame {before}, so frame {before + 1} is missing "
-                f"({number - before - 1} in a row); bring the whole clip, labels count frames"
+                f"{path}: its codec {name[1] + ' ' if name else ''}is unknown here; convert it with the recorder's own "
+                f"software, or where FFmpeg knows it: ffmpeg -i {path.name} -c:v libx264 NEW.mp4"
             )
-    return read_images(paths)
+        yield container, videos[0]
 
 
-class _opened:
-    """Context manager for an open video, with the frame rate, frame count and codec from its header."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> _opened:
-        path = self.path
-        if not path.is_file():
-            raise VadError(f"{path}: missing; bring the clip's file again (prepare stage)")
-        if not path.stat().st_size:
-            raise VadError(f"{path}: empty (0 bytes); replace it by a whole copy")
-        lacking = missing_bytes(path)
-        if lacking:
-            raise _cut(path, f"{lacking} of the {lacking + path.stat().st_size} bytes it states are missing")
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-        if not capture.isOpened():
-            raise VadError(
-                f"{path}: not a readable video; replace it, or convert it with: ffmpeg -i {path.name} NEW.mp4"
-            )
-        self._capture = capture
-        self.read, self.grab = capture.read, capture.grab
-        self.fps = float(capture.get(cv2.CAP_PROP_FPS))
-        self.promised = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.fourcc = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1").upper()
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._capture.release()
-
-
-def _check_count(path: Path, count: int, promised: int) -> None:
-    if not count:
-        raise VadError(f"{path}: holds no picture; replace it or delete it")
-    with path.open("rb") as file:
-        start = file.read(8)
-    held_to_it = start[:4] == b"RIFF" or start[4:] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-    if held_to_it and count < (1 - COUNT_TOLERANCE) * promised - 1:
-        raise _cut(path, f"{count} of {promised} frames can be decoded")
-
-
-def _cut(path: Path, how: str) -> VadError:
-    keep = f"ffmpeg -i {path.name} -c copy NEW{path.suffix}"
-    return VadError(f"{path}: cut short, {how}; copy it again, or keep what can be read with: {keep}")
-
-
-def _check_jpeg_sizes(path: Path) -> None:
-    """Check that all frames of a Motion JPEG video have the same size, without decoding them."""
-    packets = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])  # -1: raw packets
-    first, number = None, 0
+def _messages(path: Path) -> str:
+    """Return what FFmpeg logs when it opens a file."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
     try:
-        while True:
-            read, packet = packets.read()
-            if not read:
-                return
-            size = _jpeg_size(packet.tobytes())
-            first = first or size
-            if size and size != first:
-                raise VadError(
-                    f"{path}: frame {number} has {_size(size)} pixels where the first has {_size(first)}; "
-                    "one clip has one picture size: split the video there"
-                )
-            number += 1
+        with av.logging.Capture(local=False) as messages, suppress(av.FFmpegError):
+            av.open(f"file:{path}", metadata_errors="replace").close()
     finally:
-        packets.release()
+        av.logging.set_level(level)
+    return "".join(text for _, _, text in messages)
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return (height, width) from the frame header of a JPEG (ITU-T T.81, B.2.2), or None if there is none."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        at += 2 + length
-    return None
+def _packets(container, *streams) -> Iterator[av.Packet]:
+    """Yield the packets, without the empty ones that PyAV adds at the end. Damaged places are passed over."""
+    errors, packets = 0, container.demux(*streams)
+    while errors < _MOST_ERRORS:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.FFmpegError:
+            errors += 1
+            packets = container.demux(*streams)
+            continue
+        errors = 0
+        if packet.size or packet.dts is not None:
+            yield packet
 
 
-def _is_grey(paths: Sequence[Path]) -> bool:
-    for index in np.unique(np.linspace(0, len(paths) - 1, GREY_SAMPLES).astype(int)):
-        picture = read_image(paths[index])
-        if picture.ndim == 3:
-            grey = read_image(paths[index], cv2.IMREAD_GRAYSCALE)
-            if not (picture == grey[..., None]).all():
-                return False
-    return True
+def _decoded(container, stream) -> Iterator[tuple[av.VideoFrame, int]]:
+    """Yield (frame, number of packets since the frame before that could not be decoded)."""
+    # With several threads FFmpeg decodes damaged videos differently every time, and drops more of their frames.
+    stream.thread_type, stream.codec_context.thread_count = "NONE", 1
+    errors = 0
+    for packet in _packets(container, stream):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            errors += 1
+            continue
+        for frame in frames:
+            yield frame, errors
+            errors = 0
+    for _ in range(_MOST_ERRORS):  # the frames that the decoder still holds
+        try:
+            frames = stream.codec_context.decode(None)
+        except av.EOFError:
+            return
+        except av.FFmpegError:
+            errors += 1
+            continue
+        for frame in frames:
+            yield frame, errors
+            errors = 0
+        if not frames:
+            return
 
 
-def _size(shape: Sequence[int]) -> str:
-    return f"{shape[1]}x{shape[0]}"
+def _deinterlaced(frames: Iterator[tuple[int, av.VideoFrame]], stream) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield the frames, from the first interlaced one on through FFmpeg's filter yadif."""
+    graph, waiting = None, deque()
+    for number, frame in frames:
+        if graph is None and not frame.interlaced_frame:
+            yield number, frame
+            continue
+        if graph is None:
+            graph = av.filter.Graph()
+            nodes = graph.add_buffer(template=stream), graph.add("yadif", "deint=interlaced"), graph.add("buffersink")
+            graph.link_nodes(*nodes).configure()
+        waiting.append(number)
+        graph.push(frame)
+        yield from _pulled(graph, waiting)
+    if graph is not None:
+        graph.push(None)
+        yield from _pulled(graph, waiting)
+
+
+def _pulled(graph, waiting: deque) -> Iterator[tuple[int, av.VideoFrame]]:
+    while waiting:
+        try:
+            frame = graph.pull()
+        except (BlockingIOError, EOFError):
+            return
+        yield waiting.popleft(), frame
+
+
+def _runs(numbers: np.ndarray) -> list[tuple[int, int]]:
+    """Return the runs of consecutive numbers as half-open pairs."""
+    parts = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1) if len(numbers) else []
+    return [(int(part[0]), int(part[-1]) + 1) for part in parts]

@@ -36,7 +36,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vadcore.data.video import VIDEO_ENDINGS, video_fps
+from vadcore.data.video import VIDEO_ENDINGS, video_index
 from vadcore.detection.naming import free_name, is_text, printable, result_key
 from vadcore.detection.output import LOCK, Taken, hold, made_from, sweep
 from vadcore.detection.stream import UnreadableVideo
@@ -393,8 +393,7 @@ def is_settled(path: Path, seconds: float, now: float) -> bool:
     if not is_text(path):  # OpenCV would crash; the inbox renames the file when it takes it
         return False
     with suppress(VadError):
-        video_fps(path)
-        return True
+        return not video_index(path).cut_off
     return False
 
 

@@ -23,9 +23,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vadcore.data.formats.clip_files import HIGHEST_RATE
 from vadcore.data.store import clip_to_fixed, flow_to_fixed
-from vadcore.data.video import read_video, video_fps
+from vadcore.data.video import HIGHEST_RATE, read_video, video_fps
 from vadcore.detection.detector import Detector
 from vadcore.detection.naming import is_text, printable
 from vadcore.evaluation.evaluate import event_table, score_table

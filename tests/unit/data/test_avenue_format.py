@@ -42,7 +42,7 @@ def delivered(tmp_path, **fields):
 def test_labels_from_masks(tmp_path):
     make(tmp_path / "source")
     train, first, second = delivered(tmp_path)
-    assert (train.split, train.name, train.fps, train.labels) == ("train", "01", 25.0, None)
+    assert (train.split, train.name, train.frames().fps, train.labels) == ("train", "01", 25.0, None)
     assert len(list(train.frames())) == 6
     assert first.labels().tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
     assert second.labels().tolist() == [0] * 8

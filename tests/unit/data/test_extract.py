@@ -4,9 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.helpers.encode import encode, zero_packet
 from tests.helpers.footage import pictures
 from vadcore.data.extract import extract_clip
+from vadcore.data.formats import clips
 from vadcore.data.formats.base import Clip, DatasetConfig
+from vadcore.data.formats.videos import VideosConfig
 from vadcore.data.store import ClipId, ClipStore
 from vadcore.utils.errors import VadError
 
@@ -150,3 +153,62 @@ def test_broken_footage_leaves_nothing(clip, urls):
         extract_clip(broken, DatasetConfig(), *urls)
     assert ClipStore(urls[0], "frames").clips() == []
     assert not (urls[0] / "test" / "01").exists()
+
+
+VARYING = np.concatenate([np.arange(20) * 0.2, 4 + np.arange(40) * 0.04])  # 5 frames a second to 4 s, then 25
+
+
+def extracted(folder, urls, table="clip,start,end\na,4.4,4.8\n", **settings) -> ClipStore:
+    """Extract ``test/a.*`` of a folder of videos."""
+    (folder / "labels.csv").write_text(table)
+    config = VideosConfig(format="videos", source=str(folder), labels="labels.csv", **settings)
+    (clip,) = [clip for clip in clips(config, folder) if clip.split == "test"]
+    extract_clip(clip, config, *urls)
+    return ClipStore(urls[0], "frames")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    encode(tmp_path / "footage/train/n.mkv", 5)
+    return tmp_path / "footage"
+
+
+def test_times_of_a_varying_rate(folder, urls):
+    encode(folder / "test/a.mkv", 60, times=VARYING)
+    store = extracted(folder, urls)
+    np.testing.assert_allclose(store.times(ClipId("test", "a")), VARYING, atol=1e-3)
+    known = store.attributes(ClipId("test", "a"))
+    assert known["fps"] == 25.0
+    assert store.seconds(ClipId("test", "a")) == pytest.approx(VARYING[-1] + 0.04, abs=1e-3)
+    assert known["abnormal"] == [[30, 40]]  # 4.4 to 4.8 s
+    assert "varies" in known["remarks"][0]
+
+
+def test_times_of_a_varying_rate_at_a_lower_rate(folder, urls):
+    encode(folder / "test/a.mkv", 60, times=VARYING)
+    store = extracted(folder, urls, fps=5)
+    times = store.times(ClipId("test", "a"))
+    assert store.attributes(ClipId("test", "a"))["fps"] == 5.0
+    assert len(times) == 20 + 8
+    np.testing.assert_allclose(times, np.arange(28) * 0.2, atol=0.021)
+    assert store.attributes(ClipId("test", "a"))["abnormal"] == [[22, 24]]
+
+
+def test_constant_rate_needs_no_times(folder, urls):
+    for fps in (None, 10):
+        encode(folder / "test/a.mkv", 60)
+        store = extracted(folder, urls, "clip,start,end\n", fps=fps)
+        assert "times" not in store.root["test/a"]
+        assert store.times(ClipId("test", "a")).tolist() == [
+            k / (fps or 25) for k in range(store.length(ClipId("test", "a")))
+        ]
+
+
+def test_labels_stay_on_their_frames_beside_a_damaged_one(folder, urls):
+    zero_packet(encode(folder / "test/a.mkv", 60, bf="0"), 20)
+    store = extracted(folder, urls, "clip,first_frame,last_frame\na,30,39\n")
+    clip = ClipId("test", "a")
+    assert store.length(clip) == 59
+    assert store.attributes(clip)["abnormal"] == [[29, 39]]
+    np.testing.assert_allclose(store.times(clip), np.delete(np.arange(60), 20) / 25)
+    assert store.attributes(clip)["remarks"] == ["a.mkv: 1 of 60 frames are missing (1 at 0.80 s)"]

@@ -60,7 +60,7 @@ def test_clips_labels_and_masks(tmp_path):
 def test_clip_can_be_pickled(tmp_path):
     make(tmp_path / "source")
     clip = pickle.loads(pickle.dumps(delivered(tmp_path)[2]))
-    assert np.abs(next(clip.frames()).astype(int) - picture(0)).max() <= 3  # JPEG
+    assert np.abs(next(iter(clip.frames())).astype(int) - picture(0)).max() <= 3  # JPEG
     assert clip.labels().sum() == 3
 
 

@@ -35,7 +35,7 @@ def delivered(tmp_path):
 def test_clips_labels_and_masks(tmp_path):
     make(tmp_path / "source")
     train, first, second = delivered(tmp_path)
-    assert (train.split, train.name, train.fps) == ("train", "01_001", 24.0)
+    assert (train.split, train.name, train.frames().fps) == ("train", "01_001", 24.0)
     assert len(list(train.frames())) == 6
     assert (first.split, first.name) == ("test", "01_0014")
     assert first.labels().tolist() == [0, 1, 1, 0, 0, 0, 1]

@@ -1,6 +1,5 @@
 """The videos format: clip names, frame rates, labels from a CSV of intervals."""
 
-import math
 import re
 
 import pytest
@@ -39,7 +38,7 @@ def test_names_come_from_paths(tmp_path):
     found = delivered(tmp_path)
     assert [(clip.split, clip.name) for clip in found] == [("train", "normal"), ("test", "a"), ("test", "cam_2-b")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", clip.name) for clip in found)
-    assert [clip.fps for clip in found] == [10.0] * 3
+    assert [clip.frames().fps for clip in found] == [10.0] * 3
     assert all(clip.labels is None for clip in found)
 
 
@@ -154,7 +153,6 @@ def test_unreadable_video_leaves_others_readable(tmp_path):
     settings = VideosConfig(format="videos", source=str(tmp_path / "source"))
     prepare(settings, tmp_path / "raw", lambda line: None)
     train, bad, good = clips(settings, tmp_path / "raw")
-    assert math.isnan(bad.fps)
     assert len(list(train.frames())) == 10
     assert len(list(good.frames())) == 20
     with pytest.raises(VadError, match=r"a\.avi"):
@@ -163,7 +161,7 @@ def test_unreadable_video_leaves_others_readable(tmp_path):
 
 def test_frames_per_second_overrides_the_header(tmp_path):
     found = delivered(tmp_path, "clip,start,end\na,0.2,0.4\n", frames_per_second=5)
-    assert {clip.fps for clip in found} == {5.0}
+    assert {clip.frames().fps for clip in found} == {5.0}
     assert marked(found[1]) == [1]
 
 
@@ -171,5 +169,5 @@ def test_real_ped2_videos():
     source = data_dir("ped2_mp4")  # training/ and testing/ instead of train/ and test/
     found = clips(VideosConfig(format="videos", source=str(source)), source)
     assert [sum(clip.split == split for clip in found) for split in ("train", "test")] == [16, 12]
-    assert {clip.fps for clip in found} == {10.0}
+    assert {clip.frames().fps for clip in found} == {10.0}
     assert [len(list(clip.frames())) for clip in found if clip.name == "09"] == [180, 120]

@@ -118,7 +118,7 @@ def test_unreadable_video_raises_its_own_error(place_of, tmp_path):
     whole = here.video.read_bytes()
     for name, content, why in (
         ("empty.avi", b"", "empty"),
-        ("cut.avi", whole[: len(whole) // 2], "cut short"),
+        ("cut.avi", whole[: len(whole) // 2], "cut off"),
         ("text.mp4", b"no video " * 99, "not a readable video"),
     ):
         (tmp_path / name).write_bytes(content)

@@ -21,7 +21,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from vadcore.data.delivery import Layout, check_delivered, deliver
 from vadcore.data.formats.base import Clip, StoredConfig, register_format
 from vadcore.data.formats.clip_files import clip_name
-from vadcore.data.video import IMAGE_ENDINGS, read_image
+from vadcore.data.image_files import IMAGE_ENDINGS, read_image
 from vadcore.utils.errors import VadError
 
 

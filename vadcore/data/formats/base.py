@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -26,11 +26,13 @@ class Clip:
     split: ``train`` (normal footage only) or ``test``.
     name: name of the clip in every store and table, unique within its split. Only letters, digits and ``-_.``.
     source: the video file or the folder of image files.
-    fps: frame rate of the original footage, frames per second.
-    frames: function that yields the frames in order, uint8 ``[H, W]`` (grey) or ``[H, W, 3]`` (RGB). Raises
+    fps: frame rate of the original footage, frames per second. None: the video file states it.
+    frames: function that returns an iterable over the frames in order, uint8 ``[H, W]`` (grey) or ``[H, W, 3]`` (RGB):
+        a :class:`vadcore.data.video.VideoReader` if frames have times or can be missing. Iteration raises
         :class:`vadcore.utils.errors.VadError` if the footage is unreadable, truncated or empty, or its picture size
         changes.
-    labels: function that reads the frame labels, uint8 ``[T]``, 1 = abnormal. None: the clip is unlabelled.
+    labels: function that reads the frame labels, uint8 ``[T]``, 1 = abnormal, with those of missing frames. None: the
+        clip is unlabelled.
     masks: function that reads the pixel masks of anomalies, uint8 0/1 ``[T, H, W]``. None: no masks exist.
     files: all files of the footage (default: ``source``). Their bytes identify the clip.
     group: common name of clips with the same content, such as recordings of one performer. All clips of a group go to
@@ -40,8 +42,8 @@ class Clip:
     split: Split
     name: str
     source: Path
-    fps: float
-    frames: Callable[[], Iterator[np.ndarray]]
+    fps: float | None
+    frames: Callable[[], Iterable[np.ndarray]]
     labels: Callable[[], np.ndarray] | None = None
     masks: Callable[[], np.ndarray] | None = None
     files: tuple[Path, ...] = field(default=())

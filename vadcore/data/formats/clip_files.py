@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from vadcore.data.formats.base import Clip, Split
-from vadcore.data.video import VIDEO_ENDINGS, numbered, read_numbered, read_video, video_fps
+from vadcore.data.image_files import numbered, read_numbered
+from vadcore.data.video import VIDEO_ENDINGS, VideoReader
 from vadcore.utils.errors import VadError
 
 Intervals = tuple[tuple[int, int], ...]  # (first, last) abnormal frame, counted from 1, both included
@@ -150,6 +151,7 @@ def framed_clip(
     fps: float,
     labels: Callable[[int], np.ndarray] | None = None,
     masks: Callable[[int], np.ndarray] | None = None,
+    pixel_range: tuple[float, float] | None = None,
 ) -> Clip:
     """Create the clip of the image files in ``folder``. ``labels`` and ``masks`` receive the number of frames."""
     files = numbered(folder)
@@ -158,7 +160,7 @@ def framed_clip(
         name=clip_name(folder.name),
         source=folder,
         fps=fps,
-        frames=partial(read_numbered, files),
+        frames=partial(read_numbered, files, pixel_range),
         labels=labels and partial(labels, len(files)),
         masks=masks and partial(masks, len(files)),
         files=files,
@@ -190,9 +192,6 @@ def load_npy(path: Path) -> np.ndarray:
         raise VadError(f"{path}: not a readable .npy array ({error}); replace it") from error
 
 
-HIGHEST_RATE = 1000.0  # frames per second; a higher value in a header is the clock rate, not the frame rate
-
-
 def videos_in(folder: Path) -> list[Path]:
     """List the video files below ``folder`` at any depth, sorted. Raises :class:`VadError` if there are none."""
     found = sorted(
@@ -213,25 +212,13 @@ def footage_clip(
     masks: Callable[[], np.ndarray] | None = None,
     fps: float | None = None,
 ) -> Clip:
-    """Create the clip of the video file ``video``. ``fps`` overrides the frame rate in its header.
-
-    If the header cannot be read, the frame rate is nan and the error is raised when the frames are read, so that one bad
-    file does not hide the other clips. Raises :class:`VadError` if the header has no usable frame rate, because the
-    user must set it.
-    """
-    if fps is None:
-        try:
-            fps = video_fps(video)
-        except VadError:
-            fps = float("nan")
-        if fps <= 0 or fps > HIGHEST_RATE:
-            raise VadError(f"{video}: states no frame rate ({fps:g}); set dataset.*.frames_per_second")
+    """Create the clip of the video file ``video``. ``fps`` overrides the times in the file."""
     return Clip(
         split=split,
         name=clip_name(name),
         source=video,
         fps=fps,
-        frames=partial(read_video, video),
+        frames=partial(VideoReader, video, fps),
         labels=labels,
         masks=masks,
         files=(video,),

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, field_validator
 
 from vadcore.data.delivery import Layout, check_delivered, deliver, find_folder
 from vadcore.data.formats.base import Clip, StoredConfig, register_format
@@ -28,7 +28,7 @@ from vadcore.data.formats.clip_files import (
     one_a_clip,
     read_mat,
 )
-from vadcore.data.video import IMAGE_ENDINGS
+from vadcore.data.image_files import IMAGE_ENDINGS
 from vadcore.utils.errors import VadError
 
 
@@ -38,12 +38,21 @@ class FramesConfig(StoredConfig):
 
     format: Literal["frames"]
     frames_per_second: PositiveFloat = 10.0  # frame rate; image files do not store it
+    # values that become black and white in pictures with more than 8 bits; null: 0 and 65535 for 16 bits, others are refused
+    pixel_range: tuple[float, float] | None = None
     labels: str | None = None  # file name inside the folder; null: the only *.mat file, if there is one
     masks: str | None = None  # file name inside the folder; null: pixel_masks.npz if it exists
 
     @property
     def truth(self) -> str:
         return "intervals (.mat)"
+
+    @field_validator("pixel_range")
+    @classmethod
+    def _range_is_not_empty(cls, pixel_range):
+        if pixel_range is not None and not pixel_range[0] < pixel_range[1]:
+            raise ValueError("the first value must be below the second")
+        return pixel_range
 
 
 MASKS = "pixel_masks.npz"
@@ -74,7 +83,8 @@ def clips(config: FramesConfig, raw: Path) -> list[Clip]:
     check_delivered(raw)
     root = _root(raw)
     found = [
-        framed_clip("train", folder, config.frames_per_second) for folder in clip_folders(root / "training" / "frames")
+        framed_clip("train", folder, config.frames_per_second, pixel_range=config.pixel_range)
+        for folder in clip_folders(root / "training" / "frames")
     ]
     tests = clip_folders(find_folder(root, "testing/frames", _layout()))
     names = [clip_name(folder.name) for folder in tests]
@@ -89,7 +99,7 @@ def clips(config: FramesConfig, raw: Path) -> list[Clip]:
     if masks_file:
         masks = [partial(_read_masks, masks_file, key) for key in _mask_keys(masks_file, names)]
     for folder, label, mask in zip(tests, labels, masks, strict=True):
-        found.append(framed_clip("test", folder, config.frames_per_second, label, mask))
+        found.append(framed_clip("test", folder, config.frames_per_second, label, mask, config.pixel_range))
     return found
 
 

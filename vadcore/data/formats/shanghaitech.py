@@ -18,7 +18,7 @@ from vadcore.data.delivery import Layout, check_delivered, deliver, find_folder
 from vadcore.data.download import Published
 from vadcore.data.formats.base import Clip, StoredConfig, register_format
 from vadcore.data.formats.clip_files import checked_masks, clip_folders, footage_clip, framed_clip, load_npy, videos_in
-from vadcore.data.video import IMAGE_ENDINGS
+from vadcore.data.image_files import IMAGE_ENDINGS
 from vadcore.utils.errors import VadError
 
 

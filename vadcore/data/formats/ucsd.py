@@ -26,7 +26,7 @@ from vadcore.data.formats.clip_files import (
     one_a_clip,
     read_m_list,
 )
-from vadcore.data.video import frame_number, numbered, read_images
+from vadcore.data.image_files import frame_number, numbered, read_images
 from vadcore.utils.errors import VadError
 
 

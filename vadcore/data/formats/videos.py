@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from pydantic import PositiveFloat
 from vadcore.data.delivery import Layout, check_delivered, deliver
 from vadcore.data.formats.base import Clip, StoredConfig, register_format
 from vadcore.data.formats.clip_files import clip_name, footage_clip, videos_in
-from vadcore.data.video import VIDEO_ENDINGS, count_frames
+from vadcore.data.video import PAUSE, VIDEO_ENDINGS, VideoReader
 from vadcore.utils.errors import VadError
 
 
@@ -93,33 +92,39 @@ def clips(config: VideosConfig, raw: Path) -> list[Clip]:
     table = root / config.labels if config.labels else None
     marked = _by_clip(table, test, tested) if table else {}
     for video, name in tested:
-        clip = footage_clip("test", video, name, fps=rate)
-        labels = partial(read_labels, table, tuple(marked.get(name, ())), video, name, clip.fps) if table else None
-        found.append(footage_clip("test", video, name, labels, fps=clip.fps))
+        labels = partial(read_labels, table, tuple(marked.get(name, ())), video, name, rate) if table else None
+        found.append(footage_clip("test", video, name, labels, fps=rate))
     return found
 
 
-def read_labels(table: Path, intervals: tuple[Interval, ...], video: Path, name: str, fps: float) -> np.ndarray:
+def read_labels(
+    table: Path, intervals: tuple[Interval, ...], video: Path, name: str, fps: float | None = None
+) -> np.ndarray:
     """Convert the intervals of one clip to frame labels, uint8 ``[T]``, 1 = abnormal.
 
-    Frame i covers the time from i / fps to (i + 1) / fps. A frame that overlaps an interval is abnormal. An interval in
-    seconds may end up to one second after the clip, because times are often written in whole seconds. Raises
+    A frame covers the time until the next one, but at most ``PAUSE`` seconds. A frame that overlaps an interval is abnormal.
+    An interval in seconds may end up to one second after the clip, because times are often written in whole seconds. Raises
     :class:`VadError` if an interval exceeds the clip otherwise.
+
+    fps: frame rate, if the times in the video are wrong.
     """
-    length = count_frames(video)
+    reader = VideoReader(video, fps)
+    starts, length = reader.times, reader.length
+    ends = np.minimum(np.append(starts[1:], starts[-1] + 1 / reader.fps), starts + max(PAUSE, 1 / reader.fps))
+    slack = 1e-6 / reader.fps  # of rounding: a time written as frame / fps is the edge of that frame
     labels = np.zeros(length, np.uint8)
     for line, start, end, in_seconds in intervals:
-        # The tolerance of 1e-6 compensates for rounding: a time written as frame / fps is the edge of that frame.
-        first = math.floor(start * fps + 1e-6) if in_seconds else int(start)
-        last = max(first, math.ceil(end * fps - 1e-6) - 1) if in_seconds else int(end)
-        slack = fps if in_seconds else 0
-        if first >= length or last > length - 1 + slack:
+        beyond = start >= ends[-1] - slack or end > ends[-1] + 1 if in_seconds else end >= length
+        if beyond:
             unit = f"{end:g} s" if in_seconds else f"frame {end:g}"
             raise VadError(
                 f"{table}, line {line}: ends at {unit} but clip {name} has {length} frames "
-                f"({length / fps:.2f} s); correct the line"
+                f"({ends[-1]:.2f} s); correct the line"
             )
-        labels[first : last + 1] = 1
+        if in_seconds:
+            labels[(ends > start + slack) & (starts < end - slack)] = 1
+        else:
+            labels[int(start) : int(end) + 1] = 1
     return labels
 
 
