@@ -6,6 +6,8 @@ from tasks import paths
 from tasks.parallel import per_clip
 from tasks.stage import Stage
 from vadcore.data import formats as datasets
+from vadcore.data.delivery import left_out as left_out_files
+from vadcore.data.delivery import left_out_lines
 from vadcore.data.extract import extract_clip
 from vadcore.data.store import ClipId, ClipStore
 from vadcore.data.video import SAME_RATE
@@ -47,7 +49,8 @@ def work(stage: Stage) -> None:
         stage.say(f"{urls[0]}: {mixed}")
         remarks.insert(0, mixed)
     facts = _facts(config, frames, sorted(left_out, key=lambda entry: entry["clip"]))
-    facts.update({"remarks": remarks} if remarks else {})
+    not_used = left_out_lines(left_out_files(raw, [file for clip in clips for file in clip.files]))
+    facts.update({"remarks": remarks} if remarks else {}, **({"not_used": not_used} if not_used else {}))
     write_json(paths.facts(stage.dataset), facts)
     fresh = sum(extracted.frames for extracted in done if not extracted.kept)
     stage.say(

@@ -31,6 +31,7 @@ from vadcore.flow.flownet import COARSEST, Enlarge
 from vadcore.models import ModelConfig, model_config
 from vadcore.models.fusion import FusionConfig
 from vadcore.utils.errors import VadError
+from vadcore.utils.files import text_encoding
 from vadcore.utils.folders import FUSED, is_fusion
 from vadcore.utils.schema import Section, Size
 from vadcore.utils.targets import target_of
@@ -264,9 +265,10 @@ class Params(Section):
                     raise ValueError(f"{key}: {name!r} has no section {kind}.{name}; there are: {known}")
         for kind in ("dataset", "model", "flownet"):
             for name in getattr(self, kind):
-                if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name in ("raw", FUSED):
+                if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name in ("raw", FUSED):
                     raise ValueError(
-                        f"{kind}.{name}: not a name for a folder; use letters, digits, - _ . and not 'raw' or {FUSED!r}"
+                        f"{kind}.{name}: not a name for a folder; use letters, digits, - and _ "
+                        f"(DVC takes a dot for a level), and not 'raw' or {FUSED!r}"
                     )
         for key in ("models", "fusions"):
             for name in getattr(self, key):
@@ -309,7 +311,14 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        encoding = text_encoding(data)
+        if not encoding.startswith("utf-8"):  # DVC reads the file, too, and only in UTF-8
+            raise VadError(
+                f"{path}: not in UTF-8 (it looks like {encoding}); save it in UTF-8, or: "
+                f"iconv -f {encoding} -t utf-8 {path} > new.yaml && mv new.yaml {path}"
+            )
+        values = yaml.safe_load(data.decode(encoding, errors="replace"))
     except FileNotFoundError as error:
         raise VadError(f"{path}: not found; run from the project's folder, or copy a file of profiles/ here") from error
     except yaml.YAMLError as error:

@@ -1,6 +1,7 @@
 """Validation of params.yaml: every fault is one line that names the key, the value and the remedy."""
 
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -190,3 +191,32 @@ def test_broken_yaml_and_empty_file(tmp_path):
 def test_error_for_missing_file(tmp_path):
     with pytest.raises(VadError, match=r"params\.yaml.*profiles/"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-32"])
+def test_other_encodings_are_refused_with_a_command(tmp_path, encoding):
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8") + "# für das Büro\n"
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(VadError, match="not in UTF-8") as caught:
+        load_params(path)
+    command = str(caught.value).split("or: ")[1]
+    subprocess.run(command.replace("new.yaml", f"{tmp_path}/new.yaml"), shell=True, check=True)
+    assert path.read_text(encoding="utf-8-sig") == text
+    load_params(path)
+
+
+def test_byte_order_mark_is_read(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + (ROOT / "params.yaml").read_bytes())
+    assert load_params(path) == load_params(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+def test_names_that_dvc_cannot_take_are_refused(tmp_path, kind):
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values[kind]["front.door"] = next(iter(values[kind].values()))
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(VadError, match=r"front\.door"):
+        load_params(path)

@@ -1,11 +1,12 @@
 """Bring original footage into a folder: copy a folder, unpack an archive, or download and unpack.
 
 The folder has the same tree as the source, but only the files that belong to the format. ``.delivery.json`` in the
-folder records the source and whether the copy is complete.
+folder records the source, whether the copy is complete, and the files of the source that were left out, with the reasons.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,10 +17,14 @@ from pathlib import Path, PurePosixPath
 from vadcore.data.archives import ENDINGS, check_space, unpack
 from vadcore.data.download import Published, fetch, sha256
 from vadcore.data.formats.base import StoredConfig, locate
+from vadcore.data.image_files import IMAGE_ENDINGS
+from vadcore.data.video import VIDEO_ENDINGS
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import complete, sweep_partial, write_json
 
 RECORD = ".delivery.json"
+HIDDEN, WRONG_FOLDER = "hidden", "in a folder that is not used"
+LeftOut = dict[str, list[str]]  # reason: files or folders, relative to the source
 _DOWNLOADS = ".download"
 
 
@@ -33,16 +38,25 @@ class Layout:
         for hidden files.
     description: description of the expected folder tree, for error messages.
     published: the archives that make up the data set; empty if it is not published.
+    endings: endings of the footage. A file with one of them that does not belong is in the wrong folder.
     """
 
     belongs: Callable[[PurePosixPath], bool]
     description: str
     published: tuple[Published, ...] = ()
+    endings: frozenset[str] = frozenset()
 
-    def wants(self, path: PurePosixPath) -> bool:
-        """Whether a file is not hidden and ``belongs``. Archives made on a Mac have a ``._*`` copy of every file."""
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-        return not hidden and self.belongs(path)
+    def reason_against(self, path: PurePosixPath) -> str | None:
+        """Return why a file is not part of the data set, or None if it is."""
+        if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+            return HIDDEN  # archives made on a Mac have a ._* copy of every file
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            return "name not in UTF-8, rename it"
+        if self.belongs(path):
+            return None
+        return WRONG_FOLDER if path.suffix.lower() in self.endings else f"ending {path.suffix.lower() or 'missing'}"
 
 
 def deliver(config: StoredConfig, raw: Path, layout: Layout, say: Callable[[str], None]) -> None:
@@ -76,12 +90,20 @@ def deliver(config: StoredConfig, raw: Path, layout: Layout, say: Callable[[str]
     if fetched:
         archives = [fetch(published, raw / _DOWNLOADS, say) for published in layout.published]
     delivered: set[PurePosixPath] = set()
+    left_out: LeftOut = {}
+
+    def wants(path: PurePosixPath) -> bool:
+        reason = layout.reason_against(path)
+        if reason:
+            left_out.setdefault(reason, []).append(_printable(path))
+        return reason is None
+
     for archive in archives:
         say(f"{archive.name}: unpacking")
-        delivered |= unpack(archive, raw, layout.wants)
+        delivered |= unpack(archive, raw, wants)
     if not delivered:
-        raise _nothing(archives[0], layout)
-    _finish(raw, delivered, identity, say)
+        raise _nothing(archives[0], layout, left_out)
+    _finish(raw, delivered, identity, left_out, say)
 
 
 def check_delivered(raw: Path) -> None:
@@ -109,16 +131,42 @@ def find_folder(raw: Path, wanted: str, layout: Layout) -> Path:
     raise VadError(f"{raw}: no folder {wanted}; expected {layout.description}")
 
 
+def left_out(raw: Path, used: Iterable[Path] = ()) -> LeftOut:
+    """Return what the source holds but the data set does not: reason -> paths.
+
+    used: files of the clips. Pictures and videos in ``raw`` that are not among them are included, except masks (``*_gt``).
+    """
+    found = dict(_record(raw).get("left_out", {}))
+    known = set(used)
+    unused = [
+        path.relative_to(raw).as_posix()
+        for path in _files(raw)
+        if path.suffix.lower() in VIDEO_ENDINGS | IMAGE_ENDINGS and path not in known and path.parent.name[-3:] != "_gt"
+    ]
+    if known and unused:
+        found[WRONG_FOLDER] = sorted([*found.get(WRONG_FOLDER, ()), *unused])
+    return found
+
+
+def left_out_lines(found: LeftOut) -> list[str]:
+    """Format the result of :func:`left_out`, one line per reason. Hidden files are only counted."""
+    lines = []
+    for reason, paths in sorted(found.items()):
+        named = "" if reason == HIDDEN else ": " + ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
+        lines.append(f"left out, {reason} ({len(paths)}){named}")
+    return lines
+
+
 def _copy(source: Path, raw: Path, layout: Layout, say: Callable[[str], None]) -> None:
-    walk = os.walk(source, followlinks=True)
-    paths = (Path(folder) / name for folder, _, names in walk for name in sorted(names))
-    files = {relative: path for path in paths if layout.wants(relative := PurePosixPath(path.relative_to(source)))}
+    files, left_out = _walk(source, layout)
     if not files:
-        raise _nothing(source, layout)
+        raise _nothing(source, layout, left_out)
     missing = {relative: path for relative, path in files.items() if not _same(path, raw / relative)}
     stale = _others(raw, files)
-    whole = _record(raw).get("finished", False)
-    if not missing and not stale and whole:
+    record = _record(raw)
+    if not missing and not stale and record.get("finished", False):
+        if record.get("left_out") != left_out:
+            write_json(raw / RECORD, {**record, "left_out": left_out})
         return
     raw.mkdir(parents=True, exist_ok=True)
     write_json(raw / RECORD, {"from": "folder", "finished": False})
@@ -126,11 +174,70 @@ def _copy(source: Path, raw: Path, layout: Layout, say: Callable[[str], None]) -
     check_space(raw, size, source)
     say(f"{source}: copying {len(missing)} of {len(files)} files, {size / 1e6:.1f} MB")
     for relative, path in missing.items():
-        with complete(raw / relative) as temporary:
-            shutil.copyfile(path, temporary)
-            shutil.copystat(path, temporary)
-            temporary.chmod(0o644)  # the copy of a read-only file must be replaceable
-    _finish(raw, files, "folder", say)
+        try:
+            with complete(raw / relative) as temporary:
+                shutil.copyfile(path, temporary)
+                shutil.copystat(path, temporary)
+                temporary.chmod(0o644)  # the copy of a read-only file must be replaceable
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise VadError(f"{path}: its path below {raw} is too long; shorten the names of its folders") from error
+    _finish(raw, files, "folder", left_out, say)
+
+
+def _walk(source: Path, layout: Layout) -> tuple[dict[PurePosixPath, Path], LeftOut]:
+    """Return the files of a data set below ``source``, and what was left out.
+
+    Every folder and file is taken once: links are followed last, and only where they lead to something new.
+    """
+    files: dict[PurePosixPath, Path] = {}
+    left_out: LeftOut = {}
+    seen: set[Path] = set()
+    links: list[Path] = []
+
+    def leave_out(path: Path, reason: str) -> None:
+        left_out.setdefault(reason, []).append(_printable(path.relative_to(source)))
+
+    def take(path: Path) -> None:
+        reason = layout.reason_against(PurePosixPath(path.relative_to(source)))
+        if reason is None and not path.is_file():
+            reason = "a link to nothing" if path.is_symlink() else "no regular file"
+        if reason is None and path.resolve() in seen:
+            reason = "a link to a file that is taken already"
+        if reason:
+            leave_out(path, reason)
+        else:
+            seen.add(path.resolve())
+            files[PurePosixPath(path.relative_to(source))] = path
+
+    def walk(top: Path) -> None:
+        folders = [top]
+        while folders:
+            folder = folders.pop()
+            real = folder.resolve()
+            if real in seen or (folder != source and source.resolve().is_relative_to(real)):
+                leave_out(folder, "a link to a folder that is taken already")
+                continue
+            seen.add(real)
+            try:
+                entries = sorted(folder.iterdir())
+            except OSError as error:
+                leave_out(folder, f"unreadable ({error.strerror})")
+                continue
+            for path in entries:
+                if path.is_symlink():
+                    links.append(path)
+                elif path.is_dir():
+                    folders.append(path)
+                else:
+                    take(path)
+
+    walk(source)
+    while links:
+        path = links.pop(0)
+        (walk if path.is_dir() else take)(path)
+    return dict(sorted(files.items())), {reason: sorted(paths) for reason, paths in sorted(left_out.items())}
 
 
 def _archives_at(source: Path, layout: Layout) -> list[Path] | None:
@@ -168,7 +275,9 @@ def _is_whole(raw: Path, identity: str) -> bool:
     return (record["files"], record["bytes"]) == (len(sizes), sum(sizes))
 
 
-def _finish(raw: Path, delivered: Iterable[PurePosixPath], identity: str, say: Callable[[str], None]) -> None:
+def _finish(
+    raw: Path, delivered: Iterable[PurePosixPath], identity: str, left_out: LeftOut, say: Callable[[str], None]
+) -> None:
     shutil.rmtree(raw / _DOWNLOADS, ignore_errors=True)
     sweep_partial(raw)
     stale = _others(raw, delivered)
@@ -180,7 +289,12 @@ def _finish(raw: Path, delivered: Iterable[PurePosixPath], identity: str, say: C
     if stale:
         say(f"{raw}: removed {len(stale)} files that are not part of the source")
     sizes = [path.stat().st_size for path in _files(raw)]
-    write_json(raw / RECORD, {"from": identity, "finished": True, "files": len(sizes), "bytes": sum(sizes)})
+    facts = {
+        "files": len(sizes),
+        "bytes": sum(sizes),
+        "left_out": {key: sorted(left_out[key]) for key in sorted(left_out)},
+    }
+    write_json(raw / RECORD, {"from": identity, "finished": True, **facts})
 
 
 def _files(raw: Path) -> list[Path]:
@@ -200,5 +314,12 @@ def _same(source: Path, copy: Path) -> bool:
     return a.st_size == b.st_size and abs(a.st_mtime - b.st_mtime) < 0.001
 
 
-def _nothing(source: Path, layout: Layout) -> VadError:
-    return VadError(f"{source}: holds no footage of this format; expected {layout.description}")
+def _printable(path: PurePosixPath) -> str:
+    """Return a path as text; bytes that are not UTF-8 become U+FFFD."""
+    return path.as_posix().encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _nothing(source: Path, layout: Layout, left_out: LeftOut) -> VadError:
+    lines = left_out_lines({reason: paths for reason, paths in left_out.items() if reason != HIDDEN})
+    said = f" ({'; '.join(lines)})" if lines else ""
+    return VadError(f"{source}: holds no footage of this format; expected {layout.description}{said}")

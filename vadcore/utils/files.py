@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
@@ -12,6 +13,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 LEAST_FREE = 1 << 16  # bytes; with less free space, a failed write counts as disk full
 
 
@@ -24,7 +32,7 @@ def complete(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex[:8]}.partial")  # a name has 255 bytes at most
     try:
         yield temporary
         temporary.replace(path)
@@ -34,6 +42,26 @@ def complete(path: Path | str) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def text_encoding(data: bytes) -> str:
+    """Return the encoding of a text that a person edited: UTF-8, UTF-16, UTF-32 or else cp1252."""
+    for mark, encoding in _MARKS.items():
+        if data.startswith(mark):
+            return encoding
+    for encoding, zeros in (("utf-16-le", data[1::2]), ("utf-16-be", data[::2])):
+        if zeros.count(0) > 0.4 * len(zeros):  # of text in Latin letters, without a byte order mark
+            return encoding
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
+
+
+def decode_text(data: bytes) -> str:
+    """Decode a text in the encoding that :func:`text_encoding` finds."""
+    return data.decode(text_encoding(data), errors="replace")
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -53,6 +53,14 @@ def prepare(config, raw: Path, say: Callable[[str], None] = print) -> None:
 
 
 def clips(config, raw: Path) -> list[Clip]:
-    """List the clips in ``raw``: train before test, each split sorted by name."""
+    """List the clips in ``raw``: train before test, each split sorted by name.
+
+    Raises :class:`VadError` if two clips of a split have the same name.
+    """
     found = format_module(config.format).clips(config, Path(raw))
+    sources: dict[tuple, Path] = {}
+    for clip in found:
+        other = sources.setdefault((clip.split, clip.name), clip.source)
+        if other != clip.source:
+            raise VadError(f"{clip.source}: has the clip name {clip.name} like {other}; rename one of them")
     return sorted(found, key=lambda clip: (clip.split != "train", clip.name))

@@ -49,6 +49,7 @@ IMAGES_OF_A_PERFORMER = 8  # consecutive ids: four actions, each twice
 LAYOUT = Layout(
     lambda path: len(path.parts) >= 2 and path.suffix.lower() in IMAGE_ENDINGS,
     "<class>/<id>.jpg, each file the frames of one clip side by side",
+    endings=IMAGE_ENDINGS,
 )
 
 
@@ -142,7 +143,7 @@ def _classes(raw: Path) -> dict[str, list[Path]]:
     classes: dict[str, list[Path]] = {}
     for path in sorted(raw.rglob("*")):
         relative = PurePosixPath(path.relative_to(raw))
-        if path.is_file() and LAYOUT.wants(relative):
+        if path.is_file() and LAYOUT.reason_against(relative) is None:
             classes.setdefault(path.parent.name, []).append(path)
     if not classes:
         raise VadError(f"{raw}: holds no clips; expected {LAYOUT.description}")

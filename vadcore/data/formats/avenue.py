@@ -26,11 +26,13 @@ from vadcore.data.formats.clip_files import (
     checked_masks,
     footage_clip,
     labels_of,
+    load_mat,
     one_a_clip,
+    pairing,
     read_mat,
     videos_in,
 )
-from vadcore.data.video import count_frames
+from vadcore.data.video import VIDEO_ENDINGS, count_frames
 from vadcore.utils.errors import VadError
 
 
@@ -71,7 +73,10 @@ def _belongs(path: PurePosixPath) -> bool:
 
 
 LAYOUT = Layout(
-    _belongs, "training_videos/*.avi, testing_videos/*.avi, testing_label_mask/*_label.mat (or avenue.mat)", ARCHIVES
+    _belongs,
+    "training_videos/*.avi, testing_videos/*.avi, testing_label_mask/*_label.mat (or avenue.mat)",
+    ARCHIVES,
+    VIDEO_ENDINGS,
 )
 
 
@@ -83,6 +88,10 @@ def prepare(config: AvenueConfig, raw: Path, say: Callable[[str], None] = print)
             f"set source to a folder that holds {INTERVALS} beside the footage"
         )
     deliver(config, raw, LAYOUT, say)
+    if config.label_set == "intervals":
+        source = _intervals_file(raw)
+        tests = videos_in(find_folder(raw, "testing_videos", LAYOUT))
+        say(pairing(read_mat(source), [video.stem for video in tests], source))
 
 
 def clips(config: AvenueConfig, raw: Path) -> list[Clip]:
@@ -129,15 +138,10 @@ def _intervals_file(raw: Path) -> Path:
 
 def read_volume(path: Path) -> list[np.ndarray]:
     """Read the masks of a ``N_label.mat`` file: its cell array ``volLabel``, one uint8 ``[H, W]`` mask per frame."""
-    import scipy.io  # local: the import takes a third of a second, in every stage of every data set
-
-    try:
-        volume = scipy.io.loadmat(path, variable_names=["volLabel"])["volLabel"]
-    except KeyError:
-        raise VadError(f"{path}: no variable volLabel; replace it by the published file") from None
-    except Exception as error:  # damaged bytes can raise any exception in SciPy
-        raise VadError(f"{path}: not a readable .mat file ({str(error).splitlines()[0]}); replace it") from error
-    return list(volume.ravel())
+    variables = load_mat(path)
+    if "volLabel" not in variables:
+        raise VadError(f"{path}: no variable volLabel; replace it by the published file")
+    return list(variables["volLabel"].ravel())
 
 
 def _masks(path: Path) -> np.ndarray:

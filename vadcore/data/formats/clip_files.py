@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,6 +38,23 @@ def labels_of(intervals: Sequence[tuple[int, int]], length: int, source: Path, c
     return labels
 
 
+def load_mat(path: Path) -> dict[str, np.ndarray]:
+    """Load the variables of a ``.mat`` file. Raises :class:`VadError` if it is missing or unreadable."""
+    if not path.is_file():
+        raise VadError(f"{path}: missing; correct dataset.*.labels or bring the file")
+    import scipy.io  # local: the import takes a third of a second, in every stage of every data set
+
+    try:
+        return {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    except NotImplementedError:
+        raise VadError(f"{path}: MATLAB 7.3 format; save it again with -v7") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes can raise any exception in SciPy
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise VadError(f"{path}: not a readable .mat file ({why}); replace it") from error
+
+
 def read_mat(path: Path) -> list[Intervals]:
     """Read the intervals of each test clip from a ``.mat`` file: the cell array ``gt``, one entry per clip.
 
@@ -43,16 +62,7 @@ def read_mat(path: Path) -> list[Intervals]:
     interval), or a cell array of such arrays. An empty entry means that the whole clip is normal. The shape ``[2, 2]``
     is ambiguous: it is read as starts and ends if this gives sorted intervals that do not touch, else row by row.
     """
-    if not path.is_file():
-        raise VadError(f"{path}: missing; correct dataset.*.labels or bring the file")
-    import scipy.io  # local: the import takes a third of a second, in every stage of every data set
-
-    try:
-        variables = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
-    except NotImplementedError:
-        raise VadError(f"{path}: MATLAB 7.3 format; save it again with -v7") from None
-    except Exception as error:  # damaged bytes can raise any exception in SciPy
-        raise VadError(f"{path}: not a readable .mat file ({str(error).splitlines()[0]}); replace it") from error
+    variables = load_mat(path)
     if "gt" not in variables and len(variables) != 1:
         raise VadError(f"{path}: no variable gt among {', '.join(sorted(variables)) or 'none'}; name the cell array gt")
     cells = variables.get("gt", next(iter(variables.values())))
@@ -119,27 +129,68 @@ def _range(text: str, where: str) -> tuple[int, int]:
 
 
 def one_a_clip(entries: Sequence[Intervals], clips: Sequence[str], source: Path) -> list[Intervals]:
-    """Return the entries as a list. Raises :class:`VadError` unless there is one entry per test clip."""
+    """Return the entries of a list without names as a list: entry k belongs to clip k in natural order.
+
+    Raises :class:`VadError` unless there is one entry per test clip and the order of the clips is beyond doubt: their names
+    differ in one number only (``Test1``, ``Test2``, ``Test10``), or they have the same order as text and in natural order.
+
+    clips: names of the test clips in natural order.
+    """
     if len(entries) != len(clips):
         lacking = f" (no labels for {', '.join(clips[len(entries) :])})" if len(entries) < len(clips) else ""
         raise VadError(
             f"{source}: labels for {len(entries)} clips, but there are {len(clips)} test clips{lacking}; "
             "labels and footage must be of the same data set: correct one of them"
         )
+    frames = {_DIGITS.sub("#", clip) for clip in clips}
+    numbers = [tuple(map(int, _DIGITS.findall(clip))) for clip in clips]
+    varying = [len(set(column)) > 1 for column in zip(*numbers, strict=False)]
+    numbered_only = len(frames) == 1 and sum(varying) <= 1 and len(set(numbers)) == len(numbers)
+    if not numbered_only and list(clips) != sorted(clips):
+        raise VadError(
+            f"{source}: its entries have no names, and the order of the test clips is in doubt "
+            f"({', '.join(clips[:4])}, ...); name the clips 01, 02, ... in the order of the entries"
+        )
     return list(entries)
 
 
+def pairing(entries: Sequence[Intervals], clips: Sequence[str], source: Path) -> str:
+    """Return a line that tells which entry of ``source`` belongs to which clip. See :func:`one_a_clip`."""
+    pairs = [
+        f"{clip}: {', '.join(f'{first}-{last}' for first, last in entry) or 'normal'}"
+        for entry, clip in zip(one_a_clip(entries, clips, source), clips, strict=True)
+    ]
+    return f"{source}: entries in order of the clips, in frames from 1: {'; '.join(pairs)}"
+
+
+_DIGITS = re.compile(r"\d+")
+LONGEST = 180  # characters of a clip name
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def clip_name(text: str) -> str:
-    """Convert ``text`` to a clip name: replace all but letters, digits and ``-_.`` by ``_``, remove leading dots."""
-    return _NOT_IN_NAMES.sub("_", text).lstrip(".") or "_"
+    """Convert ``text`` to a clip name: replace all but letters, digits and ``-_.`` by ``_``, remove leading dots.
+
+    Accents and compatibility forms are composed first, so that names from macOS and other systems are equal. A long name is
+    cut, and ends with a digest of the whole text.
+    """
+    text = unicodedata.normalize("NFC", text)
+    name = _NOT_IN_NAMES.sub("_", text).lstrip(".") or "_"
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 9]}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
+
+
+def natural_key(text: str) -> tuple:
+    """Sort key for natural order: ``clip2`` before ``clip10``, without regard to case."""
+    parts = re.split(r"(\d+)", unicodedata.normalize("NFC", text).casefold())
+    return tuple((part, 0) if index % 2 == 0 else ("", int(part)) for index, part in enumerate(parts)), text
 
 
 def clip_folders(parent: Path, pattern: str = "*") -> list[Path]:
-    """List the clip folders in ``parent``, sorted by name. Raises :class:`VadError` if there are none."""
-    found = sorted(path for path in parent.glob(pattern) if path.is_dir() and not path.name.startswith("."))
+    """List the clip folders in ``parent``, in natural order. Raises :class:`VadError` if there are none."""
+    found = [path for path in parent.glob(pattern) if path.is_dir() and not path.name.startswith(".")]
+    found.sort(key=lambda path: natural_key(path.name))
     if not found:
         raise VadError(f"{parent}: holds no clip folders ({pattern}); bring the frames or correct dataset.*.source")
     return found
@@ -193,12 +244,13 @@ def load_npy(path: Path) -> np.ndarray:
 
 
 def videos_in(folder: Path) -> list[Path]:
-    """List the video files below ``folder`` at any depth, sorted. Raises :class:`VadError` if there are none."""
-    found = sorted(
+    """List the video files below ``folder`` at any depth, in natural order. Raises :class:`VadError` if there are none."""
+    found = [
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in VIDEO_ENDINGS and path.is_file() and not path.name.startswith(".")
-    )
+    ]
+    found.sort(key=lambda path: natural_key(path.relative_to(folder).as_posix()))
     if not found:
         raise VadError(f"{folder}: holds no videos ({', '.join(sorted(VIDEO_ENDINGS))}); bring the footage")
     return found

@@ -26,6 +26,7 @@ from vadcore.data.formats.clip_files import (
     framed_clip,
     interval_labels,
     one_a_clip,
+    pairing,
     read_mat,
 )
 from vadcore.data.image_files import IMAGE_ENDINGS
@@ -64,13 +65,18 @@ def _layout() -> Layout:
             return len(path.parts) >= 4 and path.parts[-4] in ("training", "testing") and path.parts[-3] == "frames"
         return path.suffix.lower() in (".mat", ".npz")
 
-    return Layout(belongs, "training/frames/<clip>/*.jpg and testing/frames/<clip>/*.jpg")
+    return Layout(belongs, "training/frames/<clip>/*.jpg and testing/frames/<clip>/*.jpg", endings=IMAGE_ENDINGS)
 
 
 def prepare(config: FramesConfig, raw: Path, say: Callable[[str], None] = print) -> None:
     """Copy or unpack the source into ``raw``."""
     deliver(config, raw, _layout(), say)
-    if _labels_file(config, _root(raw)) is None:
+    root = _root(raw)
+    source = _labels_file(config, root)
+    if source:
+        names = [clip_name(folder.name) for folder in _test_folders(root)]
+        say(pairing(read_mat(source), names, source))
+    else:
         say(f"{raw}: no .mat file of labels, the test clips are unlabelled: they are scored, but not evaluated")
 
 
@@ -86,7 +92,7 @@ def clips(config: FramesConfig, raw: Path) -> list[Clip]:
         framed_clip("train", folder, config.frames_per_second, pixel_range=config.pixel_range)
         for folder in clip_folders(root / "training" / "frames")
     ]
-    tests = clip_folders(find_folder(root, "testing/frames", _layout()))
+    tests = _test_folders(root)
     names = [clip_name(folder.name) for folder in tests]
     labels_file, masks_file = _labels_file(config, root), _masks_file(config, root)
     labels: list = [None] * len(tests)
@@ -105,6 +111,10 @@ def clips(config: FramesConfig, raw: Path) -> list[Clip]:
 
 def _root(raw: Path) -> Path:
     return find_folder(raw, "training/frames", _layout()).parents[1]
+
+
+def _test_folders(root: Path) -> list[Path]:
+    return clip_folders(find_folder(root, "testing/frames", _layout()))
 
 
 def _labels_file(config: FramesConfig, root: Path) -> Path | None:
@@ -136,15 +146,16 @@ def _mask_keys(path: Path, names: list[str]) -> list[str]:
             keys = list(archive)
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise VadError(f"{path}: not a readable .npz archive ({error}); replace it") from error
-    of_number = {_number(key): key for key in keys}
     found = []
     for name in names:
-        key = name if name in keys else of_number.get(_number(name))
-        if key is None:
+        same = [key for key in keys if key == name] or [key for key in keys if _number(key) == _number(name)]
+        alike = [other for other in names if _number(other) == _number(name)]
+        if len(same) != 1 or (same[0] != name and len(alike) > 1):
             raise VadError(
-                f"{path}: no masks for test clip {name} among {', '.join(keys)}; add them or rename the array"
+                f"{path}: {'no' if not same else 'several'} masks for test clip {name} among {', '.join(keys)}; name each "
+                "array like its clip"
             )
-        found.append(key)
+        found.append(same[0])
     return found
 
 

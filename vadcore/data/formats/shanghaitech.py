@@ -53,7 +53,10 @@ def _belongs(path: PurePosixPath) -> bool:
 
 
 LAYOUT = Layout(
-    _belongs, "training/videos/*.avi, testing/frames/<clip>/*.jpg, testing/test_frame_mask/<clip>.npy", (ARCHIVE,)
+    _belongs,
+    "training/videos/*.avi, testing/frames/<clip>/*.jpg, testing/test_frame_mask/<clip>.npy",
+    (ARCHIVE,),
+    IMAGE_ENDINGS,
 )
 
 

@@ -24,6 +24,7 @@ from vadcore.data.formats.clip_files import (
     framed_clip,
     interval_labels,
     one_a_clip,
+    pairing,
     read_m_list,
 )
 from vadcore.data.image_files import frame_number, numbered, read_images
@@ -61,12 +62,15 @@ def _layout(config: UcsdConfig) -> Layout:
         return path.suffix.lower() in (".tif", ".tiff", ".bmp") and path.parts[-3:-2] in (("Train",), ("Test",))
 
     description = f"{config.subset}/Train/Train001/*.tif, {config.subset}/Test/Test001/*.tif, {config.subset}.m"
-    return Layout(belongs, description, (ARCHIVE,))
+    return Layout(belongs, description, (ARCHIVE,), frozenset([".tif", ".tiff", ".bmp"]))
 
 
 def prepare(config: UcsdConfig, raw: Path, say: Callable[[str], None] = print) -> None:
     """Download, copy or unpack the subset into ``raw``."""
     deliver(config, raw, _layout(config), say)
+    root = _root(config, raw)
+    listed = _list_file(config, root)
+    say(pairing(read_m_list(listed), [clip_name(folder.name) for folder in _test_folders(root)], listed))
 
 
 def clips(config: UcsdConfig, raw: Path) -> list[Clip]:
@@ -76,9 +80,7 @@ def clips(config: UcsdConfig, raw: Path) -> list[Clip]:
     """
     check_delivered(raw)
     root = _root(config, raw)
-    trains, tests = clip_folders(root / "Train", "Train*"), clip_folders(root / "Test", "Test*")
-    tests = [folder for folder in tests if not folder.name.endswith("_gt")]
-    listed = root / "Test" / f"{config.subset}.m"
+    trains, tests, listed = clip_folders(root / "Train", "Train*"), _test_folders(root), _list_file(config, root)
     names = [clip_name(folder.name) for folder in tests]
     entries = one_a_clip(read_m_list(listed), names, listed)
     found = [framed_clip("train", folder, config.frames_per_second) for folder in trains]
@@ -88,6 +90,14 @@ def clips(config: UcsdConfig, raw: Path) -> list[Clip]:
         masks = partial(_read_masks, truth) if truth.is_dir() else None
         found.append(framed_clip("test", folder, config.frames_per_second, labels, masks))
     return found
+
+
+def _test_folders(root: Path) -> list[Path]:
+    return [folder for folder in clip_folders(root / "Test", "Test*") if not folder.name.endswith("_gt")]
+
+
+def _list_file(config: UcsdConfig, root: Path) -> Path:
+    return root / "Test" / f"{config.subset}.m"
 
 
 def _root(config: UcsdConfig, raw: Path) -> Path:

@@ -16,9 +16,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -27,9 +29,10 @@ from pydantic import PositiveFloat
 
 from vadcore.data.delivery import Layout, check_delivered, deliver
 from vadcore.data.formats.base import Clip, StoredConfig, register_format
-from vadcore.data.formats.clip_files import clip_name, footage_clip, videos_in
+from vadcore.data.formats.clip_files import clip_name, footage_clip, natural_key, videos_in
 from vadcore.data.video import PAUSE, VIDEO_ENDINGS, VideoReader
 from vadcore.utils.errors import VadError
+from vadcore.utils.files import decode_text
 
 
 @register_format
@@ -66,15 +69,22 @@ def _layout(config: VideosConfig) -> Layout:
     def belongs(path: PurePosixPath) -> bool:
         if config.labels and path == PurePosixPath(config.labels):
             return True
-        return path.suffix.lower() in VIDEO_ENDINGS and any(part in TRAIN + TEST for part in path.parts[:-1])
+        return path.suffix.lower() in VIDEO_ENDINGS and any(part.lower() in TRAIN + TEST for part in path.parts[:-1])
 
-    return Layout(belongs, _EXPECTED)
+    return Layout(belongs, _EXPECTED, endings=VIDEO_ENDINGS)
 
 
 def prepare(config: VideosConfig, raw: Path, say: Callable[[str], None] = print) -> None:
     """Copy or unpack the videos of ``train/`` and ``test/`` and the labels into ``raw``."""
     deliver(config, raw, _layout(config), say)
-    if not config.labels:
+    if config.labels:
+        root = _root(raw)
+        test = _split_folder(root, TEST)
+        marked = _by_clip(root / config.labels, test, _named(test))
+        say(f"{root / config.labels}: {sum(map(len, marked.values()))} intervals in {len(marked)} clips")
+        for line in _overlaps(marked, root / config.labels):
+            say(line)
+    else:
         say(f"{raw}: dataset.*.labels names no CSV, the test clips are unlabelled: they are scored, but not evaluated")
 
 
@@ -129,27 +139,48 @@ def read_labels(
 
 
 def read_intervals(table: Path) -> list[tuple[str, Interval]]:
-    """Read the CSV lines as (clip as written, interval). Raises :class:`VadError` with the number of a bad line."""
+    """Read the CSV lines as (clip as written, interval). Raises :class:`VadError` with the number of a bad line.
+
+    Tables as spreadsheets and pandas write them are read: with semicolons or tabs, decimal commas between them, an index
+    column, whole numbers such as ``31.0``, UTF-16 or cp1252.
+    """
     try:
-        lines = list(csv.reader(table.read_text(encoding="utf-8-sig").splitlines()))
+        text = decode_text(table.read_bytes())
     except FileNotFoundError:
         raise VadError(f"{table}: missing; correct dataset.*.labels or put the file there") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise VadError(f"{table}: not a CSV file in UTF-8 ({error}); save it as one") from None
-    header = [cell.strip() for cell in lines[0]] if lines else []
-    if header not in (TIMES, FRAMES):
+    if "\0" in text:
+        raise VadError(f"{table}: not a CSV file; save it as one")
+    lines = text.splitlines()
+    skipped = 1 if lines and lines[0].strip().lower().startswith("sep=") else 0  # Excel names the separator so
+    lines = lines[skipped:]
+    separator = max(";\t,", key=lines[0].count) if lines else ","
+    try:
+        rows = list(csv.reader(lines, delimiter=separator))
+    except csv.Error as error:
+        raise VadError(f"{table}: not a CSV file ({error}); save it as one") from None
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    index = header and not header[0] and set(header[1:]) >= {"clip"}  # pandas writes its index as a column without name
+    names = [name for name in header[1 if index else 0 :] if name]
+    columns = next((kind for kind in (TIMES, FRAMES) if sorted(names) == sorted(kind)), None)
+    if columns is None:
         raise VadError(
-            f"{table}, line 1: columns {','.join(header) or 'none'}; expected {','.join(TIMES)} or {','.join(FRAMES)}"
+            f"{table}, line {1 + skipped}: columns {','.join(names) or 'none'}; expected {','.join(TIMES)} or "
+            f"{','.join(FRAMES)}"
         )
     found = []
-    for number, cells in enumerate(lines[1:], 2):
+    for number, cells in enumerate(rows[1:], 2 + skipped):
         if not any(cell.strip() for cell in cells):
             continue
-        if len(cells) != 3:
-            raise VadError(f"{table}, line {number}: {len(cells)} values; expected {','.join(header)}")
-        clip, start, end = (cell.strip() for cell in cells)
-        read = _seconds if header == TIMES else _frame
-        interval = Interval(number, read(start, table, number), read(end, table, number), header == TIMES)
+        if len(cells) != len(header) and any(cell.strip() for cell in cells[len(header) :]):
+            raise VadError(f"{table}, line {number}: {len(cells)} values; expected {separator.join(columns)}")
+        row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
+        if not all(row.get(name) for name in columns):
+            raise VadError(f"{table}, line {number}: a value is missing; expected {separator.join(columns)}")
+        clip, start, end = (row[name] for name in columns)
+        if separator != ",":
+            start, end = start.replace(",", "."), end.replace(",", ".")
+        read = _seconds if columns == TIMES else _frame
+        interval = Interval(number, read(start, table, number), read(end, table, number), columns == TIMES)
         if interval.end < interval.start or (interval.in_seconds and interval.end == interval.start):
             raise VadError(f"{table}, line {number}: {start} to {end} is no interval; the end comes after the start")
         found.append((clip, interval))
@@ -165,25 +196,54 @@ def _seconds(text: str, table: Path, line: int) -> float:
 
 
 def _frame(text: str, table: Path, line: int) -> float:
-    if not text.isdecimal():
+    if not re.fullmatch(r"[0-9]{1,12}(\.0*)?", text):
         raise VadError(f"{table}, line {line}: {text!r} is no frame number; frames count from 0")
-    return int(text)
+    return int(text.partition(".")[0])
 
 
 def _by_clip(table: Path, test: Path, tested: list[tuple[Path, str]]) -> dict[str, list[Interval]]:
-    """Group the intervals by clip name. The CSV may give the clip name, or the path with or without extension."""
-    spelled: dict[str, str] = {}
+    """Group the intervals by clip name. The CSV may give the clip name, or the path with or without extension.
+
+    If no clip has exactly that name, one whose name differs only in case, accents or leading zeros is taken. Raises
+    :class:`VadError` if a name fits no clip or several.
+    """
+    spelled: list[dict[str, set[str]]] = [{}, {}, {}]  # exactly, in NFC, without regard to case and zeros
+    shown = {name: video.relative_to(test).as_posix() for video, name in tested}
     for video, name in tested:
         relative = video.relative_to(test)
-        for spelling in (relative.as_posix(), relative.with_suffix("").as_posix(), name):
-            spelled[spelling] = name
+        for spelling in {relative.as_posix(), relative.with_suffix("").as_posix(), name}:
+            for level, key in enumerate(_spellings(spelling)):
+                spelled[level].setdefault(key, set()).add(name)
     marked: dict[str, list[Interval]] = {}
     for clip, interval in read_intervals(table):
-        if clip not in spelled:
-            there = ", ".join(name for _, name in tested[:5]) + (", ..." if len(tested) > 5 else "")
-            raise VadError(f"{table}, line {interval.line}: no test clip {clip!r}; there are: {there}")
-        marked.setdefault(spelled[clip], []).append(interval)
+        written = re.sub(r"^(\./)?((?:test|testing)/)?", "", clip.replace("\\", "/"), flags=re.IGNORECASE)
+        fitting = next(
+            (known[key] for text in (clip, written) for known, key in zip(spelled, _spellings(text), strict=True)
+             if key in known), set()
+        )  # fmt: skip
+        if len(fitting) != 1:
+            there = ", ".join(list(shown.values())[:5]) + (", ..." if len(tested) > 5 else "")
+            why = (
+                f"{clip!r} is one of several: {', '.join(sorted(shown[name] for name in fitting))}"
+                if fitting
+                else f"no test clip {clip!r}; there are: {there}"
+            )
+            raise VadError(f"{table}, line {interval.line}: {why}")
+        marked.setdefault(next(iter(fitting)), []).append(interval)
     return marked
+
+
+def _spellings(text: str) -> tuple[str, ...]:
+    return text, unicodedata.normalize("NFC", text), repr(natural_key(text)[0])
+
+
+def _overlaps(marked: dict[str, list[Interval]], table: Path) -> Iterator[str]:
+    """Yield a line for every two intervals of a clip that overlap."""
+    for name, intervals in marked.items():
+        ordered = sorted(intervals, key=lambda interval: (interval.start, interval.end))
+        for before, after in pairwise(ordered):
+            if after.start < before.end or (not after.in_seconds and after.start == before.end):
+                yield f"{table}: lines {before.line} and {after.line} overlap in clip {name}; both are used"
 
 
 def _named(folder: Path) -> list[tuple[Path, str]]:
@@ -200,18 +260,24 @@ def _named(folder: Path) -> list[tuple[Path, str]]:
 def _root(raw: Path) -> Path:
     """Return the folder with ``train`` and ``test``: ``raw`` or a subfolder up to two levels below."""
     for candidates in ([raw], raw.glob("*"), raw.glob("*/*")):
-        found = [path for path in sorted(candidates) if _has(path, TRAIN) or _has(path, TEST)]
+        found = [path for path in sorted(candidates) if path.is_dir() and (_has(path, TRAIN) or _has(path, TEST))]
         if len(found) == 1:
             return found[0]
     raise VadError(f"{raw}: no folders train and test; expected {_EXPECTED}")
 
 
 def _has(folder: Path, names: tuple[str, ...]) -> bool:
-    return any((folder / name).is_dir() for name in names)
+    return bool(_folders(folder, names))
+
+
+def _folders(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name.lower() in names)
 
 
 def _split_folder(root: Path, names: tuple[str, ...]) -> Path:
-    for name in names:
-        if (root / name).is_dir():
-            return root / name
-    raise VadError(f"{root}: no folder {names[0]} (or {names[1]}); expected {_EXPECTED}")
+    found = _folders(root, names)
+    if not found:
+        raise VadError(f"{root}: no folder {names[0]} (or {names[1]}); expected {_EXPECTED}")
+    if len(found) > 1:
+        raise VadError(f"{root}: two folders {found[0].name} and {found[1].name}; put their videos into one of them")
+    return found[0]
