@@ -126,6 +126,7 @@ class Scorer:
                 film=self.params.detect.film,
                 alert=self.alert,
                 progress=lambda frames: bar.update(frames - bar.n),
+                max_missing=self.params.extract.max_missing,
             )
             self.announce(found.folder.name)  # before waiting for MLflow
             about = found.about

@@ -37,6 +37,7 @@ _CLOCK_ERROR = 1e-3  # seconds; many recorders write times in whole milliseconds
 _CLOCK_RESET = 0.5  # seconds that the clock has to go back to count as reset
 _SOUND_ERROR = 0.25  # seconds that the sound may end before the stated duration
 _MOST_ERRORS = 16  # errors of the demuxer in a row before the rest of the file is given up
+_RAW = {"rawvideo", "v210", "v410", "r210", "yuv4", "ayuv", "wrapped_avframe"}  # codecs whose packets may be zeros
 _PICTURES = {"image2", "gif", "webp", "apng", "ico"}
 _UNKNOWN_CODEC = re.compile(r"Video: none \((\w+)")
 _LISTS = {"concat", "hls", "dash", "sdp"}
@@ -101,13 +102,14 @@ class VideoReader:
         self.length = len(index.times)
         self.times = np.arange(self.length) / fps if fps else index.times
         self.numbers: list[int] = []
-        self._remarks = list(index.remarks)
+        self._damaged: list[int] = []
+        remarks = list(index.remarks)
         if fps and index.fps and abs(index.fps / fps - 1) > SAME_RATE:
-            self._remarks = [f"its times say {index.fps:g} frames a second; {fps:g} are used, as set"]
-        self.remarks = [f"{self.path.name}: {remark}" for remark in self._remarks]
+            remarks = [f"its times say {index.fps:g} frames a second; {fps:g} are used, as set"]
+        self.remarks = [f"{self.path.name}: {remark}" for remark in remarks]
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        self.numbers = []
+        self.numbers, self._damaged = [], []
         reformatter = VideoReformatter()
         with _opened(self.path) as (container, stream):
             for number, frame in _deinterlaced(self._numbered(container, stream), stream):
@@ -129,6 +131,8 @@ class VideoReader:
             number += 1 if stamps is not None else 1 + errors
             if stamps is not None and frame.pts is not None:
                 number = max(number, int(np.searchsorted(stamps, frame.pts)))
+            if frame.is_corrupt:
+                self._damaged.append(number)
             size = size or (frame.width, frame.height)
             if (frame.width, frame.height) != size:
                 raise VadError(
@@ -140,6 +144,11 @@ class VideoReader:
     def _check(self) -> None:
         """Report the missing frames. Raises :class:`VadError` if there are too many."""
         promised = self.length + self.index.cut_off
+        if self._damaged:
+            self.remarks.append(
+                f"{self.path.name}: {len(self._damaged)} frames are damaged, the first at "
+                f"{self.second(self._damaged[0]):.2f} s"
+            )
         if not self.numbers:
             raise VadError(
                 f"{self.path}: none of its {promised} frames can be decoded ({self.index.codec}); copy it again, or convert "
@@ -416,6 +425,9 @@ def _decoded(container, stream) -> Iterator[tuple[av.VideoFrame, int]]:
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
     errors = 0
     for packet in _packets(container, stream):
+        if stream.codec_context.name not in _RAW and not any(memoryview(packet)[:64]) and not any(memoryview(packet)):
+            errors += 1  # zeros, as a failing disk leaves them; FFV1 decodes them without an error
+            continue
         try:
             frames = packet.decode()
         except av.FFmpegError:

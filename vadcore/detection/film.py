@@ -58,7 +58,7 @@ def write_film(path: Path, scanned: Scanned) -> None:
             "detect.film false"
         )
     way = cv2.INTER_AREA if min(size[0] / scanned.size[0], size[1] / scanned.size[1]) < 1 else cv2.INTER_NEAREST
-    looked_at = islice(scanned.sampling.of(VideoSource(scanned.video)), 0, None, step)
+    looked_at = islice(VideoSource(scanned.video, scanned.sampling, scanned.stated, 1.0), 0, None, step)
     small = (cv2.resize(picture, size[::-1], interpolation=way) for picture in looked_at)
     with ThreadPoolExecutor(1) as encoder:  # encodes one picture while the next is painted
         written = encoder.submit(lambda: None)

@@ -32,6 +32,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from vadcore.data.video import MAX_MISSING
 from vadcore.detection import alerts
 from vadcore.detection.detector import Detector
 from vadcore.detection.film import write_film, write_timeline
@@ -78,6 +79,7 @@ def detect(
     film: bool = True,
     alert: bool = False,
     progress: Callable[[int], None] = lambda frames: None,
+    max_missing: float = MAX_MISSING,
 ) -> Detection:
     """Score ``video`` and create its results folder ``out/<key>``. Earlier results of the same video are replaced.
 
@@ -92,6 +94,7 @@ def detect(
     film: whether to write the annotated video.
     alert: whether to prepare alerts, one per event (:mod:`vadcore.detection.alerts`).
     progress: called with the number of frames of the video that have been read.
+    max_missing: share of the video's frames that may be missing.
 
     Raises :class:`~vadcore.detection.stream.UnreadableVideo` if the video cannot be read, and :class:`Taken` if the folder
     belongs to another video or another process is making it.
@@ -102,7 +105,7 @@ def detect(
     key = result_key(key or video.stem)
     folder = out / key
     with making(folder, video) as made:
-        scanned = scan(detector, video, made / "maps", fps, progress)
+        scanned = scan(detector, video, made / "maps", fps, progress, max_missing)
         try:
             about = _about(detector, scanned, printable(name or video.name))
             _write(made, scanned, about, film)
@@ -120,7 +123,7 @@ def _about(detector: Detector, scanned: Scanned, name: str) -> dict:
         "sha256": sha256_files([scanned.video]),
         "fps": sampling.video_fps,
         "frames": scanned.length,
-        "seconds": round(scanned.length / sampling.video_fps, 3),
+        "seconds": round(scanned.duration, 3),
         "width": scanned.size[1],
         "height": scanned.size[0],
         "detector": {"dataset": recipe.dataset, "model": recipe.name, "digest": detector.digest},

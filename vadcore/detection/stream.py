@@ -7,24 +7,23 @@ equal to those of :func:`vadcore.evaluation.inference.score_clip` on the stored 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from vadcore.data.store import clip_to_fixed, flow_to_fixed
-from vadcore.data.video import HIGHEST_RATE, read_video, video_fps
+from vadcore.data.video import HIGHEST_RATE, MAX_MISSING, PAUSE, SAME_RATE, Subsampling, VideoReader, video_fps
 from vadcore.detection.detector import Detector
 from vadcore.detection.naming import is_text, printable
 from vadcore.evaluation.evaluate import event_table, score_table
@@ -36,7 +35,6 @@ from vadcore.utils.errors import VadError
 from vadcore.utils.images import resize_flow, resize_picture, to_color
 from vadcore.utils.turns import take_turns
 
-SAME_RATE = 0.02  # relative tolerance of frame rates: 29.97 and 30 fps count as equal
 AHEAD = 16  # pictures per block that is decoded ahead
 BOX = ("x", "y", "width", "height")
 DRIFT_SECONDS = 60  # of scored footage, from which it is compared with that of the calibration as a whole
@@ -58,33 +56,84 @@ def check_there(video: Path) -> None:
 
 
 class VideoSource:
-    """Iterable over the pictures of a video in order, uint8 RGB ``[H, W, 3]``.
+    """Iterable over the sampled pictures of a video in order, uint8 RGB ``[H, W, 3]``.
 
-    count: pictures read so far. size: height and width of the last one. Iteration raises :class:`UnreadableVideo` if the
-    video cannot be decoded.
+    Parameters
+    ----------
+    video: path of the video.
+    sampling: which frames are sampled.
+    stated: frame rate of the video, if its times are wrong.
+    max_missing: share of the frames that may be missing.
+
+    Attributes
+    ----------
+    count: pictures read so far. size: height and width of the last one.
+    numbers, seconds: frame number and time of each sampled picture so far. The time counts from the first frame.
+    length: number of frames in the video, decodable or not. duration: in seconds, with pauses.
+    remarks: sentences about missing frames and unusual times. Complete at the end.
+
+    Iteration raises :class:`UnreadableVideo` if the video cannot be decoded.
     """
 
-    def __init__(self, video: Path):
-        self.video, self.count, self.size = video, 0, (0, 0)
+    def __init__(self, video: Path, sampling: Sampling, stated: float | None = None, max_missing: float = MAX_MISSING):
+        with _faults_of_the_video():
+            self._reader = VideoReader(video, stated, max_missing)
+        self._sampling, self.count, self.size = sampling, 0, (0, 0)
+        self.numbers: list[int] = []
+        self.seconds: list[float] = []
+
+    @property
+    def length(self) -> int:
+        return max(self._reader.length, self._reader.numbers[-1] + 1)
+
+    @property
+    def duration(self) -> float:
+        return self._reader.second(self.length)
+
+    @property
+    def remarks(self) -> list[str]:
+        return self._reader.remarks
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        try:
-            for picture in read_video(self.video):
+        video_fps, fps, every = self._sampling.video_fps, self._sampling.fps, self._sampling.every
+        sampling = Subsampling(video_fps, fps if every > 1 else None)
+        self.numbers, self.seconds = [], []
+        with _faults_of_the_video():
+            for picture in self._reader:
                 self.count += 1
                 self.size = picture.shape[:2]
-                yield picture
-        except VadError as error:
-            raise UnreadableVideo(str(error)) from error
-        except cv2.error as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UnreadableVideo(
-                f"{self.video}: frame {self.count} cannot be decoded ({reason}); convert it"
-            ) from error
+                number = self._reader.numbers[-1]
+                second = self._reader.second(number)
+                if sampling.takes(second):
+                    self.numbers.append(number)
+                    self.seconds.append(second)
+                    yield picture
+
+    def interval(self, first: int, last: int) -> tuple[float, float, int]:
+        """Start and end in seconds, and last frame number, of the sampled frames ``first`` to ``last``.
+
+        A frame is shown until the next one, but in a pause only as long as at the frame rate.
+        """
+        following = last + 1
+        end, stop = self.duration, self.length
+        if following < len(self.numbers):
+            end, stop = self.seconds[following], self.numbers[following]
+        if end - self.seconds[last] > max(PAUSE, 2 / self._sampling.fps):
+            end = self.seconds[last] + 1 / self._sampling.fps
+        return self.seconds[first], end, stop - 1
+
+
+@contextmanager
+def _faults_of_the_video() -> Iterator[None]:
+    try:
+        yield
+    except VadError as error:
+        raise UnreadableVideo(str(error)) from error
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Temporal subsampling of a video: the frames ``floor(k * every + 0.5)`` for k = 0, 1, ..., ``every`` >= 1.
+    """Temporal subsampling of a video, see :class:`vadcore.data.video.Subsampling`.
 
     video_fps: frames per second of the video. fps: frames per second of the sampled frames.
     """
@@ -92,18 +141,6 @@ class Sampling:
     video_fps: float
     fps: float
     every: float
-
-    def numbers(self, count: int) -> np.ndarray:
-        """Frame numbers in the video of the first ``count`` sampled frames, int64 ``[count]``."""
-        return np.floor(np.arange(count) * self.every + 0.5).astype(np.int64)
-
-    def of(self, pictures: Iterable[Item]) -> Iterator[Item]:
-        """Select the sampled frames from all pictures of the video."""
-        wanted = 0
-        for number, picture in enumerate(pictures):
-            if number == math.floor(wanted * self.every + 0.5):
-                wanted += 1
-                yield picture
 
 
 def sampling_of(path: Path, fps: float, stated: float | None = None) -> Sampling:
@@ -140,6 +177,8 @@ class Scanned:
     sampling: which frames of the video were scored.
     size: height and width of the video.
     length: number of frames in the video.
+    duration: of the video, seconds.
+    stated: frame rate that replaces the times in the video, or None.
     seconds: processing time.
     remarks: warnings for the user.
     """
@@ -151,6 +190,8 @@ class Scanned:
     sampling: Sampling
     size: tuple[int, int]
     length: int
+    duration: float
+    stated: float | None
     seconds: float
     remarks: list[str]
 
@@ -161,6 +202,7 @@ def scan(
     scratch: Path,
     fps: float | None = None,
     progress: Callable[[int], None] = lambda frames: None,
+    max_missing: float = MAX_MISSING,
 ) -> Scanned:
     """Score ``video``.
 
@@ -171,6 +213,7 @@ def scan(
     scratch: file for the error maps; ``maps.close()`` removes it.
     fps: frames per second of the video, if its header has no rate or a wrong one.
     progress: called with the number of frames that have been read.
+    max_missing: share of the frames that may be missing.
 
     Raises :class:`UnreadableVideo` if the video cannot be read completely.
     """
@@ -178,19 +221,19 @@ def scan(
     started = time.monotonic()
     check_there(video)
     sampling = sampling_of(video, detector.recipe.fps, fps)
-    source = VideoSource(video)
+    source = VideoSource(video, sampling, fps, max_missing)
     maps = Maps(scratch)
     try:
-        measures = score_pictures(
-            detector, sampling.of(source), maps.append, video.name, lambda: progress(source.count)
-        )
+        measures = score_pictures(detector, iter(source), maps.append, video.name, lambda: progress(source.count))
         frames, events = _tables(detector, measures, sampling, maps, source)
     except BaseException:
         maps.close()
         raise
-    remarks = _remarks(detector, video.name, frames, sampling, source.size)
+    remarks = source.remarks + _remarks(detector, video.name, frames, sampling, source.size)
     seconds = time.monotonic() - started
-    return Scanned(video, frames, events, maps, sampling, source.size, source.count, seconds, remarks)
+    return Scanned(
+        video, frames, events, maps, sampling, source.size, source.length, source.duration, fps, seconds, remarks
+    )
 
 
 def score_pictures(
@@ -352,21 +395,19 @@ def _tables(
     name, recipe, calibration = "video", detector.recipe, detector.calibration
     table = score_table({name: measures}, detector.score, {name: sampling.fps}, recipe.smoothing, calibration)
     found = event_table(table, calibration, calibration)
-    numbers = sampling.numbers(len(table))
     frames = table.drop(columns=["clip", "fps"])
-    frames["frame"] = numbers
-    frames.insert(1, "seconds", numbers / sampling.video_fps)
+    frames["frame"] = source.numbers
+    frames.insert(1, "seconds", source.seconds)
     frames.insert(4, "event", 0)
     for number, event in enumerate(found.itertuples(), 1):
         frames.loc[event.start_frame : event.end_frame, "event"] = number
-    return frames, events_of(found, sampling, maps, source.size, source.count)
+    return frames, events_of(found, maps, source)
 
 
-def events_of(found: pd.DataFrame, sampling: Sampling, maps: Maps, size: tuple[int, int], length: int) -> pd.DataFrame:
+def events_of(found: pd.DataFrame, maps: Maps, source: VideoSource) -> pd.DataFrame:
     """Convert events from sampled frames to time, frame numbers and pixels of the video.
 
-    found: event table of :func:`vadcore.evaluation.evaluate.event_table`. size: height and width of the video. length:
-    number of frames in the video.
+    found: event table of :func:`vadcore.evaluation.evaluate.event_table`. source: the video, read to its end.
 
     Columns: ``number`` from 1; ``start_seconds``, ``end_seconds`` (end of the last frame), ``peak_seconds``;
     ``peak_score`` and its ``p_value``; ``start_frame``, ``end_frame``, ``peak_frame`` (frame numbers in the video, all
@@ -375,20 +416,19 @@ def events_of(found: pd.DataFrame, sampling: Sampling, maps: Maps, size: tuple[i
     """
     rows = []
     for number, event in enumerate(found.itertuples(), 1):
-        at = np.minimum(sampling.numbers(event.end_frame + 2), length)  # first frame of each sampled one, in the video
-        start, stop, peak = at[event.start_frame], at[event.end_frame + 1], at[event.peak_frame]
+        start, end, last = source.interval(event.start_frame, event.end_frame)
         rows.append(
             {
                 "number": number,
-                "start_seconds": round(start / sampling.video_fps, 3),
-                "end_seconds": round(stop / sampling.video_fps, 3),
-                "peak_seconds": round(peak / sampling.video_fps, 3),
+                "start_seconds": round(start, 3),
+                "end_seconds": round(end, 3),
+                "peak_seconds": round(source.seconds[event.peak_frame], 3),
                 "peak_score": event.peak_score,
                 "p_value": event.p_value,
-                "start_frame": int(start),
-                "end_frame": int(stop) - 1,
-                "peak_frame": int(peak),
-                **dict(zip(BOX, place(maps[event.peak_frame], size) or (pd.NA,) * 4, strict=True)),
+                "start_frame": source.numbers[event.start_frame],
+                "end_frame": last,
+                "peak_frame": source.numbers[event.peak_frame],
+                **dict(zip(BOX, place(maps[event.peak_frame], source.size) or (pd.NA,) * 4, strict=True)),
             }
         )
     return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(BOX, "Int64"))

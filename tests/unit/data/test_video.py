@@ -160,6 +160,13 @@ def test_damaged_packet_is_passed_over(tmp_path, ending, number):
     assert square_of(shown[30]) == pytest.approx(square_of(walking_square(40)[reader.numbers[30]]), abs=5)
 
 
+def test_zeroed_packet_of_ffv1_is_passed_over(tmp_path):
+    path = zero_packet(encode(tmp_path / "clip.mkv", 20, "ffv1", pixels="bgr0", g="1"), 7)
+    assert read(path)[0].numbers == [number for number in range(20) if number != 7]
+    black = encode(tmp_path / "raw.avi", np.zeros((5, 96, 128, 3), np.uint8), "rawvideo", pixels="bgr24")
+    assert len(read(black)[1]) == 5  # here, zeros are pictures
+
+
 def test_too_many_missing_frames_are_refused(tmp_path):
     path = encode(tmp_path / "clip.mkv", 40, bf="0", g="1")
     for number in range(20, 30):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.encode import encode, zero_packet
+from tests.helpers.footage import pictures
 from tests.helpers.tiny_systems import TINY
 from tests.helpers.videos import RUNS, SIZE, Place, make_video, square_at
 from vadcore.data.loader import ClipLoader
@@ -65,12 +67,44 @@ def test_frame_rate_is_reduced_for_scoring(place_of, tmp_path, fps):
     assert found.sampling == Sampling(10.0, fps, 10 / fps)
     events = assert_same_as_stages(found, here)
     # in the video's own frames and seconds
-    numbers = found.sampling.numbers(len(found.frames))
+    numbers = np.floor(np.arange(len(found.frames)) * 10 / fps + 0.5).astype(int)
     np.testing.assert_array_equal(found.frames["frame"], numbers)
     np.testing.assert_array_equal(found.frames["seconds"], numbers / 10)
     assert found.events["peak_frame"].tolist() == numbers[events["peak_frame"]].tolist()
     assert found.length == 80
     assert (found.events["end_frame"] < 80).all()
+
+
+def test_events_are_at_the_times_in_the_video(place_of, tmp_path):
+    # 2 frames a second while nothing happens, then 10 a second: the event is 12 s later than its frame numbers say
+    here = place_of("frame_diff")
+    shown = pictures(80, SIZE, 3, 5)
+    shown[30:45] = pictures(80, SIZE, 3, 5, speed=7)[30:45]
+    times = np.concatenate([np.arange(30) * 0.5, 15 + np.arange(50) * 0.1])
+    video = encode(tmp_path / "smart.mkv", shown, "ffv1", fps=10, times=times, pixels="bgr0")
+    found = scan(here.detector(), video, tmp_path / "maps")
+    np.testing.assert_allclose(found.frames["seconds"], times, atol=1e-3)
+    assert found.duration == pytest.approx(20.0, abs=0.01)
+    assert len(found.events)
+    for event in found.events.itertuples():
+        assert event.start_seconds == pytest.approx(times[event.start_frame], abs=1e-3)
+        assert event.peak_seconds == pytest.approx(times[event.peak_frame], abs=1e-3)
+        assert event.end_seconds == pytest.approx([*times, 20.0][event.end_frame + 1], abs=1e-3)
+    assert found.events["peak_frame"].between(29, 46).any()
+    assert any("varies" in remark for remark in found.remarks)
+
+
+def test_damaged_frame_moves_no_event(place_of, tmp_path):
+    here = place_of("frame_diff")
+    shown = pictures(80, SIZE, 3, 5)
+    shown[30:45] = pictures(80, SIZE, 3, 5, speed=7)[30:45]
+    video = encode(tmp_path / "middle.mkv", shown, "ffv1", fps=10, pixels="bgr0", g="1")
+    expected = scan(here.detector(), video, tmp_path / "maps").events
+    found = scan(here.detector(), zero_packet(video, 10), tmp_path / "maps")
+    assert (len(found.frames), found.length, found.duration) == (79, 80, 8.0)
+    late = expected[expected["start_frame"] > 20]
+    assert found.events[found.events["start_frame"] > 20]["start_seconds"].tolist() == late["start_seconds"].tolist()
+    assert "1 of 80 frames are missing (1 at 1.00 s)" in found.remarks[0]
 
 
 def test_video_is_resized_to_training_size(place_of, tmp_path):
