@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -75,10 +76,9 @@ def model_class(name: str) -> type[Model]:
     return _known(name)[0]
 
 
-def model_config(name: str, section: dict | ModelConfig) -> ModelConfig:
+def model_config(name: str, section: dict[str, Any] | ModelConfig) -> ModelConfig:
     """Validate the section ``model.<name>``."""
-    config = _known(name)[1]
-    return section if isinstance(section, config) else config(**section)
+    return _known(name)[1].model_validate(section)
 
 
 def create_model(name: str, config: ModelConfig | dict | None = None) -> Model:

@@ -27,6 +27,7 @@ class Background(Model):
     The latter is the score of an autoencoder that reconstructs only the static background.
     """
 
+    config: BackgroundConfig
     windows = Windows(length=1, judged=(0,))
 
     def __init__(self, config: BackgroundConfig):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from vadcore.models.components.error_maps import frame_errors
 from vadcore.utils.schema import Section, Size
 
 if TYPE_CHECKING:
-    from vadcore.data.loader import ClipLoader
     from vadcore.models.components.mean_image import MeanImage
 
 
@@ -72,10 +71,25 @@ class ModelConfig(Section):
         return self
 
 
-class AutoencoderConfig(ModelConfig):
-    """Configuration keys of autoencoders that reconstruct frames."""
+class FixedSizeConfig(ModelConfig):
+    """Configuration of models whose input has a fixed size."""
 
     image_size: Size
+
+
+class OnePhaseConfig(FixedSizeConfig):
+    """Configuration of models that are trained in one phase. Subclasses define these keys with their own defaults."""
+
+    if TYPE_CHECKING:  # no fields here: every section has its own order of keys
+        batch_size: int
+        iterations: int
+        learning_rate: float
+        weight_decay: float
+
+
+class AutoencoderConfig(OnePhaseConfig):
+    """Configuration keys of autoencoders that reconstruct frames."""
+
     # data augmentation for few clips: shift each training window by up to this many pixels, all its frames alike
     shift: int = Field(default=0, ge=0)
 
@@ -92,6 +106,13 @@ def check_sides(size: Size, multiple: int) -> None:
     if any(side % multiple for side in size):
         near = [max(multiple, round(side / multiple) * multiple) for side in size]
         raise ValueError(f"image_size {list(size)}: sides must be multiples of {multiple}, such as {near}")
+
+
+def stored_flow(batch: Batch) -> Tensor:
+    """Flow of the windows, ``[B, T-1, 2, H, W]``. Raises ValueError if they were loaded without it."""
+    if batch.flow is None:
+        raise ValueError("these windows have no flow; load them with the store of the flow")
+    return batch.flow
 
 
 @dataclass
@@ -111,23 +132,27 @@ class Prediction:
     shown_of: Callable[[], Tensor] | None = None
 
 
-class WindowSource(Protocol):
-    """Source of training windows: :class:`~vadcore.data.loader.ClipLoader` or a class with the same interface."""
+BatchT = TypeVar("BatchT")
+BatchT_co = TypeVar("BatchT_co", covariant=True)
+
+
+class WindowSource(Protocol[BatchT_co]):
+    """Source of training windows, as batches of one class."""
 
     lengths: list[int]
     device: torch.device
 
-    def batches(self, plan: Iterable[np.ndarray], length: int) -> Iterator[Any]: ...
+    def batches(self, plan: Iterable[np.ndarray], length: int) -> Iterator[BatchT_co]: ...
 
 
 class Update(Protocol):
     """Callback passed to :attr:`Phase.step`: one step of the named optimizer on ``loss``."""
 
-    def __call__(self, optimizer: str, loss: Tensor) -> None: ...
+    def __call__(self, optimizer: str, loss: Tensor, /) -> None: ...
 
 
 @dataclass
-class Phase:
+class Phase(Generic[BatchT]):
     """One training phase: its windows, optimizers and training step. A phase without optimizers gathers statistics.
 
     ``step(batch, update)`` computes the losses, calls ``update(name, loss)`` once per optimizer, in any order (a GAN calls
@@ -137,7 +162,7 @@ class Phase:
     ``begin()`` runs when the phase starts, for example to freeze layers. When training resumes in the middle of the phase,
     it runs again before the saved weights are loaded.
     ``source(footage, dtype)`` is called at the start of the phase and returns the source of its windows, for example
-    encoded footage. None: the footage itself.
+    encoded footage. None: the footage itself. Its first argument has the class of the footage in training.
     ``predict_step`` makes the sample pictures from the phase's windows. None: the ``predict_step`` of the model.
     ``picture(batch)`` replaces these pictures: it draws windows of the phase's source, uint8 RGB ``[H, W, 3]``.
     """
@@ -146,27 +171,22 @@ class Phase:
     iterations: int
     windows: Windows
     batch_size: int
-    step: Callable[[Batch, Update], dict[str, Tensor]]
-    optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
-    schedulers: dict[str, torch.optim.lr_scheduler.LRScheduler] = field(default_factory=dict)
-    clip_norm: dict[str, float] = field(default_factory=dict)
-    val: Callable[[Batch], Tensor] | None = None
+    step: Callable[[BatchT, Update], dict[str, Tensor]]
+    optimizers: Mapping[str, torch.optim.Optimizer] = field(default_factory=dict)
+    schedulers: Mapping[str, torch.optim.lr_scheduler.LRScheduler] = field(default_factory=dict)
+    clip_norm: Mapping[str, float] = field(default_factory=dict)
+    val: Callable[[BatchT], Tensor] | None = None
     begin: Callable[[], None] = lambda: None
     sampling: Literal["windows", "clips"] = "windows"
-    source: Callable[[ClipLoader, torch.dtype], WindowSource] | None = None
+    source: Callable[[Any, torch.dtype], WindowSource[BatchT]] | None = None
     predict_step: Callable[[Batch], Prediction] | None = None
-    picture: Callable[[Any], np.ndarray] | None = None
+    picture: Callable[[BatchT], np.ndarray] | None = None
 
 
-class Model(nn.Module, ABC):
-    """Base class of all models. Subclasses set :attr:`windows` (for scoring), :meth:`phases` and :meth:`predict_step`."""
+class Learner(nn.Module, ABC):
+    """What the trainer needs: :attr:`windows` (for scoring), :meth:`phases` and :meth:`predict_step`."""
 
     windows: Windows
-    score: str  # name of the measure that is the anomaly score, unless the configuration sets another
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
 
     @property
     def trained(self) -> bool:
@@ -174,11 +194,11 @@ class Model(nn.Module, ABC):
         return any(phase.optimizers for phase in self.phases())
 
     @property
-    def trained_first(self) -> Model | None:
+    def trained_first(self) -> Learner | None:
         """Submodel that is trained first, as a model of its own, and then frozen. None: no submodel."""
         return None
 
-    def phases(self) -> list[Phase]:
+    def phases(self) -> list[Phase[Any]]:
         """Training phases in order. Empty for a baseline without training."""
         return []
 
@@ -187,15 +207,21 @@ class Model(nn.Module, ABC):
         """Score the frames ``windows.judged`` of each window. Called in evaluation mode without gradients."""
 
 
-class Autoencoder(Model):
-    """Base class of autoencoders: reconstruct windows, with the reconstruction error as anomaly score.
+class Model(Learner):
+    """Base class of all models that are named in params.yaml. Subclasses annotate ``config`` with their section."""
 
-    One optimizer, one training phase. Subclasses set :attr:`windows`, :attr:`score` and :attr:`mean_image` (or override the
-    methods that use it). Their configuration has ``batch_size``, ``iterations``, ``learning_rate`` and ``weight_decay``.
-    They implement ``forward``: ``[B, T, C, H, W]`` in -1..1 to a reconstruction of the same shape and range, float32.
-    """
+    config: ModelConfig
+    score: str  # name of the measure that is the anomaly score, unless the configuration sets another
 
-    mean_image: MeanImage
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+
+
+class OnePhaseModel(Model):
+    """Base class of models that are trained in one phase with one optimizer. Subclasses implement :meth:`loss`."""
+
+    config: OnePhaseConfig
     sampling: Literal["windows", "clips"] = "windows"
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -203,7 +229,7 @@ class Autoencoder(Model):
             self.parameters(), self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
         )
 
-    def phases(self) -> list[Phase]:
+    def phases(self) -> list[Phase[Any]]:
         learn = Phase(
             "autoencoder",
             self.config.iterations,
@@ -216,8 +242,31 @@ class Autoencoder(Model):
         )
         return [*self.statistics(), learn]
 
-    def statistics(self) -> list[Phase]:
+    def statistics(self) -> list[Phase[Any]]:
         """Phases that gather statistics of the footage before training."""
+        return []
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor:
+        """Training and validation loss of a batch, a scalar."""
+
+    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
+        loss = self.loss(batch)
+        update("optimizer", loss)
+        return {"loss": loss.detach()}
+
+
+class Autoencoder(OnePhaseModel):
+    """Base class of autoencoders: reconstruct windows, with the reconstruction error as anomaly score.
+
+    Subclasses set :attr:`windows`, :attr:`score` and :attr:`mean_image`. They implement ``forward``: ``[B, T, C, H, W]`` in
+    -1..1 to a reconstruction of the same shape and range, float32.
+    """
+
+    config: AutoencoderConfig
+    mean_image: MeanImage
+
+    def statistics(self) -> list[Phase[Any]]:
         return self.mean_image.phases()
 
     def as_seen(self, batch: Batch) -> Tensor:
@@ -229,11 +278,6 @@ class Autoencoder(Model):
         """Mean squared reconstruction error, in units of the network input."""
         x = self.as_seen(batch)
         return F.mse_loss(self(x), x)
-
-    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        loss = self.loss(batch)
-        update("optimizer", loss)
-        return {"loss": loss.detach()}
 
     def measures(self, rebuilt: Tensor, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Measures of each frame, ``[B, T]`` each, and error maps; see :func:`frame_errors`."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update, stored_flow
 
 BATCHES, BATCH_SIZE = 32, 16  # of windows, that each statistic is made from
 ROWS = 16  # bands of the picture's height, each with its own sizes
@@ -46,16 +46,22 @@ class BoxSpeed(Model):
     normal footage. High speed alone is anomalous: what is slow is normal.
     """
 
+    config: BoxSpeedConfig
+    # number of objects by band of rows that their centre is in, and by bin of size: of all, and of narrow ones
+    heights: Tensor
+    widths: Tensor
+    speeds: Tensor  # number of pixels by bin of speed
+    moving: Tensor  # number of the fastest boxes by band of rows and by bin of speed
+
     def __init__(self, config: BoxSpeedConfig):
         super().__init__(config)
         self.score = config.score
         middle = config.frames // 2
         self.windows = Windows(length=config.frames, judged=(middle,), flow=True)
-        # objects by band of rows that their centre is in, and by bin of size
-        self.register_buffer("heights", torch.zeros(2, ROWS, SIZES, dtype=torch.float64))  # of all, of narrow ones
+        self.register_buffer("heights", torch.zeros(2, ROWS, SIZES, dtype=torch.float64))
         self.register_buffer("widths", torch.zeros(2, ROWS, SIZES, dtype=torch.float64))
-        self.register_buffer("speeds", torch.zeros(SPEEDS, dtype=torch.float64))  # of all pixels
-        self.register_buffer("moving", torch.zeros(ROWS, SPEEDS, dtype=torch.float64))  # of the fastest boxes
+        self.register_buffer("speeds", torch.zeros(SPEEDS, dtype=torch.float64))
+        self.register_buffer("moving", torch.zeros(ROWS, SPEEDS, dtype=torch.float64))
 
     def phases(self) -> list[Phase]:
         windows = Windows(2, flow=True)
@@ -66,12 +72,12 @@ class BoxSpeed(Model):
         ]
 
     def _gather_speeds(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        speed = _length(self._pooled(batch.flow[:, 0]), 1)
+        speed = _length(self._pooled(stored_flow(batch)[:, 0]), 1)
         self.speeds += torch.bincount(_place(speed.flatten(), SLOWEST, SPEEDS), minlength=SPEEDS)
         return {"loss": speed.mean()}  # nothing is minimised: picture heights a frame, to watch
 
     def _gather_sizes(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        speed = _length(self._pooled(batch.flow[:, 0]), 1)  # [B, h, w]
+        speed = _length(self._pooled(stored_flow(batch)[:, 0]), 1)  # [B, h, w]
         moving = speed > self.threshold
         boxes = torch.tensor([box for of_frame in moving.byte().cpu().numpy() for box in _objects(of_frame)])
         if len(boxes):
@@ -144,12 +150,13 @@ class BoxSpeed(Model):
     def _pooled_windows(self, batch: Batch) -> Tensor:
         """The flow of the windows, pooled: ``[B, T-1, 2, h, w]`` in picture heights. Windows share most of their fields, so
         each field is pooled once."""
-        b, t = batch.flow.shape[:2]
+        flow = stored_flow(batch)
+        b, t = flow.shape[:2]
         fields = torch.stack([batch.clip[:, None].expand(b, t), batch.numbers[:, :-1]], dim=-1).reshape(-1, 2)
         _, which = fields.unique(dim=0, return_inverse=True)  # [B * (T-1)], the number of each field
         first = torch.full((int(which.max()) + 1,), len(which), device=which.device)
         first = first.scatter_reduce(0, which, torch.arange(len(which), device=which.device), "amin")
-        pooled = self._pooled(batch.flow.flatten(0, 1)[first.to(batch.flow.device)])
+        pooled = self._pooled(flow.flatten(0, 1)[first.to(flow.device)])
         return pooled[which.to(pooled.device)].view(b, t, *pooled.shape[1:])
 
     def _along(self, flow: Tensor) -> Tensor:

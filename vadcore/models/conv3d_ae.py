@@ -58,6 +58,7 @@ class Conv3dAutoencoder(Autoencoder):
     therefore changes the result slightly.
     """
 
+    config: Conv3dConfig
     sampling = "clips"  # a random clip, then a random start
 
     def __init__(self, config: Conv3dConfig):

@@ -60,14 +60,18 @@ class SubpixelConvTranspose2d(nn.ConvTranspose2d):
     bfloat16 on CPU: its forward pass was measured to take 25 times as long.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        kernel, stride, (h, w) = self.kernel_size[0], self.stride[0], x.shape[2:]
+    bias: Tensor
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if output_size is not None:
+            return super().forward(input, output_size)
+        kernel, stride, (h, w) = self.kernel_size[0], self.stride[0], input.shape[2:]
         taps = -(-kernel // stride)  # input pixels per output pixel, along one side
         spare = taps * stride - kernel
         weight = F.pad(self.weight, (0, spare, 0, spare))  # [C, C', taps * stride, taps * stride]
         weight = weight.unflatten(3, (taps, stride)).unflatten(2, (taps, stride)).flip(2, 4)
         weight = weight.permute(1, 3, 5, 0, 2, 4).flatten(0, 2)  # [C' * stride * stride, C, taps, taps]
-        y = F.pixel_shuffle(F.conv2d(x, weight, padding=taps - 1), stride)
+        y = F.pixel_shuffle(F.conv2d(input, weight, padding=taps - 1), stride)
         return y[..., : (h - 1) * stride + kernel, : (w - 1) * stride + kernel] + self.bias[:, None, None]
 
 
@@ -78,6 +82,8 @@ class ConvAutoencoder(Autoencoder):
     Unpooling uses the indices of the pooling. The score is the reconstruction error of a frame, averaged over all windows
     that contain the frame.
     """
+
+    config: ConvAEConfig
 
     def __init__(self, config: ConvAEConfig):
         super().__init__(config)
@@ -94,7 +100,7 @@ class ConvAutoencoder(Autoencoder):
         self.deconv1 = SubpixelConvTranspose2d(first, stacked, KERNEL, stride=STRIDE)
         for layer in (self.conv1, self.conv2, self.conv3, self.deconv3, self.deconv2, self.deconv1):
             nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.get_parameter("bias"))
 
     def encode(self, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, torch.Size]]]:
         """Encode stacked frames ``[B, T*C, H, W]`` to ``[B, conv[2], h, w]``.
@@ -110,8 +116,8 @@ class ConvAutoencoder(Autoencoder):
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct normalised windows ``x`` ``[B, T, C, H, W]``."""
         z, (wide, middle) = self.encode(x.flatten(1, 2))
-        y = F.max_unpool2d(torch.tanh(self.deconv3(z)), middle[0], 2, output_size=middle[1])
-        y = F.max_unpool2d(torch.tanh(self.deconv2(y)), wide[0], 2, output_size=wide[1])
+        y = F.max_unpool2d(torch.tanh(self.deconv3(z)), middle[0], (2, 2), output_size=middle[1])
+        y = F.max_unpool2d(torch.tanh(self.deconv2(y)), wide[0], (2, 2), output_size=wide[1])
         return torch.tanh(self.deconv1(y)).view(x.shape).float()
 
     def optimizer(self) -> torch.optim.Optimizer:

@@ -81,6 +81,8 @@ class ConvLSTMAutoencoder(Autoencoder):
     The score is the reconstruction error e(t) = ||I(t) - f(I)(t)||_2 over the pixels, summed over the window.
     """
 
+    config: ConvLSTMConfig
+
     def __init__(self, config: ConvLSTMConfig):
         super().__init__(config)
         self.score = config.score

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update, stored_flow
 
 
 class FlowMagnitudeConfig(ModelConfig):
@@ -30,6 +30,9 @@ class FlowMagnitude(Model):
     With ``row_scale``, the magnitude in each row is divided by the mean magnitude of that row in training footage.
     """
 
+    config: FlowMagnitudeConfig
+    row_sum: Tensor  # [rows], sum of the mean magnitudes of ``row_count`` batches
+    row_count: Tensor
     windows = Windows(length=2, judged=(0,), flow=True)
 
     def __init__(self, config: FlowMagnitudeConfig):
@@ -41,7 +44,7 @@ class FlowMagnitude(Model):
 
     def _magnitude(self, batch: Batch) -> Tensor:
         """Magnitude of the block-averaged flow, ``[B, h, w]`` in px/frame."""
-        flow = F.avg_pool2d(batch.flow[:, 0], self.config.pool, ceil_mode=True)  # [B, 2, h, w]
+        flow = F.avg_pool2d(stored_flow(batch)[:, 0], self.config.pool, ceil_mode=True)  # [B, 2, h, w]
         return torch.hypot(flow[:, 0], flow[:, 1])  # Tensor.norm takes 30 times as long on a CPU
 
     def phases(self) -> list[Phase]:

@@ -21,6 +21,7 @@ class FrameDiffConfig(ModelConfig):
 class FrameDiff(Model):
     """Score a frame by its absolute difference from the previous frame: the mean, or the largest mean over a block."""
 
+    config: FrameDiffConfig
     windows = Windows(length=2, judged=(1,))
 
     def __init__(self, config: FrameDiffConfig):

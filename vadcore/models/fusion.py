@@ -72,7 +72,7 @@ class Scale(Section):
         unit = self.high - self.median
         return unit if unit > ROUNDING * abs(self.median) else abs(self.median) or 1.0
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
+    def __call__(self, values: np.ndarray | float) -> np.ndarray:
         """Normalise values of any shape, float64. NaN stays NaN."""
         return (np.asarray(values, np.float64) - self.median) / self.unit
 

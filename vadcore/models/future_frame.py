@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from vadcore.data.windows import Batch, Windows
 from vadcore.flow.flownet import Enlarge, FlowNetSD, flow_between, load_flownet, seen_size
 from vadcore.models import register_model
-from vadcore.models.base import MapScore, Model, ModelConfig, Phase, Prediction, Update, check_sides
+from vadcore.models.base import (
+    FixedSizeConfig,
+    MapScore,
+    Model,
+    Phase,
+    Prediction,
+    Update,
+    check_sides,
+    stored_flow,
+)
 from vadcore.models.components.error_maps import frame_errors, gradient_error, highest_box
 from vadcore.models.components.losses import gradient_difference, least_squares
 from vadcore.utils.errors import VadError
@@ -27,7 +36,7 @@ LOSSES = ("intensity", "gradient", "adversarial", "flow")  # loss terms of the g
 LEAST = 32  # smallest side; the discriminator output then has 2 patches per side
 
 
-class FutureFrameConfig(ModelConfig):
+class FutureFrameConfig(FixedSizeConfig):
     """Defaults are the published values for grey footage. A loss weight of 0 switches the loss off."""
 
     needs_flow: ClassVar[bool] = True
@@ -73,7 +82,7 @@ class FutureFrameConfig(ModelConfig):
         return {"estimator": "flownet", "weights": self.flownet, **seen}
 
     @property
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, str | int | float]:
         return {"losses": " + ".join(name for name in LOSSES if getattr(self, name))}
 
     @model_validator(mode="after")
@@ -138,6 +147,7 @@ class FutureFrame(Model):
     of the prediction in dB.
     """
 
+    config: FutureFrameConfig
     score = "psnr"
 
     def __init__(self, config: FutureFrameConfig):
@@ -148,7 +158,8 @@ class FutureFrame(Model):
         self.discriminator = patch_discriminator(config.channels, config.discriminator)
         # weights are loaded when training begins, and saved with the trained model
         self.flownet = FlowNetSD(config.flownet_width).eval().requires_grad_(False) if config.flownet else None
-        self.to(memory_format=torch.channels_last)  # a training step takes a third less time on CPU
+        # a training step takes a third less time on CPU; torch's type of Module.to lacks memory_format
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def train(self, mode: bool = True) -> FutureFrame:
         super().train(mode)
@@ -162,11 +173,12 @@ class FutureFrame(Model):
 
     def phases(self) -> list[Phase]:
         config = self.config
+        optimizers: dict[str, torch.optim.Optimizer]
         optimizers = {"generator": torch.optim.Adam(self.generator.parameters(), config.learning_rate, fused=True)}
         if config.adversarial:
             rate = config.learning_rate_discriminator
             optimizers["discriminator"] = torch.optim.Adam(self.discriminator.parameters(), rate, fused=True)
-        schedulers = {}
+        schedulers: dict[str, torch.optim.lr_scheduler.LRScheduler] = {}
         if config.drop_at:
             schedulers = {
                 name: torch.optim.lr_scheduler.MultiStepLR(optimizer, [config.drop_at], gamma=0.1)
@@ -188,7 +200,7 @@ class FutureFrame(Model):
         ]
 
     def _read_flownet(self) -> None:
-        if self.flownet is not None:
+        if self.flownet is not None and self.config.flownet is not None:
             trained = load_flownet(self.config.flownet)
             if trained.width != self.flownet.width:
                 raise VadError(
@@ -223,6 +235,8 @@ class FutureFrame(Model):
 
     def _flow(self, batch: Batch, predicted: Tensor) -> Tensor:
         """Flow from the last input frame to the predicted frame, ``[B, 2, H, W]`` in pixels, differentiable."""
+        if self.flownet is None:
+            raise ValueError("flownet is null: the flow to the predicted frame cannot be computed")
         return flow_between(self.flownet, batch.frames[:, -2], (predicted + 1) / 2, self.config.flow_enlarge)
 
     def _flow_difference(self, batch: Batch, predicted: Tensor) -> Tensor:
@@ -230,7 +244,7 @@ class FutureFrame(Model):
 
         In pixels of FlowNet's input size, because the published loss weight is for that unit.
         """
-        apart = (self._flow(batch, predicted) - batch.flow[:, -1]).abs().mean((0, 2, 3))  # [2]: right, down
+        apart = (self._flow(batch, predicted) - stored_flow(batch)[:, -1]).abs().mean((0, 2, 3))  # [2]: right, down
         height, width = predicted.shape[2:]
         seen = seen_size((height, width), self.config.flow_enlarge)
         return (apart * apart.new_tensor((seen[1] / width, seen[0] / height))).mean()
@@ -246,5 +260,5 @@ class FutureFrame(Model):
         measures["gradient_box"] = highest_box(gradient_error(shown[:, 0], batch.frames[:, -1]))[:, None]
         measures["psnr"] = 10 * measures["mse"].clamp(min=1e-10).log10()  # negative: higher is more anomalous
         if self.flownet is not None:
-            measures["flow"] = (self._flow(batch, predicted) - batch.flow[:, -1]).abs().mean((1, 2, 3))[:, None]
+            measures["flow"] = (self._flow(batch, predicted) - stored_flow(batch)[:, -1]).abs().mean((1, 2, 3))[:, None]
         return Prediction(measures, maps, lambda: shown)

@@ -57,6 +57,7 @@ class GRUAutoencoder(Autoencoder):
     draws initial states for its share of the batch. The number of processes therefore changes the result slightly.
     """
 
+    config: GRUConfig
     sampling = "clips"  # a random clip, then a random start
 
     def __init__(self, config: GRUConfig):
@@ -87,7 +88,8 @@ class GRUAutoencoder(Autoencoder):
             decoder += [nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
         decoder += [nn.Conv2d(config.conv[0], config.channels, 3, padding=1, bias=False), nn.Tanh()]
         self.decoder = nn.Sequential(*decoder)  # [N, conv[-1], H/16, W/16] -> [N, C, H, W]
-        self.to(memory_format=torch.channels_last)  # same result in two thirds of the time, measured on CPU
+        # same result in two thirds of the time, measured on CPU; torch's type of Module.to lacks memory_format
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, x: Tensor) -> Tensor:
         """Encode each frame of ``[B, T, C, H, W]`` in -1..1 to a latent vector, ``[B, T, z]``."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Autoencoder, MapScore, ModelConfig, Phase, Prediction
+from vadcore.models.base import MapScore, OnePhaseConfig, OnePhaseModel, Prediction, stored_flow
 from vadcore.models.components.hog_hof import DIRECTIONS, HOF, HOG, SPATIAL, TEMPORAL, describe
 from vadcore.utils.errors import VadError
 from vadcore.utils.schema import Size
@@ -23,7 +23,7 @@ from vadcore.utils.schema import Size
 BRIGHT = (TEMPORAL * SPATIAL**2) ** 0.5  # display factor: a bin is white if each cell has a single direction
 
 
-class HogHofConfig(ModelConfig):
+class HogHofConfig(OnePhaseConfig):
     """Layers as commonly given for the paper. Cuboids as in dense trajectories: 32 pixels wide, 15 frames long."""
 
     needs_flow: ClassVar[bool] = True
@@ -66,13 +66,16 @@ class HogHofConfig(ModelConfig):
 
 
 @register_model("hog_hof_ae", HogHofConfig)
-class HogHofAutoencoder(Autoencoder):
+class HogHofAutoencoder(OnePhaseModel):
     """Fully connected autoencoder, 204-2000-1000-500-30 and mirrored, on descriptors of cuboids with motion.
 
     The error of a cuboid is the squared distance between descriptor and reconstruction; cuboids at rest have error 0. The
     score of a frame is the maximum or sum over the cuboids that contain it. OpenCV computes the descriptors on the CPU, also
     when the network runs on a GPU.
     """
+
+    config: HogHofConfig
+    seen: Tensor  # counts in training: windows, moving cuboids
 
     def __init__(self, config: HogHofConfig):
         super().__init__(config)
@@ -85,13 +88,13 @@ class HogHofAutoencoder(Autoencoder):
         for number, (a, b) in enumerate(both):
             layers += [nn.Linear(a, b)] + ([nn.Tanh()] if number < len(both) - 1 else [])
         self.network = nn.Sequential(*layers)
-        self.register_buffer("seen", torch.zeros(2, dtype=torch.long))  # counts in training: windows, moving cuboids
+        self.register_buffer("seen", torch.zeros(2, dtype=torch.long))
 
     def describe(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Descriptors of all cuboids, ``[B, rows, columns, 204]``, and whether each moves, bool ``[B, rows, columns]``."""
         config = self.config
         frames = (batch.frames[:, :-1].mean(2) * 255).round().byte().cpu().numpy()  # [B, T, H, W]
-        flow = batch.flow.float().cpu().numpy()  # [B, T, 2, H, W]
+        flow = stored_flow(batch).float().cpu().numpy()  # [B, T, 2, H, W]
         found = [describe(f, v, config.cell, config.rest) for f, v in zip(frames, flow, strict=True)]
         device = batch.frames.device
         descriptors = torch.from_numpy(np.stack([descriptor for descriptor, _ in found])).to(device)
@@ -101,9 +104,6 @@ class HogHofAutoencoder(Autoencoder):
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct descriptors ``[..., 204]``."""
         return self.network(x).float()
-
-    def statistics(self) -> list[Phase]:
-        return []
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean over the moving cuboids of the squared distance between descriptor and reconstruction."""

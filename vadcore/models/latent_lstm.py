@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import MapScore, Model, ModelConfig, Phase, Prediction, Update, check_sides
+from vadcore.models.base import FixedSizeConfig, MapScore, Model, Phase, Prediction, Update, check_sides
 from vadcore.models.components.error_maps import frame_errors
 from vadcore.models.latent.cae_vae import CAEVAE, SHRINK, CAEVAEConfig
 from vadcore.models.latent.front_end import FrontEnd
@@ -26,6 +26,10 @@ from vadcore.models.latent.points import PointBatch, Points
 from vadcore.models.latent.vcae import VCAE, VCAEConfig
 from vadcore.utils.schema import Section, Size
 
+if TYPE_CHECKING:
+    from vadcore.data.loader import ClipLoader
+
+State = tuple[Tensor, Tensor]  # hidden and cell state of an LSTM layer, [1, B, hidden] each
 SPREAD_BATCHES = 32  # batches for measuring the spread of the prediction errors
 
 
@@ -39,7 +43,7 @@ AnyFrontEnd = Annotated[
 ]
 
 
-class LatentLSTMConfig(ModelConfig):
+class LatentLSTMConfig(FixedSizeConfig):
     """Defaults are the published values. Batch size and number of iterations of the LSTM are not published."""
 
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "warm_up", "next")
@@ -120,11 +124,16 @@ class LatentLSTM(Model):
     the prediction errors on training footage.
     """
 
+    config: LatentLSTMConfig
+    front: FrontEnd
+    spread_sum: Tensor  # [Z], sum of squared errors of ``spread_count`` predictions
+    spread_count: Tensor
+
     def __init__(self, config: LatentLSTMConfig):
         super().__init__(config)
         self.score = config.score
-        kind = VCAE if isinstance(config.front_end, VCAEConfig) else CAEVAE
-        self.front = kind(config, config.front_end)
+        settings = config.front_end
+        self.front = VCAE(config, settings) if isinstance(settings, VCAEConfig) else CAEVAE(config, settings)
         skip, length = config.frame_skip, config.frames
         # a window holds frame_skip interleaved sequences, scored together, so that every frame gets a score
         self.windows = Windows(
@@ -140,7 +149,7 @@ class LatentLSTM(Model):
         if config.initial_state == "learned":
             self.initial = nn.Parameter(torch.zeros(config.layers, 2, config.hidden))
         self.last = nn.Linear(config.hidden, {"mse": z, "kl": 2 * z, "mdn": k * (1 + 2 * z)}[config.loss])
-        self.register_buffer("spread_sum", torch.zeros(z, dtype=torch.float64))  # sum of squared errors
+        self.register_buffer("spread_sum", torch.zeros(z, dtype=torch.float64))
         self.register_buffer("spread_count", torch.zeros((), dtype=torch.float64))
 
     @property
@@ -154,14 +163,17 @@ class LatentLSTM(Model):
 
     # --- prediction of latent vectors --------------------------------------------------------------------------------
 
-    def _start(self, batch: int) -> list[tuple[Tensor, Tensor]]:
+    def _start(self, batch: int) -> list[State]:
         """Initial hidden and cell state of each layer, ``[1, batch, hidden]`` each."""
         if self.config.initial_state == "learned":
-            return [tuple(part.expand(1, batch, -1).contiguous() for part in layer) for layer in self.initial]
+            return [
+                (hidden.expand(1, batch, -1).contiguous(), cell.expand(1, batch, -1).contiguous())
+                for hidden, cell in self.initial
+            ]
         zeros = self.last.weight.new_zeros(1, batch, self.config.hidden)
         return [(zeros, zeros) for _ in self.layers]
 
-    def _run(self, seen: Tensor, state: list) -> tuple[Tensor, list]:
+    def _run(self, seen: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
         """Run the LSTM on ``seen`` ``[B, T, Z]``. Returns raw outputs ``[B, T, ...]`` and the states after the last step."""
         after = []
         for dropout, layer, before in zip(self.dropouts, self.layers, state, strict=True):
@@ -203,7 +215,7 @@ class LatentLSTM(Model):
         own = [parameter for name, parameter in self.named_parameters() if not name.startswith("front.")]
         sequences = Windows(config.frames, (config.frame_skip,))
 
-        def source(footage, dtype) -> Points:
+        def source(footage: ClipLoader, dtype: torch.dtype) -> Points:
             return Points(self.front, footage, dtype)
 
         def begin() -> None:

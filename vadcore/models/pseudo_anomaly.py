@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import cv2
@@ -67,6 +68,9 @@ class PseudoAnomaly(Model):
     A frame's score is the mean of its ``top`` highest logits.
     """
 
+    config: PseudoAnomalyConfig
+    scale: Tensor  # that pictures are resized by; 0: not yet known
+
     def __init__(self, config: PseudoAnomalyConfig):
         super().__init__(config)
         self.score = config.score
@@ -75,7 +79,7 @@ class PseudoAnomaly(Model):
         self.windows = Windows(
             length, judged=(self.middle * config.every,), background=config.background * config.every
         )
-        self.register_buffer("scale", torch.zeros(()))  # that pictures are resized by; 0: not yet known
+        self.register_buffer("scale", torch.zeros(()))
         a, b, c = config.conv
         self.network = nn.Sequential(
             *_block(config.frames * config.channels + 1, a, stride=2),
@@ -86,7 +90,7 @@ class PseudoAnomaly(Model):
             *_block(c, c, dilation=2),
             nn.Conv2d(c, 1, 1),
         )
-        nn.init.constant_(self.network[-1].bias, -3.0)  # most places are normal
+        nn.init.constant_(self.network[-1].get_parameter("bias"), -3.0)  # most places are normal
 
     def phases(self) -> list[Phase]:
         config = self.config
@@ -115,19 +119,27 @@ class PseudoAnomaly(Model):
             heights = torch.tensor([float(cutout.height) for cutout in cutouts])
             scale = float((config.object_height / heights.median()).clamp(*SCALES))
             self.scale.fill_(1.0 if NEARLY[0] <= scale <= NEARLY[1] else scale)
-        crop = tuple(
+        height, width = (
             min(full, round(side / float(self.scale))) for full, side in zip(footage.size, config.crop, strict=True)
         )
-        maps = tuple(-(-side // 4) for side in self._resized(crop))
+        rows, columns = (-(-side // 4) for side in self._resized((height, width)))
         pasting = Pasting(
-            crop, maps, config.frames, self.middle, config.every, config.unaltered, config.altered, config.alterations
+            crop=(height, width),
+            map_size=(rows, columns),
+            length=config.frames,
+            judged=self.middle,
+            every=config.every,
+            unaltered=config.unaltered,
+            altered=config.altered,
+            weights=config.alterations,
         )
         return PastedWindows(footage, cutouts, pasting, torch.initial_seed())
 
-    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
+    def _resized(self, size: Sequence[int]) -> tuple[int, int]:
         """The size that the network sees pictures of ``size`` at."""
         scale = float(self.scale) or 1.0
-        return tuple(max(8, round(side * scale)) for side in size)
+        height, width = (max(8, round(side * scale)) for side in size)
+        return height, width
 
     def forward(self, frames: Tensor, background: Tensor, rows: Tensor | None = None) -> Tensor:
         """Logits ``[B, h, w]`` of frames ``[B, T, C, H, W]`` and their background ``[B, C, H, W]``, in 0..1.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from vadcore.config import FlowTraining
 from vadcore.data.windows import Batch, Windows
 from vadcore.flow.flownet import FLOW_UNIT, FlowNetSD, flow_between, save_flownet
 from vadcore.flow.synthetic_pairs import HELD_OUT_SEED, PairGenerator
-from vadcore.models.base import Model, Phase, Prediction, Update
+from vadcore.models.base import Learner, Phase, Prediction, Update, stored_flow
 from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.trainer import Callback, Trained, TrainSettings, train
 from vadcore.utils.render import flow_to_rgb, write_png
@@ -42,7 +42,8 @@ def multiscale_loss(flows: tuple[Tensor, ...], target: Tensor) -> Tensor:
     """
     loss = target.new_zeros(())
     for weight, flow in zip(WEIGHTS, flows, strict=True):
-        true = F.adaptive_avg_pool2d(target / FLOW_UNIT, flow.shape[2:])
+        height, width = flow.shape[2:]
+        true = F.adaptive_avg_pool2d(target / FLOW_UNIT, (height, width))
         loss = loss + weight * torch.linalg.vector_norm(flow - true, dim=1).sum((1, 2)).mean()
     return loss
 
@@ -50,13 +51,16 @@ def multiscale_loss(flows: tuple[Tensor, ...], target: Tensor) -> Tensor:
 class GeneratedPairs:
     """Source of synthetic image pairs 0 to ``count`` - 1, as batches on ``device``.
 
-    Has the interface of :class:`vadcore.data.loader.ClipLoader`. Looks like one clip whose windows of two frames are the
+    Has the interface of :class:`vadcore.training.trainer.Footage`. Looks like one clip whose windows of two frames are the
     pairs.
     """
 
     def __init__(self, generator: PairGenerator, count: int, device: torch.device | str = "cpu"):
         self.generator, self.device = generator, torch.device(device)
         self.lengths = [count + 1]
+
+    def moving(self) -> None:
+        """Not known; all pairs are drawn alike."""
 
     def batch(self, picks: np.ndarray, length: int = 2) -> Batch:
         """Generate the pairs ``picks`` ``[B, 3]``: rows of (0, number of the pair, 1)."""
@@ -69,7 +73,7 @@ class GeneratedPairs:
     def batches(self, plan: Iterable[np.ndarray], length: int = 2) -> Iterator[Batch]:
         """Yield a batch for every entry of ``plan``, generated ahead in threads."""
         with ThreadPoolExecutor(max_workers=2) as pool:
-            ahead: deque = deque()
+            ahead: deque[Future[Batch]] = deque()
             for picks in plan:
                 ahead.append(pool.submit(self.batch, picks, length))
                 if len(ahead) > AHEAD:
@@ -78,14 +82,14 @@ class GeneratedPairs:
                 yield batch.result()
 
 
-class FlowLearner(Model):
-    """FlowNet with the model interface of the trainer. The measure ``epe`` is the end-point error in pixels."""
+class FlowLearner(Learner):
+    """FlowNet with the interface that the trainer needs. The measure ``epe`` is the end-point error in pixels."""
 
     windows = Windows(2, flow=True)
-    score = "epe"
 
     def __init__(self, config: FlowTraining):
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         self.net = FlowNetSD(config.width)
 
     def phases(self) -> list[Phase]:
@@ -108,7 +112,7 @@ class FlowLearner(Model):
 
     def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         flows = self.net(batch.frames[:, 0], batch.frames[:, 1])
-        loss = multiscale_loss(flows, batch.flow[:, 0])
+        loss = multiscale_loss(flows, stored_flow(batch)[:, 0])
         update("adam", loss)
         return {"loss": loss.detach()}
 
@@ -117,7 +121,7 @@ class FlowLearner(Model):
         return flow_between(self.net, batch.frames[:, 0], batch.frames[:, 1])
 
     def predict_step(self, batch: Batch) -> Prediction:
-        error = torch.linalg.vector_norm(self.estimate(batch) - batch.flow[:, 0], dim=1)  # [B, H, W]
+        error = torch.linalg.vector_norm(self.estimate(batch) - stored_flow(batch)[:, 0], dim=1)  # [B, H, W]
         return Prediction({"epe": error.mean((1, 2))[:, None]}, error[:, None])
 
 
@@ -174,7 +178,9 @@ def _draw(path: Path, batch: Batch, learner: FlowLearner) -> None:
     """Draw one row per pair: first frame, true flow, estimated flow with the same colour scale."""
     estimated = learner.estimate(batch).cpu().numpy()
     rows = []
-    for frame, true, found in zip(batch.frames[:, 0].cpu(), batch.flow[:, 0].cpu().numpy(), estimated, strict=True):
+    for frame, true, found in zip(
+        batch.frames[:, 0].cpu(), stored_flow(batch)[:, 0].cpu().numpy(), estimated, strict=True
+    ):
         longest = max(1.0, float(np.hypot(*true).max()))
         seen = (frame.permute(1, 2, 0) * 255).round().byte().numpy()
         rows.append(np.concatenate((seen, flow_to_rgb(true, longest), flow_to_rgb(found, longest)), axis=1))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,10 +21,9 @@ from accelerate.utils import reduce
 from torch import Tensor
 from tqdm import tqdm
 
-from vadcore.data.loader import ClipLoader
-from vadcore.data.windows import Sampler, Windows, training_windows
+from vadcore.data.windows import Batch, Sampler, Windows, training_windows
 from vadcore.evaluation.image_quality import PictureQuality
-from vadcore.models.base import Model, Phase
+from vadcore.models.base import Learner, Phase, WindowSource
 from vadcore.training.checkpoint import CheckpointFolder, random_state, set_random_state
 from vadcore.utils.device import autocast, peak_memory_mb
 from vadcore.utils.errors import VadError
@@ -97,6 +96,14 @@ class Trained:
         )
 
 
+class Footage(WindowSource[Batch], Protocol):
+    """Footage to train on or to validate with, such as :class:`vadcore.data.loader.ClipLoader`."""
+
+    def moving(self) -> list[np.ndarray] | None:
+        """Frames in which something moves, for each segment, bool ``[T]``; None: not known."""
+        ...
+
+
 class _Updates:
     """Optimizer step for :attr:`Phase.step`: zero gradients, backward, average over processes, clip, step, scheduler."""
 
@@ -122,9 +129,9 @@ class _Updates:
 
 
 def train(
-    model: Model,
-    footage: ClipLoader,
-    val: ClipLoader,
+    model: Learner,
+    footage: Footage,
+    val: Footage,
     settings: TrainSettings,
     checkpoint: CheckpointFolder,
     watcher: Callback | None = None,
@@ -166,11 +173,21 @@ def train(
 class _Run:
     """State of one training (saved in checkpoints) and the training loop."""
 
-    def __init__(self, model, phases, footage, val, settings, checkpoint, watcher, process):
+    def __init__(
+        self,
+        model: Learner,
+        phases: list[Phase[Any]],
+        footage: Footage,
+        val: Footage,
+        settings: TrainSettings,
+        checkpoint: CheckpointFolder,
+        watcher: Callback,
+        process: PartialState,
+    ):
         self.model, self.phases, self.footage, self.val = model, phases, footage, val
         self.settings, self.checkpoint, self.watcher, self.process = settings, checkpoint, watcher, process
         self.result = Trained()
-        self.selecting = val  # source of the windows for the validation loss
+        self.selecting: WindowSource[Any] = val  # source of the windows for the validation loss
         self.phase_number = self.iteration = 0  # next to run
         self.best: dict[str, Tensor] | None = None
         self.pending: dict[str, Tensor] = {}  # sums of logged scalars since the last log
@@ -263,7 +280,8 @@ class _Run:
         if self.iteration == 0:
             phase.begin()
             self.best = None
-        source, self.selecting = self.footage, self.val
+        source: WindowSource[Any] = self.footage
+        self.selecting = self.val
         if phase.source:
             source = phase.source(self.footage, settings.dtype)
             self.selecting = phase.source(self.val, settings.dtype) if phase.val else self.val
@@ -336,10 +354,11 @@ class _Run:
             return
         before = random_state()
         self.model.eval()
-        row = {}
+        row: dict[str, float] = {}
+        loss: float | None = None  # None: no validation, the last weights are kept
         with torch.no_grad():
             if phase.val is not None:
-                row["val"] = loss = self.val_loss(phase)
+                row["val"] = loss = self.val_loss(phase, phase.val)
                 if not math.isfinite(loss):
                     raise VadError(
                         f"validation loss is {loss} at iteration {self.iteration} of phase {phase.name}; "
@@ -352,21 +371,21 @@ class _Run:
         if row:
             self.result.history[-1].update(row)
             self.watcher.metrics(phase.name, self.iteration, row)
-        if phase.val is None:  # the last weights are kept
+        if loss is None:
             self.result.quality = quality
-        elif self.best is None or loss < self.result.val_loss:
+        elif self.best is None or self.result.val_loss is None or loss < self.result.val_loss:
             self.best = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
             self.result.val_loss, self.result.best_iteration = loss, self.iteration
             self.result.quality = quality
 
-    def val_loss(self, phase: Phase) -> float:
-        """Validation loss: mean of ``phase.val`` over evenly spaced windows, the same at every validation."""
+    def val_loss(self, phase: Phase[Any], measure: Callable[[Any], Tensor]) -> float:
+        """Validation loss: mean of ``measure`` (``phase.val``) over evenly spaced windows, the same at every validation."""
         picks = spread(self.selecting.lengths, phase.windows, self.settings.val_windows)
         groups = np.array_split(picks, -(-len(picks) // phase.batch_size))
         total = 0.0
         for group, batch in zip(groups, self.selecting.batches(groups, phase.windows.length), strict=True):
             with autocast(self.val.device, self.settings.dtype):
-                total += float(phase.val(batch)) * len(group)
+                total += float(measure(batch)) * len(group)
         return total / len(picks)
 
     def look(self, phase: Phase) -> dict[str, float]:
@@ -406,8 +425,12 @@ class _Run:
         If a window shows a single frame, the windows are drawn side by side.
         """
         moving = len(windows[0][0]) > 1
-        rows = windows if moving else [tuple(np.concatenate(part) for part in zip(*windows, strict=True))]
-        path = self.write(phase, np.concatenate([strip(inputs, outputs) for inputs, outputs in rows]))
+        if moving:
+            strips = [strip(inputs, outputs) for inputs, outputs in windows]
+        else:
+            inputs, outputs = (np.concatenate(part) for part in zip(*windows, strict=True))
+            strips = [strip(inputs, outputs)]
+        path = self.write(phase, np.concatenate(strips))
         if moving:
             path = path.with_suffix(".webp")
             write_animation(path, animation(windows))

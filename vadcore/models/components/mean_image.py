@@ -18,6 +18,9 @@ class MeanImage(nn.Module):
     rescales 0..1 to -1..1. ``span`` is the width of the brightness range 0..1 after normalisation: 1 or 2.
     """
 
+    sum: Tensor  # [C, H, W], sum of the mean frames of ``count`` batches; only with ``subtract``
+    count: Tensor
+
     def __init__(self, channels: int, size: tuple[int, int], subtract: bool):
         super().__init__()
         self.subtract = subtract

@@ -7,6 +7,7 @@ features -> latent vector -> features -> frame.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from vadcore.data.windows import Batch
-from vadcore.models.base import ModelConfig, Phase, Prediction, Update
+from vadcore.models.base import FixedSizeConfig, Phase, Prediction, Update
 from vadcore.models.latent.front_end import FrontEnd
 from vadcore.models.latent.gaussians import bounded, divergence_from_standard, draw
 from vadcore.utils.schema import Section
@@ -49,7 +50,7 @@ class CAEVAE(FrontEnd):
     1. The convolutional autoencoder. 2. The VAE on its frozen features. 3. The deconvolution network, features to frames.
     """
 
-    def __init__(self, config: ModelConfig, settings: CAEVAEConfig):
+    def __init__(self, config: FixedSizeConfig, settings: CAEVAEConfig):
         super().__init__(config)
         self.settings, self.z = settings, settings.z
         height, width = (side // SHRINK for side in config.image_size)
@@ -134,7 +135,15 @@ class CAEVAE(FrontEnd):
             ),
         ]
 
-    def _phase(self, name, iterations, learning_rate, modules, loss, predict_step) -> Phase:
+    def _phase(
+        self,
+        name: str,
+        iterations: int,
+        learning_rate: float,
+        modules: Sequence[nn.Module],
+        loss: Callable[[Batch, int], dict[str, Tensor]],
+        predict_step: Callable[[Batch], Prediction],
+    ) -> Phase[Batch]:
         parameters = [p for module in modules for p in module.parameters()]
 
         def begin() -> None:

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from vadcore.data.windows import Batch
-from vadcore.models.base import ModelConfig, Phase, Update
+from vadcore.models.base import FixedSizeConfig, Phase, Update
 from vadcore.models.latent.front_end import FrontEnd
 from vadcore.models.latent.gaussians import bounded, divergence_from_standard, draw
 from vadcore.utils.schema import Section
@@ -33,7 +33,7 @@ class VCAEConfig(Section):
 class VCAE(FrontEnd):
     """VAE with Bernoulli likelihood of the pixels and standard normal prior: Kingma & Welling 2014."""
 
-    def __init__(self, config: ModelConfig, settings: VCAEConfig):
+    def __init__(self, config: FixedSizeConfig, settings: VCAEConfig):
         super().__init__(config)
         self.settings, self.z = settings, settings.z
         height, width = config.image_size
@@ -59,7 +59,7 @@ class VCAE(FrontEnd):
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.get_parameter("bias"))
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         mean, raw = self.encoder(frames).float().chunk(2, dim=1)
@@ -70,7 +70,7 @@ class VCAE(FrontEnd):
 
     def phases(self) -> list[Phase]:
         settings = self.settings
-        optimizers = {"optimizer": torch.optim.Adam(self.parameters(), settings.learning_rate, fused=True)}
+        optimizer = torch.optim.Adam(self.parameters(), settings.learning_rate, fused=True)
         return [
             Phase(
                 "vcae",
@@ -78,7 +78,7 @@ class VCAE(FrontEnd):
                 self.windows,
                 settings.batch_size,
                 self._step,
-                optimizers,
+                {"optimizer": optimizer},
                 val=lambda batch: self._losses(batch, samples=0)["loss"],
                 predict_step=self.predict_step,
             )

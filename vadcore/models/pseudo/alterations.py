@@ -69,10 +69,10 @@ def _fast(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], r
     at = first + factor * np.arange(length)
     path = np.stack([np.interp(at, np.arange(len(cutout)), cutout.path[:, axis]) for axis in (0, 1)], axis=1)
     scale = np.linalg.norm(paste.path[-1] - paste.path[0]) / max(
-        1e-6, np.linalg.norm(cutout.path[paste.numbers[-1]] - cutout.path[paste.numbers[0]])
+        1e-6, float(np.linalg.norm(cutout.path[paste.numbers[-1]] - cutout.path[paste.numbers[0]]))
     )
-    scale = scale if 0.2 < scale < 5 else 1.0
-    return replace(paste, numbers=np.rint(at).astype(int), path=(path - path[judged]) * scale)
+    kept = scale if 0.2 < scale < 5 else 1.0
+    return replace(paste, numbers=np.rint(at).astype(int), path=(path - path[judged]) * kept)
 
 
 def _glide(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:

@@ -59,9 +59,7 @@ def cut_out(footage: ClipLoader, shortest: int, every: int = 1) -> list[Cutout]:
         for start in range(0, length - (shortest - 1) * every, HOP * every)
     ]
     rng = np.random.default_rng(3)
-    chosen = (
-        np.unique(np.linspace(0, len(starts) - 1, min(STRETCHES, len(starts))).round().astype(int)) if starts else []
-    )
+    chosen = np.unique(np.linspace(0, len(starts) - 1, min(STRETCHES, len(starts))).round().astype(int))
     found: list[Cutout] = []
     for place in chosen:
         number, start = starts[place]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -61,7 +61,7 @@ class Pasting:
     every: int
     unaltered: int
     altered: int
-    weights: dict[Alteration, float]
+    weights: Mapping[Alteration, float]
     least: int = 0
 
 
@@ -166,7 +166,7 @@ def _relight(window: np.ndarray, rng: np.random.Generator) -> None:
     length, height, width, _ = window.shape
     if rng.random() < 0.7:
         field = cv2.resize(rng.standard_normal((3, 4)).astype(np.float32), (width, height))
-        field *= 255 * FIELD * rng.random()
+        field = field * (255 * FIELD * rng.random())
         ramp = np.linspace(-1, 1, length)[:, None, None] * RAMP * rng.standard_normal() * (field / 255 / FIELD + 1)
         window -= MIDDLE
         window *= 1 + DARKER * rng.standard_normal()
