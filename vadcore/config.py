@@ -278,7 +278,8 @@ class Params(Section):
                         f"{key}: {name!r} is {'a' if is_fusion(name) else 'no'} fusion; list it under {right}"
                     )
         for name in self.fusions:
-            for member in self.model[name].of:
+            fusion = self.model[name]
+            for member in fusion.of if isinstance(fusion, FusionConfig) else ():
                 if member not in self.models:
                     raise ValueError(f"model.{name}.of: {member!r} does not run; list it under models")
         if not self.all_models:
@@ -297,7 +298,8 @@ class Params(Section):
 
     def reads_flow(self, name: str) -> bool:
         """Whether a listed model reads the stored optical flow. For a fusion: whether any member does."""
-        return any(self.model[one].needs_flow for one in (self.model[name].of if is_fusion(name) else (name,)))
+        config = self.model[name]
+        return any(map(self.reads_flow, config.of)) if isinstance(config, FusionConfig) else config.needs_flow
 
 
 def _model_section(name: str, section: dict) -> ModelConfig | FusionConfig:

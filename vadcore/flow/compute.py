@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -92,13 +92,14 @@ def _side_by_side(starts: range, read: Callable, work: Callable, write: Callable
     """Run ``write(work(read(start)))`` for all ``starts``; reading, working and writing overlap."""
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = reader.submit(read, starts[0])
-        written = None
+        written: Future[None] | None = None
         for following in (*starts[1:], None):
             given = ahead.result()
             if following is not None:
                 ahead = reader.submit(read, following)
             made = work(given)
-            if written:
+            if written is not None:
                 written.result()
             written = writer.submit(write, made)
-        written.result()
+        if written is not None:
+            written.result()

@@ -82,14 +82,12 @@ def street_pairs(config: StreetConfig, raw: Path | str, every: int = 10) -> list
 
     Returns two sets: one with all pixels, most of which do not move, and one with only the moving pixels.
     """
-    first, second, flow = [], [], []
+    pairs = []
     for clip in clips(config, Path(raw)):
         if clip.split == "test":
             frames = np.stack([to_color(frame, 1 if config.color == "grey" else 3) for frame in clip.frames()])
-            first.append(frames[:-1:every])
-            second.append(frames[1::every])
-            flow.append(true_flow(Path(raw), clip.split, clip.name)[::every])
-    first, second, flow = (np.concatenate(part) for part in (first, second, flow))
+            pairs.append((frames[:-1:every], frames[1::every], true_flow(Path(raw), clip.split, clip.name)[::every]))
+    first, second, flow = (np.concatenate(part) for part in zip(*pairs, strict=True))
     return [
         FlowSet("street", first, second, flow),
         FlowSet("street, moving pixels", first, second, flow, (flow != 0).any(1)),

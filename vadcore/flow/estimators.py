@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,14 +18,18 @@ import numpy as np
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import sha256_files
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Estimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
 AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 22}  # pixels per network call; more is slower on a CPU
 
 
 def dis(preset: str = "medium") -> Estimator:
     """Dense Inverse Search (Kroeger et al. 2016) from OpenCV. ``preset``: ultrafast, fast or medium."""
-    search = cv2.DISOpticalFlow_create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
-    return _pair_by_pair(lambda first, second: search.calc(first, second, None))
+    search = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
+    # OpenCV's stub does not know that the flow may be None: no initial flow
+    return _pair_by_pair(lambda first, second: search.calc(first, second, None))  # type: ignore[call-overload]
 
 
 def farneback(
@@ -36,8 +41,14 @@ def farneback(
     poly_sigma: float = 1.2,
 ) -> Estimator:
     """Polynomial expansion (Farneback 2003) from OpenCV, with OpenCV's argument names and usual values."""
-    settings = (pyr_scale, levels, winsize, iterations, poly_n, poly_sigma, 0)
-    return _pair_by_pair(lambda first, second: cv2.calcOpticalFlowFarneback(first, second, None, *settings))
+
+    def estimate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        # OpenCV's stub does not know that the flow may be None: no initial flow
+        return cv2.calcOpticalFlowFarneback(  # type: ignore[call-overload]
+            first, second, None, pyr_scale, levels, winsize, iterations, poly_n, poly_sigma, 0
+        )
+
+    return _pair_by_pair(estimate)
 
 
 def flownet(weights: str, enlarge: tuple[float, float] = (1, 1), device: str = "cpu") -> Estimator:
@@ -50,7 +61,7 @@ def flownet(weights: str, enlarge: tuple[float, float] = (1, 1), device: str = "
 
     net = _kept(load_flownet, weights, device)
 
-    def estimate(first, second):
+    def estimate(first: Tensor, second: Tensor) -> Tensor:
         return flow_between(net, first, second, enlarge)
 
     return _batched(estimate, device, enlarge[0] * enlarge[1])
@@ -62,7 +73,7 @@ def raft(weights: str, network: str = "small", device: str = "cpu") -> Estimator
 
     net = _kept({"small": _raft_small, "large": _raft_large}[network], weights, device)
 
-    def estimate(first, second):  # float [N, C, H, W] in 0..1
+    def estimate(first: Tensor, second: Tensor) -> Tensor:  # float [N, C, H, W] in 0..1
         first, second = (picture.expand(-1, 3, -1, -1) * 2 - 1 for picture in (first, second))
         # torchvision needs sides of at least 128 that are multiples of 8. It returns the flow of every refinement step.
         inner = [max(128, -(-side // 8) * 8) for side in first.shape[2:]]
@@ -71,7 +82,12 @@ def raft(weights: str, network: str = "small", device: str = "cpu") -> Estimator
     return _batched(estimate, device)
 
 
-_ESTIMATORS = {"dis": dis, "farneback": farneback, "flownet": flownet, "raft": raft}
+_ESTIMATORS: dict[str, Callable[..., Estimator]] = {
+    "dis": dis,
+    "farneback": farneback,
+    "flownet": flownet,
+    "raft": raft,
+}
 NETWORKS = ("flownet", "raft")  # estimators with a device and weights
 
 
@@ -88,11 +104,10 @@ def create_estimator(name: str, device: str = "cpu", **options) -> Estimator:
 
 def identity(name: str, options: dict) -> dict:
     """Return the name and options of an estimator, with a digest of the weights file instead of its path."""
-    known = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in options.items()
-    }  # lists instead of tuples, as in JSON
-    if "weights" in known:
-        known["weights"] = _digest(*_version(known["weights"]))
+    # lists instead of tuples, as in JSON
+    known = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
+    if "weights" in options:
+        known["weights"] = _digest(*_version(options["weights"]))
     return {"estimator": name, "options": known}
 
 

@@ -78,7 +78,7 @@ class FlowNetSD(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, SLOPE)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter("bias"))
             if name.startswith("predict_flow"):
                 module.weight.mul_(0.1)
             if name.startswith("upsampled_flow"):
@@ -124,8 +124,8 @@ def flow_between(net: FlowNetSD, first: Tensor, second: Tensor, enlarge: tuple[f
     -------
     float ``[B, 2, H, W]``: displacement to the right and downwards in pixels of the input.
     """
-    pair = [picture.expand(-1, 3, -1, -1) for picture in (first, second)]
-    return at_size(lambda a, b: net(a, b)[0] * FLOW_UNIT, *pair, seen_size(first.shape[2:], enlarge))
+    first, second = (picture.expand(-1, 3, -1, -1) for picture in (first, second))
+    return at_size(lambda a, b: net(a, b)[0] * FLOW_UNIT, first, second, seen_size(first.shape[2:], enlarge))
 
 
 def seen_size(size: Sequence[int], enlarge: tuple[float, float]) -> tuple[int, int]:

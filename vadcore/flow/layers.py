@@ -80,7 +80,7 @@ def outline(rng: np.random.Generator, centre: np.ndarray, radius: float) -> list
     kind = rng.choice(("ellipse", "polygon", "blob"))
     if kind == "polygon":
         corners = int(rng.integers(3, 9))
-        angles = (np.arange(corners) + rng.uniform(-0.35, 0.35, corners)) * (2 * np.pi / corners)
+        angles: np.ndarray = (np.arange(corners) + rng.uniform(-0.35, 0.35, corners)) * (2 * np.pi / corners)
         lengths = rng.uniform(0.5, 1, corners)
     else:
         angles = np.arange(48) * (2 * np.pi / 48)

@@ -70,7 +70,7 @@ class PairGenerator:
         still: float = 0.25,
         augment: bool = True,
     ):
-        self.size, self.seed, self.motion, self.still, self.augment = tuple(size), seed, motion, still, augment
+        self.size, self.seed, self.motion, self.still, self.augment = size, seed, motion, still, augment
         self.textures, self.noise = _supplies(seed)
 
     def batch(self, numbers: np.ndarray) -> Pairs:

@@ -77,8 +77,8 @@ def draw(pair: Shown, longest: float) -> np.ndarray:
         if longest > 0 and length > STILL * longest:
             start = np.array([(column + 0.5) * width / cells[0].shape[1], (row + 0.5) * height / cells[0].shape[0]])
             end = start + np.array([cells[0][row, column], cells[1][row, column]]) / longest * LONGEST_ARROW
-            ends = [tuple(int(value) for value in point.round()) for point in (start, end)]
-            cv2.arrowedLine(picture, *ends, ARROW, 1, cv2.LINE_AA, tipLength=0.35)
+            tail, head = (point.round().astype(int).tolist() for point in (start, end))
+            cv2.arrowedLine(picture, tail, head, ARROW, 1, cv2.LINE_AA, tipLength=0.35)
     colours = flow_to_rgb(pair.flow, longest).repeat(factor, axis=0).repeat(factor, axis=1)
     y, x = np.mgrid[-KEY : KEY + 1, -KEY : KEY + 1].astype(np.float32) / KEY
     inside = np.hypot(x, y) <= 1

@@ -65,7 +65,8 @@ def _digest(modules: tuple[str, ...]) -> str:
     behind = set().union(*(modules_behind(module) for module in modules))
     digest = hashlib.sha256()
     for module in sorted(behind):
-        digest.update(_without_prose(source(module)).encode())
+        if file := source(module):
+            digest.update(_without_prose(file).encode())
     return digest.hexdigest()
 
 

@@ -5,6 +5,7 @@ The functions work on numpy arrays. Every picture is uint8 RGB ``[H, W, 3]``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -116,7 +117,7 @@ def strip(inputs: np.ndarray, outputs: np.ndarray, every: int = 1, error_high: f
     return join([join(row, axis=1) for row in rows], axis=0)
 
 
-def animation(windows: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+def animation(windows: Sequence[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
     """Create the frames of an animation of several windows side by side, each with the inputs above the outputs.
 
     Parameters
@@ -196,7 +197,7 @@ def encode_animation(pictures: list[np.ndarray]) -> bytes:
     """Encode uint8 RGB pictures of one size as an endlessly looping WebP animation. Browsers play it in an ``<img>``."""
     film = cv2.Animation()
     film.frames = [cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) for picture in pictures]
-    film.durations = np.full(len(pictures), round(1000 / FRAMES_PER_SECOND))  # milliseconds
+    film.durations = [round(1000 / FRAMES_PER_SECOND)] * len(pictures)  # milliseconds
     film.loop_count = 0  # endless
     done, data = cv2.imencodeanimation(".webp", film, [cv2.IMWRITE_WEBP_QUALITY, ANIMATION_QUALITY])
     if not done:
