@@ -28,6 +28,7 @@ BACKGROUNDS = 256  # number of cached backgrounds
 MOTION = 2.0  # grey levels, see ClipLoader.moving
 LOOKED_AT = 5_000  # frames at most that are read to find motion
 PREFETCH = 4  # number of batches that threads prepare ahead, such as when streaming
+Entry = TypeVar("Entry")
 Made = TypeVar("Made")
 
 
@@ -199,7 +200,7 @@ class ClipLoader:
             yield self._on_device(picks, length, *read)
 
 
-def made_ahead(plan: Iterable[np.ndarray], make: Callable[[np.ndarray], Made]) -> Iterator[tuple[np.ndarray, Made]]:
+def made_ahead(plan: Iterable[Entry], make: Callable[[Entry], Made]) -> Iterator[tuple[Entry, Made]]:
     """Yield each entry of ``plan`` with the result of ``make``, in order. Threads prepare :data:`PREFETCH` entries ahead."""
     with ThreadPoolExecutor(max_workers=min(PREFETCH, os.cpu_count() or 1)) as pool:
         ahead: deque = deque()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -280,7 +280,7 @@ def alarm_levels(
 
     scores: clip -> ``[T]``, NaN = not scored. Returns ``[levels]``, descending.
     """
-    born, gone = [], []  # upper (included) and lower (excluded) threshold at which a frame starts an event
+    edges = []  # upper (included) and lower (excluded) threshold at which a frame starts an event
     for clip, of_clip in scores.items():
         gap, shortest = event_frames(fps_of(fps, clip), merge_gap_s, min_event_s)
         for first, last in runs(~np.isnan(of_clip)):
@@ -299,9 +299,8 @@ def alarm_levels(
                 lowest = sliding_window_view(after, span).min(axis=1)
                 until = np.minimum(run, lowest[: len(run)])  # windows after p ... p + span - 1
             starts = until > before
-            born.append(until[starts])
-            gone.append(before[starts])
-    born, gone = np.sort(np.concatenate([*born, []])), np.sort(np.concatenate([*gone, []]))
+            edges.append(np.stack((until[starts], before[starts])))
+    born, gone = np.sort(np.concatenate([*edges, np.empty((2, 0))], axis=1))
     candidates = np.unique(born)[::-1]
     at_least = len(born) - np.searchsorted(born, candidates)
     most = np.maximum.accumulate(at_least - (len(gone) - np.searchsorted(gone, candidates)))
@@ -322,7 +321,14 @@ def _kept_levels(count: int) -> np.ndarray:
     return np.unique(np.concatenate((np.arange(LEVELS_KEPT), rest)))
 
 
-def _fit_tail(levels: np.ndarray, spread: float) -> dict[str, float | int]:
+class _Tail(TypedDict):
+    tail_base: float
+    tail_events: int
+    tail_scale: float
+    tail_shape: float
+
+
+def _fit_tail(levels: np.ndarray, spread: float) -> _Tail:
     """Fit a generalised Pareto tail to the alarm levels (peaks over threshold).
 
     The alarm levels are the peaks; they are declustered by the definition of an event. The fit uses
@@ -345,7 +351,12 @@ def _fit_tail(levels: np.ndarray, spread: float) -> dict[str, float | int]:
     return {"tail_base": float(base), "tail_events": count, "tail_scale": scale, "tail_shape": shape}
 
 
-def _order_statistics(values: np.ndarray) -> dict[str, tuple]:
+class _OrderStatistics(TypedDict):
+    scores: tuple[float, ...]
+    above: tuple[int, ...]
+
+
+def _order_statistics(values: np.ndarray) -> _OrderStatistics:
     """Distinct scores in ascending order, and for each the number of scores above it; thinned to ``SCORES_KEPT``.
 
     The upper half of the kept scores has no gaps. The lower half is spaced at equal counts of scores.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,9 @@ RANKING = ("auc_micro", "auc_micro_minmax", "auc_macro", "ap", "eer")  # metrics
 
 
 def score_table(
-    measures: dict[str, dict[str, np.ndarray]],
+    measures: Mapping[str, Mapping[str, np.ndarray]],
     score: str,
-    fps: dict[str, float],
+    fps: Mapping[str, float],
     smoothing: float,
     calibration: Calibration,
 ) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def measure_table(table: pd.DataFrame, measures: Iterable[str], smoothing: float
     return pd.DataFrame(rows, columns=["measure", *RANKING])
 
 
-def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibrate) -> pd.DataFrame:
+def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibrate | Calibration) -> pd.DataFrame:
     """Table of all events above the calibrated threshold: clip, frames, seconds, peak score and its p-value.
 
     table: that of :func:`score_table`. settings: ``merge_gap_s`` and ``min_event_s`` define an event.
@@ -96,7 +96,7 @@ def result_row(
     settings: Calibrate,
     maps: dict[str, np.ndarray],
     masks: dict[str, np.ndarray],
-) -> dict[str, int | float | bool | None]:
+) -> dict[str, int | float | str | None]:
     """All metrics of one system on one data set, as a flat dictionary.
 
     table: that of :func:`score_table`, with labels joined. maps: clip -> error maps ``[T, h, w]``. masks: clip ->

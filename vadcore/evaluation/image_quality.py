@@ -57,7 +57,7 @@ def gradient(frames: Tensor) -> Tensor:
 class PictureQuality:
     """Accumulates PSNR, SSIM and sharpness over pictures and returns their means."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._psnr: list[Tensor] = []
         self._ssim: list[Tensor] = []
         self._gradients: list[Tensor] = []

@@ -63,7 +63,8 @@ def score_clip(
     starts = scoring_windows(length, model.windows)
     if not len(starts):  # shorter than a window
         measures = {model.score: np.full(length, np.nan, np.float32)}
-        return ClipScores(measures, np.full((length, *map_size(footage.size)), np.nan, np.float16))
+        height, width = footage.size
+        return ClipScores(measures, np.full((length, *map_size((height, width))), np.nan, np.float16))
     pictured = windows_of(reconstruct, starts, model.windows.judged)
     maps: list[np.ndarray] = []
     scorer = StreamScorer(model, footage.device, dtype, maps.append, str(segment.clip), segment.start, pictured)
@@ -119,7 +120,8 @@ class _Means:
 
     def __init__(self, shape: tuple[int, ...], dtype: type):
         self.first = 0  # number of frames taken
-        self.total, self.count = np.zeros((0, *shape), dtype), np.zeros(0, np.int64)
+        self.total: np.ndarray = np.zeros((0, *shape), dtype)
+        self.count: np.ndarray = np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         return len(self.total)
@@ -232,11 +234,20 @@ class StreamScorer:
         rest = starts[starts >= self._released]
         for first in range(0, len(rest), self.group):
             self._run(rest[first : first + self.group])
-        if self._maps is None:  # shorter than a window
-            self._maps = _Means(map_size(tuple(self._frames.shape[2:])), np.float32)
+        maps = self._maps
+        if maps is None:  # shorter than a window
+            height, width = self._held.shape[2:]
+            maps = _Means(map_size((height, width)), np.float32)
             self._measures = {self.model.score: _Means((), np.float64)}
-        self._release(self.length)
+        self._release(self.length, maps)
         return {name: np.concatenate(parts).astype(np.float32) for name, parts in self._done.items()}
+
+    @property
+    def _held(self) -> Tensor:
+        """The frames from `_released` on. Raises ValueError before the first frame is added."""
+        if self._frames is None:
+            raise ValueError(f"{self.name}: no frames were added")
+        return self._frames
 
     def _joined(self, before: Tensor | None, more: Tensor) -> Tensor:
         more = more.to(self.device, non_blocking=True)
@@ -248,15 +259,16 @@ class StreamScorer:
         with torch.inference_mode(), autocast(self.device, self.dtype):
             prediction = self.model.predict_step(batch)
             self._reconstruct(prediction, starts)
-        self._collect(prediction, starts[:, None] + np.array(self.windows.judged), tuple(batch.frames.shape[3:]))
+        height, width = batch.frames.shape[3:]
+        maps = self._collect(prediction, starts[:, None] + np.array(self.windows.judged), (height, width))
         self._start = int(starts[-1]) + self.windows.step
-        self._release(int(starts[-1]) + 1)  # the last window of the stream may begin there
+        self._release(int(starts[-1]) + 1, maps)  # the last window of the stream may begin there
 
     def _batch(self, at: np.ndarray) -> Batch:
         """Return the windows of the frames ``at`` ``[B, T]``."""
         index = torch.from_numpy(at - self._released).to(self.device)
-        frames = _picked(self._frames, index).float().div_(255)
-        flow = _picked(self._flow, index[:, :-1]).float().div_(FLOW_UNIT) if self.windows.flow else None
+        frames = _picked(self._held, index).float().div_(255)
+        flow = None if self._flow is None else _picked(self._flow, index[:, :-1]).float().div_(FLOW_UNIT)
         background = self._backgrounds(at[:, 0]) if self.windows.background else None
         clip, numbers = torch.zeros(len(at), dtype=torch.long), torch.from_numpy(self.first + at)
         return Batch(frames, clip, numbers, flow, background)
@@ -281,8 +293,11 @@ class StreamScorer:
             for frame in self.pictured[start]:
                 self.reconstructions[frame] = of_window[self.windows.judged.index(frame - start)].transpose(1, 2, 0)
 
-    def _collect(self, prediction: Prediction, frames: np.ndarray, size: tuple[int, int]) -> None:
-        """Add the measures and error maps of a batch. frames: ``[B, J]``, numbers of the scored frames. size: of a frame."""
+    def _collect(self, prediction: Prediction, frames: np.ndarray, size: tuple[int, int]) -> _Means:
+        """Add the measures and error maps of a batch, and return the means of the maps.
+
+        frames: ``[B, J]``, numbers of the scored frames. size: of a frame.
+        """
         for name, values in prediction.measures.items():
             means = self._measures.setdefault(name, _Means((), np.float64))
             means.add(frames, values.float().cpu().numpy().astype(np.float64))
@@ -297,16 +312,17 @@ class StreamScorer:
         if self._maps is None:
             self._maps = _Means(kept, np.float32)
         self._maps.add(frames, maps)
+        return self._maps
 
-    def _release(self, stop: int) -> None:
+    def _release(self, stop: int, of_maps: _Means) -> None:
         """Pass on the results of the frames before ``stop``, which no later window contains, and drop these frames."""
-        maps = self._maps.take(stop)
+        maps = of_maps.take(stop)
         self.keep(maps.astype(np.float16))
         measures = {name: means.take(stop) for name, means in self._measures.items()}
         for name, values in (measures | self._boxes.add(maps)).items():
             self._done.setdefault(name, []).append(values)
         drop = stop - self._released
-        self._frames = self._frames[drop:]
+        self._frames = self._held[drop:]
         self._flow = None if self._flow is None else self._flow[drop:]
         self._released = stop
 

@@ -98,11 +98,11 @@ def localisation_metrics(
         for frame in np.flatnonzero(judged).tolist():
             values = of_clip[frame].ravel().astype(np.float32)
             bins = _bins(values)
-            share = abnormal.get(frame)
-            if share is None:
+            if frame not in abnormal:
                 np.add.at(negative, bins, 1.0)
                 normal_scores.append(float(values.max()))
             else:
+                share = abnormal[frame]
                 np.add.at(positive, bins, share)
                 np.add.at(negative, bins, np.maximum(1.0 - share, 0.0))
                 abnormal_scores.append(_frame_score(values, share))

@@ -12,6 +12,7 @@ import json
 import shutil
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,17 +96,21 @@ def describe(
     clips = frames.arrays("train")
     if not clips:
         raise VadError(f"{frames.url}: no training clips, so nothing says what footage the system knows; run extract")
-    shapes, rates = set(), Counter()
+    sizes: set[tuple[int, int]] = set()
+    channels: set[int] = set()
+    rates: Counter[float] = Counter()
     for array in clips.values():
-        length, *shape = array.shape
-        shapes.add(tuple(shape))
-        rates[float(array.attrs["fps"])] += length
+        length, height, width, depth = array.shape
+        sizes.add((height, width))
+        channels.add(depth)
+        known: Mapping[str, Any] = array.attrs
+        rates[float(known["fps"])] += length
     return PreprocessSpec(
         dataset=trained["dataset"],
         name=trained["model"],
         fps=rates.most_common(1)[0][0],  # if rates differ between clips: the rate of the most frames
-        size=next(iter(shapes))[:2] if len({shape[:2] for shape in shapes}) == 1 else None,
-        color="grey" if all(shape[2] == 1 for shape in shapes) else "rgb",
+        size=sizes.pop() if len(sizes) == 1 else None,
+        color="grey" if channels == {1} else "rgb",
         flow=_describe_flow(flow, flow_weights) if flow else None,
         precision=trained["precision"],
         smoothing=scored["smoothing_frames"],
@@ -125,7 +130,8 @@ def _describe_flow(flow: ClipStore, weights: str | None) -> FlowRecipe:
                 "optical_flow.weights, or run the stages anew: dvc repro"
             )
         options["weights"] = str(weights)
-    return FlowRecipe(estimator=known["estimator"], options=options, size=flow.array(clips[0]).shape[2:])
+    height, width = flow.array(clips[0]).shape[2:]
+    return FlowRecipe(estimator=known["estimator"], options=options, size=(height, width))
 
 
 def pack(recipe: PreprocessSpec, model_folder: Path, calibration: Path, folder: Path) -> None:

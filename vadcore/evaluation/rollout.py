@@ -15,7 +15,6 @@ from vadcore.data.loader import ClipLoader
 from vadcore.data.windows import Windows, training_windows
 from vadcore.evaluation.image_quality import psnr, ssim
 from vadcore.flow.estimators import dis
-from vadcore.models.base import ModelConfig
 from vadcore.utils.device import autocast
 from vadcore.utils.images import resize_flow, resize_picture
 
@@ -28,11 +27,19 @@ RECONSTRUCTION = "reconstruction"
 MEAN_OF = 500  # maximum number of frames in the mean frame
 
 
+class SkippingConfig(Protocol):
+    """Configuration of a model that predicts frames ``frame_skip`` apart."""
+
+    @property
+    def frame_skip(self) -> int: ...
+
+
 @runtime_checkable
 class RollsOut(Protocol):
     """A model that can predict further frames from its own predictions."""
 
-    config: ModelConfig
+    @property
+    def config(self) -> SkippingConfig: ...
 
     def roll_out(self, frames: Tensor, steps: int) -> Tensor:
         """Predict frames 1 to P - 1 + steps: ``[B, P, C, H, W]`` in 0..1 to ``[B, P - 1 + steps, C, H, W]``."""
@@ -96,7 +103,8 @@ def mean_frame(footage: ClipLoader) -> np.ndarray:
     every = training_windows(footage.lengths, Windows(1))
     picks = every[np.unique(np.linspace(0, len(every) - 1, MEAN_OF).round().astype(int))]
     groups = np.array_split(picks, -(-len(picks) // 50))
-    total = sum(footage.batch(group, 1).frames.double().sum(dim=(0, 1)) for group in groups)  # [C, H, W]
+    sums = (footage.batch(group, 1).frames.double().sum(dim=(0, 1)) for group in groups)
+    total = sum(sums, start=torch.zeros((), dtype=torch.float64))  # [C, H, W]
     return (total / len(picks)).float().cpu().numpy()
 
 

@@ -66,7 +66,5 @@ def _pieces(held: list[Segment]) -> list[Segment]:
         for start in range(segment.start, segment.stop, MOST_FRAMES)
     ]
     every = [piece for piece in every if len(piece) >= 6]
-    places = (
-        np.unique(np.linspace(0, len(every) - 1, min(MOST_PIECES, len(every))).round().astype(int)) if every else []
-    )
+    places = np.unique(np.linspace(0, len(every) - 1, min(MOST_PIECES, len(every))).round().astype(int))
     return [every[place] for place in places]
