@@ -101,6 +101,8 @@ def make_detector(
         systems = [
             _load_system(folder / MEMBERS / name, chosen, member.precision) for name, member in fusion.members.items()
         ]
+    elif recipe.precision is None:
+        raise VadError(f"{folder}: detector.json names no precision; make it anew")
     else:
         fusion, systems = None, [_load_system(folder, chosen, recipe.precision)]
     estimator = None

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -50,7 +50,7 @@ def write_film(path: Path, scanned: Scanned) -> None:
     step = math.ceil(scanned.sampling.fps / MOST_RATE)
     painter = _Painter(scanned, size)
     with muted_stderr():  # OpenCV warns there that WebM has no four-character codes
-        code, rate = cv2.VideoWriter_fourcc(*"VP80"), scanned.sampling.fps / step
+        code, rate = cv2.VideoWriter.fourcc(*"VP80"), scanned.sampling.fps / step
         writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, rate, (size[1], size[0] + BAR))
     if not writer.isOpened():
         raise VadError(
@@ -61,12 +61,14 @@ def write_film(path: Path, scanned: Scanned) -> None:
     looked_at = islice(VideoSource(scanned.video, scanned.sampling, scanned.stated, 1.0), 0, None, step)
     small = (cv2.resize(picture, size[::-1], interpolation=way) for picture in looked_at)
     with ThreadPoolExecutor(1) as encoder:  # encodes one picture while the next is painted
-        written = encoder.submit(lambda: None)
+        written: Future[object] | None = None
         for number, picture in enumerate(chain.from_iterable(ahead(small))):
             painted = painter.paint(number * step, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-            written.result()
+            if written is not None:
+                written.result()
             written = encoder.submit(writer.write, painted)
-        written.result()
+        if written is not None:
+            written.result()
     writer.release()
     if shutil.disk_usage(path.parent).free < LEAST_FREE:  # the writer does not report a full disk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

@@ -232,6 +232,8 @@ class Inbox:
         folder = self.work / key
         folder.mkdir()
         lock = hold(folder)
+        if lock is None:  # removed in the meantime
+            return None
         write_json(folder / STATE, {"name": printable(name)})
         try:
             path.rename(folder / f"{key}{path.suffix}")
@@ -333,7 +335,7 @@ def _count(failures: list[_Failure]) -> Iterator[tuple[str, str]]:
     """Count the failures against their videos. Yields (name, reason) of the videos that are moved to ``failed/``."""
     for failure in [failure for failure in failures if not failure.counted]:
         failure.counted, claim = True, failure.claim
-        claim.failed_runs += 1
+        claim.failed_runs = (claim.failed_runs or 0) + 1
         if claim.failed_runs < MOST_FAILED_RUNS:
             claim.save()
             continue

@@ -31,6 +31,7 @@ from vadcore.evaluation.inference import StreamScorer
 from vadcore.evaluation.maps import Maps, place
 from vadcore.evaluation.preprocess import PreprocessSpec
 from vadcore.models.base import ModelConfig
+from vadcore.models.fusion import Fusion
 from vadcore.utils.errors import VadError
 from vadcore.utils.images import resize_flow, resize_picture, to_color
 from vadcore.utils.turns import take_turns
@@ -254,8 +255,9 @@ def score_pictures(
     progress: called after each block of pictures.
     """
     systems = detector.systems
+    takers: list[Callable[[np.ndarray], None]]
     if detector.fusion:
-        fused = _FusedMaps(detector, keep)
+        fused = _FusedMaps(detector.fusion, keep)
         takers = [partial(fused.take, number) for number in range(len(systems))]
     else:
         takers = [keep]
@@ -275,9 +277,9 @@ def score_pictures(
 class _FusedMaps:
     """Combines the error maps of the systems of a fusion, each frame as soon as all systems have delivered its map."""
 
-    def __init__(self, detector: Detector, keep: Callable[[np.ndarray], None]):
-        self.fusion, self.keep = detector.fusion, keep
-        self.waiting: list[list[np.ndarray]] = [[] for _ in detector.systems]
+    def __init__(self, fusion: Fusion, keep: Callable[[np.ndarray], None]):
+        self.fusion, self.keep = fusion, keep
+        self.waiting: list[list[np.ndarray]] = [[] for _ in fusion.members]
 
     def take(self, number: int, maps: np.ndarray) -> None:
         """Take the maps of the next frames from system ``number``."""
@@ -311,7 +313,8 @@ def prepare(picture: np.ndarray, recipe: PreprocessSpec, configs: Sequence[Model
     frames = [
         resize_picture(to_color(stored, config.channels), config.image_size or stored.shape[:2]) for config in configs
     ]
-    seen = resize_picture(stored, recipe.flow.size) if any(config.needs_flow for config in configs) else None
+    needed = any(config.needs_flow for config in configs)
+    seen = resize_picture(stored, recipe.flow.size) if recipe.flow and needed else None
     return Prepared(tuple(np.ascontiguousarray(frame.transpose(2, 0, 1)) for frame in frames), seen)
 
 
@@ -339,8 +342,8 @@ def _blocks(detector: Detector, prepared: Iterable[Prepared]) -> Iterator[tuple[
     for block in ahead(prepared):
         flow = None
         if detector.estimator is not None:
-            seen = np.stack([*before, *(item.seen for item in block)])
-            before = [block[-1].seen]
+            seen = np.stack([*before, *(item.seen for item in block if item.seen is not None)])
+            before = [seen[-1]]
             flow = flow_to_fixed(detector.estimator(seen[:-1], seen[1:])) if len(seen) > 1 else None
         yield (
             [torch.from_numpy(np.stack(frames)) for frames in zip(*(item.frames for item in block), strict=True)],
@@ -348,12 +351,13 @@ def _blocks(detector: Detector, prepared: Iterable[Prepared]) -> Iterator[tuple[
         )
 
 
-def _resized(flow: np.ndarray | None, size: tuple[int, int]) -> Tensor | None:
+def _resized(flow: np.ndarray | None, size: Sequence[int]) -> Tensor | None:
     """Resize flow ``[n, 2, h, w]`` in 1/64 px to ``size``."""
     if flow is None:
         return None
-    if flow.shape[2:] != tuple(size):
-        flow = clip_to_fixed(np.stack([resize_flow(field, tuple(size)) for field in flow]))
+    height, width = size
+    if flow.shape[2:] != (height, width):
+        flow = clip_to_fixed(np.stack([resize_flow(field, (height, width)) for field in flow]))
     return torch.from_numpy(flow)
 
 
