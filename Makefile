@@ -56,10 +56,11 @@ test-all: setup ## run all tests, including the end-to-end tests
 again: setup ## run the whole demo again and compare its results with the stored ones, to the last digit
 	VAD_WHOLE_DEMO=1 $(BIN)/python -m pytest -rs tests/e2e/test_demo.py
 
-lint: $(VENV)/installed ## check style and import rules
+lint: $(VENV)/installed ## check style, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 docs: $(VENV)/installed ## build the documentation site into site/
 	$(BIN)/python -m docs.configuration
