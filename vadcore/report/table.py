@@ -188,7 +188,7 @@ def _alarms(group: list[System], agreed: dict | None) -> dict[str, str]:
     counts = [len(system.events) for system in group]
     if not any(counts):
         return {"alarms": "none"}
-    each = " to ".join(f"{number:,}" for number in dict.fromkeys((min(counts), max(counts))))
+    each = _range(f"{number:,}" for number in (min(counts), max(counts)))
     clips = set().union(*(system.events["clip"] for system in group))
     found = {
         "alarms": each + (f" from each of {len(group)} systems" if len(group) > 1 else ""),
@@ -208,16 +208,21 @@ def evaluation_facts(group: list[System]) -> dict[str, str]:
     if group[0].labelled and rows[0].get("label_set"):
         facts["label set"] = rows[0]["label_set"]
     if scored := _known(rows, "frames_scored"):
-        facts["test frames scored"] = " to ".join(
-            f"{number:,.0f}" for number in dict.fromkeys((min(scored), max(scored)))
-        )
+        facts["test frames scored"] = _range(f"{number:,.0f}" for number in (min(scored), max(scored)))
     if group[0].labelled and (abnormal := _known(rows, "frames_abnormal")):
         facts["abnormal frames"] = f"{abnormal[0]:,.0f} of {group[0].frames['label'].notna().sum():,} labelled"
     if targets := _known(rows, "target_far_per_hour"):
         facts["target of the threshold"] = f"{targets[0]:g} false alarms an hour"
     if hours := _known(rows, "footage_hours"):
-        facts["held-out normal footage"] = duration(3600 * hours[0])
+        facts["normal footage that training did not see"] = _range(
+            duration(3600 * amount) for amount in (min(hours), max(hours))
+        )
     return facts
+
+
+def _range(ends: Iterable[str]) -> str:
+    """Format the lowest and the highest figure of several systems; one figure if they are equal."""
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _known(rows: Iterable[dict], key: str) -> list[float]:

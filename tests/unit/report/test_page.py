@@ -129,7 +129,7 @@ def test_page_describes_the_evaluation(page):
         "test frames scored": "464",  # 4 clips of 120 frames, of which 4 have no score
         "abnormal frames": "60 of 480 labelled",  # frames 40 to 69 of two clips
         "target of the threshold": "12 false alarms an hour",
-        "held-out normal footage": "72 s",  # 0.02 h
+        "normal footage that training did not see": "72 s",  # 0.02 h
     }
     text = html.unescape(re.sub(r"<[^>]+>", "", page))
     for said in (

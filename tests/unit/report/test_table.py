@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from vadcore.report.table import highlights
+from vadcore.report.table import evaluation_facts, highlights
 
 
 def system(model, auc, found, false, trained=True):
@@ -98,3 +98,13 @@ def test_normal_footage_has_no_ranking():
     normal = system("conv_ae", None, 0, 2)
     normal.frames, normal.events = (pd.DataFrame({"clip": clips}) for clips in (["a", "b"], ["a", "a"]))
     assert highlights([normal], None) == {"alarms": "2", "clips with alarms": "1 of 2"}
+
+
+def test_amounts_of_footage_may_differ():
+    group = [system("conv_ae", 0.765, 3, 1), system("frame_diff", 0.7, 1, 0)]
+    for one, hours, frames in zip(group, (0.02, 0.05), (464, 480), strict=True):
+        one.labelled = False
+        one.row |= {"footage_hours": hours, "frames_scored": frames}
+    facts = evaluation_facts(group)
+    assert facts["normal footage that training did not see"] == "72 s to 3.0 min"
+    assert facts["test frames scored"] == "464 to 480"
