@@ -58,7 +58,8 @@ def write_results(
     labels = {segment.clip.name: frames.labels(segment.clip) for segment in scored}
     maps = {segment.clip.name: of_clip.maps for segment, of_clip in scored.items()}
     raw = {segment.clip.name: of_clip.measures for segment, of_clip in scored.items()}
-    table = join_labels(score_table(raw, score, fps, params.score.smoothing, calibration), labels)
+    times = {one.clip.name: frames.times(one.clip) for one in scored if frames.has_times(one.clip)}
+    table = join_labels(score_table(raw, score, fps, params.score.smoothing, calibration, times), labels)
     events = event_table(table, calibration, params.calibrate)
     operating = operating_points(table, calibration, params.calibrate)
     measures = measure_table(table, next(iter(raw.values())), params.score.smoothing)

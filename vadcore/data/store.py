@@ -149,13 +149,16 @@ class ClipStore:
             labels[first:stop] = 1
         return labels
 
+    def has_times(self, clip: ClipId) -> bool:
+        """Whether the times of the frames are stored, because they are not ``k / fps``."""
+        return f"{clip}/times" in self.root
+
     def times(self, clip: ClipId) -> np.ndarray:
         """Return the time of every frame in seconds from the start of the footage, float64 ``[T]``."""
-        try:
+        if self.has_times(clip):
             return self.root[f"{clip}/times"][:]
-        except KeyError:
-            array = self.array(clip)
-            return np.arange(array.shape[0]) / array.attrs["fps"]
+        array = self.array(clip)
+        return np.arange(array.shape[0]) / array.attrs["fps"]
 
     def seconds(self, clip: ClipId) -> float:
         """Return the duration of ``clip`` in seconds, pauses included."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vadcore.config import Calibrate
+from vadcore.data.video import PAUSE
 from vadcore.evaluation.calibration import Calibration
 from vadcore.evaluation.events import detection_metrics, find_events, smooth
 from vadcore.evaluation.frame_metrics import frame_metrics
@@ -22,8 +23,12 @@ def score_table(
     fps: Mapping[str, float],
     smoothing: float,
     calibration: Calibration,
+    times: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Table with one row per frame: clip, frame, fps, score, p_value, and every raw measure.
+
+    times: clip -> seconds of each frame ``[T]``, of clips whose rate varies. If there are any, the table has a column
+    ``seconds``.
 
     measures: clip -> measure -> ``[T]``. score: name of the measure that is the anomaly score. fps: clip -> frames per
     second. smoothing: sigma, in frames, of the Gaussian that smooths the score over time. Frames that no window scored
@@ -33,6 +38,8 @@ def score_table(
     for clip, raw in measures.items():
         values = smooth(raw[score].astype(np.float64), smoothing)
         table = pd.DataFrame({"clip": clip, "frame": np.arange(len(values)), "fps": fps[clip], "score": values})
+        if times:
+            table["seconds"] = times.get(clip, table["frame"] / fps[clip])
         table["p_value"] = calibration.p_value(values)
         for name, column in raw.items():
             table[name] = column
@@ -55,6 +62,12 @@ def measure_table(table: pd.DataFrame, measures: Iterable[str], smoothing: float
     return pd.DataFrame(rows, columns=["measure", *RANKING])
 
 
+def shown(seconds: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return from when to when each frame is shown, ``[T]``: until the next one, but in a pause only for ``1 / fps``."""
+    steps = np.append(np.diff(seconds), 1 / fps)
+    return seconds, seconds + np.where(steps > max(PAUSE, 2 / fps), 1 / fps, steps)
+
+
 def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibrate | Calibration) -> pd.DataFrame:
     """Table of all events above the calibrated threshold: clip, frames, seconds, peak score and its p-value.
 
@@ -74,6 +87,9 @@ def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibra
     for clip, frames in table.groupby("clip", sort=True):
         fps = float(frames["fps"].iloc[0])
         scores = frames["score"].to_numpy()
+        starts, stops = np.arange(len(frames)) / fps, np.arange(1, len(frames) + 1) / fps
+        if "seconds" in frames:
+            starts, stops = shown(frames["seconds"].to_numpy(), fps)
         for event in find_events(scores, calibration.threshold, fps, settings.merge_gap_s, settings.min_event_s):
             rows.append(
                 {
@@ -83,8 +99,8 @@ def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibra
                     "peak_frame": event.peak_frame,
                     "peak_score": event.peak_score,
                     "p_value": float(calibration.p_value(np.array([event.peak_score]))[0]),
-                    "start_seconds": round(event.start_frame / fps, 3),
-                    "end_seconds": round((event.end_frame + 1) / fps, 3),
+                    "start_seconds": round(starts[event.start_frame], 3),
+                    "end_seconds": round(stops[event.end_frame], 3),
                 }
             )
     return pd.DataFrame(rows, columns=columns)
