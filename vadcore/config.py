@@ -316,9 +316,10 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         data = path.read_bytes()
         encoding = text_encoding(data)
         if not encoding.startswith("utf-8"):  # DVC reads the file, too, and only in UTF-8
+            name = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")  # as iconv spells it
             raise VadError(
-                f"{path}: not in UTF-8 (it looks like {encoding}); save it in UTF-8, or: "
-                f"iconv -f {encoding} -t utf-8 {path} > new.yaml && mv new.yaml {path}"
+                f"{path}: not in UTF-8 (it looks like {name}); save it in UTF-8, or: "
+                f"iconv -f {name} -t UTF-8 {path} > new.yaml && mv new.yaml {path}"
             )
         values = yaml.safe_load(data.decode(encoding, errors="replace"))
     except FileNotFoundError as error:

@@ -95,7 +95,7 @@ def test_byte_order_mark_and_empty_lines(tmp_path):
         ("clip,start,end\na,1,1\n", ("line 2:", "1 to 1")),
         ("clip,first_frame,last_frame\na,-1,4\n", ("line 2:", "'-1'")),
         ("clip,first_frame,last_frame\na,1.5,4\n", ("line 2:", "'1.5'")),
-        ("clip,start,end\nnowhere,0,1\n", ("line 2:", "'nowhere'", "a, cam_2-b")),
+        ("clip,start,end\nnowhere,0,1\n", ("line 2:", "'nowhere'", "a.avi, cam 2/b")),
         ("clip,start,end\nnormal,0,1\n", ("line 2:", "'normal'")),
     ],
 )
@@ -127,9 +127,8 @@ def test_interval_end_has_one_second_tolerance(tmp_path):
 def test_missing_table_is_named(tmp_path):
     make(tmp_path / "source")
     settings = VideosConfig(format="videos", source=str(tmp_path / "source"), labels="truth.csv")
-    prepare(settings, tmp_path / "raw", lambda line: None)
     with pytest.raises(VadError, match=r"truth\.csv.*dataset\.\*\.labels"):
-        clips(settings, tmp_path / "raw")
+        prepare(settings, tmp_path / "raw", lambda line: None)
 
 
 def test_flat_folder_is_refused(tmp_path):
