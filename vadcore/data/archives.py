@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -67,9 +68,10 @@ def _members(archive: Path, target: Path) -> Iterator[list[Member]]:
     is_zip = archive.name.lower().endswith(".zip")
     with ExitStack() as stack:
         with _faults_of(archive):
-            open_archive = zipfile.ZipFile if is_zip else tarfile.open
-            opened = stack.enter_context(open_archive(archive))
-            members = _zip_members(opened, archive) if is_zip else _tar_members(opened, archive, target)
+            if is_zip:
+                members = _zip_members(stack.enter_context(zipfile.ZipFile(archive)), archive)
+            else:
+                members = _tar_members(stack.enter_context(tarfile.open(archive)), archive, target)
         yield members
 
 
@@ -83,7 +85,7 @@ def _zip_members(opened: zipfile.ZipFile, archive: Path) -> list[Member]:
             raise VadError(f"{archive}: {info.filename} is encrypted; unpack it by hand and set source to the folder")
         if not info.is_dir():
             mtime = time.mktime((*info.date_time, 0, 0, -1))
-            members.append(Member(path, info.file_size, mtime, lambda info=info: opened.open(info)))
+            members.append(Member(path, info.file_size, mtime, partial(opened.open, info)))
     return members
 
 
@@ -96,10 +98,17 @@ def _tar_members(opened: tarfile.TarFile, archive: Path, target: Path) -> list[M
         except tarfile.FilterError as error:
             raise _escapes(archive, info.name) from error
         if info.isfile():
-            members.append(Member(path, info.size, info.mtime, lambda info=info: opened.extractfile(info)))
+            members.append(Member(path, info.size, info.mtime, partial(_extracted, opened, info)))
         elif not info.isdir():
             raise VadError(f"{archive}: {info.name} is a link; such an archive is not unpacked: get a proper copy")
     return members
+
+
+def _extracted(opened: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    file = opened.extractfile(info)
+    if file is None:
+        raise tarfile.ReadError(f"{info.name} is no regular file")
+    return file
 
 
 def _safe(name: str, archive: Path) -> PurePosixPath:

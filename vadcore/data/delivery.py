@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from vadcore.data.archives import ENDINGS, check_space, unpack
 from vadcore.data.download import Published, fetch, sha256
@@ -86,8 +86,7 @@ def deliver(config: StoredConfig, raw: Path, layout: Layout, say: Callable[[str]
         return
     raw.mkdir(parents=True, exist_ok=True)
     write_json(raw / RECORD, {"from": identity, "finished": False})
-    fetched = archives is None
-    if fetched:
+    if archives is None:
         archives = [fetch(published, raw / _DOWNLOADS, say) for published in layout.published]
     delivered: set[PurePosixPath] = set()
     left_out: LeftOut = {}
@@ -314,7 +313,7 @@ def _same(source: Path, copy: Path) -> bool:
     return a.st_size == b.st_size and abs(a.st_mtime - b.st_mtime) < 0.001
 
 
-def _printable(path: PurePosixPath) -> str:
+def _printable(path: PurePath) -> str:
     """Return a path as text; bytes that are not UTF-8 become U+FFFD."""
     return path.as_posix().encode(errors="surrogateescape").decode(errors="replace")
 

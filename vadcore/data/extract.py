@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vadcore.data.formats.base import Clip, DatasetConfig
-from vadcore.data.store import ClipId, ClipStore, intervals
+from vadcore.data.store import ClipId, ClipStore, Kind, intervals
 from vadcore.data.video import MAX_MISSING, Subsampling, VideoReader
 from vadcore.utils.code import code_digest
 from vadcore.utils.errors import VadError
@@ -103,7 +103,7 @@ def extract_clip(
     return Extracted(name, len(numbers), clip.masks is not None, kept=False, remarks=tuple(kept.remarks))
 
 
-def _open(url: str | Path, kind: str) -> ClipStore:
+def _open(url: str | Path, kind: Kind) -> ClipStore:
     return ClipStore(url, kind, write=True, sweep=False)
 
 
@@ -120,13 +120,20 @@ class _Kept:
     """
 
     def __init__(self, clip: Clip, settings: DatasetConfig, max_missing: float):
-        self.settings, self.numbers, self.seconds, self.length = settings, [], [], 0
+        self.settings, self.length = settings, 0
+        self.numbers: list[int] = []
+        self.seconds: list[float] = []
         self.source = clip.frames()
-        self.is_video = isinstance(self.source, VideoReader)
-        if self.is_video:
-            self.source.max_missing = max_missing
-        self.fps = self.source.fps if self.is_video else clip.fps
-        self.sampling = Subsampling(self.fps, settings.fps)
+        self.video = self.source if isinstance(self.source, VideoReader) else None
+        if self.video is not None:
+            self.video.max_missing = max_missing
+        fps = clip.fps if self.video is None else self.video.fps
+        if fps is None:
+            raise VadError(
+                f"{clip.source}: pictures without a frame rate; name it in the configuration of the data set"
+            )
+        self.fps = fps
+        self.sampling = Subsampling(fps, settings.fps)
 
     @property
     def remarks(self) -> list[str]:
@@ -144,8 +151,8 @@ class _Kept:
         channels = 1 if self.settings.color == "grey" else 3
         number = -1
         for count, picture in enumerate(self.source):
-            number = self.source.numbers[-1] if self.is_video else count
-            second = self.source.second(number) if self.is_video else number / self.fps
+            number = count if self.video is None else self.video.numbers[-1]
+            second = number / self.fps if self.video is None else self.video.second(number)
             if not self.sampling.takes(second):
                 continue
             self.numbers.append(number)
@@ -155,8 +162,8 @@ class _Kept:
             if picture.shape[2] < channels:
                 picture = np.repeat(picture, channels, axis=2)  # grey footage, rgb requested
             picture = to_color(picture, channels)
-            yield resize_picture(picture, tuple(self.settings.size)) if self.settings.size else picture
-        self.length = max(number + 1, self.source.length if self.is_video else 0)
+            yield resize_picture(picture, self.settings.size) if self.settings.size else picture
+        self.length = max(number + 1, 0 if self.video is None else self.video.length)
 
 
 def _blocks(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -62,7 +62,8 @@ class ClipLoader:
         stored = next(iter(shapes)) if shapes else (1, 1, 1)
         if channels > stored[2]:
             raise VadError(f"{frames.url}: holds grey frames, the model wants rgb; set dataset.*.color to rgb")
-        self.size = tuple(size or stored[:2])
+        height, width = size or stored[:2]
+        self.size = (height, width)
         self.lengths = [len(segment) for segment in segments]
         self.cache = self._choose(cache)
         if self.cache != "stream":
@@ -96,13 +97,14 @@ class ClipLoader:
 
     def _read_frames(self, segment: Segment, start: int, stop: int, stride: int = 1) -> np.ndarray:
         """Read frames uint8 ``[n, C, H, W]`` at the model's size and colour. Frame numbers are relative to the segment."""
-        stored = self._array(self.frames, segment.clip)[segment.start + start : segment.start + stop][::stride]
+        array = self._array(self.frames, segment.clip)
+        stored = np.asarray(array[segment.start + start : segment.start + stop])[::stride]
         pictures = [resize_picture(to_color(picture, self.channels), self.size) for picture in stored]
         return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
 
-    def _read_flow(self, segment: Segment, start: int, stop: int) -> np.ndarray:
+    def _read_flow(self, flow: ClipStore, segment: Segment, start: int, stop: int) -> np.ndarray:
         """Read flow int16 ``[n, 2, H, W]`` in 1/64 px at the model's size."""
-        stored = self._array(self.flow, segment.clip)[segment.start + start : segment.start + stop]
+        stored = np.asarray(self._array(flow, segment.clip)[segment.start + start : segment.start + stop])
         if stored.shape[2:] == self.size:
             return stored
         return clip_to_fixed(np.stack([resize_flow(field, self.size) for field in stored]))
@@ -119,7 +121,7 @@ class ClipLoader:
             n = len(segment)
             self._pictures[offset : offset + n] = torch.from_numpy(self._read_frames(segment, 0, n))
             if self.flow and n > 1:
-                self._fields[offset : offset + n - 1] = torch.from_numpy(self._read_flow(segment, 0, n - 1))
+                self._fields[offset : offset + n - 1] = torch.from_numpy(self._read_flow(self.flow, segment, 0, n - 1))
 
     def raw(self, picks: np.ndarray, length: int) -> tuple[Tensor, Tensor | None]:
         """Return the windows ``picks`` as uint8 ``[B, T, C, H, W]`` and their flow int16 ``[B, T-1, 2, H, W]`` or None.
@@ -127,14 +129,14 @@ class ClipLoader:
         The tensors are on the device of the cache. ``length``: T, frames per window.
         """
         if self.cache == "stream":
-            pictures, fields = [], []
+            windows, fields = [], []
             for clip, start, stride in picks[:, :3]:
                 segment = self.segments[clip]
-                pictures.append(self._read_frames(segment, start, start + (length - 1) * stride + 1, stride))
+                windows.append(self._read_frames(segment, start, start + (length - 1) * stride + 1, stride))
                 if self.flow:
-                    fields.append(self._read_flow(segment, start, start + length - 1))
+                    fields.append(self._read_flow(self.flow, segment, start, start + length - 1))
             flow = torch.from_numpy(np.stack(fields)) if self.flow else None
-            return torch.from_numpy(np.stack(pictures)), flow
+            return torch.from_numpy(np.stack(windows)), flow
         starts = self._offsets[picks[:, 0]] + picks[:, 1]  # [B]
         index = torch.from_numpy(starts[:, None] + picks[:, 2:3] * np.arange(length))  # [B, T]
         index = index.to(self._pictures.device)
@@ -186,8 +188,8 @@ class ClipLoader:
         numbers = starts[:, None] + picks[:, 2:3] * np.arange(length)
         background = None
         if self.reach:
-            pictures = np.stack([self.background(number, start) for number, start in picks[:, :2].tolist()])
-            background = torch.from_numpy(pictures).to(self.device).float().div_(255)
+            still = np.stack([self.background(number, start) for number, start in picks[:, :2].tolist()])
+            background = torch.from_numpy(still).to(self.device).float().div_(255)
         return Batch(frames, torch.from_numpy(picks[:, 0].copy()), torch.from_numpy(numbers), flow, background)
 
     def batches(self, plan: Iterable[np.ndarray], length: int) -> Iterator[Batch]:

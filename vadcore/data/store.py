@@ -126,7 +126,13 @@ class ClipStore:
 
     def array(self, clip: ClipId) -> zarr.Array:
         """Return the array of ``clip``. Raises KeyError if there is none."""
-        return self.root[f"{clip}/{self.kind}"]
+        return self._array_at(f"{clip}/{self.kind}")
+
+    def _array_at(self, path: str) -> zarr.Array:
+        found = self.root[path]
+        if not isinstance(found, zarr.Array):
+            raise KeyError(path)
+        return found
 
     def attributes(self, clip: ClipId) -> dict[str, Any]:
         """Return the metadata of ``clip``: fps, source, digests, abnormal intervals."""
@@ -137,7 +143,7 @@ class ClipStore:
 
     def read(self, clip: ClipId, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Read frames ``start`` to ``stop`` (exclusive) of ``clip``, as stored."""
-        return self.array(clip)[start:stop]
+        return np.asarray(self.array(clip)[start:stop])
 
     def labels(self, clip: ClipId) -> np.ndarray | None:
         """Return the frame labels uint8 ``[T]``, 1 = abnormal, or None for an unlabelled clip."""
@@ -156,9 +162,10 @@ class ClipStore:
     def times(self, clip: ClipId) -> np.ndarray:
         """Return the time of every frame in seconds from the start of the footage, float64 ``[T]``."""
         if self.has_times(clip):
-            return self.root[f"{clip}/times"][:]
+            return np.asarray(self._array_at(f"{clip}/times")[:])
         array = self.array(clip)
-        return np.arange(array.shape[0]) / array.attrs["fps"]
+        attributes: Mapping[str, Any] = array.attrs
+        return np.arange(array.shape[0]) / attributes["fps"]
 
     def seconds(self, clip: ClipId) -> float:
         """Return the duration of ``clip`` in seconds, pauses included."""
@@ -172,7 +179,7 @@ class ClipStore:
     def keep_only(self, wanted: set[ClipId]) -> None:
         """Delete all clips that are not in ``wanted``, complete or not."""
         for split in SPLITS:
-            for name in list(self.root[split].group_keys()):
+            for name in list(self.root.require_group(split).group_keys()):
                 if ClipId(split, name) not in wanted:
                     self.remove(ClipId(split, name))
 
@@ -202,7 +209,7 @@ class ClipWriter:
         self.store, self.clip = store, clip
         self.attributes: dict[str, Any] = {}
         self._array: zarr.Array | None = None
-        self._shard: np.ndarray | None = None
+        self._shard: np.ndarray = np.empty(0)  # made with the array
         self._filled = self._written = 0
 
     def append(self, pictures: np.ndarray) -> None:
@@ -259,7 +266,7 @@ class ClipWriter:
         self._shard = np.empty((shard_frames, *shape), dtype)
 
     def _flush(self) -> None:
-        if self._filled:
+        if self._array is not None and self._filled:
             stop = self._written + self._filled
             self._array.resize((stop, *self._array.shape[1:]))
             self._array[self._written : stop] = self._shard[: self._filled]

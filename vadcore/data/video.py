@@ -453,7 +453,8 @@ def _decoded(container, stream) -> Iterator[tuple[av.VideoFrame, int]]:
 
 def _deinterlaced(frames: Iterator[tuple[int, av.VideoFrame]], stream) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield the frames, from the first interlaced one on through FFmpeg's filter yadif."""
-    graph, waiting = None, deque()
+    graph = None
+    waiting: deque[int] = deque()
     for number, frame in frames:
         if graph is None and not frame.interlaced_frame:
             yield number, frame
@@ -470,7 +471,7 @@ def _deinterlaced(frames: Iterator[tuple[int, av.VideoFrame]], stream) -> Iterat
         yield from _pulled(graph, waiting)
 
 
-def _pulled(graph, waiting: deque) -> Iterator[tuple[int, av.VideoFrame]]:
+def _pulled(graph, waiting: deque[int]) -> Iterator[tuple[int, av.VideoFrame]]:
     while waiting:
         try:
             frame = graph.pull()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import pandas as pd
@@ -72,6 +73,10 @@ def path(x: np.ndarray, y: np.ndarray, low: float, high: float, buckets: int = B
     return "".join(pieces)
 
 
+@overload
+def height_of(value: float, low: float, high: float) -> int: ...
+@overload
+def height_of(value: np.ndarray, low: float, high: float) -> np.ndarray: ...
 def height_of(value: float | np.ndarray, low: float, high: float) -> int | np.ndarray:
     """Map a value to y: 0 at ``high``, 1000 at ``low``, rounded."""
     y = np.rint((high - np.asarray(value, dtype=np.float64)) / (high - low) * HEIGHT).astype(np.int64)
@@ -255,10 +260,10 @@ def histogram(system: System) -> dict | None:
             bars[style, name] = _shares(scores[frames["label"] == label], edges)
     else:
         bars["h1", "test frames"] = _shares(scores, edges)
-    bars = {key: shares for key, shares in bars.items() if shares is not None}
+    drawn = {key: shares for key, shares in bars.items() if shares is not None}
     mark = None if threshold is None else float(np.clip((threshold - edges[0]) / (edges[-1] - edges[0]), 0, 1) * 1000)
-    svg, top = steps({style: shares for (style, _), shares in bars.items()}, mark)
-    return {"svg": svg, "first": float(edges[0]), "last": float(edges[-1]), "high": top, "classes": list(bars)}
+    svg, top = steps({style: shares for (style, _), shares in drawn.items()}, mark)
+    return {"svg": svg, "first": float(edges[0]), "last": float(edges[-1]), "high": top, "classes": list(drawn)}
 
 
 def _edges(scores: np.ndarray, calibration: dict, threshold: float | None) -> np.ndarray:

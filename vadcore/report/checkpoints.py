@@ -55,7 +55,7 @@ class CheckPoints:
     def kept(self) -> int:
         """Iteration of the checkpoint whose weights were kept, or of the last one if training does not record it."""
         best = self.system.training.get("best_iteration")
-        return int(best if best in self.table.index else self.table.index[-1])
+        return int(self.table.index[-1] if best is None or best not in self.table.index else best)
 
     @property
     def size(self) -> str:

@@ -47,13 +47,13 @@ def rollout_rows(systems: list[System]) -> list[dict]:
 
 def rollouts(group: list[System]) -> dict | None:
     """Return the content of the section for one data set, or None if no system rolls out."""
-    known = [system for system in group if system.rollouts is not None]
+    known = [(system, system.rollouts) for system in group if system.rollouts is not None]
     if not known:
         return None
     rows = _rows(known)
     steps = [step for step in STEPS if any(step in row.table.index for row in rows)]
     return {
-        "sequences": int(known[0].rollouts["sequences"].iloc[0]),
+        "sequences": int(known[0][1]["sequences"].iloc[0]),
         "charts": [(measure, _chart(measure, rows)) for measure in FIGURES],
         "measures": FIGURES,
         "compared": COMPARED,
@@ -65,17 +65,17 @@ def rollouts(group: list[System]) -> dict | None:
                 "film": film(system.rollout_folder / "rollouts.webp"),
                 "strips": [(path.stem, picture(path)) for path in sorted(system.rollout_folder.glob("*.png"))],
             }
-            for system in known
+            for system, _ in known
         ],
     }
 
 
-def _rows(known: list[System]) -> list[Row]:
+def _rows(known: list[tuple[System, pd.DataFrame]]) -> list[Row]:
     """Return each system's predictions, then the baselines. A baseline that several systems share appears once."""
     own: list[Row] = []
     baselines: dict[str, list[tuple[list[str], pd.DataFrame]]] = {}
-    for system in known:
-        tables = {what: part.set_index("step_ahead") for what, part in system.rollouts.groupby("what", sort=False)}
+    for system, steps in known:
+        tables = {what: part.set_index("step_ahead") for what, part in steps.groupby("what", sort=False)}
         counts = [steps_closer(tables[OWN]["psnr"], tables[what]["psnr"]) for what in COMPARED]
         closer = [Cell(f"{count} of {len(tables[OWN])}", count) for count in counts]
         for what, table in tables.items():

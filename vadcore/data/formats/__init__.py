@@ -36,9 +36,9 @@ def dataset_config(section: dict | DatasetConfig) -> DatasetConfig:
     if isinstance(section, DatasetConfig):
         return section
     name = section.get("format")
-    if config_of(name) is None and name in SHIPPED:
+    if name in SHIPPED and config_of(name) is None:
         format_module(name)  # registers its configuration
-    config = config_of(name)
+    config = None if name is None else config_of(name)
     if config is None:
         known = ", ".join(sorted({*SHIPPED, *list_formats()}))
         raise VadError(

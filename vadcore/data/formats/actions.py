@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from vadcore.data.delivery import Layout, check_delivered, deliver
-from vadcore.data.formats.base import Clip, StoredConfig, register_format
+from vadcore.data.formats.base import Clip, Split, StoredConfig, register_format
 from vadcore.data.formats.clip_files import clip_name
 from vadcore.data.image_files import IMAGE_ENDINGS, read_image
 from vadcore.utils.errors import VadError
@@ -126,7 +126,7 @@ def _labels(path: Path, width: int | None, label: int) -> np.ndarray:
     return np.full(len(_frames(path, width)), label, np.uint8)
 
 
-def _clip(config: ActionsConfig, split: str, path: Path, label: int | None) -> Clip:
+def _clip(config: ActionsConfig, split: Split, path: Path, label: int | None) -> Clip:
     return Clip(
         split=split,
         name=clip_name(f"{path.parent.name}-{path.stem}"),

@@ -104,6 +104,7 @@ def clips(config: AvenueConfig, raw: Path) -> list[Clip]:
     tests = videos_in(find_folder(raw, "testing_videos", LAYOUT))
     mask_files = [_mask_file(raw, video) for video in tests]
     found = [footage_clip("train", video, video.stem) for video in trains]
+    labels: list[Callable[[], np.ndarray]]
     if config.label_set == "intervals":
         source = _intervals_file(raw)
         entries = one_a_clip(read_mat(source), [video.stem for video in tests], source)
@@ -115,9 +116,9 @@ def clips(config: AvenueConfig, raw: Path) -> list[Clip]:
                 f"{raw}: no testing_label_mask/N_label.mat for test clips {', '.join(missing)}; "
                 "bring ground_truth_demo.zip's content, or use label_set: intervals"
             )
-        labels = [partial(_from_masks, file) for file in mask_files]
+        labels = [partial(_from_masks, file) for file in mask_files if file is not None]
     for video, label, file in zip(tests, labels, mask_files, strict=True):
-        found.append(footage_clip("test", video, video.stem, label, file and partial(_masks, file)))
+        found.append(footage_clip("test", video, video.stem, label, partial(_masks, file) if file else None))
     return found
 
 

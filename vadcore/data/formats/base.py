@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from pydantic import PositiveFloat
@@ -74,6 +74,9 @@ def config_of(format: str) -> type[DatasetConfig] | None:
 
 class DatasetConfig(Section):
     """Extraction settings common to all data sets."""
+
+    if TYPE_CHECKING:  # every format has its own Literal
+        format: str
 
     size: Size | None = None  # [height, width] to resize frames to, pixels; null: original size
     color: Literal["grey", "rgb"] = "grey"

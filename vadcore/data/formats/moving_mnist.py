@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -122,7 +122,9 @@ def prepare(config: MovingMnistConfig, raw: Path, say: Callable[[str], None] = p
     Raises :class:`VadError` if there are no digits or their file is damaged.
     """
     digits = find_digits(config, raw, say)
-    record = {"digits": config.digits_of} | {split: _entry(config, split, digits[split]) for split in SPLITS}
+    record: dict[str, Any] = {"digits": config.digits_of} | {
+        split: _entry(config, split, digits[split]) for split in SPLITS
+    }
     known = _record(raw)
     sweep_partial(raw)
     if config.source != "download":

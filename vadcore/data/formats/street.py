@@ -12,14 +12,14 @@ are not motion: a pixel in a moving shadow has the flow of the ground, 0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vadcore.data.formats.base import Clip
+from vadcore.data.formats.base import Clip, Split
 from vadcore.data.synthetic.anomalies import KINDS
 from vadcore.data.synthetic.clip import LEAST_VISIBLE, SyntheticClip, film, planned_events, site_of
 from vadcore.data.synthetic.config import StreetConfig
@@ -71,7 +71,7 @@ def prepare(config: StreetConfig, raw: Path, say: Callable[[str], None] = print)
     Clips are written atomically: an interrupted call can be repeated and resumes. Does nothing if all clips exist.
     """
     wanted = list(_planned(config))
-    missing = [clip for clip in wanted if not is_complete(raw, *clip[:2], digest(config, clip[0]))]
+    missing = [clip for clip in wanted if not is_complete(raw, clip[0], clip[1], digest(config, clip[0]))]
     todo = {clip[:2] for clip in missing}
     whole = [clip[:2] for clip in wanted if clip[:2] not in todo]
     removed = remove_others(raw, {path(raw, *clip) for clip in whole for path in (video_path, truth_path)})
@@ -81,19 +81,20 @@ def prepare(config: StreetConfig, raw: Path, say: Callable[[str], None] = print)
         return
     site = site_of(config)
 
-    def write(split: str, name: str, index: int, footage: SyntheticClip) -> None:
+    def write(split: Split, name: str, index: int, footage: SyntheticClip) -> None:
         write_clip(raw, split, name, footage, config.frames_per_second, digest(config, split))
         events = ", ".join(planned_events(config, split, index)) or "normal"
         say(f"street: {split}/{name}, {len(footage.frames)} frames, {len(footage.kinds)} objects, {events}")
 
     with ThreadPoolExecutor(1) as pool:
-        written = None
+        written: Future[None] | None = None
         for split, name, index in missing:
             footage = film(config, site, split, index)
-            if written:
+            if written is not None:
                 written.result()
             written = pool.submit(write, split, name, index, footage)  # writes while the next clip is generated
-        written.result()
+        if written is not None:
+            written.result()
 
 
 def clips(config: StreetConfig, raw: Path) -> list[Clip]:

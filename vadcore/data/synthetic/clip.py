@@ -78,9 +78,8 @@ def film(config: StreetConfig, site: Site, split: Literal["train", "test"], inde
 def _light(clock: Clock, rng: np.random.Generator) -> np.ndarray:
     """Slow changes of daylight, float32 ``[T, 3]``: two waves of 15 to 60 s around a level and tint per clip."""
     level, tint = rng.uniform(0.86, 1.06), rng.uniform(-0.025, 0.025)
-    wave = sum(
-        share * np.sin(2 * np.pi * (clock.times / rng.uniform(15, 60) + rng.uniform())) for share in (0.035, 0.02)
-    )
+    waves = [share * np.sin(2 * np.pi * (clock.times / rng.uniform(15, 60) + rng.uniform())) for share in (0.035, 0.02)]
+    wave = waves[0] + waves[1]
     return ((level + wave)[:, None] * np.array([1 + tint, 1.0, 1 - tint])).astype(np.float32)
 
 
@@ -109,7 +108,7 @@ def _shoot(
             masks[t] = mask if mask.sum() >= LEAST_VISIBLE else False
     return SyntheticClip(
         frames=frames,
-        labels=masks.any(axis=(1, 2)).astype(np.uint8),
+        labels=np.asarray(masks.any(axis=(1, 2)), np.uint8),
         masks=masks,
         identity=identity,
         flow=flow,

@@ -128,12 +128,12 @@ class Painter:
 
     def _shadows(self, here: list[int], t: int) -> np.ndarray | None:
         """Shadow of the actors on each pixel, float32 ``[H, W]`` in 0..1 (1 = full shadow), with soft edges."""
-        mask = np.zeros(self._site.picture.shape[:2], np.uint8)
+        mask: np.ndarray = np.zeros(self._site.picture.shape[:2], np.uint8)
         for i in here:
             own = t - self._actors[i].first
             for start, end, thickness in self._actors[i].shadows:
-                ends = [tuple(int(v) for v in np.round(point[own] * 16)) for point in (start, end)]  # 1/16 px
-                cv2.line(mask, *ends, 255, max(1, round(thickness[own])), cv2.LINE_AA, 4)
+                one, other = (np.round(point[own] * 16).astype(int).tolist() for point in (start, end))  # 1/16 px
+                cv2.line(mask, one, other, 255, max(1, round(thickness[own])), cv2.LINE_AA, 4)
         if not mask.any():
             return None
         return cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), mask.shape[0] / 140)
@@ -167,4 +167,4 @@ def _near_picture(pieces: list[Prepared], size: tuple[int, int]) -> np.ndarray:
     x = np.stack([piece.warps[:, 0, 2] for piece in pieces])
     y = np.stack([piece.warps[:, 1, 2] for piece in pieces])
     near = (x > -size[1] / 4) & (x < 1.25 * size[1]) & (y > -size[0] / 2) & (y < 2 * size[0])
-    return near.any(axis=0)
+    return np.asarray(near.any(axis=0))

@@ -173,7 +173,7 @@ def _props(rng: np.random.Generator) -> list[list[tuple[np.ndarray, tuple[float,
 def _draw(camera: Camera, shapes: list, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
     """Render one object: colour times alpha float32 ``[H, W, 3]``, alpha ``[H, W, 1]``, and its depth in metres."""
     size = (camera.height * FINE, camera.width * FINE)
-    layer = np.zeros((*size, 4), np.float32)
+    layer: np.ndarray = np.zeros((*size, 4), np.float32)
     for corners, colour in shapes:
         pixels = (camera.project(corners) + 0.5) * FINE - 0.5
         cv2.fillPoly(layer, [np.round(pixels).astype(np.int32)], (*colour, 1.0))

@@ -55,7 +55,7 @@ def paint(box: Box, resolution: float, painter: Paint) -> Sprite:
     colour, distance = painter(x, y)
     alpha = np.clip(0.5 - distance * resolution, 0.0, 1.0)[..., None]
     picture = np.concatenate([np.broadcast_to(colour, (*x.shape, 3)) * alpha, alpha], axis=-1).astype(np.float32)
-    levels = [picture]
+    levels: list[np.ndarray] = [picture]
     while len(levels) < 4 and min(levels[-1].shape[:2]) >= 8:
         levels.append(cv2.pyrDown(levels[-1]))  # pixel i is pixel 2 i of the level before, so the origin is the same
     return Sprite(tuple(levels), (x0, y0), resolution)

@@ -111,7 +111,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
     Raises :class:`VadError` if the frames differ.
     """
     height, width = frames.shape[1:3]
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"FFV1"), fps, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"FFV1"), fps, (width, height))
     if not writer.isOpened():
         raise VadError(f"{path}: this OpenCV cannot write FFV1 video there; install opencv-python, check the folder")
     for frame in frames:

@@ -101,7 +101,8 @@ def pedestrians(
     far = camera.visible_span(HALF_WALKWAY, MARGIN)
     gap = 60.0 * (1 + PAIRS) / per_minute  # seconds between arrivals
     arrival = -(far[1] - far[0]) / 1.0  # early enough that the slowest person has crossed the picture at second 0
-    actors, ways = [], list(taken)
+    actors: list[Actor] = []
+    ways = list(taken)
     while True:
         arrival += rng.exponential(gap)
         if arrival >= clock.length:
