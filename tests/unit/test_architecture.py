@@ -144,3 +144,8 @@ def test_code_digest_covers_imported_code(tmp_path, monkeypatch):
     assert second[1] == first[1]
     append("utils/render.py", "changed = True\n")
     assert digests()[1] != first[1]  # draws the pictures of check points
+
+
+def test_training_needs_no_video_decoder():
+    code = "import sys; sys.modules['av'] = None; import vadcore.config, vadcore.training.trainer, vadcore.data.extract"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

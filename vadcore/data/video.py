@@ -15,12 +15,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from vadcore.utils.errors import VadError
+
+if TYPE_CHECKING:  # PyAV is imported where a video is read: stored frames need no decoder
+    import av
 
 # fmt: off
 VIDEO_ENDINGS = frozenset([
@@ -109,6 +111,8 @@ class VideoReader:
         self.remarks = [f"{self.path.name}: {remark}" for remark in remarks]
 
     def __iter__(self) -> Iterator[np.ndarray]:
+        from av.video.reformatter import VideoReformatter
+
         self.numbers, self._damaged = [], []
         reformatter = VideoReformatter()
         with _opened(self.path) as (container, stream):
@@ -366,6 +370,8 @@ def _time_remarks(times: np.ndarray, fps: float, resets: list[float], stated: li
 @contextmanager
 def _opened(path: Path):
     """Open a video: yields (container, stream)."""
+    import av
+
     try:
         container = av.open(f"file:{path}", metadata_errors="replace")
     except av.FFmpegError as error:
@@ -392,6 +398,8 @@ def _opened(path: Path):
 
 def _messages(path: Path) -> str:
     """Return what FFmpeg logs when it opens a file."""
+    import av
+
     level = av.logging.get_level()
     av.logging.set_level(av.logging.WARNING)
     try:
@@ -404,6 +412,8 @@ def _messages(path: Path) -> str:
 
 def _packets(container, *streams) -> Iterator[av.Packet]:
     """Yield the packets, without the empty ones that PyAV adds at the end. Damaged places are passed over."""
+    import av
+
     errors, packets = 0, container.demux(*streams)
     while errors < _MOST_ERRORS:
         try:
@@ -421,6 +431,8 @@ def _packets(container, *streams) -> Iterator[av.Packet]:
 
 def _decoded(container, stream) -> Iterator[tuple[av.VideoFrame, int]]:
     """Yield (frame, number of packets since the frame before that could not be decoded)."""
+    import av
+
     # With several threads FFmpeg decodes damaged videos differently every time, and drops more of their frames.
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
     errors = 0
@@ -453,6 +465,8 @@ def _decoded(container, stream) -> Iterator[tuple[av.VideoFrame, int]]:
 
 def _deinterlaced(frames: Iterator[tuple[int, av.VideoFrame]], stream) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield the frames, from the first interlaced one on through FFmpeg's filter yadif."""
+    import av
+
     graph = None
     waiting: deque[int] = deque()
     for number, frame in frames:
