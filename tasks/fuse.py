@@ -90,7 +90,8 @@ def _write_model(folder: Path, dataset: str, fusion: Fusion, normal: list[pd.Dat
         for file in system_files(paths.model(dataset, member)):
             shutil.copy(file, folder / MEMBERS / member)
     save_fusion(fusion, folder)
-    table = normal[0][["clip", "start", "frame", "fps", "held_out"]].assign(
+    known = [column for column in ("clip", "start", "frame", "fps", "seconds", "held_out") if column in normal[0]]
+    table = normal[0][known].assign(
         seen=np.any([of_member["seen"] for of_member in normal], axis=0), **fusion.measures(normal)
     )
     with complete(folder / "normal.parquet") as temporary:

@@ -130,8 +130,10 @@ def _tried(params: Params, version: Version, trial: ClipStore, folder: Path, kno
     judged = [_measured(system, trial, segments, flow, known) for system in detector.systems]
     measures = {clip: detector.measures([of_system[clip] for of_system in judged]) for clip in judged[0]}
     fps = {segment.clip.name: trial.attributes(segment.clip)["fps"] for segment in segments}
+    times = trial.own_times(segment.clip for segment in segments)
+    scored = measures, detector.score, fps, recipe.smoothing
     labels = {segment.clip.name: trial.labels(segment.clip) for segment in segments}
-    table = join_labels(score_table(measures, detector.score, fps, recipe.smoothing, calibration), labels)
+    table = join_labels(score_table(*scored, calibration, times), labels)
     rules = {key: getattr(calibration, key) for key in Calibrate.model_fields}
     return result_row(table, calibration, Calibrate(**rules), {}, {})
 

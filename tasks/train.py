@@ -250,6 +250,7 @@ def _score_normal(
     Calibration and fusions use them, so that changing either needs no new training.
     """
     tables = []
+    times = frames.own_times({segment.clip for _, segments, _ in scorings for segment in segments})
     for number, (model, segments, seen) in enumerate(scorings):
         footage = ClipLoader.for_model(model.to(where["device"]), frames, segments, flow, **where)
         for place, segment in enumerate(segments):
@@ -261,6 +262,8 @@ def _score_normal(
             table.insert(3, "fps", frames.attributes(segment.clip)["fps"])
             table.insert(4, "held_out", number == 0)
             table.insert(5, "seen", seen)
+            if times:
+                table.insert(4, "seconds", frames.times(segment.clip)[segment.start : segment.stop])
             tables.append(table)
     table, model = pd.concat(tables, ignore_index=True), scorings[0][0]
     if table.loc[table["held_out"], model.score].notna().sum() == 0:

@@ -21,7 +21,7 @@ from vadcore.data.windows import Segment
 from vadcore.evaluation.calibration import Calibration, calibrate
 from vadcore.evaluation.cost import read_cost, write_cost
 from vadcore.evaluation.evaluate import RANKING, event_table, measure_table, result_row, score_table
-from vadcore.evaluation.events import smooth
+from vadcore.evaluation.events import smooth, times_of
 from vadcore.evaluation.frame_metrics import join_labels, roc_curve
 from vadcore.evaluation.inference import ClipScores
 from vadcore.evaluation.operating import operating_points
@@ -58,7 +58,7 @@ def write_results(
     labels = {segment.clip.name: frames.labels(segment.clip) for segment in scored}
     maps = {segment.clip.name: of_clip.maps for segment, of_clip in scored.items()}
     raw = {segment.clip.name: of_clip.measures for segment, of_clip in scored.items()}
-    times = {one.clip.name: frames.times(one.clip) for one in scored if frames.has_times(one.clip)}
+    times = frames.own_times(segment.clip for segment in scored)
     table = join_labels(score_table(raw, score, fps, params.score.smoothing, calibration, times), labels)
     events = event_table(table, calibration, params.calibrate)
     operating = operating_points(table, calibration, params.calibrate)
@@ -105,14 +105,17 @@ def _calibrate(normal: pd.DataFrame, measure_name: str, params: Params) -> Calib
     pieces = {
         f"{clip}, from frame {start}": rows for (clip, start), rows in normal.groupby(["clip", "start"], sort=True)
     }
+    timed = {name: times_of(rows) for name, rows in pieces.items()}
     scores = {
-        name: smooth(rows[measure_name].to_numpy(np.float64), params.score.smoothing) for name, rows in pieces.items()
+        name: smooth(rows[measure_name].to_numpy(np.float64), params.score.smoothing, *timed[name])
+        for name, rows in pieces.items()
     }
-    fps = {name: float(rows["fps"].iloc[0]) for name, rows in pieces.items()}
+    fps = {name: rate for name, (rate, _) in timed.items()}
+    seconds = {name: times for name, (_, times) in timed.items() if times is not None}
     seen = {name for name, rows in pieces.items() if rows["seen"].iloc[0]}
     settings = params.calibrate
     rule = (settings.target_far_per_hour, settings.merge_gap_s, settings.min_event_s)
-    return calibrate(scores, fps, *rule, seen=seen)
+    return calibrate(scores, fps, *rule, seen, seconds)
 
 
 def _write(
@@ -145,11 +148,12 @@ def _write_maps(path: Path, maps: np.ndarray) -> None:
 def _worst(table: pd.DataFrame, calibration: Calibration, params: Params) -> list[dict]:
     """Return the frames with the highest scores, at least one second apart within a clip."""
     chosen: list[dict] = []
+    times: list[tuple[str, float]] = []
+    table = table if "seconds" in table else table.assign(seconds=table["frame"] / table["fps"])
     for frame in table.dropna(subset=["score"]).sort_values(["score", "clip", "frame"], ascending=False).itertuples():
-        apart = all(
-            other["clip"] != frame.clip or abs(other["frame"] - frame.frame) > max(frame.fps, 1) for other in chosen
-        )
-        if apart:
+        least = max(1, 1 / frame.fps) + 1e-6
+        if all(clip != frame.clip or abs(second - frame.seconds) > least for clip, second in times):
+            times.append((frame.clip, frame.seconds))
             chosen.append(
                 {
                     "clip": frame.clip,

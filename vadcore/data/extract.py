@@ -82,7 +82,7 @@ def extract_clip(
                 "labels and footage must be of the same recording: correct one of them"
             )
         kept_labels = np.zeros(len(numbers), np.uint8) if labels is None else labels[numbers]
-        if not kept.is_constant:
+        if not kept.sampling.is_constant(kept.numbers, kept.seconds):
             writer.set_times(np.array(kept.seconds))
         writer.update(
             {
@@ -138,14 +138,6 @@ class _Kept:
     @property
     def remarks(self) -> list[str]:
         return list(getattr(self.source, "remarks", ()))
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether the kept frames are those of footage with a constant rate and no missing frames."""
-        return all(
-            number == self.sampling.frame(k) and abs(second * self.fps - number) < 1e-6
-            for k, (number, second) in enumerate(zip(self.numbers, self.seconds, strict=True))
-        )
 
     def __iter__(self) -> Iterator[np.ndarray]:
         channels = 1 if self.settings.color == "grey" else 3

@@ -22,7 +22,7 @@ again. Zarr writes each file under a temporary name and renames it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +166,10 @@ class ClipStore:
         array = self.array(clip)
         attributes: Mapping[str, Any] = array.attrs
         return np.arange(array.shape[0]) / attributes["fps"]
+
+    def own_times(self, clips: Iterable[ClipId]) -> dict[str, np.ndarray]:
+        """Return the :meth:`times` of those clips whose frame k is not at ``k / fps``, by name."""
+        return {clip.name: self.times(clip) for clip in clips if self.has_times(clip)}
 
     def seconds(self, clip: ClipId) -> float:
         """Return the duration of ``clip`` in seconds, pauses included."""

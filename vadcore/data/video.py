@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -191,6 +191,13 @@ class Subsampling:
     def frame(self, k: int) -> int:
         """Number of the k-th chosen frame, if the rate is constant."""
         return math.floor(k * self.every + 0.5)
+
+    def is_constant(self, numbers: Sequence[int], seconds: Sequence[float]) -> bool:
+        """Whether these frames are the chosen ones of footage with a constant rate and no missing frames."""
+        return all(
+            number == self.frame(k) and abs(second * self._source_fps - number) < 1e-6
+            for k, (number, second) in enumerate(zip(numbers, seconds, strict=True))
+        )
 
     def takes(self, second: float) -> bool:
         """Whether the frame shown at ``second`` is chosen. Call it for all frames in order."""

@@ -3,7 +3,7 @@
 The annotated video has the frames with their error maps as a heat-map overlay, and a bar below with the time and the event.
 Its format is VP8 in WebM: OpenCV can write it everywhere, browsers play it, and it is fast enough. MPEG-4 is faster, but no
 browser plays it; VP9 takes eight times as long. Encoding is most of the work, so the video is small and has at most 15
-frames per second: every k-th of the scored frames.
+frames per second: every k-th of the scored frames, where their rate is constant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import chain, compress
 from pathlib import Path
 
 import cv2
@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from vadcore.detection.stream import Scanned, VideoSource, ahead
+from vadcore.evaluation.events import shown
 from vadcore.evaluation.maps import colour_scale, smooth_for_display
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import LEAST_FREE
@@ -58,20 +59,33 @@ def write_film(path: Path, scanned: Scanned) -> None:
             "detect.film false"
         )
     way = cv2.INTER_AREA if min(size[0] / scanned.size[0], size[1] / scanned.size[1]) < 1 else cv2.INTER_NEAREST
-    looked_at = islice(VideoSource(scanned.video, scanned.sampling, scanned.stated, 1.0), 0, None, step)
+    times = film_counts(scanned.frames["seconds"].to_numpy(), scanned.sampling.fps, step)
+    looked_at = compress(VideoSource(scanned.video, scanned.sampling, scanned.stated, 1.0), times)
     small = (cv2.resize(picture, size[::-1], interpolation=way) for picture in looked_at)
     with ThreadPoolExecutor(1) as encoder:  # encodes one picture while the next is painted
         written: Future[object] | None = None
-        for number, picture in enumerate(chain.from_iterable(ahead(small))):
-            painted = painter.paint(number * step, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-            if written is not None:
-                written.result()
-            written = encoder.submit(writer.write, painted)
+        for number, picture in zip(np.flatnonzero(times).tolist(), chain.from_iterable(ahead(small)), strict=True):
+            painted = painter.paint(number, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            for _ in range(times[number]):
+                if written is not None:
+                    written.result()
+                written = encoder.submit(writer.write, painted)
         if written is not None:
             written.result()
     writer.release()
     if shutil.disk_usage(path.parent).free < LEAST_FREE:  # the writer does not report a full disk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def film_counts(seconds: np.ndarray, fps: float, step: int) -> np.ndarray:
+    """Return how many pictures of the annotated video show each frame ``[T]``, so that it plays in real time.
+
+    The annotated video has ``fps / step`` pictures a second. Pauses are left out. seconds: times of the frames.
+    """
+    starts, stops = shown(len(seconds), fps, seconds)
+    begins = np.cumsum(stops - starts) - (stops - starts)  # frame periods, without pauses
+    numbers = np.searchsorted(begins, np.arange(0, begins[-1] + 0.5, step) + 0.5, side="right") - 1
+    return np.bincount(numbers, minlength=len(seconds))
 
 
 def film_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -95,9 +95,16 @@ class VideoSource:
     def remarks(self) -> list[str]:
         return self._reader.remarks
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether the pictures are those of a video with a constant rate and no missing frames."""
+        return self._chosen().is_constant(self.numbers, self.seconds)
+
+    def _chosen(self) -> Subsampling:
+        return Subsampling(self._sampling.video_fps, self._sampling.fps if self._sampling.every > 1 else None)
+
     def __iter__(self) -> Iterator[np.ndarray]:
-        video_fps, fps, every = self._sampling.video_fps, self._sampling.fps, self._sampling.every
-        sampling = Subsampling(video_fps, fps if every > 1 else None)
+        sampling = self._chosen()
         self.numbers, self.seconds = [], []
         with _faults_of_the_video():
             for picture in self._reader:
@@ -397,9 +404,10 @@ def _tables(
     detector: Detector, measures: Mapping[str, np.ndarray], sampling: Sampling, maps: Maps, source: VideoSource
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     name, recipe, calibration = "video", detector.recipe, detector.calibration
-    table = score_table({name: measures}, detector.score, {name: sampling.fps}, recipe.smoothing, calibration)
+    scored = {name: measures}, detector.score, {name: sampling.fps}, recipe.smoothing, calibration
+    table = score_table(*scored, {} if source.is_constant else {name: np.array(source.seconds)})
     found = event_table(table, calibration, calibration)
-    frames = table.drop(columns=["clip", "fps"])
+    frames = table.drop(columns=["clip", "fps", "seconds"], errors="ignore")
     frames["frame"] = source.numbers
     frames.insert(1, "seconds", source.seconds)
     frames.insert(4, "event", 0)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping
+from types import MappingProxyType
 from typing import Literal, TypedDict
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vadcore.evaluation.events import SECONDS_AN_HOUR, Fps, event_frames, fps_of, runs
+from vadcore.evaluation.events import SECONDS_AN_HOUR, TOLERANCE, Fps, fps_of, runs, shown
 from vadcore.utils.errors import VadError
 
 SCORES_KEPT = 4096  # order statistics from which p-values are computed
@@ -29,6 +29,8 @@ TAIL_LEVELS = 10  # minimum number of alarm levels for the tail fit; all levels 
 SHAPE_LEVELS = 50  # with fewer, a heavy tail cannot be distinguished from an exponential one
 FEW_LEVELS = 5  # with fewer, the spread of the scores cannot be estimated from the levels
 BEYOND = 3.0  # a threshold is extrapolated to at most this many times the length of the footage between two events
+
+Times = Mapping[str, np.ndarray]  # clip -> seconds of each frame, of clips whose frame k is not at k / fps
 
 
 class AlarmLevels(BaseModel):
@@ -190,6 +192,7 @@ def calibrate(
     merge_gap_s: float = 0.0,
     min_event_s: float = 0.0,
     seen: Container[str] = (),
+    seconds: Times = MappingProxyType({}),
 ) -> Calibration:
     """Calibrate p-values and the alarm threshold on normal clips.
 
@@ -203,6 +206,7 @@ def calibrate(
     target_far_per_hour: false-alarm rate, in events per hour, above 0.
     merge_gap_s, min_event_s: definition of an event, in seconds, see :func:`vadcore.evaluation.events.find_events`.
     seen: the clips of ``scores`` that the system was trained on.
+    seconds: times of the frames ``[T]`` of clips whose frame k is not at ``k / fps``.
 
     Raises :class:`VadError` if no unseen clip has a score or if a score is infinite.
     """
@@ -221,7 +225,7 @@ def calibrate(
             f"held-out footage: none of its {total} frames in {len(unseen)} clips has a score; "
             "raise train.val_share or give more (or longer) normal training clips"
         )
-    rule = (fps, merge_gap_s, min_event_s)
+    rule = (fps, merge_gap_s, min_event_s, seconds)
     of_unseen = _alarm_levels_of(unseen, *rule)
     of_all = of_unseen if len(unseen) == len(scores) else _alarm_levels_of(scores, *rule)
     values = np.concatenate(judged)
@@ -247,16 +251,21 @@ def calibrate(
     return calibration.at_rate(target_far_per_hour)
 
 
-def _alarm_levels_of(scores: Mapping[str, np.ndarray], fps: Fps, merge_gap_s: float, min_event_s: float) -> AlarmLevels:
+def _alarm_levels_of(
+    scores: Mapping[str, np.ndarray], fps: Fps, merge_gap_s: float, min_event_s: float, seconds: Times
+) -> AlarmLevels:
     """Alarm levels of footage; at least one frame has a score."""
-    judged = {clip: of_clip[~np.isnan(of_clip)] for clip, of_clip in scores.items()}
-    values = np.concatenate(list(judged.values()))
-    levels = alarm_levels(scores, fps, merge_gap_s, min_event_s)
+    values = np.concatenate([of_clip[~np.isnan(of_clip)] for of_clip in scores.values()])
+    levels = alarm_levels(scores, fps, merge_gap_s, min_event_s, seconds)
     if not len(levels):  # all scored runs are shorter than an event: use the highest score as the only level
         levels = values.max(keepdims=True)
     kept = _kept_levels(len(levels))
+    lengths = []
+    for clip, of_clip in scores.items():
+        starts, stops = shown(len(of_clip), fps_of(fps, clip), seconds.get(clip))
+        lengths.append((stops - starts)[~np.isnan(of_clip)].sum() / fps_of(fps, clip))
     return AlarmLevels(
-        hours=sum(len(of_clip) / fps_of(fps, clip) for clip, of_clip in judged.items()) / SECONDS_AN_HOUR,
+        hours=float(sum(lengths)) / SECONDS_AN_HOUR,
         level_events=tuple((kept + 1).tolist()),
         levels=tuple(levels[kept].tolist()),
         **_fit_tail(levels, float(values.std())),
@@ -264,47 +273,55 @@ def _alarm_levels_of(scores: Mapping[str, np.ndarray], fps: Fps, merge_gap_s: fl
 
 
 def alarm_levels(
-    scores: Mapping[str, np.ndarray], fps: Fps, merge_gap_s: float = 0.0, min_event_s: float = 0.0
+    scores: Mapping[str, np.ndarray],
+    fps: Fps,
+    merge_gap_s: float = 0.0,
+    min_event_s: float = 0.0,
+    seconds: Times = MappingProxyType({}),
 ) -> np.ndarray:
     """Alarm levels T_1 >= T_2 >= ...: T_m is the highest threshold with at least m events over all clips.
 
-    Events are those of ``find_events``. The result is exact, and no threshold is tried. Let g be the number of frames
-    across which alarms are merged, L the minimum length of an event, and s_p the score of frame p.
+    Events are those of ``find_events``. The result is exact, and no threshold is tried. Let g be the time across which
+    alarms are merged, L the minimum length of an event, and s_p the score of frame p.
 
-    - An event starts at frame p if the threshold t is above m_p, the maximum of the g + 1 scores before p, and at
-      most s_p.
-    - The event lasts at least L frames if each of the L - 1 windows of g + 1 frames that start after p, p + 1, ...
-      contains an alarm: if t is at most r_p, the minimum over these windows of their maximum score.
+    - An event starts at frame p if the threshold t is above m_p, the highest score in the time g before p, and at most
+      s_p.
+    - The event lasts at least L if, after each frame from p on that ends less than L after the start of p, an alarm
+      follows within g: if t is at most r_p, the minimum over these frames of the highest score in the time g after them.
 
     The number of events at t is therefore the number of frames p with m_p < t <= min(s_p, r_p).
 
-    scores: clip -> ``[T]``, NaN = not scored. Returns ``[levels]``, descending.
+    scores: clip -> ``[T]``, NaN = not scored. seconds: as for :func:`calibrate`. Returns ``[levels]``, descending.
     """
     edges = []  # upper (included) and lower (excluded) threshold at which a frame starts an event
     for clip, of_clip in scores.items():
-        gap, shortest = event_frames(fps_of(fps, clip), merge_gap_s, min_event_s)
+        rate = fps_of(fps, clip)
+        every = np.array(shown(len(of_clip), rate, seconds.get(clip)), np.float64)
+        gap, shortest = merge_gap_s * rate + TOLERANCE, min_event_s * rate - TOLERANCE
         for first, last in runs(~np.isnan(of_clip)):
-            run = np.asarray(of_clip[first : last + 1], np.float64)
-            window = min(gap + 1, len(run))
-            edge = np.full(window, -np.inf)
-            highest = sliding_window_view(np.concatenate((edge, run, edge)), window).max(axis=1)
-            before = highest[: len(run)]  # maximum over frames p - window ... p - 1
-            after = highest[window + 1 :][: len(run)]  # maximum over frames p + 1 ... p + window
-            until = run
-            if shortest > len(run):
-                continue
-            if shortest > 1:
-                span = shortest - 1
-                after = np.append(after, np.full(span, -np.inf))
-                lowest = sliding_window_view(after, span).min(axis=1)
-                until = np.minimum(run, lowest[: len(run)])  # windows after p ... p + span - 1
-            starts = until > before
-            edges.append(np.stack((until[starts], before[starts])))
+            run, (starts, stops) = np.asarray(of_clip[first : last + 1], np.float64), every[:, first : last + 1]
+            number = np.arange(len(run))
+            before = _range_max(run, np.searchsorted(stops, starts - gap), number)
+            after = _range_max(run, number + 1, np.searchsorted(starts, stops + gap, side="right"))
+            until = np.minimum(run, -_range_max(-after, number, np.searchsorted(stops, starts + shortest)))
+            new = until > before
+            edges.append(np.stack((until[new], before[new])))
     born, gone = np.sort(np.concatenate([*edges, np.empty((2, 0))], axis=1))
     candidates = np.unique(born)[::-1]
     at_least = len(born) - np.searchsorted(born, candidates)
     most = np.maximum.accumulate(at_least - (len(gone) - np.searchsorted(gone, candidates)))
     return np.repeat(candidates, np.diff(most, prepend=0))
+
+
+def _range_max(values: np.ndarray, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Maximum of ``values[first[i] : stop[i]]`` for every i; minus infinity where that is empty."""
+    highest, result = values, np.full(len(first), -np.inf)
+    for power in range(int(max(0, (stop - first).max(initial=0))).bit_length()):
+        width = 1 << power  # highest[k] is the maximum of values[k : k + width]
+        fit = (stop - first >= width) & (stop - first < 2 * width)
+        result[fit] = np.maximum(highest[first[fit]], highest[stop[fit] - width])
+        highest = np.maximum(highest[:-width], highest[width:])
+    return result
 
 
 def _check_rate(rate: float) -> None:

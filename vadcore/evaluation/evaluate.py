@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from vadcore.config import Calibrate
-from vadcore.data.video import PAUSE
 from vadcore.evaluation.calibration import Calibration
-from vadcore.evaluation.events import detection_metrics, find_events, smooth
+from vadcore.evaluation.events import detection_metrics, find_events, shown, smooth, times_of
 from vadcore.evaluation.frame_metrics import frame_metrics
 from vadcore.evaluation.pixel_metrics import localisation_metrics
 
@@ -27,16 +26,15 @@ def score_table(
 ) -> pd.DataFrame:
     """Table with one row per frame: clip, frame, fps, score, p_value, and every raw measure.
 
-    times: clip -> seconds of each frame ``[T]``, of clips whose rate varies. If there are any, the table has a column
-    ``seconds``.
-
     measures: clip -> measure -> ``[T]``. score: name of the measure that is the anomaly score. fps: clip -> frames per
-    second. smoothing: sigma, in frames, of the Gaussian that smooths the score over time. Frames that no window scored
-    have NaN.
+    second. smoothing: sigma, in frame periods, of the Gaussian that smooths the score over time. Frames that no window
+    scored have NaN. times: clip -> seconds of each frame ``[T]``, of clips whose frame k is not at ``k / fps``. If there are
+    any, the table has a column ``seconds``.
     """
+    times = times or {}
     tables = []
     for clip, raw in measures.items():
-        values = smooth(raw[score].astype(np.float64), smoothing)
+        values = smooth(raw[score].astype(np.float64), smoothing, fps[clip], times.get(clip))
         table = pd.DataFrame({"clip": clip, "frame": np.arange(len(values)), "fps": fps[clip], "score": values})
         if times:
             table["seconds"] = times.get(clip, table["frame"] / fps[clip])
@@ -55,17 +53,11 @@ def measure_table(table: pd.DataFrame, measures: Iterable[str], smoothing: float
     rows = []
     for name in measures:
         values = table.groupby("clip", sort=False)[name].transform(
-            lambda of_clip: smooth(of_clip.to_numpy(), smoothing)
+            lambda of_clip: smooth(of_clip.to_numpy(), smoothing, *times_of(table.loc[of_clip.index]))
         )
         found = frame_metrics(table.assign(score=values))
         rows.append({"measure": name, **{key: found[key] for key in RANKING}})
     return pd.DataFrame(rows, columns=["measure", *RANKING])
-
-
-def shown(seconds: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return from when to when each frame is shown, ``[T]``: until the next one, but in a pause only for ``1 / fps``."""
-    steps = np.append(np.diff(seconds), 1 / fps)
-    return seconds, seconds + np.where(steps > max(PAUSE, 2 / fps), 1 / fps, steps)
 
 
 def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibrate | Calibration) -> pd.DataFrame:
@@ -85,12 +77,10 @@ def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibra
     ]
     rows = []
     for clip, frames in table.groupby("clip", sort=True):
-        fps = float(frames["fps"].iloc[0])
-        scores = frames["score"].to_numpy()
-        starts, stops = np.arange(len(frames)) / fps, np.arange(1, len(frames) + 1) / fps
-        if "seconds" in frames:
-            starts, stops = shown(frames["seconds"].to_numpy(), fps)
-        for event in find_events(scores, calibration.threshold, fps, settings.merge_gap_s, settings.min_event_s):
+        fps, seconds = times_of(frames)
+        starts, stops = shown(len(frames), fps, seconds)
+        rule = (fps, settings.merge_gap_s, settings.min_event_s, seconds)
+        for event in find_events(frames["score"].to_numpy(), calibration.threshold, *rule):
             rows.append(
                 {
                     "clip": clip,
@@ -99,8 +89,8 @@ def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibra
                     "peak_frame": event.peak_frame,
                     "peak_score": event.peak_score,
                     "p_value": float(calibration.p_value(np.array([event.peak_score]))[0]),
-                    "start_seconds": round(starts[event.start_frame], 3),
-                    "end_seconds": round(stops[event.end_frame], 3),
+                    "start_seconds": round(starts[event.start_frame] / fps, 3),
+                    "end_seconds": round(stops[event.end_frame] / fps, 3),
                 }
             )
     return pd.DataFrame(rows, columns=columns)

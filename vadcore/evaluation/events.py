@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from vadcore.data.video import PAUSE
+
 Fps = float | Mapping[str, float]  # frames per second: one rate for all clips, or clip -> rate
 SECONDS_AN_HOUR = 3600.0
+TOLERANCE = 1e-6  # frame periods; 0.29 s at 100 fps is 29 frames, not 28.999...
 EARLY_SECONDS = 1.0  # an alarm may begin this long before a true event and still count as its detection
 
 
@@ -29,13 +31,29 @@ def fps_of(fps: Fps, clip: str) -> float:
     return float(fps[clip] if isinstance(fps, Mapping) else fps)
 
 
-def event_frames(fps: float, merge_gap_s: float, min_event_s: float) -> tuple[int, int]:
-    """Convert the definition of an event to frames: (maximum gap across which alarms are merged, minimum length).
+def times_of(rows: pd.DataFrame) -> tuple[float, np.ndarray | None]:
+    """Frame rate of one clip, and the seconds of its frames ``[T]``; None if frame k is at ``k / fps``.
 
-    ``merge_gap_s`` is rounded down and ``min_event_s`` is rounded up to whole frames. The margin of 1e-9 compensates
-    floating-point error: 0.29 s at 100 fps is 29 frames, not 28.999...
+    rows: frame, fps, and ``seconds`` if any clip of the table has times of its own.
     """
-    return math.floor(merge_gap_s * fps + 1e-9), max(1, math.ceil(min_event_s * fps - 1e-9))
+    fps = float(rows["fps"].iloc[0])
+    if "seconds" not in rows:
+        return fps, None
+    seconds = rows["seconds"].to_numpy(np.float64)
+    return fps, None if np.allclose(seconds * fps, rows["frame"], rtol=0, atol=1e-6) else seconds
+
+
+def shown(count: int, fps: float, seconds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return from when to when each frame is shown, ``[count]`` each, in frame periods (units of ``1 / fps``).
+
+    A frame is shown until the next one, but in a pause only for one frame period. seconds: times of the frames; None if
+    frame k is at ``k / fps``.
+    """
+    if seconds is None:
+        return np.arange(count), np.arange(1, count + 1)
+    starts = np.asarray(seconds, np.float64) * fps
+    steps = np.append(np.diff(starts), 1.0)[:count]
+    return starts, starts + np.where(steps > max(PAUSE * fps, 2), 1.0, steps)
 
 
 def runs(flags: np.ndarray) -> np.ndarray:
@@ -45,7 +63,12 @@ def runs(flags: np.ndarray) -> np.ndarray:
 
 
 def find_events(
-    scores: np.ndarray, threshold: float, fps: float, merge_gap_s: float = 0.0, min_event_s: float = 0.0
+    scores: np.ndarray,
+    threshold: float,
+    fps: float,
+    merge_gap_s: float = 0.0,
+    min_event_s: float = 0.0,
+    seconds: np.ndarray | None = None,
 ) -> list[Event]:
     """Find the events of one clip, in order.
 
@@ -53,18 +76,19 @@ def find_events(
     one event. After merging, events shorter than ``min_event_s`` are discarded. A frame without a score ends an event
     and is never part of one.
 
-    scores: ``[T]``, NaN = not scored. fps: frames per second. merge_gap_s, min_event_s: seconds.
+    scores: ``[T]``, NaN = not scored. fps: frames per second. merge_gap_s, min_event_s: seconds. seconds: times of the
+    frames, see :func:`shown`.
     """
     scores = np.asarray(scores, np.float64)
-    gap, shortest = event_frames(fps, merge_gap_s, min_event_s)
-    unjudged = np.concatenate(([0], np.cumsum(np.isnan(scores))))  # [T + 1], unscored frames before each frame
-    alarms = runs(scores >= threshold)
-    starts, ends = alarms[:, 0], alarms[:, 1]
-    apart = (starts[1:] - ends[:-1] - 1 > gap) | (unjudged[starts[1:]] > unjudged[ends[:-1]])
-    starts, ends = starts[np.concatenate(([True], apart))[: len(starts)]], ends[np.append(apart, True)[: len(ends)]]
+    from_, to = shown(len(scores), fps, seconds)
+    unjudged = np.cumsum(np.isnan(scores))  # [T], unscored frames up to each frame
+    alarms = np.flatnonzero(scores >= threshold)
+    before, after = alarms[:-1], alarms[1:]
+    apart = (from_[after] - to[before] > merge_gap_s * fps + TOLERANCE) | (unjudged[after] > unjudged[before])
+    starts, ends = alarms[np.concatenate(([True], apart))[: len(alarms)]], alarms[np.append(apart, True)[: len(alarms)]]
     events = []
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        if end - start + 1 >= shortest:
+        if to[end] - from_[start] >= min_event_s * fps - TOLERANCE:
             peak = start + int(np.argmax(scores[start : end + 1]))
             events.append(Event(start, end, peak, float(scores[peak])))
     return events
@@ -85,20 +109,24 @@ class EventMatches:
     runs: list[tuple[int, int, int | None]]
 
 
-def match_events(events: Sequence[Event], scores: np.ndarray, labels: np.ndarray, fps: float) -> EventMatches:
+def match_events(
+    events: Sequence[Event], scores: np.ndarray, labels: np.ndarray, fps: float, seconds: np.ndarray | None = None
+) -> EventMatches:
     """Match the alarms of one clip with its labels.
 
-    An alarm detects a run of abnormal frames if it overlaps the run and begins inside it, or before it by at most as many
-    labelled frames as fit into ``EARLY_SECONDS``. An alarm that began earlier is not a detection of that run.
+    An alarm detects a run of abnormal frames if it overlaps the run and begins inside it, or before it by labelled frames
+    of at most ``EARLY_SECONDS``. An alarm that began earlier is not a detection of that run.
 
     events: in order of time. scores: ``[T]``, NaN = not scored. labels: ``[T]``, 0 (normal), 1 (abnormal) or NaN
-    (unlabelled). Both are indexed by frame number.
+    (unlabelled). Both are indexed by frame number. fps, seconds: see :func:`shown`.
     """
+    starts, stops = shown(len(scores), fps, seconds)
+    labelled = np.where(np.isnan(labels), 0, stops - starts)  # frame periods
     abnormal = [(start, end) for start, end in runs(labels == 1).tolist()]
     noticed: dict[int, int] = {}  # first frame of a run -> first frame of it inside a detecting alarm
     right, false = [], []
     for number, event in enumerate(events):
-        seen = [start for start, end in abnormal if _notices(event, start, end, labels, fps)]
+        seen = [start for start, end in abnormal if _notices(event, start, end, labelled, fps)]
         if seen:
             right.append(number)
         elif np.any(labels[event.start_frame : event.end_frame + 1] == 0):
@@ -109,11 +137,18 @@ def match_events(events: Sequence[Event], scores: np.ndarray, labels: np.ndarray
     return EventMatches(right, false, [(start, end, noticed.get(start)) for start, end in judged])
 
 
-def by_frame(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and labels of one clip, indexed by frame number: ``[T]`` each, NaN for frames missing in ``rows``."""
-    scores, labels = np.full((2, int(rows["frame"].max()) + 1), np.nan)
+def by_frame(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Scores, labels and seconds of one clip by frame number: ``[T]`` each, NaN for frames missing in ``rows``.
+
+    The seconds of missing frames are interpolated. They are None if frame k is at ``k / fps``.
+    """
+    count = int(rows["frame"].max()) + 1
+    scores, labels = np.full((2, count), np.nan)
     scores[rows["frame"]], labels[rows["frame"]] = rows["score"], rows["label"]
-    return scores, labels
+    if "seconds" not in rows or (seconds := times_of(rows)[1]) is None:
+        return scores, labels, None
+    order = np.argsort(rows["frame"].to_numpy())
+    return scores, labels, np.interp(np.arange(count), rows["frame"].to_numpy()[order], seconds[order])
 
 
 def detection_metrics(
@@ -141,21 +176,22 @@ def detection_metrics(
     delays, normal_seconds, alarmed_seconds, judged_seconds = [], 0.0, 0.0, 0.0
     for clip, rows in table.groupby("clip", sort=True):
         rate = fps_of(fps, clip)
-        scores, labels = by_frame(rows)
-        events = find_events(scores, threshold, rate, merge_gap_s, min_event_s)
+        scores, labels, seconds = by_frame(rows)
+        starts, stops = shown(len(scores), rate, seconds)
+        events = find_events(scores, threshold, rate, merge_gap_s, min_event_s, seconds)
         judged, normal = ~np.isnan(scores), (labels == 0) & ~np.isnan(scores)
         found += len(events)
-        outcome = match_events(events, scores, labels, rate)
+        outcome = match_events(events, scores, labels, rate, seconds)
         right += len(outcome.right)
         false += len(outcome.false)
         alarmed = np.zeros(len(scores), bool)
         for event in events:
             alarmed[event.start_frame : event.end_frame + 1] = True
-        judged_seconds += judged.sum() / rate
-        normal_seconds += normal.sum() / rate
-        alarmed_seconds += (normal & alarmed).sum() / rate
+        judged_seconds += (stops - starts)[judged].sum() / rate
+        normal_seconds += (stops - starts)[normal].sum() / rate
+        alarmed_seconds += (stops - starts)[normal & alarmed].sum() / rate
         true += len(outcome.runs)
-        delays += [(first - start) / rate for start, _, first in outcome.runs if first is not None]
+        delays += [float(starts[first] - starts[start]) / rate for start, _, first in outcome.runs if first is not None]
     hours = float(normal_seconds) / SECONDS_AN_HOUR
     return {
         "events_true": true,
@@ -172,28 +208,42 @@ def detection_metrics(
     }
 
 
-def _notices(event: Event, start: int, end: int, labels: np.ndarray, fps: float) -> bool:
+def _notices(event: Event, start: int, end: int, labelled: np.ndarray, fps: float) -> bool:
     """Whether an alarm detects the abnormal frames ``start`` to ``end``: it begins inside them, or shortly before."""
-    before = labels[event.start_frame : start]  # empty if the alarm begins inside them
-    early = math.floor(EARLY_SECONDS * fps + 1e-9)
-    return event.start_frame <= end and start <= event.end_frame and int(np.sum(~np.isnan(before))) <= early
+    early = labelled[event.start_frame : start].sum()  # 0 if the alarm begins inside them
+    return event.start_frame <= end and start <= event.end_frame and early <= EARLY_SECONDS * fps + TOLERANCE
 
 
-def smooth(scores: np.ndarray, sigma_frames: float) -> np.ndarray:
+def smooth(scores: np.ndarray, sigma_frames: float, fps: float = 1.0, seconds: np.ndarray | None = None) -> np.ndarray:
     """Smooth the scores of one clip over time with a Gaussian.
 
     Uses normalised convolution, (g * s) / (g * 1) over the scored frames, so that clip ends and gaps do not lower the
     scores. Frames without a score stay NaN and do not affect other frames. The kernel is truncated at 4 sigma on both
     sides, so a smoothed score depends on up to 4 sigma future frames.
 
-    scores: ``[T]``, NaN = not scored. sigma_frames: sigma in frames; 0 returns an unchanged copy.
+    scores: ``[T]``, NaN = not scored. sigma_frames: sigma in frame periods; 0 returns an unchanged copy. fps, seconds: see
+    :func:`shown`; with times of its own, a frame counts for as long as it is shown.
     """
     scores = np.array(scores, np.float64)
     if sigma_frames == 0:
         return scores
-    from scipy.ndimage import gaussian_filter1d  # imported here: the import takes 0.1 s
-
     judged = ~np.isnan(scores)
-    total = gaussian_filter1d(np.where(judged, scores, 0.0), sigma_frames, mode="constant")
-    weight = gaussian_filter1d(judged.astype(np.float64), sigma_frames, mode="constant")
+    values = np.where(judged, scores, 0.0)
+    if seconds is None:
+        from scipy.ndimage import gaussian_filter1d  # imported here: the import takes 0.1 s
+
+        total = gaussian_filter1d(values, sigma_frames, mode="constant")
+        weight = gaussian_filter1d(judged.astype(np.float64), sigma_frames, mode="constant")
+    else:
+        starts, stops = shown(len(scores), fps, seconds)
+        lengths = np.where(judged, stops - starts, 0.0)
+        total, weight = values * lengths, lengths.copy()
+        for step in range(1, len(scores)):
+            apart = starts[step:] - starts[:-step]
+            if apart.min() > 4 * sigma_frames:
+                break
+            near = np.where(apart <= 4 * sigma_frames, np.exp(-0.5 * (apart / sigma_frames) ** 2), 0.0)
+            for to, of in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
+                total[to] += near * (values * lengths)[of]
+                weight[to] += near * lengths[of]
     return np.divide(total, weight, out=np.full_like(scores, np.nan), where=judged)

@@ -41,6 +41,9 @@ def make_trial(frames: ClipStore, held: list[Segment], url: str | Path, seed: in
             name = f"{piece.clip.name}-{piece.start}-{kind}"
             with trial.writer(ClipId("test", name)) as writer:
                 writer.append(altered.frames)
+                if frames.has_times(piece.clip):
+                    times = frames.times(piece.clip)[piece.start : piece.stop]
+                    writer.set_times(times - times[0])
                 writer.update(
                     {
                         "fps": known["fps"],

@@ -1,9 +1,10 @@
 """Draw line charts as inline SVG that the page's script can read values from.
 
 A chart is stretched to the available width, so its coordinates are data values: x is the frame number, the iteration or
-1000 times the false positive rate; y runs from 0 (top, ``high``) to 1000 (bottom, ``low``). The script reads values
-from the paths. For timelines it reads separately stored scores instead, because the path of a long timeline has fewer
-points than frames. All text around a chart is HTML.
+1000 times the false positive rate; y runs from 0 (top, ``high``) to 1000 (bottom, ``low``). If the frames of a clip have
+times of their own, x is the time in frame periods. The script reads values from the paths. For timelines it reads
+separately stored scores instead, because the path of a long timeline has fewer points than frames. All text around a chart
+is HTML.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from vadcore.evaluation.events import shown, times_of
 from vadcore.report.load import System
 from vadcore.report.text import intervals
 
@@ -128,6 +130,35 @@ def pack_scores(frames: np.ndarray, scores: np.ndarray, threshold: float | None,
     return base64.b64encode(rounded.tobytes()).decode()
 
 
+def _positions(frames: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of each frame on the axis of a timeline, int ``[T]``, in frame periods from frame 0.
+
+    frames: rows of frames.parquet for one clip, sorted by frame. Without times of its own, frame i is at i.
+    """
+    fps, seconds = times_of(frames)
+    if seconds is None:
+        return frames["frame"].to_numpy(), frames["frame"].to_numpy() + 1
+    starts, stops = shown(len(seconds), fps, seconds)
+    at = np.rint(starts).astype(np.int64)
+    return at, np.maximum(at + 1, np.rint(stops).astype(np.int64))
+
+
+def duration(frames: pd.DataFrame) -> float:
+    """Seconds from the first to the end of the last of these rows of frames.parquet for one clip, pauses included."""
+    starts, stops = _positions(frames)
+    return float(stops[-1] - starts[0]) / float(frames["fps"].iloc[0])
+
+
+def pack_times(frames: pd.DataFrame, every: int) -> str | None:
+    """Encode the axis position of every ``every``-th frame as little-endian int32 in base64, for the script.
+
+    None if frame i is at i. frames: rows of frames.parquet for one clip, sorted by frame.
+    """
+    if times_of(frames)[1] is None:
+        return None
+    return base64.b64encode(_positions(frames)[0][::every].astype("<i4").tobytes()).decode()
+
+
 def timeline(
     frames: pd.DataFrame, events: pd.DataFrame, threshold: float | None, low: float, high: float, every: int = 1
 ) -> Markup:
@@ -141,24 +172,27 @@ def timeline(
     low, high: ends of the score axis, the same for all clips of a system.
     every: number of frames per readable score. The highest score of each group of frames is used.
     """
-    number = frames["frame"].to_numpy()
-    first, width = int(number[0]), int(number[-1] - number[0]) + 1
-    # Frame i covers i - 0.5 .. i + 0.5, with its score in the middle.
-    shades = [
-        f'<rect class="truth" x="{start - 0.5}" y="0" width="{end - start + 1}" height="{HEIGHT}"/>'
-        for start, end in intervals(number, frames["label"].to_numpy())
-    ]
+    number, score = frames["frame"].to_numpy(), frames["score"].to_numpy()
+    starts, stops = _positions(frames)
+    first, width = starts[0], stops[-1] - starts[0]
+
+    def bar(style: str, start: int, end: int, y: int) -> str:
+        # A frame at x covers x - 0.5 .. x + 0.5, with its score in the middle.
+        left, right = starts[np.searchsorted(number, start)], stops[np.searchsorted(number, end)]
+        return f'<rect class="{style}" x="{left - 0.5}" y="{y}" width="{right - left}" height="{HEIGHT - y}"/>'
+
+    shades = [bar("truth", start, end, 0) for start, end in intervals(number, frames["label"].to_numpy())]
     alarms = [
-        f'<rect class="alarm" x="{start - 0.5}" y="{HEIGHT - 70}" width="{end - start + 1}" height="70"/>'
+        bar("alarm", start, end, HEIGHT - 70)
         for start, end in zip(events["start_frame"].astype(int), events["end_frame"].astype(int), strict=True)
     ]
-    score = frames["score"].to_numpy()
     read, line = {"scores": pack_scores(number, score, threshold, every)}, []
     if threshold is not None:
         read["threshold"] = repr(float(threshold))
         y = height_of(threshold, low, high)
         line = [f'<line class="thr" x1="{first - 0.5}" y1="{y}" x2="{first - 0.5 + width}" y2="{y}"/>']
-    curve = [f'<path d="{path(number, score, low, high)}"/>']
+    pauses = np.flatnonzero((starts[1:] > stops[:-1]) & (np.diff(number) == 1)) + 1
+    curve = [f'<path d="{path(np.insert(starts, pauses, 0), np.insert(score, pauses, np.nan), low, high)}"/>']
     return _svg("tl", f"{first - 0.5} 0 {width} {HEIGHT}", [*shades, *alarms, *line, *curve], low, high, read)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from vadcore.evaluation.events import Event, EventMatches, by_frame, match_events
+from vadcore.evaluation.events import Event, EventMatches, by_frame, match_events, shown
 from vadcore.report import charts
 from vadcore.report.load import System
 from vadcore.report.text import decimal
@@ -30,12 +30,12 @@ def match_labels(frames: pd.DataFrame, events: pd.DataFrame) -> EventMatches | N
     """
     if frames["label"].isna().all():
         return None
-    scores, labels = by_frame(frames)
+    scores, labels, seconds = by_frame(frames)
     alarms = [
         Event(int(event.start_frame), int(event.end_frame), int(event.peak_frame), float(event.peak_score))
         for event in events.itertuples()
     ]
-    return match_events(alarms, scores, labels, float(frames["fps"].iloc[0]))
+    return match_events(alarms, scores, labels, float(frames["fps"].iloc[0]), seconds)
 
 
 def verdict(matches: EventMatches | None, number: int) -> str | None:
@@ -73,13 +73,17 @@ def alarms_of(group: list[System], events: list[pd.DataFrame], matches: list[Eve
     return sorted(alarms, key=_by_time)
 
 
-def missed(group: list[System], matches: list[EventMatches | None]) -> list[dict]:
-    """Return the missed events of one clip, sorted by start: ``system``, and first and last frame as ``start``, ``end``.
+def missed(group: list[System], matches: list[EventMatches | None], frames: pd.DataFrame) -> list[dict]:
+    """Return the missed events of one clip, sorted by start.
 
-    An event is missed by a system if none of its alarms detects it.
+    Each has ``system``, its first frame as ``frame``, and ``start`` and ``end`` in seconds. An event is missed by a system
+    if none of its alarms detects it. frames: rows of frames.parquet for this clip.
     """
+    fps = float(frames["fps"].iloc[0])
+    scores, _, seconds = by_frame(frames)
+    starts, stops = shown(len(scores), fps, seconds)
     found = [
-        {"system": system, "start": start, "end": end}
+        {"system": system, "frame": start, "start": starts[start] / fps, "end": stops[end] / fps}
         for system, matched in zip(group, matches, strict=True)
         if matched is not None
         for start, end, detected in matched.runs

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import yaml
 
 from vadcore.evaluation.cost import read_costs
@@ -28,7 +29,7 @@ class System:
     number: position of the system in its group, starting at 0.
     row: its row of the results table. AUC and similar metrics in 0..1, None where a metric does not exist.
     frames: one row per frame, sorted by clip and frame: clip, frame, label (0, 1, NaN), fps, score (NaN: not scored),
-        p_value.
+        p_value, and ``seconds`` if the times of any clip are not ``frame / fps``.
     roc: fpr, tpr, threshold. Empty unless both classes are labelled.
     events: the alarms: clip, start_frame, end_frame (inclusive), peak_frame, peak_score, ...
     worst: its highest-scoring frames, with ``picture`` as a path.
@@ -131,7 +132,7 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, number: in
     row = scored.json("metrics.json")
     if row.get("parameters") is None and "parameters" in training:  # the score stage may repeat them
         row["parameters"] = training["parameters"]
-    frames = scored.read("frames.parquet", lambda path: pd.read_parquet(path, columns=FRAME_COLUMNS))
+    frames = scored.read("frames.parquet", _read_frames)
     history = trained.csv("history.csv") if trained.has("history.csv") else None
     worst = scored.json("worst/worst.json") if scored.has("worst/worst.json") else []
     return System(
@@ -156,6 +157,11 @@ def load_system(scores: Path, models: Path, dataset: str, model: str, number: in
         rollouts=scored.csv("rollouts/steps.csv") if scored.has("rollouts/steps.csv") else None,
         rollout_folder=scored.folder / "rollouts",
     )
+
+
+def _read_frames(path: Path) -> pd.DataFrame:
+    timed = "seconds" in pq.read_schema(path).names
+    return pd.read_parquet(path, columns=[*FRAME_COLUMNS, *(["seconds"] if timed else [])])
 
 
 def _in_order(samples: Iterable[Path], history: pd.DataFrame | None) -> list[Path]:

@@ -124,13 +124,15 @@ def _clips(dataset_id: str, group: list[System]) -> list[dict]:
             (system, charts.timeline(part, alarms, system.threshold, *scale, every), part["score"].max())
             for system, part, alarms, scale in zip(group, scored, found, scales, strict=True)
         ]
-        alarms, missed = events.alarms_of(group, found, matches), events.missed(group, matches)
+        alarms, missed = events.alarms_of(group, found, matches), events.missed(group, matches, own)
         clips.append(
             {
                 "id": f"{dataset_id}c{number}",
                 "name": name,
                 "frames": own["frame"].tolist(),
                 "fps": float(own["fps"].iloc[0]),
+                "duration": charts.duration(own),
+                "times": charts.pack_times(own, every),
                 "every": every,
                 "abnormal": bool((own["label"] == 1).any()),
                 "truth": text.truth(own),

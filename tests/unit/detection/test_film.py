@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.videos import make_video
-from vadcore.detection.film import BAR, clock, film_size, interval_maxima
+from vadcore.detection.film import BAR, clock, film_counts, film_size, interval_maxima
 from vadcore.detection.output import detect
 from vadcore.evaluation.maps import Maps, colour_scale
 
@@ -40,6 +40,17 @@ def test_film_shows_heat_and_event_bar(made, here):
     changed = np.abs(film[peak][:height].astype(int) - plain).mean(-1)
     x, y, w, h = (event["box"][side] * 5 for side in ("x", "y", "width", "height"))
     assert changed[y : y + h, x : x + w].mean() > 4 * changed[:, : x - 20].mean()
+
+
+def test_film_plays_in_real_time():
+    assert film_counts(np.arange(7) / 10, 10.0, 1).tolist() == [1] * 7
+    assert film_counts(np.arange(7) / 25, 25.0, 2).tolist() == [1, 0, 1, 0, 1, 0, 1]
+    assert film_counts(np.array([0, 0.12, 0.2, 0.32, 0.4, 0.52, 0.6]), 10.0, 1).tolist() == [1] * 7  # 25 to 10 a second
+    # 5 frames at 5 a second, 10 at 25 a second, a pause: 1.4 s and the last frame at 12.5 pictures a second
+    seconds = np.concatenate((np.arange(5) / 5, 1 + np.arange(10) / 25, [61.0]))
+    counts = film_counts(seconds, 25.0, 2)
+    assert 12 <= counts[:5].sum() <= 13
+    assert counts.sum() == 18
 
 
 def test_film_size():

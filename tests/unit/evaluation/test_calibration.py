@@ -88,6 +88,29 @@ def test_alarm_levels_match_find_events(clips, fps, merge, shortest):
     assert alarm_levels(scores, fps, merge, shortest).tolist() == expected
 
 
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.one_of(st.just(NAN), st.integers(0, 6).map(float)), st.sampled_from([1, 2, 5, 40]))),
+    st.sampled_from([0.0, 0.1, 0.3, 1.0, 5.0]),
+    st.sampled_from([0.0, 0.2, 0.5, 2.0]),
+)
+def test_alarm_levels_match_find_events_at_varying_rates(frames, merge, shortest):
+    scores, steps = np.array([score for score, _ in frames]), [step for _, step in frames]
+    times = np.cumsum([0, *steps])[: len(frames)] / 10
+    expected, most = [], 0
+    for threshold in sorted({score for score in scores if score == score}, reverse=True):
+        count = len(find_events(scores, threshold, 10.0, merge, shortest, times))
+        expected += [threshold] * (count - most)
+        most = max(most, count)
+    assert alarm_levels({"a": scores}, 10.0, merge, shortest, {"a": times}).tolist() == expected
+
+
+def test_hours_of_a_varying_rate():
+    times = np.concatenate((np.arange(1000) / 5, 9000 + np.arange(1000) / 25))
+    found = calibrate({"a": noise(2000, 1)}, 25.0, 60, seconds={"a": times})
+    assert found.footage_hours * 3600 == pytest.approx(999 / 5 + 1 / 25 + 1000 / 25)
+
+
 # thresholds
 
 

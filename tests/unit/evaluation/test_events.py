@@ -95,6 +95,21 @@ def test_events_match_a_frame_by_frame_search(scores, threshold, fps, merge, sho
     assert spans(scores, threshold, fps, merge, shortest) == expected
 
 
+def test_gap_and_length_count_by_time():
+    scores = np.array([0, 1, 0, 1, 1, 0])
+    assert spans(scores, 1, 10.0, 0.1, 0.2) == [(1, 4)]
+    seconds = np.array([0.0, 0.2, 0.4, 0.6, 0.7, 0.8])  # 5, then 10 frames a second: the gap lasts 0.2 s
+    assert spans(scores, 1, 10.0, 0.1, 0.2, seconds) == [(1, 1), (3, 4)]
+    assert spans(scores, 1, 10.0, 0.2, 0.2, seconds) == [(1, 4)]
+    assert spans(np.ones(4), 1, 10.0, 0.5, 0.0, np.array([0, 0.1, 9, 9.1])) == [(0, 1), (2, 3)]  # a pause
+
+
+@given(clips, st.integers(0, 11).map(lambda n: n / 10), rates, seconds, seconds)
+def test_times_of_a_constant_rate_change_nothing(scores, threshold, fps, merge, shortest):
+    rule = (scores, threshold, fps, merge, shortest)
+    assert find_events(*rule, seconds=5 + np.arange(len(scores)) / fps) == find_events(*rule)
+
+
 def table(labels, scores, clip="a"):
     made = {"clip": clip, "frame": range(len(scores)), "label": labels, "score": scores}
     return pd.DataFrame(made).astype({"label": float, "score": float})
@@ -213,3 +228,22 @@ def test_smoothing_skips_nan_frames():
     np.testing.assert_allclose(
         smooth(np.array([0.0, NAN, 1.0]), 1.0), [weight / (1 + weight), NAN, 1 / (1 + weight)], rtol=1e-12
     )
+
+
+def test_smoothing_by_time():
+    """A slow stretch counts like the same footage with every frame repeated."""
+    seconds = np.concatenate((np.arange(50) / 5, 10 + np.arange(250) / 25))
+    scores = np.concatenate((np.zeros(50), np.ones(250)))
+    repeated = smooth(np.repeat(scores, [5] * 50 + [1] * 250), 10.0)
+    smoothed = smooth(scores, 10.0, 25.0, seconds)
+    np.testing.assert_allclose(smoothed[50:], repeated[250:], atol=0.08)
+    assert smoothed[48] == pytest.approx(repeated[240], abs=0.08)
+    np.testing.assert_allclose(smooth(scores, 3.0, 25.0, np.arange(300) / 25), smooth(scores, 3.0), atol=1e-4)
+
+
+def test_hours_count_by_time_without_pauses():
+    seconds = np.concatenate((np.arange(50) / 5, 10 + np.arange(100) / 25, 3600 + np.arange(25) / 25))
+    made = table([0] * 140 + [1] * 10 + [0] * 25, [0] * 145 + [9] * 5 + [0] * 25).assign(seconds=seconds, fps=25.0)
+    found = detection_metrics(made, 5, 25.0)
+    assert found["normal_hours"] * 3600 == pytest.approx(10 + 3.6 + 1)
+    assert found["detection_delay_seconds"] == pytest.approx(0.2)

@@ -1,5 +1,6 @@
 """Curves, axes, figures and colours of the report's charts."""
 
+import base64
 import re
 from dataclasses import replace
 from itertools import combinations
@@ -220,3 +221,22 @@ def contrast(one, other):
     ]
     low, high = sorted(rgb @ [0.2126, 0.7152, 0.0722] for rgb in linear)
     return (high + 0.05) / (low + 0.05)
+
+
+def test_timeline_of_a_varying_rate():
+    """The axis is time: 5 frames at 5 a second, then 25 a second, then a pause, where the curve is interrupted."""
+    seconds = np.concatenate((np.arange(5) / 5, 1 + np.arange(10) / 25, [61, 61.04]))
+    frames = pd.DataFrame(
+        {"clip": "a", "frame": range(17), "fps": 25.0, "score": 1.0, "label": 0.0, "seconds": seconds}
+    )
+    frames.loc[5:14, "label"] = 1
+    events = pd.DataFrame({"start_frame": [3], "end_frame": [6]})
+    svg = str(charts.timeline(frames, events, None, 0, 2))
+    assert 'viewBox="-0.5 0 1527 1000"' in svg
+    assert '<rect class="truth" x="24.5" y="0" width="10"' in svg
+    assert '<rect class="alarm" x="14.5" y="930" width="12"' in svg
+    assert svg.count("M") == 2
+    assert charts.duration(frames) == pytest.approx(61.08)
+    positions = np.frombuffer(base64.b64decode(charts.pack_times(frames, 5)), "<i4")
+    assert positions.tolist() == [0, 25, 30, 1525]
+    assert charts.pack_times(frames.drop(columns="seconds"), 5) is None

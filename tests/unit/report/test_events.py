@@ -41,27 +41,36 @@ def test_early_alarm_is_false():
     frames, events = clip([0] * 30 + [1] * 10), alarms((2, 39))
     matches = match_labels(frames, events)
     assert verdict(matches, 0) == "false alarm"
-    (event,) = missed([system("m")], [matches])
-    assert (event["system"].model, event["start"], event["end"]) == ("m", 30, 39)
+    (event,) = missed([system("m")], [matches], frames)
+    assert (event["system"].model, event["frame"], event["start"], event["end"]) == ("m", 30, 3.0, 4.0)
+
+
+def test_missed_event_of_a_varying_rate():
+    frames = clip([0, 0, 1, 1, 0]).assign(seconds=[0.0, 0.2, 0.4, 0.5, 7.0])  # a pause follows the event
+    (event,) = missed([system("m")], [match_labels(frames, alarms())], frames)
+    assert (event["frame"], event["start"], event["end"]) == (2, 0.4, pytest.approx(0.6))
 
 
 def test_no_verdict_without_labels():
-    matches = match_labels(clip([NAN] * 10), alarms((2, 5)))
+    frames = clip([NAN] * 10)
+    matches = match_labels(frames, alarms((2, 5)))
     assert matches is None
     assert verdict(matches, 0) is None
-    assert missed([system("m")], [matches]) == []
+    assert missed([system("m")], [matches], frames) == []
 
 
 def test_unscored_events_are_not_missed():
     labels, scores = [0, 1, 1, 0, 1, 1], [0, NAN, NAN, 0, 0, NAN]
-    found = missed([system("m")], [match_labels(clip(labels, scores), alarms())])
-    assert [event["start"] for event in found] == [4]
+    frames = clip(labels, scores)
+    found = missed([system("m")], [match_labels(frames, alarms())], frames)
+    assert [event["frame"] for event in found] == [4]
 
 
 def test_order_of_missed_events():
-    matches = [match_labels(clip([1, 0, 0, 1]), alarms(*found)) for found in ([(0, 0)], [(3, 3)], [])]
-    found = missed([system(name, number=number) for number, name in enumerate("abc")], matches)
-    assert [(event["system"].model, event["start"]) for event in found] == [("b", 0), ("c", 0), ("a", 3), ("c", 3)]
+    frames = clip([1, 0, 0, 1])
+    matches = [match_labels(frames, alarms(*found)) for found in ([(0, 0)], [(3, 3)], [])]
+    found = missed([system(name, number=number) for number, name in enumerate("abc")], matches, frames)
+    assert [(event["system"].model, event["frame"]) for event in found] == [("b", 0), ("c", 0), ("a", 3), ("c", 3)]
 
 
 def test_verdicts_add_up_to_the_metrics():
@@ -76,7 +85,7 @@ def test_verdicts_add_up_to_the_metrics():
         matches = match_events(events, scores, labels, 10.0)
         said = [verdict(matches, number) for number in range(len(events))]
         assert (len(said), said.count("false alarm")) == (figures["alarms"], figures["false_alarms"])
-        assert len(missed([system("m")], [matches])) == figures["events_true"] - figures["detected"]
+        assert len(missed([system("m")], [matches], table)) == figures["events_true"] - figures["detected"]
 
 
 def _crossings(scores, threshold):

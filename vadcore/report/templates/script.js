@@ -195,10 +195,15 @@ for (const chart of document.querySelectorAll(".chart")) {
   const svgs = [...chart.querySelectorAll("svg")];
   const curves = [...chart.querySelectorAll("svg path:not(.grid,.chance,.dots,.extra)")];
   const box = svgs[0].viewBox.baseVal;
-  const [first, last] = kind === "tl" ? [box.x + 0.5, box.x + box.width - 0.5] : [box.x, box.x + box.width];
+  const every = Number(chart.dataset.every);  // frames per score of a timeline
+  // x of every `every`-th frame, if the frames of the clip have times of their own; else frame i is at x = i
+  const times = chart.dataset.times ? new Int32Array(bytes(chart.dataset.times).buffer) : null;
+  const [first, last] = times ? [0, (times.length - 1) * every]
+    : kind === "tl" ? [box.x + 0.5, box.x + box.width - 0.5] : [box.x, box.x + box.width];
+  const position = frame => times ? times[Math.floor(frame / every)] : frame;
+  const frameAt = x => times ? every * Math.max(0, times.findLastIndex(time => time <= x + 0.5)) : x;
   const lanes = [...chart.querySelectorAll(".lane")];
   const snapshots = kind === "tl" ? snapshotsOf(chart) : null;
-  const every = Number(chart.dataset.every);  // frames per score of a timeline
   const unlabelled = (chart.dataset.unlabelled?.split(" ") ?? []).map(run => run.split("-").map(Number));
   // For figures that exist only at certain x: these x and their labels. The curves carry a text for each.
   const stops = chart.dataset.stops?.split("|").map(Number);
@@ -222,13 +227,13 @@ for (const chart of document.querySelectorAll(".chart")) {
     }
     if (kind === "roc") return `${(x / 10).toFixed(1)} % of normal frames flagged`;
     if (kind === "loss") return `${chart.dataset.x || "iteration"} ${onAxis(x)}`;
-    const parts = [`frame ${x}`, `${((x - first) / chart.dataset.fps).toFixed(2)} s`];
+    const parts = [`frame ${x}`, `${((position(x) - first) / chart.dataset.fps).toFixed(2)} s`];
     if (unlabelled.some(([start, end]) => start <= x && x <= end)) {
       parts.push("no label");
     } else if (chart.dataset.truth === "1") {
       const abnormal = [...svgs[0].querySelectorAll(".truth")].some(rect => {
         const start = rect.x.baseVal.value;
-        return start < x && x < start + rect.width.baseVal.value;
+        return start < position(x) && position(x) < start + rect.width.baseVal.value;
       });
       parts.push(abnormal ? "abnormal" : "normal");
     }
@@ -274,7 +279,7 @@ for (const chart of document.querySelectorAll(".chart")) {
       values[index].textContent = reading;
       spoken.push(`${values[index].previousSibling.textContent.trim()} ${reading}`);
     });
-    const place = `${100 * (x - box.x) / box.width}%`;
+    const place = `${100 * (position(x) - box.x) / box.width}%`;
     for (const cross of chart.querySelectorAll(".cross")) cross.style.left = place;
     area.setAttribute("aria-valuenow", x);
     area.setAttribute("aria-valuetext", spoken.join(", "));
@@ -296,7 +301,7 @@ for (const chart of document.querySelectorAll(".chart")) {
     const plot = [...chart.querySelectorAll(".plot")].find(one => one.offsetParent);
     if (!plot) return;
     const edge = plot.getBoundingClientRect();
-    show(box.x + (event.clientX - edge.left) / edge.width * box.width);
+    show(frameAt(box.x + (event.clientX - edge.left) / edge.width * box.width));
   };
   area.addEventListener("pointermove", follow);
   area.addEventListener("pointerdown", event => {
