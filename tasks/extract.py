@@ -8,9 +8,8 @@ from tasks.stage import Stage
 from vadcore.data import formats as datasets
 from vadcore.data.delivery import left_out as left_out_files
 from vadcore.data.delivery import left_out_lines
-from vadcore.data.extract import extract_clip
+from vadcore.data.extract import extract_clip, mixed_rates
 from vadcore.data.store import ClipId, ClipStore
-from vadcore.data.video import SAME_RATE
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import write_json
 
@@ -61,25 +60,6 @@ def work(stage: Stage) -> None:
     stage.run.dataset(stage.dataset, facts["digest"], str(raw), "extract")
     for out in (*urls, paths.facts(stage.dataset)):
         stage.run.made(out)
-
-
-def mixed_rates(frames: ClipStore) -> str | None:
-    """Return a sentence about the frame rates of a data set's clips if they differ, else None."""
-    clips: dict[float, list[ClipId]] = {}
-    for clip, array in frames.arrays().items():
-        clips.setdefault(array.attrs["fps"], []).append(clip)
-    if max(clips) <= min(clips) * (1 + SAME_RATE):
-        return None
-    usual = max(clips, key=lambda rate: len(clips[rate]))
-    others = [f"{rate:g} ({_named(clips[rate])})" for rate in sorted(clips) if rate != usual]
-    return (
-        f"clips have different frame rates: {usual:g} frames a second, but {', '.join(others)}; in slower clips everything "
-        f"looks faster, so expect false alarms there: set dataset.*.fps: {min(clips):g} to bring all clips to one rate"
-    )
-
-
-def _named(clips: list[ClipId]) -> str:
-    return ", ".join(map(str, clips[:3])) + (f" and {len(clips) - 3} more" if len(clips) > 3 else "")
 
 
 def _facts(config, frames: ClipStore, left_out: list) -> dict:

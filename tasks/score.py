@@ -12,6 +12,7 @@ from tasks.parallel import per_clip
 from tasks.scoring.pictures import draw_rollouts
 from tasks.scoring.results import write_results
 from tasks.stage import Stage
+from vadcore.data.extract import mixed_rates
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
 from vadcore.data.windows import Segment
@@ -37,6 +38,9 @@ def work(stage: Stage) -> None:
     trained = json.loads((folder / "metrics.json").read_text())
     dtype, why = choose_precision(trained["precision"], device)
     stage.say(f"{name} on {dataset}: {device}, {why} (that of training)")
+
+    if mixed := mixed_rates(frames):
+        stage.say(f"{frames.url}: {mixed}")
 
     model.to(device)
     clips = [Segment(clip, 0, array.shape[0]) for clip, array in frames.arrays("test").items()]

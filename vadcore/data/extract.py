@@ -11,7 +11,7 @@ import numpy as np
 
 from vadcore.data.formats.base import Clip, DatasetConfig
 from vadcore.data.store import ClipId, ClipStore, Kind, intervals
-from vadcore.data.video import MAX_MISSING, Subsampling, VideoReader
+from vadcore.data.video import MAX_MISSING, SAME_RATE, Subsampling, VideoReader
 from vadcore.utils.code import code_digest
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import digest_of, sha256_files
@@ -101,6 +101,27 @@ def extract_clip(
     if clip.masks:
         _write_masks(clip, name, masks, frames.array(name).shape[1:3], numbers, length, identity)
     return Extracted(name, len(numbers), clip.masks is not None, kept=False, remarks=tuple(kept.remarks))
+
+
+def mixed_rates(frames: ClipStore) -> str | None:
+    """Return a sentence about the frame rates of a data set's clips if they differ, else None."""
+    clips: dict[float, list[ClipId]] = {}
+    for clip, array in frames.arrays().items():
+        clips.setdefault(array.attrs["fps"], []).append(clip)
+    if not clips or max(clips) <= min(clips) * (1 + SAME_RATE):
+        return None
+    usual = max(clips, key=lambda rate: len(clips[rate]))
+    others = [f"{rate:g} in {_named(clips[rate])}" for rate in sorted(clips) if rate != usual]
+    return (
+        f"clips have different frame rates: {usual:g} frames a second in {len(clips[usual])} clips, {', '.join(others)}; in "
+        "slower clips everything looks faster, so expect false alarms there: set "
+        f"dataset.*.fps: {min(clips):g} to bring all clips to one rate"
+    )
+
+
+def _named(clips: list[ClipId]) -> str:
+    names = ", ".join(map(str, clips[:3])) + (", ..." if len(clips) > 3 else "")
+    return f"{len(clips)} ({names})"
 
 
 def _open(url: str | Path, kind: Kind) -> ClipStore:

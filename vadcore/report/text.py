@@ -83,6 +83,9 @@ def footage_facts(facts: dict[str, Any]) -> dict[str, str]:
         text["labels"] = values[0]
     if (values := known("left_out")) and values[0]:
         text["left out"] = "; ".join(f"{clip['clip']} ({clip['why']})" for clip in values[0])
+    for key in ("remarks", "not_used"):
+        if values := known(key):
+            text[key.replace("_", " ")] = "; ".join(values[0])
     if values := known("digest"):
         text["content digest"] = values[0]
     return text | {key.replace("_", " "): _fact(value) for key, value in rest.items()}

@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.encode import encode, zero_packet
 from tests.helpers.footage import pictures
-from vadcore.data.extract import extract_clip
+from vadcore.data.extract import extract_clip, mixed_rates
 from vadcore.data.formats import clips
 from vadcore.data.formats.base import Clip, DatasetConfig
 from vadcore.data.formats.videos import VideosConfig
@@ -212,3 +212,15 @@ def test_labels_stay_on_their_frames_beside_a_damaged_one(folder, urls):
     assert store.attributes(clip)["abnormal"] == [[29, 39]]
     np.testing.assert_allclose(store.times(clip), np.delete(np.arange(60), 20) / 25)
     assert store.attributes(clip)["remarks"] == ["a.mkv: 1 of 60 frames are missing (1 at 0.80 s)"]
+
+
+def test_mixed_rates_are_said(folder, urls):
+    for name, fps in (("a", 25), ("b", 25), ("c", 6.25)):
+        encode(folder / f"test/{name}.mkv", 10, fps=fps)
+    config = VideosConfig(format="videos", source=str(folder))
+    for clip in clips(config, folder):
+        assert mixed_rates(ClipStore(urls[0], "frames")) is None
+        extract_clip(clip, config, *urls)
+    said = mixed_rates(ClipStore(urls[0], "frames"))
+    assert "25 frames a second in 3 clips, 6.25 in 1 (test/c)" in said
+    assert "dataset.*.fps: 6.25" in said
