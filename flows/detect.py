@@ -67,13 +67,15 @@ def footage(
     if rows:
         create_table_artifact(rows, key="events", description=f"Events in {len(fresh)} new videos; results in {out}/")
     aside = sum(line.startswith("set aside: ") for line in done.lines)
+    other = sum(line.startswith("not scored: ") for line in done.lines)
     text = f"{len(fresh)} videos scored, {len(rows)} events" + (f", {aside} set aside" if aside else "")
+    text += f", {other} new files that are no videos" if other else ""
     if done.overdue:
         said = f"stopped after {hours:g} hours (the parameter hours); the next run goes on"
         return State(type=StateType.FAILED, name="TimedOut", message=f"{text}; {said}")
     if done.code:
         return Failed(message=f"{text}; {done.reason}")
-    if fresh or aside:
+    if fresh or aside or other:
         return Completed(message=text)
     return Completed(name="NothingNew", message=f"nothing new in {inbox}")
 

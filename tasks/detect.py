@@ -71,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         pack(recipe, paths.model(dataset, model), calibration, arguments.pack)
         log(f"{arguments.pack}: detector {dataset}/{model}")
     inbox = Inbox(arguments.inbox, arguments.out, params.detect.settle_seconds) if arguments.inbox else None
+    for line in inbox.news() if inbox else ():
+        log(f"not scored: {line}")
     target = _target(params, arguments.alert)
     if not arguments.videos and (inbox is None or inbox.empty):  # check before loading or fetching anything
         if alerts.any_left(arguments.out):

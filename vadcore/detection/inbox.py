@@ -6,6 +6,7 @@
     inbox/.work/<key>/   a video being scored, its ``state.json`` and a ``lock``, held by the process that scores it
     inbox/done/          scored videos
     inbox/failed/        videos that could not be scored, each with <name>.reason.txt
+    inbox/.work/left_out.json    what is in the inbox and not a video, with the reason; :meth:`Inbox.news` tells it once
 
 A video is moved only by renaming, so it is always in exactly one place. The operating system releases the lock when the
 process dies; the next process then takes the video. A process that stops of its own accord removes the lock file, so a
@@ -169,17 +170,37 @@ class Inbox:
 
     def coming(self) -> list[Path]:
         """Videos in the inbox, sorted by path, completely written or not; without the videos being scored."""
-        found, results = [], self.results.resolve()
+        return sorted(path for path, why in self._everything() if why is None)
+
+    def news(self) -> list[str]:
+        """Lines about what is in the inbox and not scored: what it is and why. Every file and reason is returned once.
+
+        Files that have changed in the last ``settle_seconds`` may be unfinished, and are left for the next call. Hidden
+        files that are not named like videos belong to programs; there are no lines about them.
+        """
+        file = self.work / "left_out.json"
+        with self.alone():
+            before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            now = {}
+            for path, why in self._everything():
+                name = printable(path.relative_to(self.folder).as_posix())
+                with suppress(FileNotFoundError):  # removed in the meantime
+                    if why and (name in before or self._clock() - path.lstat().st_mtime >= self.settle_seconds):
+                        now[name] = why
+            if now != before:
+                write_json(file, now)
+        return [f"{name}: {why}" for name, why in sorted(now.items()) if before.get(name) != why]
+
+    def _everything(self) -> Iterator[tuple[Path, str | None]]:
+        """Yield everything in the inbox with the reason why it is not scored; None for videos."""
+        results = self.results.resolve()
         for here, folders, files in os.walk(self.folder):
             folder = Path(here)
             ours = (WORK, DONE, FAILED) if folder == self.folder else ()
-            folders[:] = [  # folders that os.walk enters
-                name
-                for name in folders
-                if name not in ours and not name.startswith(".") and (folder / name).resolve() != results
-            ]
-            found += [folder / name for name in files if _is_video(name) and _is_file(folder / name)]
-        return sorted(found)
+            others = [name for name in folders if name not in ours and (folder / name).resolve() != results]
+            folders[:] = [name for name in others if not _why_not_entered(folder / name)]
+            yield from ((folder / name, why) for name in others if (why := _why_not_entered(folder / name)))
+            yield from ((folder / name, _why_not_scored(folder / name)) for name in files if not _is_system_file(name))
 
     @property
     def empty(self) -> bool:
@@ -415,6 +436,26 @@ def _open_for_writing(path: Path) -> bool:
             return True
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
+
+
+def _why_not_entered(folder: Path) -> str | None:
+    """Return why the videos in a folder of the inbox are not scored, or None."""
+    if folder.name.startswith("."):
+        return "a hidden folder; rename it"
+    return "a link to a folder; bring the folder itself" if folder.is_symlink() else None
+
+
+def _why_not_scored(path: Path) -> str | None:
+    """Return why a file in the inbox is not scored, or None if it is a video."""
+    if path.name.startswith("."):
+        return "hidden; rename it"
+    if not _is_video(path.name):
+        return f"{'ends in ' + path.suffix if path.suffix else 'has no ending'}, unlike a video; rename it if it is one"
+    return None if _is_file(path) else "a broken link, a pipe or without permission; replace it by the video itself"
+
+
+def _is_system_file(name: str) -> bool:
+    return name.startswith(".") and Path(name).suffix.lower() not in VIDEO_ENDINGS
 
 
 def _is_video(name: str) -> bool:

@@ -441,3 +441,25 @@ def test_non_utf8_name_is_taken_unopened(video, take, clock, tmp_path):
     clock.now += 1
     claim = take()
     assert (claim.name, claim.path.name) == ("a\ufffd.avi", "a_.avi")
+
+
+def test_every_file_that_is_no_video_is_told_once(tmp_path):
+    folder = fill(tmp_path / "inbox", "a.mp4", "notes.txt", "README", ".b.mp4", ".system", ".cache/c.mp4")
+    (folder / "gone.mp4").symlink_to("nowhere.mp4")
+    (folder / "here").symlink_to(folder)
+    inbox = Inbox(folder, folder / "out", settle_seconds=5, clock=lambda: time.time() + 6)
+    told = dict(line.split(": ", 1) for line in inbox.news())
+    assert {name: why.partition(";")[0] for name, why in told.items()} == {
+        ".b.mp4": "hidden",
+        ".cache": "a hidden folder",
+        "README": "has no ending, unlike a video",
+        "gone.mp4": "a broken link, a pipe or without permission",
+        "here": "a link to a folder",
+        "notes.txt": "ends in .txt, unlike a video",
+    }
+    assert inbox.coming() == [folder / "a.mp4"]
+    (folder / "new.part").touch()
+    assert Inbox(folder, folder / "out", settle_seconds=5).news() == []  # new.part may still be written
+    assert [line.split(":")[0] for line in Inbox(folder, folder / "out", 5, lambda: time.time() + 6).news()] == [
+        "new.part"
+    ]

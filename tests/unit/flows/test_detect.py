@@ -58,6 +58,8 @@ def test_videos_are_counted(folder, runner):
     assert detect.footage.fn().message == "1 videos scored, 1 events, 1 set aside"
     ((row,),) = runner.tables
     assert (row["video"], row["start_seconds"], row["results"]) == ("v.avi", 1.0, "detections/v")
+    runner.effect, runner.ended = lambda: None, Ended(0, ["not scored: a.txt: ends in .txt"], False)
+    assert detect.footage.fn().message == "0 videos scored, 0 events, 1 new files that are no videos"
     runner.effect, runner.ended = lambda: None, Ended(0, [], False)
     assert detect.footage.fn().name == "NothingNew"
 
