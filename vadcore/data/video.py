@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,9 @@ _MOST_ERRORS = 16  # errors of the demuxer in a row before the rest of the file 
 _RAW = {"rawvideo", "v210", "v410", "r210", "yuv4", "ayuv", "wrapped_avframe"}  # codecs whose packets may be zeros
 _PICTURES = {"image2", "gif", "webp", "apng", "ico"}
 _UNKNOWN_CODEC = re.compile(r"Video: none \((\w+)")
+_ENDLESS = {"mpegts", "mpeg", "mpegvideo", "m4v", "mjpeg", "h264", "hevc", "dv"}  # containers that state no length
+_REORDERED = 4  # frames by which the order of showing and of decoding differ
+_UNKNOWN = "its end may be missing; how much cannot be known"
 _LISTS = {"concat", "hls", "dash", "sdp"}
 
 
@@ -58,7 +62,8 @@ class VideoIndex:
     stamps: timestamp of every frame in ticks, int64 ``[T]``, in order. None if timestamps do not identify the frames; then
         the k-th frame has the k-th time.
     tick: unit of the timestamps, seconds.
-    cut_off: number of frames that are missing at the end of the file.
+    cut_off: number of frames that are missing at the end of the file, as far as the container states its length.
+    endless: whether the container states no length, so that a missing end cannot be counted.
     remarks: sentences about unusual properties.
     """
 
@@ -68,6 +73,7 @@ class VideoIndex:
     stamps: np.ndarray | None
     tick: float
     cut_off: int
+    endless: bool
     remarks: tuple[str, ...]
 
 
@@ -160,6 +166,9 @@ class VideoReader:
             )
         runs = _runs(np.setdiff1d(np.arange(self.length), self.numbers))
         missing = sum(stop - start for start, stop in runs) + self.index.cut_off
+        faults = [*self._damaged, *(stop - 1 for _, stop in runs)]
+        if self.index.endless and max(faults, default=0) >= self.length - _REORDERED:
+            self.remarks.append(f"{self.path.name}: one of its last frames is damaged; {_UNKNOWN}")
         if not missing:
             return
         places = [f"{stop - start} at {self.times[start]:.2f} s" for start, stop in runs[:3]]
@@ -273,7 +282,8 @@ def _index(path: Path, _identity) -> VideoIndex:
         if None in shown:
             fps = stated[0] if stated else 0.0
             remarks.append(f"it has no times; {fps:g} frames a second are assumed")
-            return VideoIndex(codec, fps, np.arange(len(stamps)) / (fps or 1), None, tick, 0, tuple(remarks))
+            times = np.arange(len(stamps)) / (fps or 1)
+            return VideoIndex(codec, fps, times, None, tick, 0, kind in _ENDLESS, tuple(remarks))
         order, resets = continuous(np.array(shown), np.array([dts or 0 for _, dts in stamps]), tick)
         if getattr(stream.codec_context, "field_order", 0) > 1:
             order = merge_fields(order, tick, stated)
@@ -282,13 +292,24 @@ def _index(path: Path, _identity) -> VideoIndex:
         times = _on_grid(seconds, fps, tick)
         cut_off = _cut_off(kind, container, stream, samples, order, ticks, fps, others_end)
         remarks += _time_remarks(times, fps, resets, stated)
-        if damaged and damaged[-1] == len(stamps) - 1 and not cut_off:
-            remarks.append("its last packet is cut off; more may be missing than can be known")
+        if not cut_off and (damaged[-1:] == [len(stamps) - 1] or (kind == "mpegts" and _in_a_packet(path))):
+            remarks.append(f"its last packet is cut off; {_UNKNOWN}")
         if kind == "asf" and not stream.duration:
             remarks.append("it states no duration; whether its end is missing cannot be known")
         unordered = kind == "avi" and stream.codec_context.has_b_frames
         identified = not (len(resets) or unordered) and len(np.unique(order)) == len(order)
-        return VideoIndex(codec, fps, times, order if identified else None, tick, cut_off, tuple(remarks))
+        stamped = order if identified else None
+        return VideoIndex(codec, fps, times, stamped, tick, cut_off, kind in _ENDLESS, tuple(remarks))
+
+
+def _in_a_packet(path: Path) -> bool:
+    """Whether a transport stream ends within a packet of 188 bytes (192 with a time before each, 204 with a checksum)."""
+    with path.open("rb") as file:
+        head = file.read(5 * 204)
+    for size, first in product((188, 192, 204), range(204)):
+        if head[first : first + 4 * size + 1 : size] == b"GGGGG":  # 0x47 begins each packet
+            return (path.stat().st_size - first + (4 if size == 192 else 0)) % size != 0
+    return False
 
 
 def continuous(shown: np.ndarray, decoded: np.ndarray, tick: float) -> tuple[np.ndarray, list[float]]:
@@ -342,7 +363,7 @@ def _cut_off(kind, container, stream, samples, order, ticks, fps, others_end) ->
     tick = float(stream.time_base)
     if kind == "avi":
         return max(0, int(stream.frames) - round((order[-1] + 1 - min(order[0], 0)) * tick * fps)) if fps else 0
-    if kind not in ("matroska", "flv", "asf", "ogg") or not fps:
+    if kind not in ("matroska", "flv", "asf", "mxf") or not fps:
         return 0
     end = (order[-1] + (ticks or 1 / fps / tick)) * tick
     missing = (container.duration or 0) / 1e6 - max(end, others_end)

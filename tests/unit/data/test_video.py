@@ -199,6 +199,26 @@ def test_cut_off_end_is_reported(tmp_path, name, codec, options):
         assert "copy it again" in error_of(lambda: read(path))
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "muxer"),
+    [
+        ("clip.ts", "libx264", {}),
+        ("clip.m2ts", "libx264", {"mpegts_m2ts_mode": "1"}),
+        ("clip.mpg", "mpeg2video", {}),
+        ("clip.m2v", "mpeg2video", {}),
+        ("clip.h264", "libx264", {}),
+    ],
+)
+def test_cut_off_end_of_containers_that_state_no_length(tmp_path, name, codec, muxer):
+    container = "mpegts" if name.endswith("ts") else None
+    path = encode(tmp_path / name, 60, codec, container=container, muxer=muxer)
+    assert not any("its end may be missing" in remark for remark in read(path)[0].remarks)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.95) - 3])
+    reader, shown = read(path, max_missing=1)
+    assert 40 < len(shown) <= 60
+    assert len(shown) == 60 or "its end may be missing" in " ".join(reader.remarks)
+
+
 def test_cut_off_file_without_index_is_refused(tmp_path):
     path = encode(tmp_path / "clip.mp4", 40)  # its index is at the end
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
