@@ -65,6 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     params = load_params()
     _check_choice(arguments)
+    there = next(path for path in (arguments.out, *arguments.out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise VadError(f"--out {arguments.out}: {there} is a file; name a folder")
     if arguments.pack:
         dataset, model = _chosen(params, "dataset", arguments.dataset), _chosen(params, "model", arguments.model)
         recipe, calibration = recipe_of(params, dataset, model), paths.scores(dataset, model) / "calibration.json"

@@ -170,6 +170,7 @@ def test_champion_loaded_from_registry(project, monkeypatch, capsys, detector_fo
         (("a.avi", "--model", "background"), ("scores/yard/background/calibration.json", "score")),
         (("a.avi", *SYSTEM, "--alert", "ftp://x/y"), ("alert", "ftp://x/y")),
         (("--inbox", "nowhere", *SYSTEM), ("nowhere: no such folder",)),
+        (("a.avi", *SYSTEM, "--out", "params.yaml/x"), ("--out params.yaml/x", "params.yaml is a file; name a folder")),
         (("a.avi", "--champion", "yard", "--model", "background"), ("--champion", "--model background")),
         (("a.avi", "--champion", "yard", "--dataset", "street"), ("--champion yard", "--dataset street")),
         (("a.avi", "--model-folder", "packed", *SYSTEM), ("--model-folder", "--model frame_diff")),
