@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,8 @@ def mixed_rates(frames: ClipStore) -> str | None:
     """Return a sentence about the frame rates of a data set's clips if they differ, else None."""
     clips: dict[float, list[ClipId]] = {}
     for clip, array in frames.arrays().items():
-        clips.setdefault(array.attrs["fps"], []).append(clip)
+        attributes: Mapping[str, Any] = array.attrs
+        clips.setdefault(attributes["fps"], []).append(clip)
     if not clips or max(clips) <= min(clips) * (1 + SAME_RATE):
         return None
     usual = max(clips, key=lambda rate: len(clips[rate]))
