@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vadcore.utils.errors import VadError
+from vadcore.utils.times import PAUSE
 
 if TYPE_CHECKING:  # PyAV is imported where a video is read: stored frames need no decoder
     import av
@@ -35,7 +36,6 @@ VIDEO_ENDINGS = frozenset([
 MAX_MISSING = 0.1  # share of the frames that may be missing before a video is refused
 HIGHEST_RATE = 1000.0  # frames per second; a higher value in a header is the clock rate, not the frame rate
 SAME_RATE = 0.02  # relative tolerance of frame rates: 29.97 and 30 fps count as equal
-PAUSE = 1.0  # seconds without a frame that are reported as a pause
 _CLOCK_ERROR = 1e-3  # seconds; many recorders write times in whole milliseconds
 _CLOCK_RESET = 0.5  # seconds that the clock has to go back to count as reset
 _SOUND_ERROR = 0.25  # seconds that the sound may end before the stated duration

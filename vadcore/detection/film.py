@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 
 from vadcore.detection.stream import Scanned, VideoSource, ahead
-from vadcore.evaluation.events import shown
 from vadcore.evaluation.maps import colour_scale, smooth_for_display
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import LEAST_FREE
 from vadcore.utils.render import HEAT_OPACITY, heat
+from vadcore.utils.times import shown
 
 POINTS = 1500  # in the plotted curve; longer videos show the maximum score of each interval, so that no alarm is lost
 WIDEST = 480  # maximum width, pixels; wider videos are reduced

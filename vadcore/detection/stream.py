@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from vadcore.data.store import clip_to_fixed, flow_to_fixed
-from vadcore.data.video import HIGHEST_RATE, MAX_MISSING, PAUSE, SAME_RATE, Subsampling, VideoReader, video_fps
+from vadcore.data.video import HIGHEST_RATE, MAX_MISSING, SAME_RATE, Subsampling, VideoReader, video_fps
 from vadcore.detection.detector import Detector
 from vadcore.detection.naming import is_text, printable
 from vadcore.evaluation.evaluate import event_table, score_table
@@ -34,6 +34,7 @@ from vadcore.models.base import ModelConfig
 from vadcore.models.fusion import Fusion
 from vadcore.utils.errors import VadError
 from vadcore.utils.images import resize_flow, resize_picture, to_color
+from vadcore.utils.times import PAUSE
 from vadcore.utils.turns import take_turns
 
 AHEAD = 16  # pictures per block that is decoded ahead

@@ -20,8 +20,9 @@ from typing import Literal, TypedDict
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vadcore.evaluation.events import SECONDS_AN_HOUR, TOLERANCE, Fps, fps_of, runs, shown
+from vadcore.evaluation.events import SECONDS_AN_HOUR, TOLERANCE, Fps, fps_of, runs
 from vadcore.utils.errors import VadError
+from vadcore.utils.times import shown
 
 SCORES_KEPT = 4096  # order statistics from which p-values are computed
 LEVELS_KEPT = 512  # the first alarm levels are all kept; after them, one level per 2 % step

@@ -9,9 +9,10 @@ import pandas as pd
 
 from vadcore.config import Calibrate
 from vadcore.evaluation.calibration import Calibration
-from vadcore.evaluation.events import detection_metrics, find_events, shown, smooth, times_of
+from vadcore.evaluation.events import detection_metrics, find_events, smooth, times_of
 from vadcore.evaluation.frame_metrics import frame_metrics
 from vadcore.evaluation.pixel_metrics import localisation_metrics
+from vadcore.utils.times import shown
 
 RANKING = ("auc_micro", "auc_micro_minmax", "auc_macro", "ap", "eer")  # metrics of how well a measure ranks frames
 

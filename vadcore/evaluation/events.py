@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from vadcore.data.video import PAUSE
+from vadcore.utils.times import shown
 
 Fps = float | Mapping[str, float]  # frames per second: one rate for all clips, or clip -> rate
 SECONDS_AN_HOUR = 3600.0
@@ -41,19 +41,6 @@ def times_of(rows: pd.DataFrame) -> tuple[float, np.ndarray | None]:
         return fps, None
     seconds = rows["seconds"].to_numpy(np.float64)
     return fps, None if np.allclose(seconds * fps, rows["frame"], rtol=0, atol=1e-6) else seconds
-
-
-def shown(count: int, fps: float, seconds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return from when to when each frame is shown, ``[count]`` each, in frame periods (units of ``1 / fps``).
-
-    A frame is shown until the next one, but in a pause only for one frame period. seconds: times of the frames; None if
-    frame k is at ``k / fps``.
-    """
-    if seconds is None:
-        return np.arange(count), np.arange(1, count + 1)
-    starts = np.asarray(seconds, np.float64) * fps
-    steps = np.append(np.diff(starts), 1.0)[:count]
-    return starts, starts + np.where(steps > max(PAUSE * fps, 2), 1.0, steps)
 
 
 def runs(flags: np.ndarray) -> np.ndarray:

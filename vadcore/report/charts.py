@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from vadcore.evaluation.events import shown, times_of
+from vadcore.evaluation.events import times_of
 from vadcore.report.load import System
 from vadcore.report.text import intervals
+from vadcore.utils.times import shown
 
 HEIGHT = 1000  # units of y
 DOTS = 24  # largest number of points for which a curve shows a dot at each

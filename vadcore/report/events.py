@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from vadcore.evaluation.events import Event, EventMatches, by_frame, match_events, shown
+from vadcore.evaluation.events import Event, EventMatches, by_frame, match_events
 from vadcore.report import charts
 from vadcore.report.load import System
 from vadcore.report.text import decimal
+from vadcore.utils.times import shown
 
 MOST_LISTED = 200  # largest number of alarms, and of missed events, listed per clip
 FOREMOST = 30  # largest number of alarms listed over all clips

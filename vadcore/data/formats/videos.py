@@ -30,9 +30,10 @@ from pydantic import PositiveFloat
 from vadcore.data.delivery import Layout, check_delivered, deliver
 from vadcore.data.formats.base import Clip, StoredConfig, register_format
 from vadcore.data.formats.clip_files import clip_name, footage_clip, natural_key, videos_in
-from vadcore.data.video import PAUSE, VIDEO_ENDINGS, VideoReader
+from vadcore.data.video import VIDEO_ENDINGS, VideoReader
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import decode_text
+from vadcore.utils.times import PAUSE
 
 
 @register_format
