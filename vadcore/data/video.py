@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
+from itertools import chain, product, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,11 +137,12 @@ class VideoReader:
 
     def _numbered(self, container, stream) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield (frame number, frame)."""
-        stamps, number, size = self.index.stamps, -1, None
+        stamps = None if self.index.stamps is None else self.index.stamps.tolist()
+        number, size = -1, None
         for frame, errors in _decoded(container, stream):
             number += 1 if stamps is not None else 1 + errors
             if stamps is not None and frame.pts is not None:
-                number = max(number, int(np.searchsorted(stamps, frame.pts)))
+                number = max(number, bisect_left(stamps, frame.pts))
             if frame.is_corrupt:
                 self._damaged.append(number)
             size = size or (frame.width, frame.height)
@@ -463,22 +465,15 @@ def _decoded(container, stream) -> Iterator[tuple[av.VideoFrame, int]]:
 
     # With several threads FFmpeg decodes damaged videos differently every time, and drops more of their frames.
     stream.thread_type, stream.codec_context.thread_count = "NONE", 1
-    errors = 0
-    for packet in _packets(container, stream):
-        if stream.codec_context.name not in _RAW and not any(memoryview(packet)[:64]) and not any(memoryview(packet)):
+    decoder, errors = stream.codec_context, 0
+    raw = decoder.name in _RAW
+    # None: the frames that the decoder still holds
+    for packet in chain(_packets(container, stream), repeat(None, _MOST_ERRORS)):
+        if packet is not None and not raw and not any(memoryview(packet)[:64]) and not any(memoryview(packet)):
             errors += 1  # zeros, as a failing disk leaves them; FFV1 decodes them without an error
             continue
         try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            errors += 1
-            continue
-        for frame in frames:
-            yield frame, errors
-            errors = 0
-    for _ in range(_MOST_ERRORS):  # the frames that the decoder still holds
-        try:
-            frames = stream.codec_context.decode(None)
+            frames = decoder.decode(packet)
         except av.EOFError:
             return
         except av.FFmpegError:
@@ -487,8 +482,6 @@ def _decoded(container, stream) -> Iterator[tuple[av.VideoFrame, int]]:
         for frame in frames:
             yield frame, errors
             errors = 0
-        if not frames:
-            return
 
 
 def _deinterlaced(frames: Iterator[tuple[int, av.VideoFrame]], stream) -> Iterator[tuple[int, av.VideoFrame]]:
