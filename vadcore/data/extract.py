@@ -12,7 +12,8 @@ import numpy as np
 
 from vadcore.data.formats.base import Clip, DatasetConfig
 from vadcore.data.store import ClipId, ClipStore, Kind, intervals
-from vadcore.data.video import MAX_MISSING, SAME_RATE, Subsampling, VideoReader
+from vadcore.data.video import MAX_MISSING, Subsampling, VideoReader
+from vadcore.data.video_index import SAME_RATE
 from vadcore.utils.code import code_digest
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import digest_of, sha256_files

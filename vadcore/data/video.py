@@ -8,21 +8,17 @@ missing frames are known in every container.
 from __future__ import annotations
 
 import math
-import re
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import chain, product, repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vadcore.data.video_index import END_UNKNOWN, MOST_ERRORS, SAME_RATE, opened_video, packets, video_index
 from vadcore.utils.errors import VadError
-from vadcore.utils.times import PAUSE
 
 if TYPE_CHECKING:  # PyAV is imported where a video is read: stored frames need no decoder
     import av
@@ -36,46 +32,8 @@ VIDEO_ENDINGS = frozenset([
 # fmt: on
 MAX_MISSING = 0.1  # share of the frames that may be missing before a video is refused
 HIGHEST_RATE = 1000.0  # frames per second; a higher value in a header is the clock rate, not the frame rate
-SAME_RATE = 0.02  # relative tolerance of frame rates: 29.97 and 30 fps count as equal
-_CLOCK_ERROR = 1e-3  # seconds; many recorders write times in whole milliseconds
-_CLOCK_RESET = 0.5  # seconds that the clock has to go back to count as reset
-_SOUND_ERROR = 0.25  # seconds that the sound may end before the stated duration
-_MOST_ERRORS = 16  # errors of the demuxer in a row before the rest of the file is given up
 _RAW = {"rawvideo", "v210", "v410", "r210", "yuv4", "ayuv", "wrapped_avframe"}  # codecs whose packets may be zeros
-_PICTURES = {"image2", "gif", "webp", "apng", "ico"}
-_UNKNOWN_CODEC = re.compile(r"Video: none \((\w+)")
-_ENDLESS = {"mpegts", "mpeg", "mpegvideo", "m4v", "mjpeg", "h264", "hevc", "dv"}  # containers that state no length
 _REORDERED = 4  # frames by which the order of showing and of decoding differ
-_UNKNOWN = "its end may be missing; how much cannot be known"
-_LISTS = {"concat", "hls", "dash", "sdp"}
-
-
-@dataclass(frozen=True)
-class VideoIndex:
-    """The frames of a video file according to its container.
-
-    Attributes
-    ----------
-    codec: name of the codec.
-    fps: frame rate while frames are recorded, frames per second: the rate in the header if the times agree with it, else
-        the rate of the times. 0: the file has neither.
-    times: time of every frame in seconds from the first one, float64 ``[T]``, in order.
-    stamps: timestamp of every frame in ticks, int64 ``[T]``, in order. None if timestamps do not identify the frames; then
-        the k-th frame has the k-th time.
-    tick: unit of the timestamps, seconds.
-    cut_off: number of frames that are missing at the end of the file, as far as the container states its length.
-    endless: whether the container states no length, so that a missing end cannot be counted.
-    remarks: sentences about unusual properties.
-    """
-
-    codec: str
-    fps: float
-    times: np.ndarray
-    stamps: np.ndarray | None
-    tick: float
-    cut_off: int
-    endless: bool
-    remarks: tuple[str, ...]
 
 
 class VideoReader:
@@ -122,7 +80,7 @@ class VideoReader:
 
         self.numbers, self._damaged = [], []
         reformatter = VideoReformatter()
-        with _opened(self.path) as (container, stream):
+        with opened_video(self.path) as (container, stream):
             for number, frame in _deinterlaced(self._numbered(container, stream), stream):
                 self.numbers.append(number)
                 picture = reformatter.reformat(frame, format="rgb24", interpolation="BICUBIC").to_ndarray()
@@ -170,7 +128,7 @@ class VideoReader:
         missing = sum(stop - start for start, stop in runs) + self.index.cut_off
         faults = [*self._damaged, *(stop - 1 for _, stop in runs)]
         if self.index.endless and max(faults, default=0) >= self.length - _REORDERED:
-            self.remarks.append(f"{self.path.name}: one of its last frames is damaged; {_UNKNOWN}")
+            self.remarks.append(f"{self.path.name}: one of its last frames is damaged; {END_UNKNOWN}")
         if not missing:
             return
         places = [f"{stop - start} at {self.times[start]:.2f} s" for start, stop in runs[:3]]
@@ -228,237 +186,6 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
     yield from VideoReader(path)
 
 
-def video_index(path: Path) -> VideoIndex:
-    """Read the :class:`VideoIndex` of a video without decoding it. The result is cached while the file is unchanged.
-
-    Raises :class:`VadError` if the file is missing, empty or not a video.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise VadError(f"{path}: missing; bring the clip's file again (prepare stage)")
-    status = path.stat()
-    if not status.st_size:
-        raise VadError(f"{path}: empty (0 bytes); replace it by a whole copy")
-    return _index(path, (status.st_size, status.st_mtime_ns))
-
-
-def count_frames(path: Path) -> int:
-    """Return the number of frames in a video. Raises the same errors as :func:`video_index`."""
-    return len(video_index(path).times)
-
-
-def video_fps(path: Path) -> float:
-    """Return the frame rate of a video, frames per second. Raises the same errors as :func:`video_index`."""
-    return video_index(path).fps
-
-
-@lru_cache(maxsize=4096)
-def _index(path: Path, _identity) -> VideoIndex:
-    with _opened(path) as (container, stream):
-        kind = container.format.name.split(",")[0]
-        tick = float(stream.time_base)
-        stamps: list[tuple[int | None, int | None]] = []
-        damaged: list[int] = []
-        samples, ticks, others_end = 0, 0, 0.0
-        for packet in _packets(container):
-            if packet.stream_index != stream.index:
-                if packet.pts is not None:
-                    others_end = max(others_end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-                continue
-            samples += 1
-            if packet.size and not packet.is_discard:
-                if packet.is_corrupt:
-                    damaged.append(len(stamps))
-                stamps.append((packet.pts, packet.dts))
-                ticks = packet.duration or 0
-        codec = stream.codec_context.name.removeprefix("lib")
-        if not stamps:
-            raise VadError(f"{path}: holds no picture ({codec}); copy it again, or delete it")
-        remarks = []
-        if len(container.streams.video) > 1:
-            remarks.append(f"it holds {len(container.streams.video)} video streams; only the first is read")
-        stated = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
-        # AVI stores no presentation times, and FFmpeg's guess is wrong for frames that are not stored in order.
-        shown = [dts if kind == "avi" else pts for pts, dts in stamps]
-        shown = [dts for _, dts in stamps] if None in shown else shown
-        if None in shown:
-            fps = stated[0] if stated else 0.0
-            remarks.append(f"it has no times; {fps:g} frames a second are assumed")
-            times = np.arange(len(stamps)) / (fps or 1)
-            return VideoIndex(codec, fps, times, None, tick, 0, kind in _ENDLESS, tuple(remarks))
-        order, resets = continuous(np.array(shown), np.array([dts or 0 for _, dts in stamps]), tick)
-        if getattr(stream.codec_context, "field_order", 0) > 1:
-            order = merge_fields(order, tick, stated)
-        seconds = (order - order[0]) * tick
-        fps = _rate(seconds, stated)
-        times = _on_grid(seconds, fps, tick)
-        cut_off = _cut_off(kind, container, stream, samples, order, ticks, fps, others_end)
-        remarks += _time_remarks(times, fps, resets, stated)
-        if not cut_off and (damaged[-1:] == [len(stamps) - 1] or (kind == "mpegts" and _in_a_packet(path))):
-            remarks.append(f"its last packet is cut off; {_UNKNOWN}")
-        if kind == "asf" and not stream.duration:
-            remarks.append("it states no duration; whether its end is missing cannot be known")
-        unordered = kind == "avi" and stream.codec_context.has_b_frames
-        identified = not (len(resets) or unordered) and len(np.unique(order)) == len(order)
-        stamped = order if identified else None
-        return VideoIndex(codec, fps, times, stamped, tick, cut_off, kind in _ENDLESS, tuple(remarks))
-
-
-def _in_a_packet(path: Path) -> bool:
-    """Whether a transport stream ends within a packet of 188 bytes (192 with a time before each, 204 with a checksum)."""
-    with path.open("rb") as file:
-        head = file.read(5 * 204)
-    for size, first in product((188, 192, 204), range(204)):
-        if head[first : first + 4 * size + 1 : size] == b"GGGGG":  # 0x47 begins each packet
-            return (path.stat().st_size - first + (4 if size == 192 else 0)) % size != 0
-    return False
-
-
-def continuous(shown: np.ndarray, decoded: np.ndarray, tick: float) -> tuple[np.ndarray, list[float]]:
-    """Sort timestamps; where the clock goes back, shift the rest to follow without a gap.
-
-    shown: presentation times, int ``[T]``, in the order of the file. decoded: decoding times. tick: their unit, seconds.
-
-    Returns the sorted timestamps and the seconds (from the first frame) at which the clock goes back.
-    """
-    back = np.maximum.accumulate(decoded) - decoded > _CLOCK_RESET / tick
-    starts = np.flatnonzero(back[1:] & ~back[:-1]) + 1
-    parts = [np.sort(part) for part in np.split(shown, starts)]
-    step = int(np.median(np.diff(parts[0]))) if len(parts[0]) > 1 else 1
-    for number in range(1, len(parts)):
-        parts[number] = parts[number] - parts[number][0] + parts[number - 1][-1] + step
-    return np.concatenate(parts), [float((part[0] - parts[0][0]) * tick) for part in parts[1:]]
-
-
-def merge_fields(order: np.ndarray, tick: float, stated: list[float]) -> np.ndarray:
-    """Remove every second timestamp if the packets are single fields, so half a frame apart. See :func:`continuous`."""
-    if len(order) > 2 and stated and np.median(np.diff(order)) * tick * stated[0] < 0.6:
-        return order[::2]
-    return order
-
-
-def _rate(seconds: np.ndarray, stated: list[float]) -> float:
-    """Return the first stated rate that the times agree with, or else the rate of the times."""
-    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
-    if step <= 0:
-        return stated[0] if stated else 0.0
-    for rate in stated:
-        if abs(step * rate - 1) <= SAME_RATE or abs(step - 1 / rate) <= _CLOCK_ERROR:
-            return rate
-    rate = 1 / step
-    return float(round(rate)) if abs(step - 1 / max(1, round(rate))) <= _CLOCK_ERROR else rate
-
-
-def _on_grid(seconds: np.ndarray, fps: float, tick: float) -> np.ndarray:
-    """Round times to multiples of ``1 / fps`` where they differ by no more than the resolution of the clock."""
-    if not fps:
-        return seconds
-    number = np.rint(seconds * fps)
-    close = np.abs(seconds - number / fps) <= min(max(tick, _CLOCK_ERROR) * 1.01, 0.25 / fps)
-    return np.where(close, number / fps, seconds)
-
-
-def _cut_off(kind, container, stream, samples, order, ticks, fps, others_end) -> int:
-    """Return the number of frames missing at the end, for the containers that state their length."""
-    if kind == "mov":
-        return max(0, len(stream.index_entries) - samples)
-    tick = float(stream.time_base)
-    if kind == "avi":
-        return max(0, int(stream.frames) - round((order[-1] + 1 - min(order[0], 0)) * tick * fps)) if fps else 0
-    if kind not in ("matroska", "flv", "asf", "mxf") or not fps:
-        return 0
-    end = (order[-1] + (ticks or 1 / fps / tick)) * tick
-    missing = (container.duration or 0) / 1e6 - max(end, others_end)
-    if others_end > end and missing < _SOUND_ERROR:
-        return 0
-    return max(0, int(missing * fps + 0.5))
-
-
-def _time_remarks(times: np.ndarray, fps: float, resets: list[float], stated: list[float]) -> list[str]:
-    remarks = [f"its clock goes back at {second:.2f} s; what follows is joined on there" for second in resets[:3]]
-    steps = np.diff(times)
-    if not len(steps) or not fps:
-        return remarks
-    pauses = np.flatnonzero(steps >= max(PAUSE, 3 / fps))
-    slow = np.flatnonzero((steps > 1.5 / fps) & (steps < max(PAUSE, 3 / fps)))
-    if len(pauses):
-        longest = pauses[np.argmax(steps[pauses])]
-        remarks.append(
-            f"no frames for {steps[pauses].sum():.1f} s in {len(pauses)} pauses, the longest from {times[longest]:.2f} to "
-            f"{times[longest + 1]:.2f} s"
-        )
-    if len(slow):
-        remarks.append(
-            f"its frame rate varies, from {1 / steps[slow].max():.3g} to {fps:.3g} frames a second; the times in the file "
-            "are used"
-        )
-    if stated and abs(stated[0] / fps - 1) > SAME_RATE and not len(slow) and not len(pauses):
-        remarks.append(f"its header says {stated[0]:g} frames a second, its times {fps:g}; the times are used")
-    return remarks
-
-
-@contextmanager
-def _opened(path: Path):
-    """Open a video: yields (container, stream)."""
-    import av
-
-    try:
-        container = av.open(f"file:{path}", metadata_errors="replace")
-    except av.FFmpegError as error:
-        said = _messages(path)
-        why = "its index is missing: it was cut off" if "moov atom not found" in said else error.strerror
-        raise VadError(f"{path}: not a readable video ({why}); copy it again or replace it") from error
-    with container:
-        kind = container.format.name.split(",")[0]
-        if kind in _PICTURES or kind.endswith("_pipe"):
-            raise VadError(f"{path}: a picture ({kind}), not a video; remove it or give it its right ending")
-        if kind in _LISTS:
-            raise VadError(f"{path}: a list of files ({kind}), not a video; bring the videos themselves")
-        videos = [one for one in container.streams.video if not one.disposition & av.stream.Disposition.attached_pic]
-        if not videos:
-            raise VadError(f"{path}: holds no video stream ({kind}); remove it")
-        if videos[0].codec_context is None:
-            name = _UNKNOWN_CODEC.search(_messages(path))
-            raise VadError(
-                f"{path}: its codec {name[1] + ' ' if name else ''}is unknown here; convert it with the recorder's own "
-                f"software, or where FFmpeg knows it: ffmpeg -i {path.name} -c:v libx264 NEW.mp4"
-            )
-        yield container, videos[0]
-
-
-def _messages(path: Path) -> str:
-    """Return what FFmpeg logs when it opens a file."""
-    import av
-
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.WARNING)
-    try:
-        with av.logging.Capture(local=False) as messages, suppress(av.FFmpegError):
-            av.open(f"file:{path}", metadata_errors="replace").close()
-    finally:
-        av.logging.set_level(level)
-    return "".join(text for _, _, text in messages)
-
-
-def _packets(container, *streams) -> Iterator[av.Packet]:
-    """Yield the packets, without the empty ones that PyAV adds at the end. Damaged places are passed over."""
-    import av
-
-    errors, packets = 0, container.demux(*streams)
-    while errors < _MOST_ERRORS:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except av.FFmpegError:
-            errors += 1
-            packets = container.demux(*streams)
-            continue
-        errors = 0
-        if packet.size or packet.dts is not None:
-            yield packet
-
-
 def _decoded(container, stream) -> Iterator[tuple[av.VideoFrame, int]]:
     """Yield (frame, number of packets since the frame before that could not be decoded)."""
     import av
@@ -468,7 +195,7 @@ def _decoded(container, stream) -> Iterator[tuple[av.VideoFrame, int]]:
     decoder, errors = stream.codec_context, 0
     raw = decoder.name in _RAW
     # None: the frames that the decoder still holds
-    for packet in chain(_packets(container, stream), repeat(None, _MOST_ERRORS)):
+    for packet in chain(packets(container, stream), repeat(None, MOST_ERRORS)):
         if packet is not None and not raw and not any(memoryview(packet)[:64]) and not any(memoryview(packet)):
             errors += 1  # zeros, as a failing disk leaves them; FFV1 decodes them without an error
             continue

@@ -37,7 +37,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vadcore.data.video import VIDEO_ENDINGS, video_index
+from vadcore.data.video import VIDEO_ENDINGS
+from vadcore.data.video_index import video_index
 from vadcore.detection.naming import free_name, is_text, printable, result_key
 from vadcore.detection.output import LOCK, Taken, hold, made_from, sweep
 from vadcore.detection.stream import UnreadableVideo

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from vadcore.data.store import clip_to_fixed, flow_to_fixed
-from vadcore.data.video import HIGHEST_RATE, MAX_MISSING, SAME_RATE, Subsampling, VideoReader, video_fps
+from vadcore.data.video import HIGHEST_RATE, MAX_MISSING, Subsampling, VideoReader
+from vadcore.data.video_index import SAME_RATE, video_fps
 from vadcore.detection.detector import Detector
 from vadcore.detection.naming import is_text, printable
 from vadcore.evaluation.evaluate import event_table, score_table

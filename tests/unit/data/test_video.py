@@ -11,16 +11,8 @@ from tests.helpers.data import data_dir
 from tests.helpers.encode import encode, walking_square, zero_packet
 from tests.helpers.sources import picture, write_video
 from vadcore.data.image_files import numbered, read_images
-from vadcore.data.video import (
-    Subsampling,
-    VideoReader,
-    continuous,
-    count_frames,
-    merge_fields,
-    read_video,
-    video_fps,
-    video_index,
-)
+from vadcore.data.video import Subsampling, VideoReader, read_video
+from vadcore.data.video_index import continuous, count_frames, merge_fields, video_fps, video_index
 from vadcore.utils.errors import VadError
 
 KINDS = [  # ending, codec, options

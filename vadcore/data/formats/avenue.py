@@ -32,7 +32,8 @@ from vadcore.data.formats.clip_files import (
     read_mat,
     videos_in,
 )
-from vadcore.data.video import VIDEO_ENDINGS, count_frames
+from vadcore.data.video import VIDEO_ENDINGS
+from vadcore.data.video_index import count_frames
 from vadcore.utils.errors import VadError
 
 
