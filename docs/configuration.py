@@ -91,7 +91,7 @@ def sections() -> str:
         parts.append(f"### dataset, format: {name}\n\n{table(config_of(name))}")
     for name in list_models():
         parts.append(f"### model: {name}\n\n{table(type(model_config(name, {})))}")
-    parts.append(f"### model: fusion\n\n{table(FusionConfig)}")
+    parts.append(f"### fusion\n\n{table(FusionConfig)}")
     parts.append(f"### flownet\n\n{table(config.FlowTraining)}")
     return "\n\n".join(parts)
 

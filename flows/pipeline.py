@@ -38,6 +38,9 @@ START_SECONDS = (
 )
 
 
+CONFIGURE = "configure"  # the stage that all others depend on
+
+
 def patient() -> AbstractContextManager:
     """Give a temporary Prefect server START_SECONDS to start, unless Prefect's own setting is set."""
     return temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: START_SECONDS})
@@ -90,7 +93,7 @@ def pipeline(
         targets: run only these stages (addresses or names) and their dependencies.
         force: run all selected stages even if nothing has changed.
         refresh: read the sources of the footage again; DVC does not track them.
-        dry: only report what would be done.
+        dry: only report what would be done. (The stage configure runs if params.yaml has changed, to find out.)
         hours: timeouts in hours by kind of stage; they replace those of flows/stage.py.
         heavy_at_once: number of stages that use the GPU or all cores at a time on this machine; at most the number of
             slots of the limit ``gpu``, which all machines share.
@@ -124,9 +127,27 @@ def pipeline(
         )
 
 
-def _plan(checkout: Checkout, choice: Choice, log) -> State:
+def _configured(checkout: Checkout, work: Work) -> tuple[Graph, dict[str, str], dict[str, State]]:
+    """Run the stage configure if it has to run. Return the graph, the state of every stage, and the result of configure.
+
+    All other stages depend on it, and most of them on settings that it does not change. Their states are exact only after
+    it ran.
+    """
     graph = Graph(checkout.root)
     states = graph.states()
+    if states.get(CONFIGURE, CLEAN) == CLEAN:
+        return graph, states, {}
+    done = stage_task(graph.nodes[CONFIGURE], work, None)(return_state=True)
+    if not done.is_completed():
+        return graph, states, {CONFIGURE: done}
+    graph = Graph(checkout.root)
+    return graph, graph.states(), {CONFIGURE: done}
+
+
+def _plan(checkout: Checkout, choice: Choice, log) -> State:
+    graph, states, configured = _configured(checkout, Work(checkout, os.environ))
+    if not all(state.is_completed() for state in configured.values()):
+        return _summary(configured, None, 0.0)
     chosen, forced = choice.stages(graph, states, log)
     states.update(dict.fromkeys(forced, CHANGED))
     tried = set() if graph.remote else set(graph.nodes)
@@ -143,14 +164,16 @@ def _plan(checkout: Checkout, choice: Choice, log) -> State:
 
 def _run(checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_once: int, key: str, log) -> State:
     started = time.monotonic()
-    graph = Graph(checkout.root)
-    states = graph.states()
     checkout.keep_lock_file()
-    chosen, forced = choice.stages(graph, states, log)
-    environment = {**os.environ, "VAD_PIPELINE": key}
-    work = Work(checkout, environment, forced=forced, remote=graph.remote, hours=hours)
+    work = Work(checkout, {**os.environ, "VAD_PIPELINE": key}, hours=hours)
     with end_with_parent(work):
         try:
+            graph, states, configured = _configured(checkout, work)
+            if not all(state.is_completed() for state in configured.values()):
+                return _summary(configured, None, time.monotonic() - started)
+            chosen, work.forced = choice.stages(graph, states, log)
+            chosen -= configured.keys()
+            work.remote = graph.remote
             running, said = remote.take(graph, chosen, states, work)
             if any(kind_of(graph.nodes[address].kind).heavy for address in running):
                 slots = _limit()
@@ -159,7 +182,7 @@ def _run(checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_o
                     more = f"prefect gcl update {LIMIT} --limit {heavy_at_once}"
                     log.warning("heavy_at_once is %d, the limit %s has %d slots: %s", heavy_at_once, LIMIT, slots, more)
             log.info("%d stages, %d of them may have to run", len(chosen), len(running))
-            results = _walk(graph, chosen, running, said, work)
+            results = {**configured, **_walk(graph, chosen, running, said, work)}
             owed = remote.settle(work)
         finally:
             work.stop()

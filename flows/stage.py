@@ -63,6 +63,8 @@ class Kind:
 
 
 KINDS = {
+    # takes seconds
+    "configure": Kind(heavy=False, hours=1),
     # downloads: retry after a server error
     "prepare": Kind(heavy=False, hours=12, retries=2, pause=(15, 60), stubborn=True, outside=True),
     # a retry continues with the next clip

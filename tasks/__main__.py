@@ -31,21 +31,24 @@ class Program(NamedTuple):
     help: text for ``--help``.
     takes: positional arguments.
     sections: sections of params.yaml that it reads, besides those of the data set and the model.
+    tracked: it has an MLflow run.
     """
 
     help: str
     takes: tuple[str, ...] = ()
     sections: tuple[str, ...] = ()
+    tracked: bool = True
 
 
 PROGRAMS = {
+    "configure": Program("check params.yaml and write it with all defaults to settings.yaml", tracked=False),
     "prepare": Program("bring a data set's footage, as delivered, to data/raw", ("dataset",)),
     "extract": Program("turn footage into chunked arrays", ("dataset",), ("extract",)),
     "train_flownet": Program("train a network for optical flow", ("flownet",), ("train",)),
     "optical_flow": Program("compute the optical flow of every clip", ("dataset",), ("optical_flow",)),
     "train": Program("train a system on a data set's normal footage", ("dataset", "model"), ("train",)),
     "score": Program("score a data set's test footage with a system", ("dataset", "model"), ("calibrate", "score")),
-    "fuse": Program("combine systems of a data set into one", ("dataset", "model"), ("calibrate", "score")),
+    "fuse": Program("combine systems of a data set into one", ("dataset", "fusion"), ("calibrate", "score")),
     "report": Program("put the results of everything params.yaml lists onto one page", (), ("report",)),
 }
 
@@ -57,18 +60,15 @@ def main() -> None:
     for name, program in PROGRAMS.items():
         command = commands.add_parser(name, help=program.help)
         for argument in program.takes:
-            command.add_argument(argument, help=f"a name listed in params.yaml under {argument}s")
+            command.add_argument(argument, help=f"name of a section {argument}.<name> of params.yaml")
     arguments = vars(parser.parse_args())
     with one_line_endings():
         run(arguments.pop("stage"), arguments)
 
 
 def run(name: str, arguments: dict[str, str]) -> None:
-    """Run the stage ``name``. ``arguments``: its dataset, model or flownet."""
-    if processes.rank():
-        _only_work(name, arguments)
-        return
-    if wanted():
+    """Run the stage ``name``. ``arguments``: its dataset, and its model, fusion or flownet."""
+    if PROGRAMS[name].tracked and not processes.rank() and wanted():
         start_uploader(settings_digest())
     params = _params(name, arguments)
     if name == "train" and params.machine.processes > 1 and not processes.launched():
@@ -78,33 +78,28 @@ def run(name: str, arguments: dict[str, str]) -> None:
 
 def _params(name: str, arguments: dict[str, str]) -> Params:
     from vadcore.config import load_params
-    from vadcore.utils.folders import is_fusion
 
     params = load_params()
-    _check(params, **arguments)
-    if "model" in arguments and is_fusion(arguments["model"]) != (name == "fuse"):
-        right = "is a fusion: run the stage fuse" if name != "fuse" else "is no fusion: run the stages train and score"
-        raise VadError(f"{name} {arguments['model']}: it {right}")
+    for kind, section in arguments.items():
+        if section not in (sections := getattr(params, kind)):
+            raise VadError(f"params.yaml: no section {kind}.{section}; there are: {', '.join(sections) or 'none'}")
     return params
 
 
-def _only_work(name: str, arguments: dict[str, str]) -> None:
-    """Run the stage in a further training process; only the first process logs and writes."""
-    params = _params(name, arguments)
-    _import(name).work(Stage(params, Unlogged(), **arguments, quiet=True))
-
-
 def _work(name: str, params: Params, arguments: dict[str, str]) -> None:
+    work = _import(name).work
+    named = {kind if kind == "dataset" else "model": value for kind, value in arguments.items()}
+    if processes.rank() or not PROGRAMS[name].tracked:  # of the processes of a training, only the first one logs
+        work(Stage(params, Unlogged(), **named, quiet=bool(processes.rank())))
+        return
     logged = {
         "seed": params.seed,
         "profile": params.profile,
         **{key: getattr(params, key).model_dump() for key in PROGRAMS[name].sections},
         **{kind: getattr(params, kind)[value].model_dump() for kind, value in arguments.items()},
     }
-    named = {"model" if kind == "flownet" else kind: value for kind, value in arguments.items()}
-    work = _import(name).work
     with stage_run(name, **named, params=logged, experiment=params.tracking.experiment) as run:
-        work(Stage(params, run, **arguments))
+        work(Stage(params, run, **named))
 
 
 def _import(name: str) -> ModuleType:
@@ -118,13 +113,6 @@ def _import(name: str) -> ModuleType:
         gc.freeze()
         gc.enable()
     return module
-
-
-def _check(params: Params, **names: str) -> None:
-    for kind, name in names.items():
-        sections = getattr(params, kind)
-        if name not in sections:
-            raise VadError(f"params.yaml: no section {kind}.{name}; there are: {', '.join(sections) or 'none'}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from vadcore.utils.folders import FUSED
 
 def work(stage: Stage) -> None:
     params, dataset, name = stage.params, stage.dataset, stage.model
-    config = params.model[name]
+    config = params.fusion[name]
     folder, scores = paths.model(dataset, name), [paths.scores(dataset, member) for member in config.of]
     frames = ClipStore(paths.frames(dataset), "frames")
     flow = ClipStore(paths.flow(dataset), "flow") if params.reads_flow(name) else None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vadcore.utils.folders import folder_of
 
+SETTINGS = Path("settings.yaml")
 DATA = Path("data")
 MODELS = Path("models")
 SCORES = Path("scores")

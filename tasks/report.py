@@ -17,7 +17,7 @@ def work(stage: Stage) -> None:
             facts[dataset] = json.loads(paths.facts(dataset).read_text())
         except FileNotFoundError as error:
             raise VadError(f"{paths.facts(dataset)}: not there; run: dvc repro extract@{dataset}") from error
-    used = {"dataset": set(params.datasets), "model": set(params.all_models)}
+    used = {"dataset": set(params.datasets), "model": set(params.models)}
     settings = params.model_dump(mode="json", exclude={"machine"})  # machine changes no result
     for section, names in used.items():  # leave out sections that are not listed
         settings[section] = {name: value for name, value in settings[section].items() if name in names}

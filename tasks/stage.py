@@ -19,7 +19,8 @@ class Stage:
     ----------
     params: the checked params.yaml.
     run: logs to MLflow.
-    dataset, model, flownet: names; empty if the stage has none.
+    dataset: its name; empty if the stage has none.
+    model: name of the model, fusion or FlowNet; empty if the stage has none.
     quiet: print nothing, in the further processes of a training.
     """
 
@@ -27,7 +28,6 @@ class Stage:
     run: StageRun
     dataset: str = ""
     model: str = ""
-    flownet: str = ""
     quiet: bool = False
 
     def say(self, text: str) -> None:

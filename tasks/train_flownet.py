@@ -17,10 +17,10 @@ from vadcore.utils.files import complete, digest_of, write_json
 
 
 def work(stage: Stage) -> None:
-    config, settings, seed = stage.params.flownet[stage.flownet], stage.params.train, stage.params.seed
+    config, settings, seed = stage.params.flownet[stage.model], stage.params.train, stage.params.seed
     device = choose_device(stage.params.machine.device)
     dtype, why = choose_precision(settings.precision, device)
-    stage.say(f"{stage.flownet}: FlowNet2-SD of width {config.width:g} on {device}, {why}")
+    stage.say(f"{stage.model}: FlowNet2-SD of width {config.width:g} on {device}, {why}")
     run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "val_share"}))
     key = digest_of(
         {
@@ -32,21 +32,21 @@ def work(stage: Stage) -> None:
             "code": code_digest(["vadcore.training.flownet"]),
         }
     )
-    checkpoint = CheckpointFolder(paths.CHECKPOINTS / "flownet" / stage.flownet, f"train-{key}")
+    checkpoint = CheckpointFolder(paths.CHECKPOINTS / "flownet" / stage.model, f"train-{key}")
     watcher = Callback(
         metrics=lambda phase, step, values: stage.run.metrics(values, step),
         picture=lambda path: stage.run.picture(path, "samples", step=int(path.stem)),
         say=stage.say,
         progress=sys.stderr.isatty(),
     )
-    out = paths.flownet(stage.flownet)
+    out = paths.flownet(stage.model)
     result = learn_flow(config, run, checkpoint, out / "weights.safetensors", device=device, watcher=watcher)
     with complete(out / "history.csv") as temporary:
         pd.DataFrame(result.history).to_csv(temporary, index=False)
     shutil.rmtree(out / "samples", ignore_errors=True)
     shutil.copytree(checkpoint.folder / "samples", out / "samples")
     metrics = {
-        "flownet": stage.flownet,
+        "flownet": stage.model,
         "seed": seed,
         "iterations": result.iterations,
         "best_iteration": result.best_iteration,

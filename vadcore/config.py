@@ -28,11 +28,11 @@ from vadcore.data.formats import dataset_config
 from vadcore.data.formats.base import DatasetConfig
 from vadcore.data.video import MAX_MISSING
 from vadcore.flow.flownet import COARSEST, Enlarge
-from vadcore.models import ModelConfig, model_config
+from vadcore.models import ModelConfig, list_models, model_config
 from vadcore.models.fusion import FusionConfig
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import text_encoding
-from vadcore.utils.folders import FUSED, is_fusion
+from vadcore.utils.folders import FUSED, FUSION, is_fusion
 from vadcore.utils.schema import Section, Size
 from vadcore.utils.targets import target_of
 
@@ -64,6 +64,11 @@ RENAMED = {  # old key of params.yaml: new key
     "train.held_out": "train.val_share",
     "train.held_out_windows": "train.val_windows",
     "score.moments": "score.snapshots",
+}
+REMOVED = {  # old key of params.yaml: what to do instead
+    "flow_models": "move its systems to models",
+    "fusions": "every section fusion.<name> runs; move model.fusion to fusion.fusion",
+    "flownets": "every section flownet.<name> is trained; remove this line",
 }
 
 
@@ -210,8 +215,6 @@ class Params(Section):
     seed: NonNegativeInt = 1
     datasets: tuple[str, ...] = Field(min_length=1)
     models: tuple[str, ...] = ()
-    fusions: tuple[str, ...] = ()
-    flownets: tuple[str, ...] = ()
     machine: Machine = Machine()
     extract: Extract = Extract()
     optical_flow: OpticalFlow = Dis()
@@ -222,74 +225,73 @@ class Params(Section):
     detect: Detect = Detect()
     tracking: Tracking = Tracking()
     dataset: dict[str, SerializeAsAny[DatasetConfig]]
-    model: dict[str, SerializeAsAny[ModelConfig | FusionConfig]]
+    model: dict[str, SerializeAsAny[ModelConfig]] = Field(default={})
+    fusion: dict[str, FusionConfig] = Field(default={})
     flownet: dict[str, FlowTraining] = Field(default={})
 
     @model_validator(mode="before")
     @classmethod
     def _typed_sections(cls, values):
         """Convert every ``dataset.<name>`` section to its format's class and every ``model.<name>`` section to the class
-        of its model or to ``FusionConfig``."""
+        of its model. A listed system without a section has the defaults."""
         if not isinstance(values, dict):
             return values
+        for key, remedy in REMOVED.items():
+            if key in values:
+                raise ValueError(f"{key}: removed; {remedy}")
+        models = values.get("model")
+        if models is None or isinstance(models, dict):
+            listed = [name for name in values.get("models") or () if name in list_models()]
+            values = {**values, "model": {**dict.fromkeys(listed), **(models or {})}}
         typed: dict[str, dict] = {}
-        for kind, of_section in (("dataset", lambda _, section: dataset_config(section)), ("model", _model_section)):
+        for kind, of_section in (("dataset", lambda _, section: dataset_config(section)), ("model", model_config)):
             if not isinstance(values.get(kind), dict):
                 continue
             typed[kind] = {}
             for name, section in values[kind].items():
+                if kind == "model" and is_fusion(name):
+                    raise ValueError(f"model.{name}: a fusion has a section of its own; move it to fusion.{name}")
                 try:
                     typed[kind][name] = of_section(name, section or {})
                 except ValidationError as error:
                     raise VadError(_first_fault(error, f"{kind}.{name}")) from error
                 except VadError as error:
                     raise VadError(f"{kind}.{name}.{error}" if kind == "dataset" else str(error)) from error
-        if "flow_models" in values:
-            raise ValueError("flow_models: removed; move its systems to models")
         return {**values, **typed}
 
     @model_validator(mode="after")
     def _names_are_known(self):
-        for key, kind in (
-            ("datasets", "dataset"),
-            ("models", "model"),
-            ("fusions", "model"),
-            ("flownets", "flownet"),
-        ):
+        for key, kind in (("datasets", "dataset"), ("models", "model")):
             wanted, sections = getattr(self, key), getattr(self, kind)
             if len(set(wanted)) < len(wanted):
                 raise ValueError(f"{key}: {', '.join(wanted)}: a name stands there twice; remove one")
             for name in wanted:
+                if is_fusion(name):
+                    raise ValueError(f"{key}: {name!r} is a fusion; remove it here, its section fusion.{name} suffices")
                 if name not in sections:
                     known = ", ".join(sections) or "none"
                     raise ValueError(f"{key}: {name!r} has no section {kind}.{name}; there are: {known}")
-        for kind in ("dataset", "model", "flownet"):
+        for kind in ("dataset", "model", "fusion", "flownet"):
             for name in getattr(self, kind):
                 if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name in ("raw", FUSED):
                     raise ValueError(
                         f"{kind}.{name}: not a name for a folder; use letters, digits, - and _ "
                         f"(DVC takes a dot for a level), and not 'raw' or {FUSED!r}"
                     )
-        for key in ("models", "fusions"):
-            for name in getattr(self, key):
-                if is_fusion(name) != (key == "fusions"):
-                    right = "fusions" if is_fusion(name) else "models"
-                    raise ValueError(
-                        f"{key}: {name!r} is {'a' if is_fusion(name) else 'no'} fusion; list it under {right}"
-                    )
-        for name in self.fusions:
-            fusion = self.model[name]
-            for member in fusion.of if isinstance(fusion, FusionConfig) else ():
+        for name, fusion in self.fusion.items():
+            if not is_fusion(name):
+                raise ValueError(f"fusion.{name}: call it {FUSION!r} or '{FUSION}-<variant>'")
+            for member in fusion.of:
                 if member not in self.models:
-                    raise ValueError(f"model.{name}.of: {member!r} does not run; list it under models")
+                    raise ValueError(f"fusion.{name}.of: {member!r} does not run; list it under models")
         if not self.all_models:
             raise ValueError("models: nothing to run; name at least one")
         return self
 
     @property
     def all_models(self) -> tuple[str, ...]:
-        """All listed models, including fusions."""
-        return (*self.models, *self.fusions)
+        """All listed models, then the fusions."""
+        return (*self.models, *self.fusion)
 
     @property
     def needs_flow(self) -> bool:
@@ -298,12 +300,9 @@ class Params(Section):
 
     def reads_flow(self, name: str) -> bool:
         """Whether a listed model reads the stored optical flow. For a fusion: whether any member does."""
-        config = self.model[name]
-        return any(map(self.reads_flow, config.of)) if isinstance(config, FusionConfig) else config.needs_flow
-
-
-def _model_section(name: str, section: dict) -> ModelConfig | FusionConfig:
-    return FusionConfig(**section) if is_fusion(name) else model_config(name, section)
+        if name in self.fusion:
+            return any(map(self.reads_flow, self.fusion[name].of))
+        return self.model[name].needs_flow
 
 
 def load_params(path: Path | str = "params.yaml") -> Params:

@@ -28,8 +28,6 @@ PARAMS = {
     "seed": 3,
     "datasets": ["street"],
     "models": ["frame_diff", "convlstm_ae", "flow_magnitude"],
-    "fusions": [],
-    "flownets": [],
     "machine": {"workers": 1},
     "extract": {"on_error": "stop"},
     "optical_flow": {"estimator": "dis", "preset": "fast"},

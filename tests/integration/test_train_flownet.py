@@ -24,7 +24,7 @@ def project(pipeline_project, tmp_path_factory) -> Project:
     """``ran``: the stages of a `dvc repro` up to the optical flow."""
     project = pipeline_project.copy(tmp_path_factory.mktemp("flownet") / "copy", tracked=True)
     params = copy.deepcopy(PARAMS)
-    params |= {"flownets": ["tiny"], "flownet": {"tiny": TINY}}
+    params["flownet"] = {"tiny": TINY}
     params["optical_flow"] = {"estimator": "flownet", "weights": WEIGHTS}
     params["train"]["check_every"] = 3
     project.write(params)
@@ -33,7 +33,7 @@ def project(pipeline_project, tmp_path_factory) -> Project:
 
 
 def test_training_runs_before_flow(project):
-    assert project.ran == ["train_flownet@tiny", "optical_flow@street"]
+    assert project.ran == ["configure", "train_flownet@tiny", "optical_flow@street"]
 
 
 def test_flownet_folder_has_weights_and_history(project):

@@ -19,7 +19,6 @@ def smallest() -> dict:
         "datasets": ["street"],
         "models": ["frame_diff"],
         "dataset": {"street": {"format": "street"}},
-        "model": {"frame_diff": None},
     }
 
 
@@ -81,7 +80,7 @@ def test_default_params_are_the_demo_profile():
         ({"train": {"val_share": 1.5}}, "train.val_share: value 1.5"),
         ({"seed": "one"}, "seed: value 'one': ... integer"),
         ({"datasets": ["street", "yard"]}, "datasets: 'yard' ... dataset.yard ... street"),
-        ({"models": ["conv"]}, "models: 'conv' ... model.conv ... frame_diff"),
+        ({"models": ["conv"]}, "models: 'conv' has no section model.conv"),
         ({"models": ["frame_diff", "frame_diff"]}, "models: frame_diff, frame_diff: ... twice"),
         (
             {"dataset": {"street": {"format": "street"}, "../x": {"format": "street"}}},
@@ -94,6 +93,8 @@ def test_default_params_are_the_demo_profile():
         ({"dataset": {"street": {"seed": 1}}}, "dataset.street.format: missing ... frames, ... street, ucsd,"),
         ({"models": []}, "models: nothing to run"),
         ({"flow_models": ["frame_diff"]}, "flow_models: ... models"),
+        ({"fusions": ["fusion"]}, "fusions: ... fusion.fusion"),
+        ({"flownets": []}, "flownets: removed; ... remove this line"),
         ({"model": {"frame_diff": None, "resnet": {}}}, "model.resnet: ... frame_diff"),
         ({"model": {"frame_diff": None, "frame_diff-a/b": {}}}, "model.frame_diff-a/b: "),
         ({"model": {"frame_diff": None, "frame_diff-fine": {"block": -1}}}, "model.frame_diff-fine.block: value -1"),
@@ -139,8 +140,7 @@ def test_former_key_names_the_new_one(tmp_path, old, new):
 def fused(**changes) -> dict:
     """Sections with a fusion of two systems, whose section has these ``changes``."""
     section = {"of": ["frame_diff", "background"], **changes}
-    values = {"models": ["frame_diff", "background"], "fusions": ["fusion-a"]}
-    return {**smallest(), **values, "model": {"frame_diff": None, "background": None, "fusion-a": section}}
+    return {**smallest(), "models": ["frame_diff", "background"], "fusion": {"fusion-a": section}}
 
 
 def test_all_models_include_fusions(tmp_path):
@@ -148,25 +148,25 @@ def test_all_models_include_fusions(tmp_path):
     file.write_text(yaml.safe_dump(fused(rule="mean", weights=[1, 2])))
     params = load_params(file)
     assert params.all_models == ("frame_diff", "background", "fusion-a")
-    assert params.model["fusion-a"].high == 0.99
+    assert params.fusion["fusion-a"].high == 0.99
     assert not params.reads_flow("fusion-a")
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (fused(of=["frame_diff"]), "model.fusion-a.of: value ['frame_diff']: ... 2 items"),
-        (fused(of=["frame_diff", "frame_diff"]), "model.fusion-a: of: 'frame_diff' ... twice"),
-        (fused(of=["frame_diff", "fusion-b"]), "model.fusion-a: of: 'fusion-b' is a fusion itself"),
-        (fused(of=["frame_diff", "conv_ae"]), "model.fusion-a.of: 'conv_ae' ... list it under models"),
-        (fused(rule="sum"), "model.fusion-a.rule: value 'sum': ... 'mean' or 'max'"),
-        (fused(high=1), "model.fusion-a.high: value 1: ... less than 1"),
-        (fused(rule="max", weights=[1, 2]), "model.fusion-a: weights: ... rule max ... remove them"),
-        (fused(weights=[1, 2, 3]), "model.fusion-a: weights: 3 for 2 systems"),
-        (fused(seed=3), "model.fusion-a.seed: unknown key"),
-        ({**fused(), "fusions": ["fusion-b"]}, "fusions: 'fusion-b' has no section model.fusion-b"),
-        ({**fused(), "fusions": ["background"]}, "fusions: 'background' is no fusion; list it under models"),
-        ({**fused(), "models": ["frame_diff", "fusion-a"]}, "models: 'fusion-a' is a fusion; list it under fusions"),
+        (fused(of=["frame_diff"]), "fusion.fusion-a.of: value ['frame_diff']: ... 2 items"),
+        (fused(of=["frame_diff", "frame_diff"]), "fusion.fusion-a: of: 'frame_diff' ... twice"),
+        (fused(of=["frame_diff", "fusion-b"]), "fusion.fusion-a: of: 'fusion-b' is a fusion itself"),
+        (fused(of=["frame_diff", "conv_ae"]), "fusion.fusion-a.of: 'conv_ae' ... list it under models"),
+        (fused(rule="sum"), "fusion.fusion-a.rule: value 'sum': ... 'mean' or 'max'"),
+        (fused(high=1), "fusion.fusion-a.high: value 1: ... less than 1"),
+        (fused(rule="max", weights=[1, 2]), "fusion.fusion-a: weights: ... rule max ... remove them"),
+        (fused(weights=[1, 2, 3]), "fusion.fusion-a: weights: 3 for 2 systems"),
+        (fused(seed=3), "fusion.fusion-a.seed: unknown key"),
+        ({**fused(), "fusion": {"both": {"of": ["frame_diff", "background"]}}}, "fusion.both: call it 'fusion' or"),
+        ({**fused(), "models": ["frame_diff", "fusion-a"]}, "models: 'fusion-a' is a fusion; remove it here"),
+        ({**fused(), "model": {"fusion": {}}}, "model.fusion: ... move it to fusion.fusion"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -178,9 +178,9 @@ def test_dumped_sections_are_complete(tmp_path):
     """The report shows them."""
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(fused()))
-    model = load_params(file).model_dump(mode="json")["model"]
-    assert model["frame_diff"]["block"] == 16
-    assert model["fusion-a"]["of"] == ["frame_diff", "background"]
+    settings = load_params(file).model_dump(mode="json")
+    assert settings["model"]["frame_diff"]["block"] == 16
+    assert settings["fusion"]["fusion-a"]["of"] == ["frame_diff", "background"]
 
 
 def test_broken_yaml_and_empty_file(tmp_path):

@@ -26,7 +26,7 @@ HIGHEST = float(np.finfo(np.float16).max)  # largest value of a map
 
 
 class FusionConfig(Section):
-    """Section ``model.fusion`` or ``model.fusion-<variant>``."""
+    """Section ``fusion.fusion`` or ``fusion.fusion-<variant>``."""
 
     of: tuple[str, ...] = Field(min_length=2)  # names of the models to combine, all listed under models
     rule: Literal["mean", "max"] = "mean"  # how to combine the normalised values of the members

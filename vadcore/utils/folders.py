@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FUSION = "fusion"  # name of a fusion in params.yaml: `model.fusion` or a variant `model.fusion-<variant>`
+FUSION = "fusion"  # name of a fusion in params.yaml: `fusion.fusion` or a variant `fusion.fusion-<variant>`
 FUSED = "fused"  # name of the fused score, and folder of fusions below models/ and scores/
 
 
 def is_fusion(name: str) -> bool:
-    """Whether ``model.<name>`` configures a fusion."""
+    """Whether ``name`` is that of a fusion."""
     return name.partition("-")[0] == FUSION
 
 
