@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.graph import Node
 from flows.recovery import Checkout
 from flows.stage import NICE
 from tests.helpers.fake_dvc import STATED
@@ -48,6 +49,22 @@ class TestWhichStagesRun:
         assert run().message.startswith("0 ran, 7 cached")
         assert run.dvc.ran() == []
         assert {command.address for command in run.dvc.commands} == new
+
+    def test_configure_runs_first(self, run, limit):
+        """All stages depend on it: without its result it is unknown which of them have changed."""
+        run.dvc.nodes["configure"] = Node("configure", "configure")
+        run.dvc.work["configure"] = "fail"
+        state = run()
+        assert state.is_failed()
+        assert STATED in state.message
+        assert set(run.dvc.ran()) == {"configure"}
+
+        run.dvc.work["configure"] = "say one"
+        assert run(dry=True).message.startswith("dry run: 7 of 8 stages")
+        assert run().message.startswith("7 ran, 1 cached")
+        run.dvc.work["configure"] = "say two"
+        assert run().message.startswith("1 ran, 7 cached")
+        assert run.dvc.ran() == ["configure"]
 
     def test_chosen_dataset_and_dry_run(self, run, limit):
         state = run(dry=True, datasets=["a"])
