@@ -181,7 +181,9 @@ def _there(files: tuple[str, ...], model: str) -> list[Path]:
     """Return the paths of the files that a system's training reads. Raises VadError if one is missing."""
     for file in files:
         if not Path(file).is_file():
-            raise VadError(f"model.{model}: {file}: not there; correct the path, or add a section flownet.<name> for it")
+            raise VadError(
+                f"model.{model}: {file}: not there; correct the path, or add a section flownet.<name> for it"
+            )
     return [Path(file) for file in files]
 
 
