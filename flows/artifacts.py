@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from tasks import paths
-from tasks.tracking.client import connect, search_tag, wanted_uri, why, without_secrets
+from tasks.tracking.client import connect, reason_of, search_tag, wanted_uri, without_secrets
 from tasks.tracking.lineage import out_digest
 from vadcore.evaluation.cost import TABLED, read_costs
 
@@ -18,10 +18,10 @@ LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `make mlflow` serves a database 
 
 def plan_table(rows: list[dict[str, str]]) -> None:
     """Create the table of a dry run, one row per stage."""
-    create_table_artifact(rows, key="plan", description="`run`: at most; DVC decides when it is the stage's turn")
+    create_table_artifact(rows, key="plan", description="`run`: DVC may still find that nothing has changed")
 
 
-def leave(key: str, flow_run_url: str | None, root: Path, reported: bool, log) -> None:
+def create_artifacts(key: str, flow_run_url: str | None, root: Path, reported: bool, log) -> None:
     """Create the artifacts of a pipeline run: the result table, and links to its MLflow run and its report.
 
     The MLflow run is the pipeline's, whose stages logged under ``VAD_PIPELINE=key``. If this run did not build the report
@@ -36,7 +36,7 @@ def leave(key: str, flow_run_url: str | None, root: Path, reported: bool, log) -
     try:
         page = _link_both_ways(uri, key, flow_run_url, report if reported else None, root) or page
     except Exception as error:  # any MLflow error: the stages are done, only links are missing
-        log.warning("MLflow at %s did not answer (%s): no link to the run", without_secrets(uri), why(error))
+        log.warning("MLflow at %s did not answer (%s): no link to the run", without_secrets(uri), reason_of(error))
     if reported and report.exists():
         create_link_artifact(page, "report", "report", f"Also {report} on {socket.gethostname()}")
         log.info("report: %s", report)

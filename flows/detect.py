@@ -15,9 +15,9 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Completed, Failed
 
-from flows.pipeline import patient
+from flows.pipeline import long_start_timeout
 from flows.process import run_command
-from flows.recovery import close
+from flows.recovery import mark_crashed
 from flows.stage import NICE
 from vadcore.utils.files import write_json
 from vadcore.utils.provenance import cores
@@ -46,15 +46,15 @@ def footage(
     """
     folder, results = Path(inbox), Path(out)
     if hours <= 0:
-        return Failed(message=f"hours: {hours:g}: a time limit is above 0")
+        return Failed(message=f"hours: {hours:g}: must be above 0")
     if inbox == INBOX:  # the default inbox is missing in a fresh checkout
         folder.mkdir(exist_ok=True)
     if not folder.is_dir():
-        return Failed(message=f"{inbox}: no such folder; make it, or name the one that videos come into")
+        return Failed(message=f"{inbox}: no such folder; create it or name another")
     before = _results(results)
     with _alone(folder) as alone:
         if not alone:
-            return Completed(name="Skipped", message=f"another run is at work on {inbox}")
+            return Completed(name="Skipped", message=f"another run is scoring {inbox}")
         chosen = ["--champion", *([dataset] if dataset else []), *([] if fps is None else ["--fps", str(fps)])]
         done = run_command(
             *("tasks.detect", *chosen, "--inbox", inbox, "--out", out),
@@ -71,7 +71,7 @@ def footage(
     text = f"{len(fresh)} videos scored, {len(rows)} events" + (f", {aside} set aside" if aside else "")
     text += f", {other} new files that are no videos" if other else ""
     if done.overdue:
-        said = f"stopped after {hours:g} hours (the parameter hours); the next run goes on"
+        said = f"stopped after {hours:g} hours (the parameter hours); the next run continues"
         return State(type=StateType.FAILED, name="TimedOut", message=f"{text}; {said}")
     if done.code:
         return Failed(message=f"{text}; {done.reason}")
@@ -91,7 +91,7 @@ def _alone(folder: Path) -> Iterator[bool]:
         return
     with held:
         if holder.exists():
-            close(json.loads(holder.read_text(encoding="utf-8")))
+            mark_crashed(json.loads(holder.read_text(encoding="utf-8")))
         write_json(holder, {"flow_run": str(runtime.flow_run.id)})
         yield True
         holder.unlink()
@@ -112,13 +112,13 @@ def _events(folder: Path) -> list[dict]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.detect", description=__doc__.split("\n")[0])
-    parser.add_argument("--inbox", default=INBOX, help="the folder that videos come into (%(default)s)")
-    parser.add_argument("--dataset", help="whose champion scores them; needed where params.yaml lists several")
-    parser.add_argument("--out", default=OUT, help="where a folder for each video appears (%(default)s)")
-    parser.add_argument("--fps", type=float, help="frame rate of these videos, where their headers are wrong")
-    parser.add_argument("--hours", type=float, default=HOURS, help="after which it is stopped (%(default)g)")
+    parser.add_argument("--inbox", default=INBOX, help="folder of new videos (%(default)s)")
+    parser.add_argument("--dataset", help="data set whose champion is used; required if params.yaml lists several")
+    parser.add_argument("--out", default=OUT, help="folder for the results, one subfolder per video (%(default)s)")
+    parser.add_argument("--fps", type=float, help="frame rate of these videos, if their headers are wrong")
+    parser.add_argument("--hours", type=float, default=HOURS, help="timeout in hours (%(default)g)")
     arguments = vars(parser.parse_args())
-    with patient():
+    with long_start_timeout():
         state = footage(**arguments, return_state=True)
     print(f"{state.name}: {state.message}")
     return 0 if state.is_completed() else 1

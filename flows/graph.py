@@ -97,7 +97,7 @@ class Graph:
         wanted = {axis: names for axis, names in wanted.items() if names}
         for axis, names in wanted.items():
             known = {node.axes[axis] for node in self.nodes.values() if axis in node.axes}
-            _known(names, known, f"no stage has the {axis} {{}}; params.yaml lists: {{}}")
+            _known(names, known, f"no stage has the {axis} {{}}; there are: {{}}")
         kinds = {node.kind for node in self.nodes.values()}
         _known(targets, {*self.nodes, *kinds}, f"dvc.yaml has no stage {{}}; there are: {', '.join(sorted(kinds))}")
         chosen = {
@@ -107,7 +107,7 @@ class Graph:
             and (not targets or {node.address, node.kind} & set(targets))
         }
         if not chosen:
-            raise VadError("no stage is of all the names given; see them with: dvc stage list")
+            raise VadError("no stage matches all given names; list the stages with: dvc stage list")
         needed = chosen.union(*(self.ancestors(address) for address in chosen))
         after = set() if targets else self._and_downstream(chosen) - needed
         return needed, after

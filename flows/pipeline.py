@@ -29,7 +29,7 @@ from prefect.states import Completed, Failed
 from flows import artifacts, remote
 from flows.graph import CHANGED, CLEAN, Graph
 from flows.process import end_with_parent
-from flows.recovery import LIMIT, Checkout, Refused, tidy_up
+from flows.recovery import LIMIT, Checkout, Refused, clean_up
 from flows.stage import KINDS, LIGHT_AT_ONCE, Work, kind_of, stage_task
 from vadcore.utils.errors import VadError
 
@@ -41,8 +41,8 @@ START_SECONDS = (
 CONFIGURE = "configure"  # the stage that all others depend on
 
 
-def patient() -> AbstractContextManager:
-    """Give a temporary Prefect server START_SECONDS to start, unless Prefect's own setting is set."""
+def long_start_timeout() -> AbstractContextManager:
+    """Wait up to START_SECONDS for a temporary Prefect server to start, unless Prefect's own setting is set."""
     return temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: START_SECONDS})
 
 
@@ -102,7 +102,7 @@ def pipeline(
     log = get_run_logger()
     if not PREFECT_API_URL.value():
         log.info(
-            "PREFECT_API_URL is not set: this run has started a server of its own, which takes time; `make serve` keeps one"
+            "PREFECT_API_URL is not set: this run starts its own server, which takes time; `make serve` runs a permanent one"
         )
     try:
         unknown = set(hours or {}) - set(KINDS)
@@ -111,14 +111,14 @@ def pipeline(
                 f"hours: no kind of stage is called {', '.join(sorted(unknown))}; there are: {', '.join(KINDS)}"
             )
         if heavy_at_once < 1:
-            raise VadError(f"heavy_at_once: {heavy_at_once}: at least one heavy stage runs at a time")
+            raise VadError(f"heavy_at_once: {heavy_at_once}: must be at least 1")
         checkout = Checkout(Path.cwd())
         choice = Choice(datasets or (), models or (), targets or (), force, refresh)
         if dry:
             return _plan(checkout, choice, log)
         name, identity = runtime.flow_run.name, runtime.flow_run.id
         with checkout.hold(name, identity, wait_hours * 3600, log.info) as left:
-            tidy_up(checkout, left, identity, log)
+            clean_up(checkout, left, identity, log)
             return _run(checkout, choice, hours or {}, heavy_at_once, f"{name}/{identity}", log)
     except VadError as error:
         log.error("%s", error)
@@ -174,7 +174,7 @@ def _run(checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_o
             chosen, work.forced = choice.stages(graph, states, log)
             chosen -= configured.keys()
             work.remote = graph.remote
-            running, said = remote.take(graph, chosen, states, work)
+            running, said = remote.pull_inputs(graph, chosen, states, work)
             if any(kind_of(graph.nodes[address].kind).heavy for address in running):
                 slots = _limit()
                 work.heavy_at_once = min(heavy_at_once, slots)
@@ -183,11 +183,11 @@ def _run(checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_o
                     log.warning("heavy_at_once is %d, the limit %s has %d slots: %s", heavy_at_once, LIMIT, slots, more)
             log.info("%d stages, %d of them may have to run", len(chosen), len(running))
             results = {**configured, **_walk(graph, chosen, running, said, work)}
-            owed = remote.settle(work)
+            owed = remote.push_unpushed(work)
         finally:
             work.stop()
     reported = any(graph.nodes[one].kind == "report" and state.is_completed() for one, state in results.items())
-    artifacts.leave(key, _page(key), checkout.root, reported, log)
+    artifacts.create_artifacts(key, _page(key), checkout.root, reported, log)
     return _summary(results, owed, time.monotonic() - started)
 
 
@@ -264,18 +264,18 @@ def main() -> int:
     add = parser.add_argument
     add("--dataset", action="append", dest="datasets", help="only of this data set (may be repeated)")
     add("--model", action="append", dest="models", help="only of this model (may be repeated)")
-    add("--target", action="append", dest="targets", help="a stage, train@street-gru_ae, or all of train")
-    add("--force", action="store_true", help="run all of these, changed or not")
-    add("--refresh", action="store_true", help="look at the footage's sources anew")
-    add("--dry", action="store_true", help="only say what would be done")
-    add("--heavy-at-once", type=int, default=1, help="stages that take the GPU, side by side (%(default)s)")
-    add("--wait-hours", type=float, default=0.0, help="wait for another run in this folder, so long at most")
+    add("--target", action="append", dest="targets", help="a stage (train@street-gru_ae) or a kind of stages (train)")
+    add("--force", action="store_true", help="run all selected stages even if nothing has changed")
+    add("--refresh", action="store_true", help="read the sources of the footage again")
+    add("--dry", action="store_true", help="only report what would be done")
+    add("--heavy-at-once", type=int, default=1, help="number of heavy stages at a time (%(default)s)")
+    add("--wait-hours", type=float, default=0.0, help="longest wait for another run in this folder")
     arguments = vars(parser.parse_args())
     try:
-        with patient():
+        with long_start_timeout():
             state = pipeline(**arguments, return_state=True)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; run the same command to continue", file=sys.stderr)
         return 130
     print(f"{state.name}: {state.message}")
     return 0 if state.is_completed() else 1

@@ -115,7 +115,7 @@ def end_with_parent(work: Stoppable) -> Iterator[None]:
         if os.getppid() == parent:
             return
         try:  # the worker's console is gone: rich raises SystemExit in the thread that writes to it
-            log.error("the worker (process %d) is gone: stopping", parent)
+            log.error("the worker (process %d) has ended: stopping", parent)
         finally:
             try:
                 work.stop()
@@ -156,10 +156,10 @@ class Ended:
     def reason(self) -> str:
         """Why the command failed: its last ``error:`` line, else its last output line and its exit code."""
         if 128 < self.code < 255:
-            return f"killed (exit code {self.code}), perhaps for want of memory"
+            return f"killed (exit code {self.code}), probably out of memory"
         errors = [line.removeprefix("error: ") for line in self.lines if line.startswith("error: ")]
         words = [line for line in self.lines if not _BAR.search(line)]
-        return errors[-1] if errors else f"{words[-1] if words else 'it said nothing'} (exit code {self.code})"
+        return errors[-1] if errors else f"{words[-1] if words else 'no output'} (exit code {self.code})"
 
 
 def run_command(*words: str, nice: int = 0, threads: int | None = None, seconds: float = float("inf")) -> Ended:

@@ -74,7 +74,7 @@ class Checkout:
         except Timeout as error:
             raise Refused(f"refused: {self._who()}; wait for it, or cancel it") from error
         try:
-            left = self.left_behind()
+            left = self.read_holder()
             known = {"name": name, "flow_run": flow_run, "host": socket.gethostname(), "process": os.getpid()}
             known |= {"since": f"{datetime.now():%Y-%m-%d %H:%M}", "by_worker": by_worker()}
             self._write_holder({**known, "leases": []})
@@ -84,21 +84,21 @@ class Checkout:
                 self._holder.unlink(missing_ok=True)
             lock.release()
 
-    def cut_off(self) -> dict | None:
+    def killed_run(self) -> dict | None:
         """Return the record of a killed run; None if there is none or a run is active.
 
         If the worker of a run was just killed, wait up to LAST_SECONDS until that run has stopped its stages.
         """
-        left = self.left_behind()
+        left = self.read_holder()
         try:
             if left is not None:
                 with FileLock(self._lock, timeout=LAST_SECONDS if left["by_worker"] else 0):
-                    return self.left_behind()
+                    return self.read_holder()
         except Timeout:
             return None
         return None
 
-    def left_behind(self) -> dict | None:
+    def read_holder(self) -> dict | None:
         try:
             return json.loads(self._holder.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -107,7 +107,7 @@ class Checkout:
     def note_leases(self, leases: list[str], held: bool) -> None:
         """Record leases of concurrency slots while they are ``held``, because a killed run cannot release them itself."""
         with self._writing:
-            if (holder := self.left_behind()) is None:
+            if (holder := self.read_holder()) is None:
                 return  # the run has ended and released its slots
             others = [lease for lease in holder["leases"] if lease not in leases]
             self._write_holder({**holder, "leases": [*others, *leases] if held else others})
@@ -116,12 +116,12 @@ class Checkout:
         write_json(self._holder, holder)
 
     def _who(self) -> str:
-        holder = self.left_behind()
+        holder = self.read_holder()
         if holder is None:  # the holder has not written its record yet, or is about to release the lock
-            return f"another pipeline run is at work in {self.root}"
+            return f"another pipeline run is active in {self.root}"
         return (
             f"pipeline run {holder['name']} (process {holder['process']} on {holder['host']}, since {holder['since']}) "
-            f"is at work in {self.root}"
+            f"is running in {self.root}"
         )
 
     @property
@@ -164,19 +164,17 @@ class Checkout:
             if stages is not None and not (killed and kept is not None and self._cut_off_lock_file(stages, kept)):
                 return None
             if kept is None:
-                raise VadError(
-                    f"{path}: broken, by a process that was killed; bring it back with: git checkout dvc.lock"
-                )
+                raise VadError(f"{path}: damaged by a killed process; restore it with: git checkout dvc.lock")
             with complete(path) as temporary:
                 shutil.copy(self._whole, temporary)
-        return "dvc.lock was broken by a process that was killed; put back as it was after the stage before"
+        return "dvc.lock was damaged by a killed process; restored the copy made after the previous stage"
 
     def _cut_off_lock_file(self, stages: dict[str, dict], kept: dict[str, dict]) -> bool:
         """Return True if dvc.lock was truncated by a kill.
 
         That is the case if it is the beginning of the copy, or if its last stage lacks outs that the copy has and its stages
         are the first ones of the copy (earlier stages may have changed). ``stages`` and ``kept`` are the stages of dvc.lock
-        and of the copy. A file that ends directly after a changed stage cannot be told from a file that a person put there;
+        and of the copy. A file that ends directly after a changed stage looks like one that a person put there and is kept;
         DVC then restores the missing stages from its cache.
         """
         text, whole = (path.read_bytes() for path in (self.root / "dvc.lock", self._whole))
@@ -205,7 +203,7 @@ def _outs(stage: dict) -> set[str]:
     return {out["path"] for out in stage.get("outs", []) if "size" in out}
 
 
-def tidy_up(checkout: Checkout, left: dict | None, identity: str, log) -> None:
+def clean_up(checkout: Checkout, left: dict | None, identity: str, log) -> None:
     """Clean up for the run ``identity``, which now holds the checkout. ``left``: record of a killed run, or None."""
     if mended := checkout.mend_lock_file(killed=left is not None):
         log.warning("%s", mended)
@@ -213,18 +211,18 @@ def tidy_up(checkout: Checkout, left: dict | None, identity: str, log) -> None:
         with _client() as client:
             _release(client, left)
     elif left:
-        close(left)
-        log.info("goes on from %s, which was killed", left["name"])
+        mark_crashed(left)
+        log.info("continues %s, which was killed", left["name"])
 
 
-def put_back(checkout: Checkout) -> str | None:
+def requeue(checkout: Checkout) -> str | None:
     """Put the run that was killed in this checkout back into its queue, so that a worker resumes it. Return its name.
 
     Returns None if there is no such run, if it was started from a shell, or if it was being cancelled.
     """
     from prefect.states import AwaitingRetry, Cancelled
 
-    if (left := checkout.cut_off()) is None:
+    if (left := checkout.killed_run()) is None:
         return None
     with _client() as client:
         killed = _found(client, left)
@@ -232,13 +230,13 @@ def put_back(checkout: Checkout) -> str | None:
             client.set_flow_run_state(killed.id, Cancelled(message="its process was killed"), force=True)
         elif killed and killed.state.is_running() and killed.deployment_id:
             _release(client, left)
-            state = AwaitingRetry(message="its process was killed; goes on from there")
+            state = AwaitingRetry(message="its process was killed; the run continues")
             client.set_flow_run_state(killed.id, state, force=True)
             return killed.name
     return None
 
 
-def close(left: dict) -> None:
+def mark_crashed(left: dict) -> None:
     """Release the slots of a killed run, and mark it as crashed in Prefect, so that it is not shown as running."""
     from prefect.states import Crashed
 
@@ -246,7 +244,7 @@ def close(left: dict) -> None:
         _release(client, left)
         killed = _found(client, left)
         if killed and killed.state.is_running():
-            said = "its process was killed; the next run went on from there"
+            said = "its process was killed; the next run continued"
             client.set_flow_run_state(killed.id, Crashed(message=said), force=True)
 
 

@@ -31,7 +31,7 @@ def _missing(states: dict[str, str]) -> set[str]:
     return {address for address, state in states.items() if state == MISSING}
 
 
-def take(graph: Graph, chosen: set[str], states: dict[str, str], work: Work) -> tuple[set[str], dict[str, str]]:
+def pull_inputs(graph: Graph, chosen: set[str], states: dict[str, str], work: Work) -> tuple[set[str], dict[str, str]]:
     """Pull the needed files. Return the stages that may have to run, and a message for each of the others."""
     said = dict.fromkeys(chosen, "nothing that it depends on has changed")
     tried = set() if work.remote else set(graph.nodes)
@@ -44,7 +44,7 @@ def take(graph: Graph, chosen: set[str], states: dict[str, str], work: Work) -> 
         states = {**graph.states(), **dict.fromkeys(work.forced, CHANGED)}
         running, wanted = missing_here(graph, chosen, states, tried)
         wanted -= tried
-    elsewhere = f"its files are in the DVC remote {work.remote}, and no stage that runs needs them here"
+    elsewhere = f"not needed here; its files are in the DVC remote {work.remote}"
     said.update(dict.fromkeys(_missing(states) & chosen, elsewhere))
     return running, said
 
@@ -56,13 +56,13 @@ def _pull_task(work: Work, addresses: list[str]) -> None:
         done = work.dvc("pull", "--remote", work.remote, *addresses, log=log)
         if done.code == 0:
             return Completed(message=", ".join(addresses))
-        log.warning("the DVC remote %s does not have all of this; what is missing is made here", work.remote)
-        return Completed(name="Partly", message="what is missing is made here")
+        log.warning("the DVC remote %s lacks some of these files; their stages run here", work.remote)
+        return Completed(name="Partly", message="stages with missing files run here")
 
     pull()
 
 
-def settle(work: Work) -> State | None:
+def push_unpushed(work: Work) -> State | None:
     """Push again what the remote did not accept during this run or a killed run. Return None if there is nothing to push."""
     owed = set(work.checkout.unpushed)
     if not work.remote or not owed:

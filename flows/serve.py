@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx
 
 from flows.process import Process
-from flows.recovery import LIMIT, Checkout, put_back
+from flows.recovery import LIMIT, Checkout, requeue
 from vadcore.utils.errors import VadError
 
 LOOPBACK = "127.0.0.1"
@@ -73,7 +73,9 @@ class Services:
     def _check(self) -> None:
         for name, process in self._processes.items():
             if (code := process.poll()) is not None:
-                raise VadError(f"{name} has ended (exit code {code}); what it said is above. The others are stopped")
+                raise VadError(
+                    f"{name} has ended (exit code {code}); see its output above. The other services are stopped"
+                )
 
     def watch(self, again: Mapping[str, Callable[[], None]], proven_seconds: float = PROVEN_SECONDS) -> None:
         """Wait until a service ends, then raise VadError.
@@ -85,7 +87,7 @@ class Services:
             for name, start in again.items():
                 code = self._processes[name].poll()
                 if code is not None and time.monotonic() - self._started[name] > proven_seconds:
-                    print(f"{name} has ended (exit code {code}); it is started again", flush=True)
+                    print(f"{name} has ended (exit code {code}); restarting it", flush=True)
                     start()
             self._check()
 
@@ -109,26 +111,26 @@ def setup(slots: int) -> None:
             client.create_work_pool(WorkPoolCreate(name=LIMIT, type="process", base_job_template=template))
             print(f"created the work pool {LIMIT}", flush=True)
         except ObjectAlreadyExists:
-            print(f"the work pool {LIMIT} is there", flush=True)
+            print(f"the work pool {LIMIT} exists", flush=True)
         try:
             limit = client.read_global_concurrency_limit_by_name(LIMIT)
-            print(f"the concurrency limit {LIMIT} is there, of {limit.limit}", flush=True)
+            print(f"the concurrency limit {LIMIT} exists, with {limit.limit} slots", flush=True)
         except ObjectNotFound:
             client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=slots))
-            print(f"created the concurrency limit {LIMIT}, of {slots}", flush=True)
+            print(f"created the concurrency limit {LIMIT}, with {slots} slots", flush=True)
 
 
-def go_on(checkout: Checkout) -> None:
+def requeue_killed_run(checkout: Checkout) -> None:
     """Put a run that was killed in this checkout back into the queue, for the worker that is about to start."""
-    if name := put_back(checkout):
-        print(f"{name} was killed; it goes on from there", flush=True)
+    if name := requeue(checkout):
+        print(f"{name} was killed; the worker resumes it", flush=True)
 
 
 def worker_command() -> list[str]:
     return ["prefect", "worker", "start", "--pool", LIMIT, "--type", "process", "--name", socket.gethostname()]
 
 
-def everything(root: Path, options: argparse.Namespace) -> None:
+def serve_all(root: Path, options: argparse.Namespace) -> None:
     """Run both servers on the address ``options.host`` of this machine and, unless it is to be a server only, a worker.
 
     Returns on Ctrl-C or SIGTERM. Raises VadError if a service cannot start or ends.
@@ -145,7 +147,7 @@ def everything(root: Path, options: argparse.Namespace) -> None:
     services = Services(root, {**os.environ, **QUIET, **mine})
 
     def start_worker() -> None:
-        go_on(checkout)
+        requeue_killed_run(checkout)
         services.start("worker", *worker_command())
 
     try:
@@ -167,7 +169,7 @@ def everything(root: Path, options: argparse.Namespace) -> None:
         print(f"export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}\n", flush=True)
         if host != LOOPBACK and not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
             print(
-                f"who reaches {host} can let this project's code run: keep it inside a network that you trust\n",
+                f"anyone who can reach {host} can run this project's code: use a trusted network\n",
                 flush=True,
             )
         services.watch(again, options.proven_seconds)
@@ -190,9 +192,9 @@ def worker(root: Path) -> None:
     """Replace this process by a worker."""
     checkout = Checkout(root)
     if not os.environ.get("PREFECT_API_URL"):
-        raise VadError("PREFECT_API_URL is not set: the worker needs its server's, http://<host>:4200/api")
+        raise VadError("PREFECT_API_URL is not set: set it to the server's address, http://<host>:4200/api")
     os.environ.update({**QUIET, "VAD_PROJECT": str(root)})
-    go_on(checkout)
+    requeue_killed_run(checkout)
     os.execv(sys.executable, [sys.executable, "-m", *worker_command()])
 
 
@@ -200,11 +202,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.serve", description="Schedules and shows pipeline runs.")
     add = parser.add_argument
     add("what", nargs="?", choices=("all", "server", "worker", "setup"), default="all")
-    add("--host", default=LOOPBACK, help="the address of this machine that others reach it at (%(default)s)")
+    add("--host", default=LOOPBACK, help="address of this machine for other machines (%(default)s)")
     add("--prefect-port", type=int, default=4200)
     add("--mlflow-port", type=int, default=5000)
-    add("--slots", type=int, default=1, help="of a new limit: heavy stages at a time, on all machines (%(default)s)")
-    said = "a worker that ends after so long is started again; before, all of it stops (%(default)g)"
+    add(
+        "--slots", type=int, default=1, help="size of a new limit: heavy stages at a time on all machines (%(default)s)"
+    )
+    said = "restart a worker that ends after this time; stop all services if it ends earlier (%(default)g)"
     add("--proven-seconds", type=float, default=PROVEN_SECONDS, help=said)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -214,7 +218,7 @@ def main() -> int:
         elif options.what == "worker":
             worker(Path.cwd())
         else:
-            everything(Path.cwd(), options)
+            serve_all(Path.cwd(), options)
     except VadError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -302,20 +302,22 @@ def _repro(node: Node, kind: Kind, work: Work, log, nice: int, threads: int | No
         ran = any(map(_RAN.match, done.lines))
         if done.overdue or rest <= 0:
             limit = f"the limit of {node.kind} (flows/stage.py or the parameter hours)"
-            return _failed("TimedOut", f"{node.address}: stopped after {hours:g} hours, {limit}; the next run goes on")
+            return _failed(
+                "TimedOut", f"{node.address}: stopped after {hours:g} hours, {limit}; the next run continues"
+            )
         if done.code == 0:
             break
         if not ran and any(map(_BUSY.search, done.lines)):
             if not waiting:
                 blocker = next((line.strip() for line in done.lines if "(PID " in line), "another DVC process")
-                log.info("waiting for %s, which is at work on the same files", blocker)
+                log.info("waiting for %s, which uses the same files", blocker)
             waiting = True
             work.stopping.wait(BUSY_SECONDS)
         elif not ran and pull and not any(line.startswith("error: ") for line in done.lines):
-            log.warning("the DVC remote %s did not answer; going on without it", work.remote)
+            log.warning("the DVC remote %s did not answer; continuing without it", work.remote)
             pull = []
         else:
-            return _what_went_wrong(node, work, done, log)
+            return _failure(node, work, done, log)
     work.checkout.keep_lock_file()
     if ran:
         push(work, {node.address}, log)
@@ -323,13 +325,13 @@ def _repro(node: Node, kind: Kind, work: Work, log, nice: int, threads: int | No
     if work.remote and not any(map(_CACHED.match, done.lines)):
         why = f"pulled from the DVC remote {work.remote}"
     elif any("skipping run" in line for line in done.lines):
-        why = "made before from the same inputs"
+        why = "restored from DVC's cache"
     else:
-        why = "its inputs are the same"
+        why = "its inputs have not changed"
     return Completed(name="Cached", message=why)
 
 
-def _what_went_wrong(node: Node, work: Work, done: Ended, log) -> State:
+def _failure(node: Node, work: Work, done: Ended, log) -> State:
     said = [line for line in done.lines if line.startswith("error: ")]
     exits = [int(found[1]) for line in done.lines if (found := _EXIT.search(line))]
     killed = any(code < 0 or 128 < code < 255 for code in [done.code, *exits])  # 255 is the exit code of dvc itself
@@ -337,11 +339,11 @@ def _what_went_wrong(node: Node, work: Work, done: Ended, log) -> State:
         log.warning(mended)
     if said and not killed:
         return _failed("Failed", f"{node.address}: {said[-1].removeprefix('error: ')}")
-    reason = f"killed (exit code {exits[-1] if exits else done.code})" if killed else _last_words(done)
+    reason = f"killed (exit code {exits[-1] if exits else done.code})" if killed else _failure_reason(done)
     return _failed("BrokeOff", f"{node.address}: {reason}")
 
 
-def _last_words(done: Ended) -> str:
+def _failure_reason(done: Ended) -> str:
     """Return the last line of the exception, else DVC's last ``ERROR:`` line, else the last line of output."""
     traces = [number for number, line in enumerate(done.lines) if line.startswith("Traceback (")]
     after = done.lines[traces[-1] + 1 :] if traces else []
@@ -351,7 +353,9 @@ def _last_words(done: Ended) -> str:
 
 
 def _stopped() -> State:
-    return State(type=StateType.CANCELLED, name="Cancelled", message="stopped with the pipeline; the next run goes on")
+    return State(
+        type=StateType.CANCELLED, name="Cancelled", message="stopped with the pipeline; the next run continues"
+    )
 
 
 def _failed(name: str, message: str) -> State:
@@ -366,5 +370,5 @@ def push(work: Work, addresses: set[str], log) -> bool:
     if done.code == 0:
         work.checkout.note_unpushed(addresses, pushed=True)
         return True
-    log.warning("not pushed to the DVC remote %s: %s", work.remote, _last_words(done))
+    log.warning("not pushed to the DVC remote %s: %s", work.remote, _failure_reason(done))
     return False

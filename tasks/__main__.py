@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from tasks import processes
-from tasks.ending import one_line_endings
+from tasks.ending import one_line_errors
 from tasks.stage import Stage
 from tasks.tracking import stage_run
 from tasks.tracking.run import Unlogged, wanted
@@ -62,7 +62,7 @@ def main() -> None:
         for argument in program.takes:
             command.add_argument(argument, help=f"name of a section {argument}.<name> of params.yaml")
     arguments = vars(parser.parse_args())
-    with one_line_endings():
+    with one_line_errors():
         run(arguments.pop("stage"), arguments)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.ending import one_line_endings
+from tasks.ending import one_line_errors
 from vadcore.utils.errors import VadError
 
 app = typer.Typer(
@@ -45,12 +45,12 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="Stages; defa
 @app.command()
 def profile(name: Annotated[str, typer.Argument(help="A file of profiles/, without .yaml.")]) -> None:
     """Copy a profile to params.yaml and run it. Your own params.yaml is kept as params.yaml.before."""
-    with one_line_endings():
-        take_profile(name)
+    with one_line_errors():
+        copy_profile(name)
     _run("dvc", "repro")
 
 
-def take_profile(name: str) -> None:
+def copy_profile(name: str) -> None:
     """Copy ``profiles/<name>.yaml`` to params.yaml, unless it is the same. Raises :class:`VadError` for an unknown name."""
     known = sorted(PROFILES.glob("*.yaml"))
     chosen = PROFILES / f"{name}.yaml"

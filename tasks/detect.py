@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tasks import paths
-from tasks.ending import one_line_endings
+from tasks.ending import one_line_errors
 from tasks.parallel import per_clip
 from tasks.scorer import Scorer, detector_of, keys_of, log, recipe_of, sending
 from tasks.tracking.registry import fetch_champion
@@ -39,9 +39,11 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--champion", nargs="?", const="", metavar="D", help="use the champion of data set D")
     which.add_argument("--model-folder", type=Path, metavar="F", help="use a detector folder (see --pack)")
-    parser.add_argument("--out", type=Path, default=OUT, help="where a folder for each video appears (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=OUT, help="folder for results, one subfolder per video (%(default)s)"
+    )
     parser.add_argument("--inbox", type=Path, metavar="FOLDER", help="score new videos in this folder, each once")
-    parser.add_argument("--fps", type=float, help="frame rate of all these videos, where their headers are wrong")
+    parser.add_argument("--fps", type=float, help="frame rate of these videos, if their headers are wrong")
     parser.add_argument(
         "--target-far-per-hour",
         type=float,
@@ -54,10 +56,10 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if not (arguments.videos or arguments.inbox or arguments.pack):
-        parser.error("name a video, or a folder with --inbox, or a folder to make with --pack")
+        parser.error("give a video, --inbox FOLDER or --pack FOLDER")
     if arguments.fps is not None and arguments.fps <= 0:
-        parser.error(f"--fps {arguments.fps:g}: a rate is above 0")
-    with one_line_endings():
+        parser.error(f"--fps {arguments.fps:g}: must be above 0")
+    with one_line_errors():
         sys.exit(run(arguments))
 
 
@@ -85,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     score = _spread if params.machine.scheduler is not None else _score_here
     faults = score(params, arguments, inbox, target)
     if inbox and (waiting := inbox.coming()):
-        log(f"{inbox.folder}: {len(waiting)} videos are left for the next time, because they may still be written")
+        log(f"{inbox.folder}: {len(waiting)} videos may still be written; the next run scores them")
     return 1 if faults else 0
 
 
@@ -158,10 +160,10 @@ def _check_choice(arguments: argparse.Namespace) -> None:
         return
     option = "--champion" if arguments.champion is not None else "--model-folder"
     if arguments.model:
-        raise VadError(f"--model {arguments.model}: {option} says which system it is; leave one of the two out")
+        raise VadError(f"--model {arguments.model}: {option} already names the system; remove one of them")
     if arguments.dataset and (arguments.model_folder is not None or arguments.champion not in ("", arguments.dataset)):
         given = f"{option} {arguments.champion or arguments.model_folder}"
-        raise VadError(f"--dataset {arguments.dataset}: {given} says which data set it is; leave one of the two out")
+        raise VadError(f"--dataset {arguments.dataset}: {given} already names the data set; remove one of them")
 
 
 def _loader(params: Params, arguments: argparse.Namespace) -> Callable[[], Detector]:

@@ -32,12 +32,12 @@ def work(stage: Stage) -> None:
             for remark in result.remarks:
                 stage.say(remark)
         elif stage.params.extract.on_error == "stop":
-            raise VadError(f"{result} (or set extract.on_error to skip, to go on without such clips)")
+            raise VadError(f"{result} (or set extract.on_error to skip, to leave out such clips)")
         else:
             stage.say(f"left out: {result}")
             left_out.append({"clip": str(ClipId(call[0].split, call[0].name)), "why": str(result)})
     for split in {clip.split for clip in clips} - {extracted.clip.split for extracted in done}:
-        raise VadError(f"{raw}: not one of its {split} clips can be read; replace the files listed above")
+        raise VadError(f"{raw}: none of its {split} clips can be read; replace the files listed above")
     seconds = time.monotonic() - started
 
     wanted = {extracted.clip for extracted in done}

@@ -72,7 +72,7 @@ def _same_frames(dataset: str, of: tuple[str, ...], tables: list[pd.DataFrame]) 
     for member, of_member in zip(of[1:], held[1:], strict=True):
         if not of_member.equals(held[0]):
             raise VadError(
-                f"{paths.model(dataset, member)}: was trained with other footage held out than "
+                f"{paths.model(dataset, member)}: was trained with different held-out footage than "
                 f"{paths.model(dataset, of[0])}; train both again: dvc repro"
             )
     shared = pd.MultiIndex.from_frame(tables[0][keys])

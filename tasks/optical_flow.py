@@ -8,7 +8,7 @@ from tasks.parallel import per_clip
 from tasks.stage import Stage
 from vadcore.data.store import ClipStore
 from vadcore.flow.compute import store_flow
-from vadcore.flow.visualize import draw, fastest, liveliest
+from vadcore.flow.visualize import draw, fastest, pairs_with_most_motion
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import write_json
 from vadcore.utils.render import write_png
@@ -62,7 +62,7 @@ def _draw(stage: Stage, frames: ClipStore, flow: ClipStore, count: int) -> None:
     out = paths.flow_pictures(stage.dataset)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    shown = liveliest(frames, flow, count)
+    shown = pairs_with_most_motion(frames, flow, count)
     longest = fastest(shown)
     entries = []
     for pair in shown:

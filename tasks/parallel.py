@@ -75,7 +75,7 @@ def _on_processes(function: Callable, calls: Sequence[tuple], workers: int) -> I
             yield futures[future], future.result()
     except BrokenProcessPool as error:
         raise VadError(
-            f"one of {workers} worker processes was killed, perhaps for want of memory; set machine.workers lower"
+            f"one of {workers} worker processes was killed, probably out of memory; set machine.workers lower"
         ) from error
     else:
         pool.shutdown()  # all calls are done: let the workers exit normally and clean up
@@ -115,7 +115,7 @@ def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> I
         here = str(Path.cwd())  # the paths in the calls are relative to this folder
         futures = {client.submit(_guarded_in, here, function, call, pure=False): call for call in calls}
         over = threading.Event()
-        watcher = threading.Thread(target=_tell_of_no_worker, args=(client, scheduler, over), daemon=True)
+        watcher = threading.Thread(target=_report_missing_workers, args=(client, scheduler, over), daemon=True)
         watcher.start()
         try:
             for future in done(list(futures)):
@@ -126,7 +126,7 @@ def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> I
             ) from error
         except KilledWorker as error:
             raise VadError(
-                f"machine.scheduler: one call has ended several workers of {scheduler}, perhaps for want of memory; "
+                f"machine.scheduler: one call killed several workers of {scheduler}, probably out of memory; "
                 "give each worker more"
             ) from error
         finally:
@@ -134,7 +134,7 @@ def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> I
             client.cancel(list(futures))
 
 
-def _tell_of_no_worker(client: Client, scheduler: str, over: threading.Event) -> None:
+def _report_missing_workers(client: Client, scheduler: str, over: threading.Event) -> None:
     """Print a message each time the scheduler has no worker, and when it has one again."""
     waiting = False
     while not over.wait(LOOK_SECONDS):
@@ -145,5 +145,5 @@ def _tell_of_no_worker(client: Client, scheduler: str, over: threading.Event) ->
         if alone and not waiting:
             print(f"no worker is connected to {scheduler}; waiting", flush=True)
         elif waiting and not alone:
-            print(f"a worker is connected to {scheduler}; going on", flush=True)
+            print(f"a worker is connected to {scheduler}; continuing", flush=True)
         waiting = alone

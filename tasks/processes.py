@@ -18,7 +18,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def together() -> int:
+def world_size() -> int:
     """Return the number of processes that train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 

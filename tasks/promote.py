@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from tasks import paths
-from tasks.ending import one_line_endings
+from tasks.ending import one_line_errors
 from tasks.tracking import StageRun, stage_run
 from tasks.tracking.client import connect, wanted_uri
 from tasks.tracking.registry import (
@@ -74,7 +74,7 @@ def compare(params: Params, dataset: str, versions: list[Version], by: str) -> l
             known = [key for key in BETTER if version.tags.get(key) not in (None, "None")]
             if by not in known:
                 raise VadError(
-                    f"--by {by}: version {version.number} ({version.model}) has no such figure to be ranked by; it has: "
+                    f"--by {by}: version {version.number} ({version.model}) has no such metric; it has: "
                     f"{', '.join(known)}"
                 )
             value = float(version.tags[by])
@@ -96,7 +96,7 @@ def _by_trial(params: Params, dataset: str, versions: list[Version]) -> list[Can
         if "vad.val" not in version.tags:
             print(f"left out: {version}: registered by an earlier version of vadcore; run dvc repro")
         elif version.tags["vad.val"] != same:
-            print(f"left out: {version}: trained with other footage held out than params.yaml says now; train it again")
+            print(f"left out: {version}: its held-out footage is not that of params.yaml; train it again")
         elif rate != asked:
             print(
                 f"left out: {version}: its threshold is for {rate:g} false alarms an hour, not {asked:g}; score it again"
@@ -172,7 +172,9 @@ def promote(params: Params, dataset: str, by: str, run: StageRun) -> None:
     client = connect(wanted_uri())
     versions = latest_versions(client, dataset)
     if not versions:
-        raise VadError(f"{registered_name(dataset)}: no registered version; run the score stage, with MLflow reachable")
+        raise VadError(
+            f"{registered_name(dataset)}: no registered version; run the score stage, while MLflow is reachable"
+        )
     ranked = compare(params, dataset, versions, by)
     before = aliased(client, dataset, CHAMPION)
     table = pd.DataFrame(
@@ -211,7 +213,7 @@ def back(dataset: str) -> None:
     client = connect(wanted_uri())
     now, before = aliased(client, dataset, CHAMPION), aliased(client, dataset, PREVIOUS)
     if before is None:
-        raise VadError(f"{registered_name(dataset)}: no champion before this one; promote one first")
+        raise VadError(f"{registered_name(dataset)}: no previous champion; promote another system first")
     move_aliases(client, dataset, before, now)
     print(f"{before.model} (version {before.number}) is champion of {dataset} again")
 
@@ -220,11 +222,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tasks.promote", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", help="a name listed in params.yaml under datasets")
     parser.add_argument(
-        "--by", default=ARTIFICIAL, help="artificial, or a figure of the test footage such as auc_micro"
+        "--by", default=ARTIFICIAL, help="artificial, or a metric of the test footage such as auc_micro"
     )
     parser.add_argument("--back", action="store_true", help="roll back to the previous champion")
     arguments = parser.parse_args()
-    with one_line_endings():
+    with one_line_errors():
         params = load_params()
         if arguments.dataset not in params.datasets:
             raise VadError(f"{arguments.dataset}: not listed under datasets; there are: {', '.join(params.datasets)}")

@@ -16,7 +16,7 @@ def work(stage: Stage) -> None:
         try:
             facts[dataset] = json.loads(paths.facts(dataset).read_text())
         except FileNotFoundError as error:
-            raise VadError(f"{paths.facts(dataset)}: not there; run: dvc repro extract@{dataset}") from error
+            raise VadError(f"{paths.facts(dataset)}: missing; run: dvc repro extract@{dataset}") from error
     used = {"dataset": set(params.datasets), "model": set(params.models)}
     settings = params.model_dump(mode="json", exclude={"machine"})  # machine changes no result
     for section, names in used.items():  # leave out sections that are not listed

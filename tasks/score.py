@@ -37,7 +37,7 @@ def work(stage: Stage) -> None:
     device = choose_device(params.machine.device)
     trained = json.loads((folder / "metrics.json").read_text())
     dtype, why = choose_precision(trained["precision"], device)
-    stage.say(f"{name} on {dataset}: {device}, {why} (that of training)")
+    stage.say(f"{name} on {dataset}: {device}, {why} (as in training)")
 
     if mixed := mixed_rates(frames):
         stage.say(f"{frames.url}: {mixed}")

@@ -67,7 +67,7 @@ def sending(
     finally:
         left = sender.close(patience)
         if left:
-            log(f"{left} alerts are not sent yet; they lie in {sender.folder}, for the next run")
+            log(f"{left} alerts are not sent yet; they are in {sender.folder}, and the next run sends them")
 
 
 class Scorer:

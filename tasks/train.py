@@ -70,13 +70,13 @@ def work(stage: Stage) -> None:
             **decides,
             "model": config.model_dump(exclude=set(config.scoring_keys)),
             "flow": flow.digest() if flow else None,
-            "files": sha256_files(_there(config.files, name)),
+            "files": sha256_files(_existing(config.files, name)),
         }
     )
-    if flow and (other := flow_made_otherwise(flow, config.flow_made_by, frames, config.channels)):
+    if flow and (other := differing_flow_settings(flow, config.flow_made_by, frames, config.channels)):
         stage.say(
-            f"{paths.flow(dataset)}: made otherwise than {name} makes its own, so that a loss between the two also "
-            f"measures that; for the same, set {', '.join(other)}"
+            f"{paths.flow(dataset)}: computed with other settings than the flow of {name}, so a loss between them also "
+            f"measures this difference; to remove it, set {', '.join(other)}"
         )
     checkpoint = CheckpointFolder(paths.checkpoints(dataset, name), f"train-{key}")
     parameters = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -100,7 +100,7 @@ def work(stage: Stage) -> None:
         footage = ClipLoader.for_model(model, frames, kept, flow, **where)
         stage.say(
             f"{parameters} parameters; {len(kept)} clips to train on, {len(held)} held out; windows from {footage.cache}"
-            + (f"; {processes.together()} processes train together" if processes.launched() else "")
+            + (f"; {processes.world_size()} processes train together" if processes.launched() else "")
         )
         run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "val_share"}))
         result = train(model, footage, val, run, checkpoint, watcher, first)
@@ -177,17 +177,15 @@ def _shared_checkpoint(stage: Stage, config: ModelConfig, decides: dict) -> Chec
     return CheckpointFolder(root, digest_of({**decides, **same}))
 
 
-def _there(files: tuple[str, ...], model: str) -> list[Path]:
+def _existing(files: tuple[str, ...], model: str) -> list[Path]:
     """Return the paths of the files that a system's training reads. Raises VadError if one is missing."""
     for file in files:
         if not Path(file).is_file():
-            raise VadError(
-                f"model.{model}: {file}: not there; correct the path, or add a section flownet.<name> for it"
-            )
+            raise VadError(f"model.{model}: {file}: missing; correct the path, or add a section flownet.<name> for it")
     return [Path(file) for file in files]
 
 
-def flow_made_otherwise(flow: ClipStore, wanted: dict, frames: ClipStore, channels: int) -> list[str]:
+def differing_flow_settings(flow: ClipStore, wanted: dict, frames: ClipStore, channels: int) -> list[str]:
     """Return the settings, as ``key: value``, in which a system's own optical flow differs from the stored flow.
 
     Parameters
@@ -234,11 +232,11 @@ def _write(out: Path, name: str, model, checkpoints: list[CheckpointFolder], res
         if drawn.is_dir():
             shutil.copytree(drawn, samples, dirs_exist_ok=True)
     if not any(samples.iterdir()):
-        (samples / "none.txt").write_text("This system has no reconstruction or prediction to show at check points.\n")
+        (samples / "none.txt").write_text("This system makes no reconstructions or predictions.\n")
 
 
 def _at_random(pieces: list[Segment], most: int, seed: int) -> list[Segment]:
-    """Pieces in random order, as many as have at most ``most`` frames together; fewer frames give a part of the same."""
+    """Return pieces in random order with at most ``most`` frames in total. A smaller ``most`` gives a subset."""
     order = np.random.default_rng([seed, 5]).permutation(len(pieces))
     total = np.cumsum([len(pieces[n]) for n in order])
     return [pieces[n] for n, frames in zip(order, total, strict=True) if frames <= most]
@@ -247,7 +245,7 @@ def _at_random(pieces: list[Segment], most: int, seed: int) -> list[Segment]:
 def _score_normal(
     path: Path, scorings: list[Scoring], frames: ClipStore, flow: ClipStore | None, where: dict, dtype
 ) -> None:
-    """Write the raw measures of normal footage and the maximum of each map. The first scoring is of the held-out footage.
+    """Write the raw measures of normal footage and the maximum of each map. The first scoring covers the held-out footage.
 
     Calibration and fusions use them, so that changing either needs no new training.
     """

@@ -264,7 +264,7 @@ class Params(Section):
         for key, kind in (("datasets", "dataset"), ("models", "model")):
             wanted, sections = getattr(self, key), getattr(self, kind)
             if len(set(wanted)) < len(wanted):
-                raise ValueError(f"{key}: {', '.join(wanted)}: a name stands there twice; remove one")
+                raise ValueError(f"{key}: {', '.join(wanted)}: listed twice; remove one")
             for name in wanted:
                 if is_fusion(name):
                     raise ValueError(f"{key}: {name!r} is a fusion; remove it here, its section fusion.{name} suffices")
@@ -326,7 +326,7 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     except yaml.YAMLError as error:
         raise VadError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise VadError(f"{path}: holds no sections; copy a file of profiles/ over it")
+        raise VadError(f"{path}: has no sections; copy a file of profiles/ over it")
     try:
         return Params(**values)
     except ValidationError as error:

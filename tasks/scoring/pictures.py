@@ -92,7 +92,7 @@ def draw_rollouts(stage: Stage, folder: Path, model, footage: ClipLoader, dtype)
     folder.mkdir(parents=True)
     settings = stage.params.score.rollouts
     if not isinstance(model, RollsOut):
-        write_text(folder / "none.txt", "This system does not go on from its own predictions.\n")
+        write_text(folder / "none.txt", "This system cannot predict from its own predictions.\n")
         return
     done = roll_outs(model, footage, settings.prime, settings.steps, settings.sequences, dtype)
     if not done:

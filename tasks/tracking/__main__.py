@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tasks.tracking.client import answering, experiment_id, quieten, wanted_uri, why, without_secrets
+from tasks.tracking.client import answering, experiment_id, quieten, reason_of, wanted_uri, without_secrets
 from tasks.tracking.lineage import lineage
 from tasks.tracking.outbox import waiting_runs
 from tasks.tracking.sender import Sender
@@ -36,7 +36,7 @@ def send() -> int:
             sender.send()
         except Exception as error:
             failed = 1
-            print(f"{run.key}: not sent ({type(error).__name__}: {why(error)})", file=sys.stderr)
+            print(f"{run.key}: not sent ({type(error).__name__}: {reason_of(error)})", file=sys.stderr)
             continue
         print(f"{run.key}: sent to {without_secrets(sender.uri)}")
         for refused in run.state.get("refused", []):
@@ -52,7 +52,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("init", help="create the database and the experiment")
     command.add_argument("--experiment", default="vad")
-    commands.add_parser("send", help="send what a server that was down, or a stage that was killed, has left")
+    commands.add_parser("send", help="send runs that are not in MLflow yet, after an outage or a kill")
     command = commands.add_parser("lineage", help="print the runs that made a file or folder")
     command.add_argument("path", type=Path)
     command = commands.add_parser("follow", help="used by the stages: send what running stages log")

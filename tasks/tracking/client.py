@@ -47,7 +47,7 @@ def without_secrets(uri: str) -> str:
     return re.sub(r"(?<=://)[^/@\s]+@", "", uri)
 
 
-def why(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the reason of an error in one short line without passwords; of chained network errors, the innermost."""
     text = without_secrets(" ".join(str(error).split())) or type(error).__name__
     inner = re.search(r"\[Errno -?\d+\] ([^')\"]+)|(Read timed out[^)'\"]*)", text)
@@ -100,7 +100,7 @@ def answering() -> Iterator:
         raise
     except Exception as error:  # a server, a database and a bucket raise different errors
         raise VadError(
-            f"MLflow at {without_secrets(uri)} did not answer ({why(error)}); start it or unset MLFLOW_TRACKING_URI"
+            f"MLflow at {without_secrets(uri)} did not answer ({reason_of(error)}); start it or unset MLFLOW_TRACKING_URI"
         ) from error
 
 

@@ -26,7 +26,7 @@ def lineage(path: Path) -> list[str]:
     exist or MLflow does not answer.
     """
     if not path.exists():
-        raise VadError(f"{path}: no such file or folder; give the path of something that a stage has made")
+        raise VadError(f"{path}: no such file or folder; give the path of an output of a stage")
     digest = out_digest(path)
     waiting = [
         f"{run.about['name']}  not sent yet: {run.folder}"

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.tracking.client import answering, wanted_uri, why
+from tasks.tracking.client import answering, reason_of, wanted_uri
 from vadcore.utils.errors import VadError
 
 CHAMPION, PREVIOUS = "champion", "previous"
@@ -116,5 +116,5 @@ def download(version: Version, folder: Path) -> Path:
     try:
         mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.number}", dst_path=str(folder))
     except Exception as error:  # a disk, a server and a bucket raise different errors
-        raise VadError(f"{version}: cannot be fetched ({why(error)}); promote another") from error
+        raise VadError(f"{version}: cannot be downloaded ({reason_of(error)}); promote another") from error
     return folder / "data" / "trained"

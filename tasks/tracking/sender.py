@@ -20,7 +20,7 @@ from filelock import FileLock
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tasks.tracking.client import connect, experiment_id, wanted_uri, why, without_secrets
+from tasks.tracking.client import connect, experiment_id, reason_of, wanted_uri, without_secrets
 from tasks.tracking.outbox import LOGS, EventLog
 from tasks.tracking.registry import register
 
@@ -254,7 +254,7 @@ class Sender:
         except MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
-            self.state.setdefault("refused", []).append(why(error))
+            self.state.setdefault("refused", []).append(reason_of(error))
 
 
 def _pipeline_name(start: int, datasets: list[str]) -> str:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from tasks.tracking.client import is_database, wanted_uri, why, without_secrets
+from tasks.tracking.client import is_database, reason_of, wanted_uri, without_secrets
 from tasks.tracking.outbox import TRACKING, EventLog, now_ms, waiting_runs
 from tasks.tracking.sender import Sender
 from vadcore.utils.files import digest_of
@@ -59,7 +59,7 @@ def start_uploader(settings: str) -> None:
                     words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=kept, start_new_session=True
                 )
         except OSError as error:
-            print(f"no process to send to MLflow with: {error}", flush=True)
+            print(f"cannot start the MLflow uploader: {error}", flush=True)
 
 
 def wait_for_upload(run: EventLog) -> None:
@@ -73,11 +73,11 @@ def wait_for_upload(run: EventLog) -> None:
             return
         if not _is_running(tracking, run.about.get("uploader")):
             lines = (tracking / LOG).read_text(encoding="utf-8").split("\n") if (tracking / LOG).exists() else []
-            reason = next((line for line in reversed(lines) if line), "the process was ended")
-            print(f"sending to MLflow broke off ({reason}); {kept}", flush=True)
+            reason = next((line for line in reversed(lines) if line), "it was killed")
+            print(f"the MLflow uploader stopped ({reason}); {kept}", flush=True)
             return
         if time.monotonic() > deadline:
-            print(f"MLflow is slow; {place} is still being sent in the background", flush=True)
+            print(f"MLflow is slow; {place} is still being uploaded in the background", flush=True)
             return
         time.sleep(POLL_SECONDS)
     if "refused" in state:
@@ -149,7 +149,7 @@ class Uploader:
             done = sender.send()
         except Exception as error:  # an error must not end this process, which other stages use
             print(f"{run.key}: {type(error).__name__}: {without_secrets(str(error))}", file=sys.stderr, flush=True)
-            fault, done = f"MLflow at {without_secrets(sender.uri)} did not answer ({why(error)})", False
+            fault, done = f"MLflow at {without_secrets(sender.uri)} did not answer ({reason_of(error)})", False
         self._due[run.key] = time.monotonic() + (RETRY_SECONDS if fault else SEND_SECONDS)
         if over or done:
             self._ended.add(run.key)

@@ -113,7 +113,7 @@ def test_next_run_resumes_killed_run(project, server, trains):
     before = project.begun()
     (project.folder / "go.txt").touch()
     output = project.flow("--target", "train@a-m-1")
-    assert f"goes on from {killed['name']}" in output
+    assert f"continues {killed['name']}" in output
     assert "Completed: 1 ran, 1 cached" in output
     assert project.begun()[len(before) :] == ["models/a/m-1"]
     assert server.flow_run(killed["id"])["state"]["type"] == "CRASHED"
@@ -129,7 +129,7 @@ def test_ctrl_c(project, server, trains):
     assert output.splitlines()[-1].startswith("stopped")
     assert not running(stage)
     assert server.used_slots() == 0
-    assert "goes on from" not in project.flow("--target", "prepare")  # it stopped cleanly: nothing to resume
+    assert "continues" not in project.flow("--target", "prepare")  # it stopped cleanly: nothing to resume
 
 
 def test_flow_waits_for_dvc_repro(project, server):

@@ -98,7 +98,7 @@ class Served(Rest):
         self.wait_for(lambda: self.restarts() > before)
 
     def restarts(self) -> int:
-        return sum("it is started again" in line for line in list(self.said))
+        return sum("restarting it" in line for line in list(self.said))
 
     def mlflow_runs(self, where: str) -> list[dict]:
         """MLflow's runs. Also empty if MLflow is too busy to answer."""

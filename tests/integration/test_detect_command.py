@@ -53,7 +53,7 @@ def detector_folder(project, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def patient():
+def long_start_timeout():
     """Commands wait until all alerts are sent, even on a slow machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scorer, "PATIENCE_SECONDS", LONG_ENOUGH)

@@ -199,7 +199,7 @@ def test_lineage_of_unknown_file(project, trained):
     assert tracking(project, "lineage", "dvc.lock") == (1, "dvc.lock: no run is known to have made it\n")
     code, text = tracking(project, "lineage", "missing.csv")
     assert code == 1
-    assert text == "error: missing.csv: no such file or folder; give the path of something that a stage has made\n"
+    assert text == "error: missing.csv: no such file or folder; give the path of an output of a stage\n"
 
 
 PREDICT = """

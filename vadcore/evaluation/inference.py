@@ -286,9 +286,10 @@ class StreamScorer:
     def _reconstruct(self, prediction: Prediction, starts: np.ndarray) -> None:
         """Keep the requested pictures of the windows at ``starts``."""
         rows = [row for row, start in enumerate(starts.tolist()) if start in self.pictured]
-        if not rows or prediction.shown is None or prediction.shown_of is not None:
+        if not rows or prediction.reconstruction is None or prediction.target is not None:
             return
-        pictures = prediction.shown()[rows].float().clamp(0, 1).mul(255).round().byte().cpu().numpy()  # [n, J, C, H, W]
+        shown = prediction.reconstruction()[rows].float().clamp(0, 1)  # [n, J, C, H, W]
+        pictures = shown.mul(255).round().byte().cpu().numpy()
         for start, of_window in zip(starts[rows].tolist(), pictures, strict=True):
             for frame in self.pictured[start]:
                 self.reconstructions[frame] = of_window[self.windows.judged.index(frame - start)].transpose(1, 2, 0)

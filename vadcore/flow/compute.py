@@ -74,7 +74,7 @@ def store_flow(
         def write(fields: np.ndarray) -> None:
             if not np.isfinite(fields).all():
                 raise VadError(
-                    f"{clip}: {estimator} gives flow that is no number; its weights are damaged, fetch them anew"
+                    f"{clip}: {estimator} gives flow that is not finite; its weights are damaged, download them again"
                 )
             writer.append(flow_to_fixed(fields))
 

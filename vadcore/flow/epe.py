@@ -103,7 +103,7 @@ def chairs_pairs(folder: Path | str, numbers: Iterable[int] | None = None) -> Fl
     folder = Path(folder)
     names = [f"{n:05d}" for n in numbers] if numbers else sorted(p.name[:5] for p in folder.glob("*_flow.flo"))
     if not names:
-        raise VadError(f"{folder}: no *_flow.flo here; name the folder of FlyingChairs that holds them")
+        raise VadError(f"{folder}: no *_flow.flo here; give the FlyingChairs folder that contains them")
     first, second = (np.stack([_read_rgb(folder / f"{name}_img{n}.ppm") for name in names]) for n in (1, 2))
     flow = np.stack([read_flo(folder / f"{name}_flow.flo") for name in names])
     valid = np.isfinite(flow).all(1)

@@ -98,7 +98,7 @@ def create_estimator(name: str, device: str = "cpu", **options) -> Estimator:
     is unknown, the weights are missing or belong to another network, or torchvision is missing for raft.
     """
     if name not in _ESTIMATORS:
-        raise VadError(f"optical_flow.estimator: {name!r} is none; there are: {', '.join(_ESTIMATORS)}")
+        raise VadError(f"optical_flow.estimator: unknown {name!r}; there are: {', '.join(_ESTIMATORS)}")
     return _ESTIMATORS[name](**options, **({"device": device} if name in NETWORKS else {}))
 
 

@@ -192,9 +192,7 @@ def _read_safetensors(path: Path) -> tuple[float, dict[str, Tensor]]:
     except SafetensorError as error:
         raise VadError(f"{path}: not a safetensors file ({error}); train it again or fetch it again") from error
     if "flownet" not in facts:
-        raise VadError(
-            f"{path}: not FlowNet weights of this project (its metadata says nothing of flownet); train them"
-        )
+        raise VadError(f"{path}: not FlowNet weights of this project (no flownet in its metadata); train them")
     return json.loads(facts["flownet"])["width"], tensors
 
 
@@ -203,10 +201,10 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load can raise any exception for other files
         raise VadError(
-            f"{path}: not a checkpoint that loads without running code ({type(error).__name__}); where you trust it, save "
+            f"{path}: not a checkpoint that loads without running code ({type(error).__name__}); if you trust it, save "
             "its state_dict alone: torch.save(torch.load(path, weights_only=False)['state_dict'], path)"
         ) from error
     tensors = stored.get("state_dict", stored) if isinstance(stored, dict) else None  # checkpoint or bare state dict
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise VadError(f"{path}: holds no state_dict; name the published FlowNet2-SD checkpoint or one trained here")
+        raise VadError(f"{path}: has no state_dict; name the published FlowNet2-SD checkpoint or one trained here")
     return tensors

@@ -71,7 +71,7 @@ class PairGenerator:
         augment: bool = True,
     ):
         self.size, self.seed, self.motion, self.still, self.augment = size, seed, motion, still, augment
-        self.textures, self.noise = _supplies(seed)
+        self.textures, self.noise = _textures_and_noise(seed)
 
     def batch(self, numbers: np.ndarray) -> Pairs:
         """Generate the pairs with the numbers ``numbers`` ``[N]``."""
@@ -162,7 +162,7 @@ class PairGenerator:
 
 
 @lru_cache(maxsize=2)  # one for training pairs, one for validation pairs
-def _supplies(seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+def _textures_and_noise(seed: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Create the textures and the noise of all pairs of a generator."""
     rng = np.random.default_rng([seed, 0])
     return [texture(rng, TEXTURE_SIDE) for _ in range(TEXTURES)], rng.standard_normal(NOISE, dtype=np.float32)

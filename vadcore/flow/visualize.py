@@ -30,7 +30,7 @@ class Shown:
     flow: np.ndarray
 
 
-def liveliest(frames: ClipStore, flow: ClipStore, count: int) -> list[Shown]:
+def pairs_with_most_motion(frames: ClipStore, flow: ClipStore, count: int) -> list[Shown]:
     """Choose pairs of frames with much motion: one pair from each of up to ``count`` clips.
 
     The clips are spread evenly over training and test clips.

@@ -125,9 +125,7 @@ def load_model(folder: Path | str) -> Model:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise VadError(
-            f"{file}: weights of another model than {folder / 'config.yaml'} describes ({reason})"
-        ) from error
+        raise VadError(f"{file}: does not fit the model in {folder / 'config.yaml'} ({reason}); train again") from error
     return model.eval()
 
 

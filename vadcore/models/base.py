@@ -121,15 +121,15 @@ class Prediction:
 
     measures: name -> float ``[B, J]``, higher = more anomalous. NaN: this window gives no score for that frame.
     maps: anomaly maps, float ``[B, J, h, w]`` at any resolution, higher = more anomalous.
-    shown: function that returns the reconstruction or prediction to display, ``[B, J, C, H, W]`` in 0..1. None: there is
-    nothing to display. Scoring never calls it.
-    shown_of: function that returns the target to display beside ``shown``, in the same format. None: the judged frames.
+    reconstruction: function that returns the reconstructed or predicted frames, ``[B, J, C, H, W]`` in 0..1, for pictures.
+    None: the model makes none.
+    target: function that returns what ``reconstruction`` should equal, in the same format. None: the judged frames.
     """
 
     measures: dict[str, Tensor]
     maps: Tensor
-    shown: Callable[[], Tensor] | None = None
-    shown_of: Callable[[], Tensor] | None = None
+    reconstruction: Callable[[], Tensor] | None = None
+    target: Callable[[], Tensor] | None = None
 
 
 BatchT = TypeVar("BatchT")

@@ -39,7 +39,7 @@ class FusionConfig(Section):
             if is_fusion(name):
                 raise ValueError(f"of: {name!r} is a fusion itself; name the systems that it combines")
             if self.of.count(name) > 1:
-                raise ValueError(f"of: {name!r} stands there twice; remove one")
+                raise ValueError(f"of: {name!r} is listed twice; remove one")
         if self.weights and self.rule != "mean":
             raise ValueError(f"weights: the rule {self.rule} has none; remove them, or set rule to mean")
         if self.weights and len(self.weights) != len(self.of):
@@ -156,7 +156,7 @@ def load_fusion(folder: Path) -> Fusion:
     try:
         return Fusion.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise VadError(f"{file}: not there; run the fuse stage first") from error
+        raise VadError(f"{file}: missing; run the fuse stage first") from error
     except (yaml.YAMLError, ValidationError) as error:
         raise VadError(
             f"{file}: not a fusion ({' '.join(str(error).split())[:200]}); run the fuse stage again"

@@ -91,7 +91,7 @@ class FutureFrameConfig(FixedSizeConfig):
         if min(self.image_size) < LEAST:
             raise ValueError(f"image_size {list(self.image_size)}: sides must be at least {LEAST}")
         if not self.intensity + self.gradient:
-            raise ValueError("intensity 0 and gradient 0: nothing would tie a prediction to the frame; set one of them")
+            raise ValueError("intensity 0 and gradient 0: predictions would not resemble the frame; set one of them")
         if self.flow and not self.flownet:
             raise ValueError(f"flow {self.flow}: needs flownet, a file of FlowNet weights; name one or set flow to 0")
         if self.score == "flow" and not self.flownet:

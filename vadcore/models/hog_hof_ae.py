@@ -49,9 +49,7 @@ class HogHofConfig(OnePhaseConfig):
     def _whole_cells_in_time(cls, frames: int) -> int:
         if frames % TEMPORAL:
             near = max(TEMPORAL, round(frames / TEMPORAL) * TEMPORAL)
-            raise ValueError(
-                f"frames {frames}: a cuboid has {TEMPORAL} cells in time; a multiple of it would do, such as {near}"
-            )
+            raise ValueError(f"frames {frames}: must be a multiple of {TEMPORAL}, such as {near}")
         return frames
 
     @model_validator(mode="after")
@@ -129,8 +127,8 @@ class HogHofAutoencoder(OnePhaseModel):
         return Prediction(
             {name: values[:, None].expand(-1, frames) for name, values in measures.items()},
             maps[:, None].expand(-1, frames, -1, -1),
-            shown=lambda: self._roses(rebuilt * moving[..., None]),
-            shown_of=lambda: self._roses(x * moving[..., None]),
+            reconstruction=lambda: self._roses(rebuilt * moving[..., None]),
+            target=lambda: self._roses(x * moving[..., None]),
         )
 
     def _roses(self, descriptors: Tensor) -> Tensor:

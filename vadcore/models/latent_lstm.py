@@ -83,7 +83,7 @@ class LatentLSTMConfig(FixedSizeConfig):
         if isinstance(self.front_end, CAEVAEConfig):
             check_sides(self.image_size, SHRINK)
         if self.warm_up >= self.frames:
-            raise ValueError(f"warm_up {self.warm_up}: at most {self.frames - 1}, or no frame of a sequence is judged")
+            raise ValueError(f"warm_up {self.warm_up}: at most {self.frames - 1}, so that a sequence has scored frames")
         return self
 
 

@@ -217,15 +217,15 @@ class _Run:
         self.result.resumed_from = self.iteration
         self.result.found_finished = self.phase_number == len(self.phases)
         if self.result.found_finished:
-            self.watcher.say(f"finished before, under the same key; to train anew, delete {self.checkpoint.folder}")
-            self.tell_again()
+            self.watcher.say(f"already trained with these settings; to train again, delete {self.checkpoint.folder}")
+            self.replay_metrics()
             return
         set_random_state(state["random"])
         self.watcher.say(
             f"resuming from {self.checkpoint.file} at iteration {self.iteration} of phase {self.phase_number + 1}"
         )
 
-    def tell_again(self) -> None:
+    def replay_metrics(self) -> None:
         """Report the metrics and pictures of a finished training again, for a new tracking record."""
         for row in self.result.history:
             values = {key: value for key, value in row.items() if key not in ("phase", "iteration")}
@@ -409,11 +409,11 @@ class _Run:
         for group, batch in zip(groups, batches, strict=True):
             with autocast(self.val.device, self.settings.dtype):
                 judged = predict_step(batch)
-                if judged.shown is None:
+                if judged.reconstruction is None:
                     return {}
-                shown = judged.shown().float()  # [B, J, C, H, W]
-                of = judged.shown_of().float() if judged.shown_of else batch.frames[:, list(windows.judged)]
-            if not judged.shown_of:  # image quality is only meaningful for pictures of the footage
+                shown = judged.reconstruction().float()  # [B, J, C, H, W]
+                of = judged.target().float() if judged.target else batch.frames[:, list(windows.judged)]
+            if not judged.target:  # image quality is only meaningful for pictures of the footage
                 quality.add(shown.flatten(0, 1), of.flatten(0, 1))
             drawn += [(of[at].cpu().numpy(), shown[at].cpu().numpy()) for at, n in enumerate(group) if n in pictured]
         self.draw(phase, drawn)

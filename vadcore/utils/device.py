@@ -25,7 +25,7 @@ def choose_device(wanted: str = "auto") -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise VadError(f"machine.device: {wanted!r} is no device; use auto, cpu, cuda or cuda:N") from error
+        raise VadError(f"machine.device: {wanted!r} is not a device; use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise VadError(
             f"machine.device: {wanted!r}, but torch sees {torch.cuda.device_count()} CUDA device(s); use auto or cpu"

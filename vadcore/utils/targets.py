@@ -20,17 +20,21 @@ def target_of(given: str | Sequence[str]) -> Target:
     """
     if not isinstance(given, str):
         if not given or not all(isinstance(word, str) and word for word in given):
-            raise VadError(f"alert: {given!r} is no command; give a list of words, the program first")
+            raise VadError(f"alert: {given!r} is not a command; give a list of words, the program first")
         return tuple(given)
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", given):
         try:
             words = shlex.split(given)
         except ValueError as error:  # unclosed quotation mark
-            raise VadError(f"alert: {given!r} is no command ({error}); correct it, or give a list of words") from error
+            raise VadError(
+                f"alert: {given!r} is not a command ({error}); correct it, or give a list of words"
+            ) from error
         if not words:
-            raise VadError(f"alert: {given!r} is no command; name a program or a URL, or leave it out")
+            raise VadError(f"alert: {given!r} is not a command; name a program or a URL, or leave it out")
         return tuple(words)
     parts = urllib.parse.urlsplit(given)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise VadError(f"alert: {given!r} is no http or https URL; correct it, or give a command as a list of words")
+        raise VadError(
+            f"alert: {given!r} is not an http or https URL; correct it, or give a command as a list of words"
+        )
     return given

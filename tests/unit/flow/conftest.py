@@ -11,6 +11,6 @@ def few_textures():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "TEXTURES", 8)
         patch.setattr(pairs, "NOISE", 1 << 18)
-        pairs._supplies.cache_clear()
+        pairs._textures_and_noise.cache_clear()
         yield
-    pairs._supplies.cache_clear()
+    pairs._textures_and_noise.cache_clear()

@@ -5,7 +5,7 @@ import pytest
 
 from tests.helpers.footage import make_store
 from vadcore.data.store import ClipId, ClipStore, flow_to_fixed
-from vadcore.flow.visualize import ARROW, KEY, Shown, draw, fastest, liveliest
+from vadcore.flow.visualize import ARROW, KEY, Shown, draw, fastest, pairs_with_most_motion
 from vadcore.utils.render import flow_to_rgb
 
 GREY = 90
@@ -64,7 +64,7 @@ def test_liveliest_pairs(tmp_path):
         fields[18, 0] = 3.0  # the last pair moves
         with flow.writer(clip) as writer:
             writer.append(flow_to_fixed(fields))
-    shown = liveliest(frames, flow, 3)
+    shown = pairs_with_most_motion(frames, flow, 3)
     assert [(p.clip.split, p.clip.name) for p in shown] == [
         (c.split, c.name) for c in (frames.clips()[0], frames.clips()[2], frames.clips()[4])
     ]
@@ -75,4 +75,4 @@ def test_liveliest_pairs(tmp_path):
 
 def test_single_frame_clips_have_no_pairs(tmp_path):
     frames = make_store(tmp_path, train=1, test=0, frames=1, size=(48, 64))
-    assert liveliest(frames, ClipStore(tmp_path / "none.zarr", "flow", write=True), 4) == []
+    assert pairs_with_most_motion(frames, ClipStore(tmp_path / "none.zarr", "flow", write=True), 4) == []

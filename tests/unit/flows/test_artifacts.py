@@ -65,7 +65,7 @@ def root(tmp_path):
 
 
 def leave(root, reported=True, page=PAGE):
-    artifacts.leave(KEY, page, root, reported, logging.getLogger("test"))
+    artifacts.create_artifacts(KEY, page, root, reported, logging.getLogger("test"))
 
 
 def test_results_report_and_links_both_ways(mlflow, left, root):

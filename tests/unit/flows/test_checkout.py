@@ -63,7 +63,7 @@ class TestHold:
         with pytest.raises(Refused) as refused, Checkout(project).hold("second", "id-2"):
             pass
         assert all(text in str(refused.value) for text in ("mauve-fox", f"process {holder.pid} ", str(project)))
-        assert Checkout(project).cut_off() is None
+        assert Checkout(project).killed_run() is None
 
         monkeypatch.setattr(recovery, "POLL_SECONDS", 0.01)
         said = []
@@ -85,10 +85,10 @@ class TestHold:
         holder.kill()
         holder.wait()
         checkout = Checkout(project)
-        assert checkout.cut_off()["flow_run"] == "id-1"
+        assert checkout.killed_run()["flow_run"] == "id-1"
         with checkout.hold("second", "id-2") as left:
             assert left["leases"] == ["lease-1"]
-        assert checkout.cut_off() is None  # the second run ended normally
+        assert checkout.killed_run() is None  # the second run ended normally
 
     def test_killed_worker_stops_its_run(self, project):
         """Stages print to the worker's console, so the first that prints may end before the next check."""
@@ -100,7 +100,7 @@ class TestHold:
         wait_until(lambda: not running(number))
         assert (project / "stopped").exists()
         assert not (project / "ended").exists()
-        assert Checkout(project).cut_off()["flow_run"] == "id-1"
+        assert Checkout(project).killed_run()["flow_run"] == "id-1"
 
     def test_folder_without_a_pipeline(self, tmp_path):
         with pytest.raises(VadError, match=r"dvc\.yaml"):
@@ -109,7 +109,7 @@ class TestHold:
     def test_holder_file_disappears(self, project, monkeypatch):
         monkeypatch.setattr(Path, "exists", lambda path: True)  # as if it existed a moment ago
         checkout = Checkout(project)
-        assert checkout.left_behind() is None
+        assert checkout.read_holder() is None
         checkout.note_leases(["lease-1"], held=True)
         assert list((project / ".dvc/tmp").iterdir()) == []
 

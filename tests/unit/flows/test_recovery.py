@@ -48,29 +48,29 @@ class TestPutBack:
         run = kill(project, client, deployed=True)
         lease = client.increment_concurrency_slots_with_lease(["gpu"], 1, "concurrency", 300).json()["lease_id"]
         note_lease(project, lease)
-        assert recovery.put_back(Checkout(project)) == client.read_flow_run(run).name
+        assert recovery.requeue(Checkout(project)) == client.read_flow_run(run).name
         assert state_of(client, run) == "AwaitingRetry"
         assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
 
     def test_cancelled_run_is_not_resumed(self, project, client):
         run = kill(project, client, Cancelling(), deployed=True)
-        assert recovery.put_back(Checkout(project)) is None
+        assert recovery.requeue(Checkout(project)) is None
         assert state_of(client, run) == "Cancelled"
 
     def test_shell_run_is_unchanged(self, project, client):
         run = kill(project, client)
-        assert recovery.put_back(Checkout(project)) is None
+        assert recovery.requeue(Checkout(project)) is None
         assert state_of(client, run) == "Running"
 
     def test_no_killed_run(self, project, client):
-        assert recovery.put_back(Checkout(project)) is None
+        assert recovery.requeue(Checkout(project)) is None
 
     def test_run_of_another_server(self, project, client):
         run = kill(project, client)
         holder = project / ".dvc/tmp/vad-pipeline.json"
         holder.write_text(holder.read_text().replace(run, str(uuid4())))
-        assert recovery.put_back(Checkout(project)) is None
-        recovery.close({"flow_run": str(uuid4())})
+        assert recovery.requeue(Checkout(project)) is None
+        recovery.mark_crashed({"flow_run": str(uuid4())})
 
 
 class TestTidyUp:
@@ -81,7 +81,7 @@ class TestTidyUp:
         log = logging.getLogger("test")
         caplog.set_level("INFO", "test")
         with Checkout(project).hold("second", "id-2") as left:
-            recovery.tidy_up(Checkout(project), left, "id-2", log)
+            recovery.clean_up(Checkout(project), left, "id-2", log)
         assert state_of(client, run) == "Crashed"
         assert client.read_flow_run(run).name in caplog.text
         assert client.read_global_concurrency_limit_by_name("gpu").active_slots == 0
@@ -89,18 +89,18 @@ class TestTidyUp:
     def test_resumed_run_stays_open(self, project, client):
         run = kill(project, client)
         with Checkout(project).hold("same", run) as left:
-            recovery.tidy_up(Checkout(project), left, run, logging.getLogger("test"))
+            recovery.clean_up(Checkout(project), left, run, logging.getLogger("test"))
         assert state_of(client, run) == "Running"
 
     def test_ended_run_keeps_its_state(self, project, client):
         run = kill(project, client, Completed())
-        recovery.close({"flow_run": run})
+        recovery.mark_crashed({"flow_run": run})
         assert state_of(client, run) == "Completed"
 
     def test_error_for_broken_lock_file(self, project, prefect_server, caplog):
         (project / "dvc.lock").write_text("schema: [")
         with pytest.raises(VadError, match=r"git checkout dvc\.lock"):
-            recovery.tidy_up(Checkout(project), None, "id-2", logging.getLogger("test"))
+            recovery.clean_up(Checkout(project), None, "id-2", logging.getLogger("test"))
 
 
 def note_lease(project, lease: str) -> None:

@@ -54,7 +54,7 @@ def slots(project, stopping):
 
 
 def leases(project) -> list[str]:
-    return Checkout(project).left_behind()["leases"]
+    return Checkout(project).read_holder()["leases"]
 
 
 def test_short_stages_share_a_slot(slots, limit, project):

@@ -114,7 +114,7 @@ def test_error_range_without_mean_image():
     with torch.no_grad():
         judged = model.predict_step(batch)
         rebuilt = (model(2 * batch.frames - 1) + 1) / 2  # [B, T, C, H, W] in 0..1
-    torch.testing.assert_close(judged.shown(), rebuilt)
+    torch.testing.assert_close(judged.reconstruction(), rebuilt)
     torch.testing.assert_close(judged.measures["mse"], (rebuilt - batch.frames).square().mean((2, 3, 4)))
 
 

@@ -120,7 +120,7 @@ def test_saved_fusion_is_loaded(tmp_path):
 
 
 def test_error_for_broken_fusion(tmp_path):
-    with pytest.raises(VadError, match=r"config\.yaml: not there; run the fuse stage"):
+    with pytest.raises(VadError, match=r"config\.yaml: missing; run the fuse stage"):
         load_fusion(tmp_path)
     (tmp_path / "config.yaml").write_text("of: [a, b]\nsystem: fusion\n")
     with pytest.raises(VadError, match=r"config\.yaml: .*members.*; run the fuse stage again"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tasks.train import flow_made_otherwise
+from tasks.train import differing_flow_settings
 from tests.helpers.footage import make_store
 from tests.helpers.project import ROOT
 from vadcore.config import load_params
@@ -208,7 +208,7 @@ def test_stored_flow_matches_computed_flow(weights, tmp_path):
     (clip,) = frames.clips()
     options = {key: asked[key] for key in ("weights", "enlarge")}
     store_flow(clip, frames.url, flow.url, asked["estimator"], options, tuple(asked["size"]))
-    assert flow_made_otherwise(flow, asked, frames, 1) == []
+    assert differing_flow_settings(flow, asked, frames, 1) == []
     batch = ClipLoader.for_model(model, frames, [Segment(clip, 0, 8)], flow).batch(np.array([[0, 1, 1]]), 5)
     model.phases()[0].begin()  # reads the weights
     computed = model._flow(batch, batch.frames[:, -1] * 2 - 1)
@@ -216,11 +216,11 @@ def test_stored_flow_matches_computed_flow(weights, tmp_path):
     assert computed.abs().max() > 0.02
 
     store_flow(clip, frames.url, flow.url, "flownet", {"weights": weights})
-    size, enlarge = flow_made_otherwise(flow, asked, frames, 1)
+    size, enlarge = differing_flow_settings(flow, asked, frames, 1)
     assert size.startswith("optical_flow.size: [32, 64]")
     assert enlarge.startswith("optical_flow.enlarge: [2.0, 3.0]")
     store_flow(clip, frames.url, flow.url, "dis", {})
-    otherwise = [line.split(":")[0] for line in flow_made_otherwise(flow, asked, frames, 1)]
+    otherwise = [line.split(":")[0] for line in differing_flow_settings(flow, asked, frames, 1)]
     assert otherwise == [f"optical_flow.{key}" for key in asked]
 
 
@@ -230,8 +230,8 @@ def test_flow_of_rgb_frames_needs_rgb_model(weights, tmp_path):
     (clip,) = frames.clips()
     store_flow(clip, frames.url, flow.url, "flownet", {"weights": weights, "enlarge": (1, 1)}, (32, 64))
     asked = small(weights).config.flow_made_by
-    assert flow_made_otherwise(flow, asked, frames, 3) == []
-    (remedy,) = flow_made_otherwise(flow, asked, frames, 1)
+    assert differing_flow_settings(flow, asked, frames, 3) == []
+    (remedy,) = differing_flow_settings(flow, asked, frames, 1)
     assert "color: rgb" in remedy
 
 
@@ -243,7 +243,7 @@ def test_score_is_negative_psnr(weights):
     mse = (predicted - batch.frames[:, -1]).square().mean((1, 2, 3))
     torch.testing.assert_close(judged.measures["psnr"], 10 * mse.log10()[:, None])
     assert set(judged.measures) == {"psnr", "mse", "max_patch_mse", "flow", "gradient_box"}
-    torch.testing.assert_close(judged.shown()[:, 0], predicted)
+    torch.testing.assert_close(judged.reconstruction()[:, 0], predicted)
     assert "flow" not in small().predict_step(batch).measures
 
 

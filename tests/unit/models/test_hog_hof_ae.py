@@ -87,8 +87,8 @@ def test_shown_roses_point_along_the_motion():
     model = create_model("hog_hof_ae", SMALL).eval()
     with torch.no_grad():
         judged = model.predict_step(footage(2))
-    assert judged.shown().shape == judged.shown_of().shape == (4, 7, 1, 9, 30)
-    roses = judged.shown_of()[:, 3, 0, :, 15:].unflatten(1, (3, 3)).unflatten(3, (5, 3))  # [B, rows, 3, columns, 3]
+    assert judged.reconstruction().shape == judged.target().shape == (4, 7, 1, 9, 30)
+    roses = judged.target()[:, 3, 0, :, 15:].unflatten(1, (3, 3)).unflatten(3, (5, 3))  # [B, rows, 3, columns, 3]
     assert roses[:, :, 1, :, 2].max() > 0.2
     assert roses[:, :, 1, :, 0].max() < 1e-3
 

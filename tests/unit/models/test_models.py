@@ -81,8 +81,8 @@ def test_measures_and_map_of_judged_frames(name, device, footage):
     assert judged.measures[model.score].isfinite().any()
     assert judged.maps.shape[:2] == (3, frames)
     assert judged.maps.isfinite().all()
-    if judged.shown is not None:
-        shown = judged.shown()
+    if judged.reconstruction is not None:
+        shown = judged.reconstruction()
         assert shown.shape[:2] == (3, frames)
         assert shown.min() >= -1e-3
         assert shown.max() <= 1 + 1e-3

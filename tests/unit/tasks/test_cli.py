@@ -18,22 +18,22 @@ def project(tmp_path, monkeypatch):
 
 
 def test_profile_is_copied(project):
-    cli.take_profile("own")
+    cli.copy_profile("own")
     assert (project / "params.yaml").read_text() == "profile: own\n"
     assert not (project / "params.yaml.before").exists()
 
 
 def test_own_params_are_kept(project):
     (project / "params.yaml").write_text("profile: mine\n")
-    cli.take_profile("own")
+    cli.copy_profile("own")
     assert (project / "params.yaml.before").read_text() == "profile: mine\n"
-    cli.take_profile("demo")
+    cli.copy_profile("demo")
     assert (project / "params.yaml.before").read_text() == "profile: mine\n"
 
 
 def test_unknown_profile_lists_known_ones(project):
     with pytest.raises(VadError, match=r"nope\.yaml; there are: demo, own"):
-        cli.take_profile("nope")
+        cli.copy_profile("nope")
 
 
 def test_commands_need_the_project_folder(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import time
 
 from tasks.tracking import StageRun
-from tasks.tracking.client import why, without_secrets
+from tasks.tracking.client import reason_of, without_secrets
 from tasks.tracking.lineage import out_digest
 from tasks.tracking.outbox import EventLog, is_alive, this_process
 from tests.helpers.tracking import URI, finish, start
@@ -59,5 +59,5 @@ def test_passwords_are_removed():
     assert without_secrets("postgresql://me:secret@host/db") == "postgresql://host/db"
     assert without_secrets(URI) == URI
     nested = OSError("GET http://me:secret@host/: (Caused by Error('host', [Errno 111] Connection refused'))")
-    assert why(nested) == "Connection refused"
-    assert why(OSError("http://me:secret@host said no")) == "http://host said no"
+    assert reason_of(nested) == "Connection refused"
+    assert reason_of(OSError("http://me:secret@host said no")) == "http://host said no"

@@ -160,8 +160,8 @@ class TestFrontEnds:
         model = build(CAE_VAE).front.eval()
         batch = random_frames(t=1)
         shown = {phase.name: phase.predict_step(batch) for phase in model.phases()}
-        assert shown["cae"].shown().shape == shown["deconv"].shown().shape == batch.frames.shape
-        assert shown["vae"].shown().shape == shown["vae"].shown_of().shape == (2, 1, 1, 8, 12)  # features
+        assert shown["cae"].reconstruction().shape == shown["deconv"].reconstruction().shape == batch.frames.shape
+        assert shown["vae"].reconstruction().shape == shown["vae"].target().shape == (2, 1, 1, 8, 12)  # features
 
     def test_cae_vae_refuses_odd_sides(self):
         with pytest.raises(ValidationError, match="multiples of 2"):
