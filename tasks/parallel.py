@@ -64,7 +64,7 @@ def _guarded_in(folder: str, function: Callable, call: tuple) -> Any:
 
 
 def _on_processes(function: Callable, calls: Sequence[tuple], workers: int) -> Iterator:
-    """Run the calls on worker processes. They end with this process: only it holds the other end of their pipe."""
+    """Run the calls on worker processes. They end with this process, because that closes their pipe."""
     context = multiprocessing.get_context("spawn")
     alive, held = context.Pipe(duplex=False)
     threads = max(1, cores() // workers)

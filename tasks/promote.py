@@ -57,7 +57,7 @@ BETTER = {column.key: column.better for column in COLUMNS if column.better}  # m
 
 @dataclass(frozen=True)
 class Candidate:
-    """A registered version and its merit: tuples are compared from left to right, higher is better."""
+    """A registered version and its rank: tuples are compared from left to right, higher is better."""
 
     version: Version
     merit: tuple[float, ...]

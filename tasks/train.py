@@ -87,7 +87,7 @@ def work(stage: Stage) -> None:
     phases = model.phases()
     parts = [model, *([model.trained_first] if model.trained_first else [])]
     learning = [phase.name for part in parts for phase in part.phases() if phase.optimizers]
-    watcher = Callback(
+    callback = Callback(
         metrics=lambda phase, step, values: stage.run.metrics(
             values if [phase] == learning else {f"{phase}/{key}": value for key, value in values.items()}, step
         ),
@@ -103,7 +103,7 @@ def work(stage: Stage) -> None:
             + (f"; {processes.world_size()} processes train together" if processes.launched() else "")
         )
         run = TrainSettings(seed=seed, dtype=dtype, **settings.model_dump(exclude={"precision", "val_share"}))
-        result = train(model, footage, val, run, checkpoint, watcher, first)
+        result = train(model, footage, val, run, checkpoint, callback, first)
     room = (MOST_SEEN if model.trained else MOST_UNSEEN) - sum(map(len, held))
     pieces = _at_random(blocks_of(kept), room, params.seed)
     if model.trained or not phases:

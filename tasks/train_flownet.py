@@ -33,14 +33,14 @@ def work(stage: Stage) -> None:
         }
     )
     checkpoint = CheckpointFolder(paths.CHECKPOINTS / "flownet" / stage.model, f"train-{key}")
-    watcher = Callback(
+    callback = Callback(
         metrics=lambda phase, step, values: stage.run.metrics(values, step),
         picture=lambda path: stage.run.picture(path, "samples", step=int(path.stem)),
         say=stage.say,
         progress=sys.stderr.isatty(),
     )
     out = paths.flownet(stage.model)
-    result = learn_flow(config, run, checkpoint, out / "weights.safetensors", device=device, watcher=watcher)
+    result = learn_flow(config, run, checkpoint, out / "weights.safetensors", device=device, callback=callback)
     with complete(out / "history.csv") as temporary:
         pd.DataFrame(result.history).to_csv(temporary, index=False)
     shutil.rmtree(out / "samples", ignore_errors=True)

@@ -22,7 +22,7 @@ def lineage(path: Path) -> list[str]:
     """Return lines that name the runs that made ``path``, newest first; empty if no run is known.
 
     Searches for runs that made exactly these bytes, at any path; else for runs that made the current content of the file's
-    folder; else for runs that once made another file at this path, which the line says. Raises VadError if the file does not
+    folder; else for runs that made an earlier version at this path, marked as such. Raises VadError if the file does not
     exist or MLflow does not answer.
     """
     if not path.exists():

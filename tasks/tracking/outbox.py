@@ -9,8 +9,8 @@
                         what MLflow refused; the last fault; whether all is done
 ======================  ===============================================================================================
 
-MLflow has nothing that does this: its asynchronous logging keeps events in memory and drops those that a server refuses
-while it is down, and its file store, which could hold them, is closed to new data since version 3.13.
+MLflow cannot do this itself: its asynchronous logging keeps events in memory and drops them while a server is down, and
+its file store accepts no new data since version 3.13.
 
 Times are milliseconds since 1970 UTC, as in MLflow. A folder is removed once its run has ended and everything was sent.
 """

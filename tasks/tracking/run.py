@@ -71,7 +71,7 @@ class StageRun:
         self._write({"tags": {tag_name(name): str(value)[:8000] for name, value in values.items()}})
 
     def picture(self, path: Path | str, folder: str = "pictures", step: int | None = None) -> None:
-        """Log a picture as an artifact in ``folder``, as it is now.
+        """Copy a picture and log it as an artifact in ``folder``.
 
         A PNG with a ``step`` also appears in MLflow's image grid of that name, which has a slider over steps.
         """
@@ -81,7 +81,7 @@ class StageRun:
             self._write({"image": kept, "key": folder, "step": step})
 
     def artifact(self, path: Path | str, folder: str = "") -> None:
-        """Log a file or folder as an artifact in ``folder``, as it is now."""
+        """Copy a file or folder and log it as an artifact in ``folder``."""
         self._write({"artifact": self._keep(Path(path)), "folder": folder})
 
     def dataset(self, name: str, digest: str, source: str, context: str) -> None:
@@ -222,7 +222,7 @@ def stage_run(
 
     It is named ``<model> <stage> <dataset>``: lists truncate names, and runs of a stage differ by the model. At the end of
     the block the run is FINISHED; after an exception, which propagates, FAILED; after KeyboardInterrupt, KILLED. If MLflow
-    does not answer, only a message is printed.
+    does not answer, a message is printed.
 
     ``tags``: tags that the run has from its creation.
     """

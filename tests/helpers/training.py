@@ -46,9 +46,9 @@ def small(iterations: int = 10, **changes) -> Model:
 
 
 def run(model: Model, split: Split, folder: Path, settings: TrainSettings = SETTINGS, **watching) -> Trained:
-    """Train ``model``; ``watching`` are fields of the watcher."""
-    watcher = Callback(say=lambda text: None, **watching)
-    return train(model, *split, settings, CheckpointFolder(folder, "train-x"), watcher)
+    """Train ``model``; ``watching`` are fields of the callback."""
+    callback = Callback(say=lambda text: None, **watching)
+    return train(model, *split, settings, CheckpointFolder(folder, "train-x"), callback)
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:

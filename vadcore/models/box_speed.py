@@ -15,25 +15,27 @@ from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
 from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update, stored_flow
 
-BATCHES, BATCH_SIZE = 32, 16  # of windows, that each statistic is made from
-ROWS = 16  # bands of the picture's height, each with its own sizes
+BATCHES, BATCH_SIZE = 32, 16  # number and size of the batches of windows for each statistic
+ROWS = 16  # number of bands of rows, each with its own object sizes
 SIZES = 64  # bins of object heights and widths, spaced evenly in the logarithm from SMALLEST to 1 picture heights
 SMALLEST = 0.01
-ALONE = 0.7  # an object at most so wide for its height is one person; wider ones are mostly groups
-LEAST_OBJECTS = 20  # in a band, before its size counts
-LEAST_SHARE = 0.01  # of all rows in which a box moves, in a band, before its speed counts
-HIGH = 0.9  # the share of the windows of normal footage whose fastest box in a row is slower than speed 1
+ALONE = 0.7  # largest width / height of a single person; wider objects are mostly groups
+LEAST_OBJECTS = 20  # fewest objects in a band for its size to count
+LEAST_SHARE = 0.01  # smallest share of all moving boxes in a band for its speed to count
+HIGH = 0.9  # quantile of the fastest box per row in windows of normal footage that is speed 1
 SPEEDS = 120  # bins of speeds, spaced evenly in the logarithm from 1e-6 to 1 picture heights a frame
-SLOWEST, STILL = 1e-6, 0.001  # what is slower than STILL, in picture heights a frame, never counts as moving
+SLOWEST, STILL = 1e-6, 0.001  # pixels slower than STILL, in picture heights a frame, never count as moving
 
 
 class BoxSpeedConfig(ModelConfig):
     needs_flow: ClassVar[bool] = True
 
-    pool: PositiveInt = 2  # the flow is averaged over blocks of so many pixels first
-    frames: PositiveInt = Field(default=9, ge=3)  # length of a box in time; the frame in its middle is judged
-    moving: PositiveFloat = 20.0  # times the lower quartile of all speeds (noise), from which a pixel moves
-    perspective: bool = True  # box sizes and usual speeds by row; false: the same for all rows
+    pool: PositiveInt = 2  # side of the blocks over which the flow is averaged first, pixels
+    frames: PositiveInt = Field(default=9, ge=3)  # length of a box in time; its middle frame is scored
+    moving: PositiveFloat = (
+        20.0  # a pixel moves if it is faster than this times the lower quartile of all speeds (noise)
+    )
+    perspective: bool = True  # separate box sizes and usual speeds for each row; false: the same for all rows
     score: Literal["speed", "mean"] = "speed"
 
 
@@ -42,12 +44,12 @@ class BoxSpeed(Model):
     """The highest mean speed of a box that follows the flow and has the size of the scene's moving objects.
 
     The size comes from normal training footage: connected pixels that move are an object, and a line over the rows is
-    fitted to the median height (and width) of the objects in each band of rows. A speed of 1 is a high one in that row of
-    normal footage. High speed alone is anomalous: what is slow is normal.
+    fitted to the median height (and width) of the objects in each band of rows. Speeds are relative to a high speed in the
+    same row of normal footage. Only high speeds are anomalous, not low ones.
     """
 
     config: BoxSpeedConfig
-    # number of objects by band of rows that their centre is in, and by bin of size: of all, and of narrow ones
+    # number of objects by band of rows (of their centre) and bin of size: all objects, and narrow ones
     heights: Tensor
     widths: Tensor
     speeds: Tensor  # number of pixels by bin of speed
@@ -160,8 +162,8 @@ class BoxSpeed(Model):
         return pooled[which.to(pooled.device)].view(b, t, *pooled.shape[1:])
 
     def _along(self, flow: Tensor) -> Tensor:
-        """Mean speed over the window of what is at each place in the judged frame, ``[B, h, w]``: earlier speeds are
-        carried along the flow, later ones back."""
+        """Mean speed over the window of the object at each place of the judged frame, ``[B, h, w]``: speeds in earlier frames
+        are moved forward along the flow, those in later frames backward."""
         middle = self.windows.judged[0]
         speed = _length(flow, 2)  # [B, T-1, h, w]
         past = torch.zeros_like(speed[:, 0])

@@ -32,7 +32,7 @@ class ConvLSTMConfig(AutoencoderConfig):
     batch_size: PositiveInt = 8
     iterations: PositiveInt = 20_000
     learning_rate: PositiveFloat = 1e-4
-    subtract_mean: bool = True  # subtract the mean training frame, as in the paper; only what moves is left
+    subtract_mean: bool = True  # subtract the mean training frame, as in the paper; only moving objects remain
     weight_decay: float = Field(default=0.0, ge=0)
     step: PositiveInt = 1  # distance between the starts of scoring windows
     # src: summed error of the window that starts at the frame (as published); mse: error of the frame itself, averaged

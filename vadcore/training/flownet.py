@@ -131,7 +131,7 @@ def learn_flow(
     checkpoint: CheckpointFolder,
     out: Path | str,
     device: torch.device | str = "cpu",
-    watcher: Callback | None = None,
+    callback: Callback | None = None,
 ) -> Trained:
     """Train FlowNet on synthetic pairs and write the weights with the lowest validation error to ``out`` (safetensors).
 
@@ -145,7 +145,7 @@ def learn_flow(
     The result of :func:`vadcore.training.trainer.train`. ``val_loss`` is the mean end-point error in pixels on validation
     pairs, which do not depend on ``settings.seed``.
     """
-    watcher = watcher or Callback()
+    callback = callback or Callback()
     torch.manual_seed(settings.seed)
     learner = FlowLearner(config)
     pairs = PairGenerator(config.image_size, settings.seed, config.motion, config.still)
@@ -159,10 +159,10 @@ def learn_flow(
             path = checkpoint.folder / "samples" / f"{iteration:06d}.png"
             if not path.exists():  # exists when a finished training reports its metrics again
                 _draw(path, pictured, learner)
-                watcher.picture(path)
-        watcher.metrics(phase, iteration, values)
+                callback.picture(path)
+        callback.metrics(phase, iteration, values)
 
-    result = train(learner, footage, val, settings, checkpoint, replace(watcher, metrics=metrics))
+    result = train(learner, footage, val, settings, checkpoint, replace(callback, metrics=metrics))
     facts = {
         "image_size": config.image_size,
         "iterations": result.iterations,

@@ -134,7 +134,7 @@ def train(
     val: Footage,
     settings: TrainSettings,
     checkpoint: CheckpointFolder,
-    watcher: Callback | None = None,
+    callback: Callback | None = None,
     first: CheckpointFolder | None = None,
 ) -> Trained:
     """Train ``model`` in place and load the weights with the lowest validation loss. Resumes from a checkpoint.
@@ -143,18 +143,18 @@ def train(
     ----------
     footage, val: normal footage for training and for validation.
     checkpoint: folder of the training state. Training resumes if it contains one.
-    watcher: callbacks for metrics, pictures and messages.
+    callback: callbacks for metrics, pictures and messages.
     first: checkpoint folder of the submodel ``model.trained_first``. Models with the same submodel can share it, so that the
         submodel is trained once. None: a folder below that of ``checkpoint``.
 
     Raises :class:`VadError` when a loss is not finite, when ``val`` has no clip as long as a window, or when a batch size is
     not divisible by the number of processes.
     """
-    watcher = watcher or Callback()
+    callback = callback or Callback()
     before = Trained()
     if (part := model.trained_first) is not None:
         first = first or CheckpointFolder(checkpoint.folder, "first")
-        before = train(part, footage, val, settings, first, watcher)
+        before = train(part, footage, val, settings, first, callback)
     process = PartialState(cpu=footage.device.type == "cpu")
     torch.manual_seed(settings.seed)
     model.to(footage.device).train()
@@ -162,7 +162,7 @@ def train(
     for phase in phases:
         if phase.optimizers:  # fail now, not at the first validation, if val has no window
             spread(val.lengths, phase.windows, 1)
-    run = _Run(model, phases, footage, val, settings, checkpoint, watcher, process)
+    run = _Run(model, phases, footage, val, settings, checkpoint, callback, process)
     run.restore()
     for number in range(run.phase_number, len(phases)):
         run.phase(number)
@@ -181,11 +181,11 @@ class _Run:
         val: Footage,
         settings: TrainSettings,
         checkpoint: CheckpointFolder,
-        watcher: Callback,
+        callback: Callback,
         process: PartialState,
     ):
         self.model, self.phases, self.footage, self.val = model, phases, footage, val
-        self.settings, self.checkpoint, self.watcher, self.process = settings, checkpoint, watcher, process
+        self.settings, self.checkpoint, self.callback, self.process = settings, checkpoint, callback, process
         self.result = Trained()
         self.selecting: WindowSource[Any] = val  # source of the windows for the validation loss
         self.phase_number = self.iteration = 0  # next to run
@@ -217,11 +217,11 @@ class _Run:
         self.result.resumed_from = self.iteration
         self.result.found_finished = self.phase_number == len(self.phases)
         if self.result.found_finished:
-            self.watcher.say(f"already trained with these settings; to train again, delete {self.checkpoint.folder}")
+            self.callback.say(f"already trained with these settings; to train again, delete {self.checkpoint.folder}")
             self.replay_metrics()
             return
         set_random_state(state["random"])
-        self.watcher.say(
+        self.callback.say(
             f"resuming from {self.checkpoint.file} at iteration {self.iteration} of phase {self.phase_number + 1}"
         )
 
@@ -229,9 +229,9 @@ class _Run:
         """Report the metrics and pictures of a finished training again, for a new tracking record."""
         for row in self.result.history:
             values = {key: value for key, value in row.items() if key not in ("phase", "iteration")}
-            self.watcher.metrics(row["phase"], row["iteration"], values)
+            self.callback.metrics(row["phase"], row["iteration"], values)
         for path in sorted((self.checkpoint.folder / "samples").glob("*.*")):
-            self.watcher.picture(path)
+            self.callback.picture(path)
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -288,7 +288,7 @@ class _Run:
         moving = self.footage.moving() if phase.optimizers and not phase.source else None
         sampler = Sampler(source.lengths, phase.windows, phase.batch_size, phase.sampling, seed, moving)
         if sampler.active_share < 0.5:
-            self.watcher.say(
+            self.callback.say(
                 f"{phase.name}: something moves in {sampler.active_share:.1%} of the training windows"
                 + ("; half of each batch is drawn from those" if sampler.active_share else "")
             )
@@ -300,7 +300,7 @@ class _Run:
             initial=self.iteration,
             desc=phase.name,
             unit="it",
-            mininterval=1 if self.watcher.progress else 10,
+            mininterval=1 if self.callback.progress else 10,
             disable=not self.process.is_main_process,
         )
         with bar:
@@ -337,7 +337,7 @@ class _Run:
         self.pending, self.pending_count = {}, 0
         if phase.optimizers:
             self.result.history.append({"phase": phase.name, "iteration": self.iteration, **means})
-        self.watcher.metrics(phase.name, self.iteration, means)
+        self.callback.metrics(phase.name, self.iteration, means)
         bar.set_postfix({key: f"{value:.4g}" for key, value in means.items()}, refresh=False)
 
     def check_finite(self) -> None:
@@ -370,7 +370,7 @@ class _Run:
         row |= quality
         if row:
             self.result.history[-1].update(row)
-            self.watcher.metrics(phase.name, self.iteration, row)
+            self.callback.metrics(phase.name, self.iteration, row)
         if loss is None:
             self.result.quality = quality
         elif self.best is None or self.result.val_loss is None or loss < self.result.val_loss:
@@ -434,13 +434,13 @@ class _Run:
         if moving:
             path = path.with_suffix(".webp")
             write_animation(path, animation(windows))
-            self.watcher.picture(path)
+            self.callback.picture(path)
 
     def write(self, phase: Phase, picture: np.ndarray) -> Path:
         """Write and report a sample picture, uint8 RGB ``[H, W, 3]``. Returns its path."""
         path = self.checkpoint.folder / "samples" / f"{phase.name}-{self.iteration:06d}.png"
         write_png(path, picture)
-        self.watcher.picture(path)
+        self.callback.picture(path)
         return path
 
 

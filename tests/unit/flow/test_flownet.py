@@ -200,9 +200,9 @@ CONFIG = FlowTraining(width=SLIM, image_size=(64, 64), batch_size=2, iterations=
 SETTINGS = TrainSettings(check_every=3, val_windows=4, log_every=1, save_seconds=1e9)
 
 
-def run(folder, out, settings=SETTINGS, watcher=None):
-    watcher = watcher or Callback(say=lambda line: None, progress=False)
-    return learn_flow(CONFIG, settings, CheckpointFolder(folder, "flownet-1"), out, watcher=watcher)
+def run(folder, out, settings=SETTINGS, callback=None):
+    callback = callback or Callback(say=lambda line: None, progress=False)
+    return learn_flow(CONFIG, settings, CheckpointFolder(folder, "flownet-1"), out, callback=callback)
 
 
 @pytest.mark.usefixtures("few_textures")
@@ -228,7 +228,7 @@ class TestTraining:
 
         straight = run(tmp_path / "a", tmp_path / "a.safetensors")
         with pytest.raises(Stopped):
-            run(tmp_path / "b", tmp_path / "b.safetensors", watcher=Callback(metrics=stop, say=print, progress=False))
+            run(tmp_path / "b", tmp_path / "b.safetensors", callback=Callback(metrics=stop, say=print, progress=False))
         assert not (tmp_path / "b.safetensors").exists()
         resumed = run(tmp_path / "b", tmp_path / "b.safetensors")
         assert resumed.resumed_from == 3
@@ -238,8 +238,8 @@ class TestTraining:
 
     def test_check_points_of_held_out_pairs(self, tmp_path):
         shown = []
-        watcher = Callback(picture=shown.append, say=lambda line: None, progress=False)
-        result = run(tmp_path, tmp_path / "f.safetensors", watcher=watcher)
+        callback = Callback(picture=shown.append, say=lambda line: None, progress=False)
+        result = run(tmp_path, tmp_path / "f.safetensors", callback=callback)
         measured = [row["val"] for row in result.history if "val" in row]
         assert len(measured) == 2
         assert result.val_loss == min(measured)

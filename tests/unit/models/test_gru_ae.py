@@ -191,8 +191,8 @@ def test_resume_draws_the_same_noise(tmp_path):
     def run(model, folder, **watching):
         kept, held = (ClipLoader.for_model(model, store, part, None) for part in (whole[:2], whole[2:]))
         settings = TrainSettings(seed=5, check_every=3, val_windows=4, log_every=2, save_seconds=0.0)
-        watcher = Callback(say=lambda text: None, **watching)
-        train(model, kept, held, settings, CheckpointFolder(folder, "train-x"), watcher)
+        callback = Callback(say=lambda text: None, **watching)
+        train(model, kept, held, settings, CheckpointFolder(folder, "train-x"), callback)
 
     def kill(phase, iteration, values):
         if iteration == 4:

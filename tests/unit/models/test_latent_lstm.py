@@ -212,11 +212,11 @@ def test_training_of_all_phases(footage, tmp_path):
     model = build(CAE_VAE)
     source = footage(model)
     settings = TrainSettings(check_every=3, val_windows=4, log_every=1, save_seconds=1e9)
-    watcher = Callback(say=lambda text: None)
+    callback = Callback(say=lambda text: None)
     parts = CheckpointFolder(tmp_path / "front", "a")
 
     def run(folder: str):
-        return train(model, source, source, settings, CheckpointFolder(tmp_path / folder, "train-a"), watcher, parts)
+        return train(model, source, source, settings, CheckpointFolder(tmp_path / folder, "train-a"), callback, parts)
 
     result = run("lstm")
     assert [phase for phase, _ in groupby(row["phase"] for row in result.history)] == ["cae", "vae", "deconv", "lstm"]

@@ -1,4 +1,4 @@
-"""Mean image of the training footage. Models for fixed cameras subtract it, which leaves what moves."""
+"""Mean image of the training footage. Models for fixed cameras subtract it, so that only moving objects remain."""
 
 from __future__ import annotations
 
