@@ -15,7 +15,6 @@ from vadcore.data.formats.street import StreetConfig, clips, true_flow
 from vadcore.flow.estimators import Estimator
 from vadcore.flow.synthetic_pairs import TEST_SEED, PairGenerator
 from vadcore.utils.errors import VadError
-from vadcore.utils.files import complete
 from vadcore.utils.images import to_color
 
 MAGIC = 202021.25  # the first four bytes of a .flo file as a little-endian float: "PIEH"
@@ -132,14 +131,6 @@ def read_flo(path: Path | str) -> np.ndarray:
     flow = np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2).transpose(2, 0, 1).astype(np.float32)
     flow[:, (np.abs(flow) > UNKNOWN).any(0)] = np.nan
     return flow
-
-
-def write_flo(path: Path | str, flow: np.ndarray) -> None:
-    """Write flow ``[2, H, W]`` in pixels (NaN: unknown) atomically as a Middlebury ``.flo`` file."""
-    height, width = flow.shape[1:]
-    values = np.where(np.isfinite(flow), flow, UNKNOWN * 10).astype("<f4").transpose(1, 2, 0)
-    with complete(path) as temporary:
-        temporary.write_bytes(struct.pack("<fii", MAGIC, width, height) + values.tobytes())
 
 
 def _read_rgb(path: Path) -> np.ndarray:

@@ -162,7 +162,7 @@ class BoxSpeed(Model):
         return pooled[which.to(pooled.device)].view(b, t, *pooled.shape[1:])
 
     def _along(self, flow: Tensor) -> Tensor:
-        """Mean speed over the window of the object at each place of the judged frame, ``[B, h, w]``: speeds in earlier frames
+        """Mean speed over the window of what is at each place of the judged frame, ``[B, h, w]``: speeds in earlier frames
         are moved forward along the flow, those in later frames backward."""
         middle = self.windows.judged[0]
         speed = _length(flow, 2)  # [B, T-1, h, w]

@@ -1,6 +1,7 @@
 """Optical flow estimators: their interface, their configuration and their end-point errors."""
 
 import builtins
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,7 +20,6 @@ from vadcore.flow.epe import (
     read_flo,
     street_pairs,
     table,
-    write_flo,
 )
 from vadcore.flow.estimators import create_estimator, identity
 from vadcore.flow.flownet import FlowNetSD, flow_between, load_flownet, save_flownet
@@ -212,12 +212,16 @@ class TestEndPointError:
         assert found["epe"] < 0.8 * none["epe"]
 
 
+def write_flo(path: Path, flow: np.ndarray) -> None:
+    cv2.writeOpticalFlow(str(path), np.ascontiguousarray(flow.transpose(1, 2, 0)))
+
+
 class TestFloFiles:
-    def test_flo_round_trip(self, tmp_path):
+    def test_reads_files_of_opencv(self, tmp_path):
         flow = np.random.default_rng(0).normal(0, 9, (2, 5, 7)).astype(np.float32)
-        flow[:, 2, 3] = np.nan
+        flow[:, 2, 3] = 1e10  # stands for unknown flow
         write_flo(tmp_path / "a.flo", flow)
-        assert (tmp_path / "a.flo").read_bytes()[:12] == b"PIEH\x07\0\0\0\x05\0\0\0"
+        flow[:, 2, 3] = np.nan
         assert np.array_equal(read_flo(tmp_path / "a.flo"), flow, equal_nan=True)
 
     def test_wrong_files_are_refused(self, tmp_path):
