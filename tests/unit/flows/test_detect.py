@@ -110,7 +110,7 @@ def test_second_run_on_inbox_is_skipped(folder, runner):
 
 def test_next_run_closes_killed_run(folder, runner, monkeypatch):
     closed = []
-    monkeypatch.setattr(detect, "close", closed.append)
+    monkeypatch.setattr(detect, "mark_crashed", closed.append)
     (folder / "inbox").mkdir()
     (folder / "inbox/.footage.json").write_text('{"flow_run": "id-1"}')
     detect.footage.fn()
