@@ -92,7 +92,7 @@ deploy: setup ## register the deployments of prefect.yaml with the Prefect serve
 	PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:4200/api} $(BIN)/prefect --no-prompt deploy --all
 
 clean: ## remove the outputs of the pipeline, keep the environment, detections/ and inbox/
-	rm -rf data models pictures scores reports checkpoints detectors tracking mlflow.db mlartifacts weights/*/ site dvc_plots
+	rm -rf data models pictures scores reports checkpoints detectors tracking mlflow.db mlartifacts settings.yaml weights/*/ site dvc_plots
 
 distclean: clean ## also remove the environment and DVC's cache
 	rm -rf $(VENV) .dvc/cache .dvc/tmp *.egg-info

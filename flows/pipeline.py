@@ -134,6 +134,7 @@ def _configured(checkout: Checkout, work: Work) -> tuple[Graph, dict[str, str], 
     it ran.
     """
     graph = Graph(checkout.root)
+    work.remote = graph.remote
     states = graph.states()
     if states.get(CONFIGURE, CLEAN) == CLEAN:
         return graph, states, {}
@@ -173,7 +174,6 @@ def _run(checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_o
                 return _summary(configured, None, time.monotonic() - started)
             chosen, work.forced = choice.stages(graph, states, log)
             chosen -= configured.keys()
-            work.remote = graph.remote
             running, said = remote.pull_inputs(graph, chosen, states, work)
             if any(kind_of(graph.nodes[address].kind).heavy for address in running):
                 slots = _limit()

@@ -149,4 +149,4 @@ def test_different_held_out_footage_is_refused(project, tmp_path):
     table = pd.read_parquet(file)
     table.assign(frame=table["frame"] + 1).to_parquet(file)
     line = copy.stage("fuse", "street", "fusion", code=1).splitlines()[-1]
-    assert line.startswith("error: models/street/flow_magnitude: was trained with other footage held out")
+    assert line.startswith("error: models/street/flow_magnitude: was trained with different held-out footage")
