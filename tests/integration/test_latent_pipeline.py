@@ -44,7 +44,7 @@ def project(tmp_path_factory) -> Project:
 
 
 def test_shared_front_end_is_trained_once(project):
-    assert project.output.count("finished before") == 1
+    assert project.output.count("already trained") == 1
     assert len(list((project.folder / "checkpoints/moving_mnist/latent_lstm.first").iterdir())) == 1
     for loss in ("mse", "kl"):
         out = project.folder / f"models/moving_mnist/latent_lstm-{loss}"
