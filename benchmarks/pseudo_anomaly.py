@@ -31,7 +31,7 @@ from vadcore.evaluation.inference import score_clips
 from vadcore.models import create_model
 from vadcore.models.pseudo.alterations import ALTERATIONS
 from vadcore.models.pseudo.windows import PastedWindows
-from vadcore.models.pseudo_anomaly import PseudoAnomaly, PseudoAnomalyConfig
+from vadcore.models.pseudo_anomaly import PseudoAnomaly, PseudoAnomalyConfig, by_region
 from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.trainer import Callback, TrainSettings, spread, train
 from vadcore.utils.device import choose_device, choose_precision
@@ -111,12 +111,11 @@ def separation(model: PseudoAnomaly, source: PastedWindows, weights: dict[str, f
         replace(source.pasting, altered=0),
         replace(source.pasting, altered=1, least=1, weights=weights),
     ):
-        windows = PastedWindows(source.footage, source.cutouts, pasting, seed=7)
+        windows = PastedWindows(source.footage, source.cutouts, source.scene, pasting, seed=7)
         picks = spread(source.lengths, model.windows, WINDOWS)
         batches = windows.batches(np.array_split(picks, -(-len(picks) // 16)), model.windows.length)
-        scores.append(
-            np.concatenate([model.highest(model(b.frames, b.background, b.rows))[0].numpy() for b in batches])
-        )
+        logits = [model(b.frames, b.background, b.usual, b.view) for b in batches]
+        scores.append(np.concatenate([by_region(part, model.config.places).amax((1, 2)).numpy() for part in logits]))
     return float(roc_auc_score(np.repeat([0, 1], [len(part) for part in scores]), np.concatenate(scores)))
 
 

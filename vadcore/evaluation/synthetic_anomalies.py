@@ -1,9 +1,9 @@
 """Insert synthetic anomalies into normal footage, to evaluate systems without test labels.
 
-Three kinds, possible for any camera: an object that is left behind, a moving part of the scene on an erratic path, and smoke
-that spreads. They do not model real anomalies. They rank systems by whether they detect the anomaly at all at the target
-false-alarm rate. No system is trained on them: the pseudo-anomalies of :mod:`vadcore.models.pseudo` move along a line, and
-are as opaque as the objects that they are made from.
+Two kinds, possible for any camera: a moving part of the scene on an erratic path, and smoke that spreads. They do not model
+real anomalies. They rank systems by whether they detect the anomaly at all at the target false-alarm rate. No system is
+trained on them: the pseudo-anomalies of :mod:`vadcore.models.pseudo` move along a line or stay, and are as opaque as the
+objects that they are made from.
 """
 
 from __future__ import annotations
@@ -14,14 +14,10 @@ from typing import Literal
 import cv2
 import numpy as np
 
-Kind = Literal["left", "erratic", "smoke"]
-KINDS: tuple[Kind, ...] = ("left", "erratic", "smoke")
+Kind = Literal["erratic", "smoke"]
+KINDS: tuple[Kind, ...] = ("erratic", "smoke")
 SHARE = 0.3  # share of abnormal frames in a clip
-HEIGHTS = {
-    "left": (0.1, 0.2),
-    "erratic": (0.2, 0.35),
-    "smoke": (0.1, 0.4),
-}  # of patches, or of the cloud, in picture heights
+HEIGHTS = {"erratic": (0.2, 0.35), "smoke": (0.1, 0.4)}  # of the patch and of the cloud, in picture heights
 EDGE = 0.15  # share of the patch size over which it is blended into the picture
 STEP = 0.05  # distance that an erratic patch moves per frame, in picture heights
 TURN = 4  # frames between its turns
@@ -37,16 +33,13 @@ class Altered:
     kind: Kind
 
 
-def alter(frames: np.ndarray, others: np.ndarray, kind: Kind, seed: int) -> Altered:
+def alter(frames: np.ndarray, kind: Kind, seed: int) -> Altered:
     """Insert a synthetic anomaly into a normal clip.
 
     Parameters
     ----------
     frames: uint8 ``[T, H, W, C]``, T > 5. Not modified.
-    others: normal footage of the same camera and frame size. Left objects are cut out of it and turned upside down, so that
-        they are foreign to the scene.
-    kind: "left" (foreign object that stays), "erratic" (lively part of the scene that turns every few frames) or "smoke"
-        (translucent cloud that spreads).
+    kind: "erratic" (lively part of the scene that turns every few frames) or "smoke" (translucent cloud that spreads).
     seed: the same seed gives the same anomaly at the same place.
     """
     rng = np.random.default_rng([seed, KINDS.index(kind)])
@@ -60,43 +53,30 @@ def alter(frames: np.ndarray, others: np.ndarray, kind: Kind, seed: int) -> Alte
     if kind == "smoke":
         _spread(part, rng)
     else:
-        patch = _patch(others if kind == "left" else frames[abnormal], kind, rng)
-        _draw(part, patch, _path(part.shape, patch.shape[1:3], kind, rng))
+        patch = _patch(part, rng)
+        _draw(part, patch, _path(part.shape, patch.shape[1:3], rng))
     made[abnormal] = part
     return Altered(made, abnormal, kind)
 
 
-def _patch(source: np.ndarray, kind: Kind, rng: np.random.Generator) -> np.ndarray:
-    """Cut out the patch to insert, uint8 ``[n, h, w, C]``.
-
-    Erratic: a moving patch from a place with much motion. Left: one still picture, upside down, from a place that differs
-    much from its surroundings.
-    """
+def _patch(source: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cut a moving patch, uint8 ``[n, h, w, C]``, out of a place with much motion."""
     count, height, width = source.shape[:3]
-    h = max(4, round(height * rng.uniform(*HEIGHTS[kind])))
+    h = max(4, round(height * rng.uniform(*HEIGHTS["erratic"])))
     w = max(4, min(width // 2, round(h * rng.uniform(0.5, 1.2))))
     grey = source.astype(np.float32).mean(-1)  # [n, H, W]
-    if kind == "erratic":
-        lively = np.abs(np.diff(grey, axis=0)).mean(0) if count > 1 else grey[0]
-        frame = slice(None)
-    else:
-        number = int(rng.integers(count))
-        lively = np.abs(grey[number] - cv2.GaussianBlur(grey[number], (0, 0), h / 2))
-        frame = slice(number, number + 1)
+    lively = np.abs(np.diff(grey, axis=0)).mean(0) if count > 1 else grey[0]
     best = cv2.boxFilter(lively, -1, (w, h), anchor=(0, 0), borderType=cv2.BORDER_ISOLATED)[: height - h, : width - w]
     # random choice among the best 2 % of the places
     places = np.argsort(best, axis=None)[-max(1, best.size // 50) :]
     y, x = np.unravel_index(int(rng.choice(places)), best.shape)
-    cut = source[frame, y : y + h, x : x + w]
-    return cut[:, ::-1] if kind == "left" else cut
+    return source[:, y : y + h, x : x + w].copy()
 
 
-def _path(shape: tuple[int, ...], size: tuple[int, int], kind: Kind, rng: np.random.Generator) -> np.ndarray:
+def _path(shape: tuple[int, ...], size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Row and column of the patch's corner in each frame, int ``[m, 2]``; footage ``[m, H, W, C]``, patch ``size``."""
     free = np.array(shape[1:3]) - size
     first = rng.uniform([0.3, 0.05], [1.0, 0.95]) * free
-    if kind == "left":
-        return np.tile(first.astype(int), (shape[0], 1))
     angles = np.repeat(rng.uniform(0, 2 * np.pi, -(-shape[0] // TURN)), TURN)[: shape[0]]
     way = first + np.cumsum(STEP * shape[1] * np.stack([np.sin(angles), np.cos(angles)], axis=1), axis=0)
     return (free - np.abs(way % (2 * np.maximum(free, 1)) - free)).clip(0).astype(int)  # reflected at the borders

@@ -31,13 +31,9 @@ def make_trial(frames: ClipStore, held: list[Segment], url: str | Path, seed: in
         raise VadError(f"{frames.url}: no held-out clip has 6 frames; give longer clips or a larger train.val_share")
     for number, piece in enumerate(pieces):
         shown = frames.read(piece.clip, piece.start, piece.stop)
-        other = pieces[(number + 1) % len(pieces)]
-        # an intruder can only be cut out of frames of the same size
-        others = frames.read(other.clip, other.start, other.stop)
-        others = others if others.shape[1:] == shown.shape[1:] else shown
         known = frames.attributes(piece.clip)
         for kind in KINDS:
-            altered = alter(shown, others, kind, seed + number)
+            altered = alter(shown, kind, seed + number)
             name = f"{piece.clip.name}-{piece.start}-{kind}"
             with trial.writer(ClipId("test", name)) as writer:
                 writer.append(altered.frames)

@@ -17,6 +17,7 @@ from vadcore.models import register_model
 from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update
 from vadcore.models.pseudo.alterations import ALTERATIONS, Alteration
 from vadcore.models.pseudo.cutouts import cut_out
+from vadcore.models.pseudo.scene import GRID, Scene, learn_scene
 from vadcore.models.pseudo.windows import PastedBatch, PastedWindows, Pasting
 from vadcore.utils.render import heat, outlined
 from vadcore.utils.schema import Size
@@ -26,19 +27,20 @@ if TYPE_CHECKING:
 
 CONTRAST = 40 / 255  # what the difference from the background is divided by
 MOVING_WEIGHT = 20.0  # of the loss of places where something moves; elsewhere 1
+FLOOR = -3.0  # logit from which a place belongs to a region: a probability of 5 %
 SCALES = (0.25, 2.0)  # that pictures are resized by
 NEARLY = (0.8, 1.25)  # what is between needs no resizing
 
 
 class PseudoAnomalyConfig(ModelConfig):
-    scoring_keys: ClassVar[tuple[str, ...]] = ("score", "top")
+    scoring_keys: ClassVar[tuple[str, ...]] = ("score", "places")
 
     frames: PositiveInt = Field(default=8, ge=3)  # of a window; made for 8 to 10 frames a second
     every: PositiveInt = 1  # the network sees every n-th frame: 3 for footage of 25 to 30 frames a second
     background: PositiveInt = 300  # frames, of those that it sees, whose median is the still scene
     object_height: PositiveFloat = 32.0  # pictures are resized so that the median moving object is so many pixels high
     crop: Size = (144, 176)  # of training windows, in resized pixels
-    unaltered: NonNegativeInt = 2  # objects at most that are pasted into a window as they were
+    unaltered: NonNegativeInt = 3  # objects at most that are pasted into a window as they were
     altered: PositiveInt = 2  # objects at most that are altered and pasted into a window
     alterations: dict[Alteration, NonNegativeFloat] = Field(
         default={**dict.fromkeys(ALTERATIONS, 1.0), "frozen": 2.0}
@@ -47,9 +49,9 @@ class PseudoAnomalyConfig(ModelConfig):
     batch_size: PositiveInt = 16
     iterations: PositiveInt = 3_000
     learning_rate: PositiveFloat = 1e-3
-    weight_decay: NonNegativeFloat = 1e-4
-    top: PositiveInt = 20  # places of the anomaly map whose mean is the score
-    score: Literal["top", "max"] = "top"
+    weight_decay: NonNegativeFloat = 0.05
+    places: PositiveInt = 20  # of the anomaly map: a region has the mean of its highest ones as its value
+    score: Literal["region", "max"] = "region"
 
     @field_validator("alterations")
     @classmethod
@@ -64,12 +66,15 @@ class PseudoAnomaly(Model):
     """Learns from normal footage into which moving objects are pasted, some as they were, some altered.
 
     2D convolutions over a stack of grey or colour frames give a logit for each place of a map of a quarter of the picture's
-    size. The network sees the differences from the background, and the row of each place, as sizes and speeds depend on it.
-    A frame's score is the mean of its ``top`` highest logits.
+    size. The network sees the differences from the background, and what is usual at each place: the background of the training
+    footage, how often something moves there, and the row, as sizes and speeds depend on it. In the anomaly map each connected
+    region has one value, the mean of its ``places`` highest logits. A frame's score is that of its highest region.
     """
 
     config: PseudoAnomalyConfig
     scale: Tensor  # that pictures are resized by; 0: not yet known
+    usual: Tensor  # [C, H, W] in 0..1, the background of all training footage; 1x1 before training
+    occupancy: Tensor  # logarithm of how often something moves at each place, on a grid
 
     def __init__(self, config: PseudoAnomalyConfig):
         super().__init__(config)
@@ -80,9 +85,11 @@ class PseudoAnomaly(Model):
             length, judged=(self.middle * config.every,), background=config.background * config.every
         )
         self.register_buffer("scale", torch.zeros(()))
+        self.register_buffer("usual", torch.zeros(config.channels, 1, 1))
+        self.register_buffer("occupancy", torch.zeros(GRID))
         a, b, c = config.conv
         self.network = nn.Sequential(
-            *_block(config.frames * config.channels + 1, a, stride=2),
+            *_block((config.frames + 1) * config.channels + 2, a, stride=2),
             *_block(a, a),
             *_block(a, b, stride=2),
             *_block(b, b),
@@ -119,6 +126,9 @@ class PseudoAnomaly(Model):
             heights = torch.tensor([float(cutout.height) for cutout in cutouts])
             scale = float((config.object_height / heights.median()).clamp(*SCALES))
             self.scale.fill_(1.0 if NEARLY[0] <= scale <= NEARLY[1] else scale)
+            scene = learn_scene(footage, config.every)
+            self.usual = torch.from_numpy(scene.background.transpose(2, 0, 1).copy()).to(self.scale.device).float() / 255
+            self.occupancy.copy_(torch.from_numpy(scene.logarithm))
         height, width = (
             min(full, round(side / float(self.scale))) for full, side in zip(footage.size, config.crop, strict=True)
         )
@@ -133,7 +143,19 @@ class PseudoAnomaly(Model):
             altered=config.altered,
             weights=config.alterations,
         )
-        return PastedWindows(footage, cutouts, pasting, torch.initial_seed())
+        return PastedWindows(footage, cutouts, self.scene, pasting, torch.initial_seed())
+
+    @property
+    def scene(self) -> Scene:
+        """What is usual in the training footage."""
+        background = (self.usual * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        return Scene.of(background, self.occupancy.cpu().numpy())
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """The usual background has the size of the footage, which is known from training on."""
+        if f"{prefix}usual" in state_dict:
+            self.usual = torch.empty_like(state_dict[f"{prefix}usual"], device=self.usual.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _resized(self, size: Sequence[int]) -> tuple[int, int]:
         """The size that the network sees pictures of ``size`` at."""
@@ -141,32 +163,48 @@ class PseudoAnomaly(Model):
         height, width = (max(8, round(side * scale)) for side in size)
         return height, width
 
-    def forward(self, frames: Tensor, background: Tensor, rows: Tensor | None = None) -> Tensor:
+    def forward(
+        self, frames: Tensor, background: Tensor, usual: Tensor | None = None, view: Tensor | None = None
+    ) -> Tensor:
         """Logits ``[B, h, w]`` of frames ``[B, T, C, H, W]`` and their background ``[B, C, H, W]``, in 0..1.
 
-        rows: where the windows begin and end in the picture, ``[B, 2]`` in picture heights; None: they are whole pictures.
+        usual: the background of the training footage at the same place, ``[B, C, H, W]``. view: top, bottom, left and right
+        of the windows, ``[B, 4]`` in picture heights and widths; left and right are exchanged where the window is mirrored.
+        None: the windows are whole pictures.
         """
-        x = self._seen(frames, background, rows)
+        x = self._seen(frames, background, usual, view)
         return self.network(x.contiguous(memory_format=torch.channels_last))[:, 0].float()
 
-    def _seen(self, frames: Tensor, background: Tensor, rows: Tensor | None = None) -> Tensor:
-        """What the network sees, ``[B, T * C + 1, H, W]``: differences from the background, and the row from -1 to 1."""
-        x = (frames - background[:, None]).flatten(1, 2) / CONTRAST  # [B, T * C, H, W]
-        size = self._resized(x.shape[2:])
-        if size != tuple(x.shape[2:]):
-            x = F.interpolate(x, size, mode="bilinear", antialias=True)
-        if rows is None:
-            rows = torch.tensor([[0.0, 1.0]], device=x.device).expand(len(x), 2)
-        way = torch.linspace(0, 1, size[0], device=x.device)
-        row = rows[:, :1] + (rows[:, 1:] - rows[:, :1]) * way  # [B, H]
-        x = torch.cat([x, (2 * row - 1)[:, None, :, None].expand(-1, -1, -1, size[1])], dim=1)
-        return x
+    def _seen(
+        self, frames: Tensor, background: Tensor, usual: Tensor | None = None, view: Tensor | None = None
+    ) -> Tensor:
+        """What the network sees, ``[B, (T + 1) * C + 2, H, W]``: differences of the frames from the background, difference
+        of the background from the usual one, occupancy, and the row from -1 to 1."""
+        b, _, _, *size = frames.shape
+        if usual is None:
+            usual = F.interpolate(self.usual[None], size, mode="bilinear", antialias=True)
+        if view is None:
+            view = torch.tensor([[0.0, 1.0, 0.0, 1.0]], device=frames.device)
+        change = background - usual
+        change = change - change.flatten(2).median(2).values[..., None, None]
+        x = torch.cat([(frames - background[:, None]).flatten(1, 2), change], dim=1) / CONTRAST  # [B, (T + 1) * C, H, W]
+        shown = self._resized(size)
+        if list(shown) != size:
+            x = F.interpolate(x, shown, mode="bilinear", antialias=True)
+        rows, columns = (
+            first + (last - first) * (torch.arange(side, device=x.device) + 0.5) / side
+            for first, last, side in zip(view[:, ::2].T[..., None], view[:, 1::2].T[..., None], shown, strict=True)
+        )  # [B or 1, H], [B or 1, W]
+        row = (2 * rows - 1)[:, :, None].expand(b, *shown)
+        grid = torch.stack([(2 * columns - 1)[:, None].expand(b, *shown), row], dim=-1)
+        occupancy = F.grid_sample(self.occupancy.expand(b, 1, *GRID), grid, padding_mode="border", align_corners=False)
+        return torch.cat([x, occupancy, row[:, None]], dim=1)
 
     def loss(self, batch: PastedBatch) -> Tensor:
         """Binary cross-entropy; places where something moves weigh :data:`MOVING_WEIGHT` times as much."""
         weight = 1 + (MOVING_WEIGHT - 1) * batch.moving
         losses = F.binary_cross_entropy_with_logits(
-            self(batch.frames, batch.background, batch.rows), batch.target, reduction="none"
+            self(batch.frames, batch.background, batch.usual, batch.view), batch.target, reduction="none"
         )
         return (losses * weight).sum() / weight.sum()
 
@@ -178,7 +216,7 @@ class PseudoAnomaly(Model):
     def _picture(self, batch: PastedBatch) -> np.ndarray:
         """Judged frames of pasted windows, altered objects outlined, beside the probability that the network gives them."""
         frames = (batch.frames[:, self.middle] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # [B, H, W, C]
-        probability = self(batch.frames, batch.background, batch.rows).sigmoid().cpu().numpy()
+        probability = self(batch.frames, batch.background, batch.usual, batch.view).sigmoid().cpu().numpy()
         size = frames.shape[2:0:-1]
         rows = []
         for frame, target, found in zip(frames, batch.target.cpu().numpy(), probability, strict=True):
@@ -189,19 +227,30 @@ class PseudoAnomaly(Model):
 
     def predict_step(self, batch: Batch) -> Prediction:
         logits = self(batch.frames[:, :: self.config.every], batch.background)
-        top, highest = self.highest(logits)
-        return Prediction({"top": top[:, None], "max": highest[:, None]}, maps=logits[:, None])
+        maps = by_region(logits, self.config.places)
+        measures = {"region": maps.amax((1, 2)), "max": logits.amax((1, 2))}
+        return Prediction({name: values[:, None] for name, values in measures.items()}, maps=maps[:, None])
 
-    def highest(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean of the ``top`` highest of ``[B, h, w]`` and the highest, ``[B]`` each."""
-        places = logits.flatten(1)
-        highest = places.topk(min(self.config.top, places.shape[1])).values
-        return highest.mean(1), highest[:, 0]
+
+def by_region(logits: Tensor, places: int) -> Tensor:
+    """Give each region of maps ``[B, h, w]`` the mean of its ``places`` highest logits.
+
+    A region is a connected piece of logits above :data:`FLOOR`; one of fewer places is filled up with the floor. Outside of
+    regions the logits stay as they are. An object then has the same value everywhere, instead of a peak.
+    """
+    maps = logits.detach().cpu().numpy().copy()
+    for of_frame in maps:
+        count, labels = cv2.connectedComponents((of_frame > FLOOR).astype(np.uint8), connectivity=8)
+        for number in range(1, count):
+            inside = labels == number
+            values = np.sort(of_frame[inside])[-places:]
+            of_frame[inside] = FLOOR + (values - FLOOR).sum() / places
+    return torch.from_numpy(maps).to(logits.device)
 
 
 def _block(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
     return [
         nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation, bias=False),
-        nn.GroupNorm(8, outputs),
+        nn.BatchNorm2d(outputs),
         nn.SiLU(inplace=True),
     ]

@@ -10,6 +10,7 @@ from vadcore.data.store import ClipId, ClipStore
 from vadcore.data.windows import Batch, Segment
 from vadcore.evaluation.inference import score_clip
 from vadcore.models import create_model, model_config
+from vadcore.models.pseudo_anomaly import by_region
 
 SMALL = {"crop": (48, 64), "object_height": TALL, "conv": (16, 32, 32), "batch_size": 8, "learning_rate": 3e-3}
 
@@ -54,7 +55,10 @@ def test_only_the_difference_from_the_background_is_seen(channels):
     frames, background = torch.rand(1, 8, channels, 40, 60), torch.rand(1, channels, 40, 60)
     shift = torch.rand(1, channels, 40, 60)
     torch.testing.assert_close(
-        model(frames, background), model(frames + shift[:, None], background + shift), atol=1e-3, rtol=1e-3
+        model(frames, background, background),
+        model(frames + shift[:, None], background + shift, background + shift),
+        atol=1e-3,
+        rtol=1e-3,
     )
 
 
@@ -62,7 +66,7 @@ def test_part_of_a_picture_gives_the_same_map_where_its_rows_are_known():
     model = build().eval()
     frames, background = torch.rand(1, 8, 1, 160, 60), torch.rand(1, 1, 160, 60)
     whole = model.network[0](model._seen(frames, background))
-    part = model.network[0](model._seen(frames[..., 80:, :], background[..., 80:, :], torch.tensor([[0.5, 1.0]])))
+    part = model.network[0](model._seen(frames[..., 80:, :], background[..., 80:, :], view=torch.tensor([[0.5, 1.0, 0.0, 1.0]])))
     torch.testing.assert_close(whole[:, :, 42:], part[:, :, 2:], atol=2e-2, rtol=0)
 
 
@@ -75,17 +79,29 @@ def test_every_second_frame_is_seen():
     other[:, 1::2] = 0
     background = torch.zeros(1, 1, 40, 60)
     batches = (Batch(x, torch.zeros(1), torch.zeros(1, 15), background=background) for x in (frames, other))
-    judged = [model.predict_step(batch).measures["top"] for batch in batches]
+    judged = [model.predict_step(batch).measures["region"] for batch in batches]
     assert torch.equal(*judged)
 
 
-def test_score_is_the_mean_of_the_highest_places():
-    model = build(top=3).eval()
+def test_region_has_the_mean_of_its_highest_places():
+    logits = torch.full((1, 6, 9), -7.0)
+    logits[0, 1:3, 1:3] = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
+    logits[0, 4, 5:7] = 5.0
+    maps = by_region(logits, places=3)[0]
+    assert (maps[1:3, 1:3] == 2).all()
+    assert (maps[4, 5:7] == (5 + 5 - 3) / 3).all()  # one place is missing
+    assert (maps == -7).sum() == 54 - 6
+
+
+def test_score_is_that_of_the_highest_region():
+    model = build(places=3).eval()
     frames = torch.rand(2, 8, 1, 40, 60)
-    judged = model.predict_step(Batch(frames, torch.zeros(2), torch.zeros(2, 8), background=torch.rand(2, 1, 40, 60)))
-    places = judged.maps.flatten(2).sort(descending=True).values
-    torch.testing.assert_close(judged.measures["top"], places[..., :3].mean(-1))
-    torch.testing.assert_close(judged.measures["max"], places[..., 0])
+    with torch.inference_mode():
+        judged = model.predict_step(
+            Batch(frames, torch.zeros(2), torch.zeros(2, 8), background=torch.rand(2, 1, 40, 60))
+        )
+    torch.testing.assert_close(judged.measures["region"], judged.maps.flatten(2).amax(-1))
+    assert (judged.measures["max"] >= judged.measures["region"]).all()
 
 
 def test_trained_network_finds_a_fast_object_and_outlines_it(split, tmp_path):
@@ -101,7 +117,7 @@ def test_trained_network_finds_a_fast_object_and_outlines_it(split, tmp_path):
         writer.update({"fps": 10.0, "source_sha256": "", "extraction": "", "truth": ""})
     footage = ClipLoader.for_model(model, store, [Segment(ClipId("test", "a"), 0, len(frames))], None)
     judged = score_clip(model, footage, 0)
-    normal, fast = judged.measures["top"][4:26], judged.measures["top"][34:50]
+    normal, fast = judged.measures["region"][4:26], judged.measures["region"][34:50]
     assert np.median(fast) > normal.max()
     row, column = np.unravel_index(np.argmax(judged.maps[40]), judged.maps[40].shape)
     scale = 80 / judged.maps.shape[1]

@@ -10,8 +10,15 @@ import numpy as np
 
 from vadcore.models.pseudo.cutouts import Cutout
 
-Alteration = Literal["fast", "glide", "frozen", "wide", "large", "tall", "rotated", "direction", "texture", "foreign"]
+Alteration = Literal[
+    "fast", "glide", "frozen", "wide", "large", "tall", "rotated", "direction", "texture", "foreign", "left", "misplaced"
+]
 ALTERATIONS: tuple[Alteration, ...] = get_args(Alteration)
+
+RELIT = 0.7  # share of the objects whose brightness, contrast and sharpness change
+GAINS, OFFSET = (0.75, 1.3), 12.0  # of their contrast; grey levels, standard deviation of their brightness
+BLUR = 0.9  # pixels, standard deviation of their blur at most
+MIDDLE = 110  # grey level that a change of contrast leaves as it is
 
 
 @dataclass(frozen=True)
@@ -136,10 +143,23 @@ def _rotated(paste: Paste, *_, rng: np.random.Generator) -> Paste:
 
 
 def _direction(paste: Paste, *_, rng: np.random.Generator) -> Paste:
-    """Moves in a direction that differs by 60 to 300 degrees, its pictures as they were."""
+    """Moves in a direction that differs by 60 to 300 degrees, its pictures and their sway as they were."""
     angle = np.deg2rad(rng.uniform(60, 300))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return replace(paste, path=paste.path @ turn.T)
+    step = (paste.path[-1] - paste.path[0]) / (len(paste.path) - 1)
+    steps = np.arange(len(paste.path))[:, None]
+    path = paste.path + steps * (turn @ step - step)
+    return replace(paste, path=path - path[np.abs(paste.path).sum(1).argmin()])
+
+
+def _left(paste: Paste, judged: int, *_) -> Paste:
+    """Does not move at all."""
+    return _still(paste, judged, np.zeros_like(paste.path))
+
+
+def _misplaced(paste: Paste, *_) -> Paste:
+    """As it was, at a place where nothing moves otherwise; the place is chosen where the object is pasted."""
+    return paste
 
 
 def _texture(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
@@ -182,7 +202,31 @@ _APPLY = {
     "direction": _with_rng(_direction),
     "texture": _texture,
     "foreign": _foreign,
+    "left": _left,
+    "misplaced": _misplaced,
 }
+
+
+def relit(paste: Paste, rng: np.random.Generator) -> Paste:
+    """``paste`` with other brightness, contrast and sharpness, as other objects of the same kind have them.
+
+    Without this, enlarged objects differ from others by their blur alone.
+    """
+    if rng.random() > RELIT:
+        return paste
+    gain, offset, blur = rng.uniform(*GAINS), rng.normal(0, OFFSET), rng.uniform(0, BLUR)
+    offset += MIDDLE * (1 - gain)
+
+    def change(picture: np.ndarray) -> np.ndarray:
+        changed = cv2.convertScaleAbs(np.maximum(picture * gain + offset, 0))
+        return cv2.GaussianBlur(changed, (0, 0), blur).reshape(picture.shape) if blur > 0.25 else changed.reshape(picture.shape)
+
+    if paste.texture is not None:
+        return replace(paste, texture=change(paste.texture))
+    shown, numbers = np.unique(paste.numbers, return_inverse=True)
+    cutout = paste.cutout
+    changed = replace(cutout, pictures=np.stack([change(cutout.pictures[n]) for n in shown]), alpha=cutout.alpha[shown])
+    return replace(paste, cutout=changed, numbers=numbers)
 
 
 def draw(window: np.ndarray, paste: Paste, centre: tuple[float, float], judged: int) -> np.ndarray:

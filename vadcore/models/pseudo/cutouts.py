@@ -124,6 +124,16 @@ def _pieces(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return labels, stats
 
 
+def object_centres(mask: np.ndarray) -> list[tuple[float, float]]:
+    """Row and column, in shares of the picture, of each object in a soft mask ``[H, W]``."""
+    _, stats = _pieces(mask)
+    height, width = mask.shape
+    return [
+        ((top + tall / 2) / height, (left + wide / 2) / width)
+        for left, top, wide, tall, _ in (one.tolist() for one in stats[1:] if _is_object(one, mask.shape))
+    ]
+
+
 def _is_object(stats: np.ndarray, size: tuple[int, int]) -> bool:
     left, top, wide, tall, area = stats.tolist()
     inside = left > 0 and top > 0 and left + wide < size[1] and top + tall < size[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,17 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vadcore.models.pseudo.alterations import Alteration, altered, as_it_was, draw
+from vadcore.models.pseudo.alterations import Alteration, Paste, altered, as_it_was, draw, relit
 from vadcore.models.pseudo.cutouts import Cutout, read_frames, soft_masks, still_scene
+from vadcore.models.pseudo.scene import RARE, Scene
 
 if TYPE_CHECKING:
     from vadcore.data.loader import ClipLoader
 
 NEIGHBOURS = 200  # objects by row, among which the most frequent size is looked for
 SPREAD = (0.22, 0.35)  # log of height and of width: how far an object of typical size may be from the most frequent one
+ONE_WAY = 0.2  # share of the objects that move to one side; with less, windows are not mirrored
+CROWDED = 0.3  # share of the objects that are pasted next to another one
+PLACES = 16  # that are tried for an object
+ABSORBED = 0.5  # share of the objects that do not move which are part of the background already
+GHOSTS = 0.2  # share of the windows whose background holds an object that is gone
 FEWEST = 20  # objects of typical size; with fewer all objects are used
 MIDDLE = 128  # grey level that a gain leaves as it is
-SLIP = 0.05  # standard deviation of the row that an object is pasted at around its own, in picture heights
+SLIP = 0.12  # standard deviation of the row that an object is pasted at around its own, in picture heights
 DARKER, LIGHTER = 0.08, 8.0  # standard deviations of the gain, and of the offset in grey levels, of a window's light
 FIELD = 0.06  # of the range: standard deviation of a smooth light field over the picture
 RAMP, NOISE = 3.0, 1.5  # grey levels: standard deviations of its change over a window, and of the pixels' noise
@@ -32,14 +38,16 @@ RAMP, NOISE = 3.0, 1.5  # grey levels: standard deviations of its change over a 
 class PastedBatch:
     """Windows on the model's device.
 
-    frames: float ``[B, T, C, H, W]`` in 0..1. background: float ``[B, C, H, W]``, the still scene. rows: float ``[B, 2]``,
-    where the windows begin and end in the picture, in picture heights. target: float ``[B, h, w]``, share of each place
+    frames: float ``[B, T, C, H, W]`` in 0..1. background: float ``[B, C, H, W]``, the still scene. usual: float
+    ``[B, C, H, W]``, the background of all training footage. view: float ``[B, 4]``, top, bottom, left and right of the
+    windows, in picture heights and widths. target: float ``[B, h, w]``, share of each place
     that altered objects cover in the judged frame. moving: float ``[B, h, w]`` in 0..1, where something moves or was pasted.
     """
 
     frames: Tensor
     background: Tensor
-    rows: Tensor
+    usual: Tensor
+    view: Tensor
     target: Tensor
     moving: Tensor
 
@@ -65,6 +73,19 @@ class Pasting:
     least: int = 0
 
 
+@dataclass
+class _Canvas:
+    """What is drawn into. window: float32 ``[T, h, w, C]`` in 0..255. background: the same for its background, ``T`` = 1.
+    corner: row and column of its corner in the picture. size: of the picture. last: where the object before was drawn."""
+
+    window: np.ndarray
+    background: np.ndarray
+    corner: np.ndarray
+    size: np.ndarray
+    rng: np.random.Generator
+    last: tuple[float, float] | None = None
+
+
 class PastedWindows:
     """Windows of ``footage`` with pasted objects; stands in place of the footage in training.
 
@@ -72,8 +93,8 @@ class PastedWindows:
     same windows. usual_speed: a high speed of objects, in usual heights of their row a frame.
     """
 
-    def __init__(self, footage: ClipLoader, cutouts: list[Cutout], pasting: Pasting, seed: int):
-        self.footage, self.pasting = footage, pasting
+    def __init__(self, footage: ClipLoader, cutouts: list[Cutout], scene: Scene, pasting: Pasting, seed: int):
+        self.footage, self.scene, self.pasting = footage, scene, pasting
         self.seed, self.lengths, self.device = seed, footage.lengths, footage.device
         typical, heights = typical_sizes(cutouts)
         if typical.sum() < FEWEST:
@@ -83,6 +104,8 @@ class PastedWindows:
         self.usual_speed = float(
             np.quantile([c.speed / h for c, h in zip(self.cutouts, self._heights, strict=True)], 0.9)
         )
+        moves = np.array([(c.path[-1] - c.path[0])[1] > 0 for c in self.cutouts])
+        self.mirrored = ONE_WAY < moves.mean() < 1 - ONE_WAY
         self._kinds = [kind for kind, weight in pasting.weights.items() if weight > 0]
         weights = np.array([pasting.weights[kind] for kind in self._kinds])
         self._shares = weights / weights.sum()
@@ -103,41 +126,88 @@ class PastedWindows:
         rng = np.random.default_rng([self.seed, 4, drawn])
         whole = read_frames(self.footage, number, start, pasting.length, pasting.every)
         still = still_scene(self.footage, number, start)
-        corner = [int(rng.integers(full - part + 1)) for full, part in zip(still.shape, pasting.crop, strict=False)]
+        size = still.shape[:2]
+        corner = [int(rng.integers(full - part + 1)) for full, part in zip(size, pasting.crop, strict=True)]
         view = tuple(slice(first, first + side) for first, side in zip(corner, pasting.crop, strict=True))
-        window, still = whole[:, *view].astype(np.float32), still[view]
-        moving = soft_masks(whole[pasting.judged : pasting.judged + 1, *view], still)[0]
+        moving = soft_masks(whole[pasting.judged : pasting.judged + 1, *view], still[view])[0]
         target = np.zeros_like(moving)
+        canvas = _Canvas(
+            whole[:, *view].astype(np.float32), still[None, *view].astype(np.float32), np.array(corner), np.array(size), rng
+        )
+        usual = self.scene.background[None, *view].astype(np.float32)
+        if rng.random() < GHOSTS:
+            moving = np.maximum(moving, self._ghost(canvas))
         abnormal = np.repeat(
             [False, True], rng.integers([0, pasting.least], [pasting.unaltered + 1, pasting.altered + 1])
         )
-        for wrong in rng.permutation(abnormal):
-            alpha = self._paste(window, bool(wrong), corner[0], whole.shape[1], rng)
+        for wanted in rng.permutation(abnormal):
+            alpha, wrong = self._paste(canvas, bool(wanted))
             moving, target = np.maximum(moving, alpha), target * (1 - alpha)
             if wrong:
                 target = np.maximum(target, alpha)
-        _relight(window, rng)
-        size = pasting.map_size[::-1]
-        rows = np.array([view[0].start, view[0].stop], np.float32) / whole.shape[1]
-        return (
-            np.ascontiguousarray(window.transpose(0, 3, 1, 2)),
-            np.ascontiguousarray(still.transpose(2, 0, 1)).astype(np.float32) / 255,
-            rows,
-            *(cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in (target, moving)),
-        )
+        _relight(canvas.window, rng)
+        _relight(usual, rng)
+        where = [edge / full for side, full in zip(view, size, strict=True) for edge in (side.start, side.stop)]
+        map_size = pasting.map_size[::-1]
+        planes = [cv2.resize(plane, map_size, interpolation=cv2.INTER_AREA) for plane in (target, moving)]
+        pictures = canvas.window, canvas.background[0] / 255, usual[0]
+        parts = [np.moveaxis(part, -1, -3) for part in pictures]  # [T, C, h, w], [C, h, w], [C, h, w]
+        if self.mirrored and rng.random() < 0.5:
+            parts, planes = ([part[..., ::-1] for part in group] for group in (parts, planes))
+            where[2:] = where[:1:-1]
+        return *map(np.ascontiguousarray, parts), np.array(where, np.float32), *map(np.ascontiguousarray, planes)
 
-    def _paste(self, window: np.ndarray, wrong: bool, top: int, rows: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw a random object, altered if ``wrong``; its soft mask in the judged frame."""
-        pasting = self.pasting
+    def _ghost(self, canvas: _Canvas) -> np.ndarray:
+        """Draw a random object into the background alone, as one that stood there and is gone; its mask."""
+        cutout = self.cutouts[int(canvas.rng.integers(len(self.cutouts)))]
+        judged = self.pasting.judged
+        paste = _one_frame(as_it_was(cutout, self.pasting.length, judged, 1.0, canvas.rng), judged)
+        place, _ = self._place(canvas, cutout, rare=False)
+        return draw(canvas.background, paste, place, 0)
+
+    def _paste(self, canvas: _Canvas, wanted: bool) -> tuple[np.ndarray, bool]:
+        """Draw a random object, altered if ``wanted``; its soft mask in the judged frame, and whether it is altered."""
+        pasting, rng = self.pasting, canvas.rng
         chosen = int(rng.integers(len(self.cutouts)))
         cutout, height = self.cutouts[chosen], self._heights[chosen]
-        row = np.clip(cutout.row + rng.normal(0, SLIP * rows), top + 4, top + window.shape[1] - 4)
-        paste = as_it_was(cutout, pasting.length, pasting.judged, rng.uniform(0.92, 1.08), rng)
-        if wrong:
+        paste = as_it_was(cutout, pasting.length, pasting.judged, rng.uniform(0.88, 1.14), rng)
+        kinds: list[Alteration] = []
+        if wanted:
             count = min(1 + int(rng.random() < 0.4), len(self._kinds))
             kinds = [self._kinds[n] for n in rng.choice(len(self._kinds), count, replace=False, p=self._shares)]
-            paste = altered(paste, kinds, pasting.judged, self.usual_speed * height, self.cutouts, rng)
-        return draw(window, paste, (row - top, rng.uniform(0, window.shape[2])), pasting.judged)
+        place, is_rare = self._place(canvas, cutout, "misplaced" in kinds)
+        if "misplaced" in kinds and not is_rare:
+            kinds.remove("misplaced")
+        paste = relit(altered(paste, kinds, pasting.judged, self.usual_speed * height, self.cutouts, rng), rng)
+        if "left" in kinds and rng.random() < ABSORBED:
+            draw(canvas.background, _one_frame(paste, pasting.judged), place, 0)
+        return draw(canvas.window, paste, place, pasting.judged), bool(kinds)
+
+    def _place(self, canvas: _Canvas, cutout: Cutout, rare: bool) -> tuple[tuple[float, float], bool]:
+        """Row and column in the window for the centre of an object, and whether nothing moves there usually.
+
+        Of :data:`PLACES` random ones near its own row, and near the object before in :data:`CROWDED` of the cases: the least
+        usual one if ``rare``, otherwise the first one that is not rare.
+        """
+        rng, (height, width) = canvas.rng, canvas.window.shape[1:3]
+        slip = SLIP * (2 if rare else 1) * canvas.size[0]
+        rows = cutout.row - canvas.corner[0] + rng.normal(0, slip, PLACES)
+        columns = rng.uniform(0, width, PLACES)
+        if not rare and canvas.last is not None and rng.random() < CROWDED:
+            rows = canvas.last[0] + rng.normal(0, 0.2 * cutout.height, PLACES)
+            columns = canvas.last[1] + rng.normal(0, 0.5 * cutout.height, PLACES)
+        rows = rows.clip(4, height - 4)
+        usual = self.scene.at(
+            (rows + canvas.corner[0]) / canvas.size[0], (columns + canvas.corner[1]) / canvas.size[1]
+        )
+        best = int(usual.argmin() if rare else np.minimum(usual, RARE).argmax())
+        canvas.last = float(rows[best]), float(columns[best])
+        return canvas.last, bool(usual[best] < RARE)
+
+
+def _one_frame(paste: Paste, judged: int) -> Paste:
+    """``paste`` as a window of the judged frame alone."""
+    return replace(paste, numbers=paste.numbers[judged : judged + 1], path=paste.path[judged : judged + 1])
 
 
 def typical_sizes(cutouts: list[Cutout]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vadcore.models.pseudo.alterations import ALTERATIONS, altered, as_it_was, draw
+from vadcore.models.pseudo.alterations import ALTERATIONS, altered, as_it_was, draw, relit
 
 LENGTH, JUDGED, USUAL = 8, 4, 2.0  # frames, position, pixels a frame
 
@@ -102,7 +102,7 @@ def test_other_direction_keeps_the_speed(long, cutouts, rng):
     assert cosine / np.linalg.norm(plain.path[-1] - plain.path[0]) ** 2 <= 0.5 + 1e-6
 
 
-@pytest.mark.parametrize("kind", ALTERATIONS)
+@pytest.mark.parametrize("kind", [kind for kind in ALTERATIONS if kind != "misplaced"])
 def test_every_alteration_changes_what_is_drawn(long, cutouts, rng, kind):
     plain = as_it_was(long, LENGTH, JUDGED, 1.0, rng)
     changed = altered(plain, [kind], JUDGED, USUAL, cutouts, rng)
@@ -127,3 +127,31 @@ def test_object_may_lie_outside(long, rng, centre):
     window = np.full((LENGTH, 80, 120, 1), 150, np.float32)
     alpha = draw(window, as_it_was(long, LENGTH, JUDGED, 1.0, rng), centre, JUDGED)
     assert alpha.shape == (80, 120)
+
+
+def test_left_object_stays_where_it_is(long, cutouts, rng):
+    _, left = change(long, cutouts, rng, "left")
+    assert not left.path.any()
+    assert len(set(left.numbers)) == 1
+
+
+def test_another_direction_keeps_speed_and_sway(long, cutouts, rng):
+    plain, turned = change(long, cutouts, rng, "direction")
+    assert speed(turned) == pytest.approx(speed(plain), rel=1e-3)
+    np.testing.assert_allclose(turned.path[JUDGED], 0, atol=1e-6)
+    added = np.diff(turned.path - plain.path, axis=0)
+    np.testing.assert_allclose(added, np.broadcast_to(added[0], added.shape), atol=1e-4)
+
+
+def test_relit_objects_keep_shape_and_path(long, rng):
+    plain = as_it_was(long, LENGTH, JUDGED, 1.0, rng)
+    made = [relit(plain, np.random.default_rng(n)) for n in range(20)]
+    changed = [paste for paste in made if paste is not plain]
+    assert 5 < len(changed) < 20
+    for paste in changed:
+        assert paste.path is plain.path
+        np.testing.assert_array_equal(paste.cutout.alpha[paste.numbers], plain.cutout.alpha[plain.numbers])
+        before, after = (one.cutout.pictures[one.numbers].astype(float) for one in (plain, paste))
+        assert after.shape == before.shape
+        assert not np.array_equal(before, after)
+        assert np.abs(before - after).max() < 120

@@ -1,17 +1,19 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from vadcore.models.pseudo.alterations import ALTERATIONS
 from vadcore.models.pseudo.cutouts import Cutout
+from vadcore.models.pseudo.scene import GRID, Scene, learn_scene
 from vadcore.models.pseudo.windows import PastedWindows, Pasting, _relight, typical_sizes
 
 ALL = dict.fromkeys(ALTERATIONS, 1.0)
 
 
 def pasted(footage, cutouts, unaltered=2, altered=2, weights=ALL) -> PastedWindows:
-    return PastedWindows(footage, cutouts, Pasting((48, 64), (12, 16), 8, 4, 1, unaltered, altered, weights), seed=1)
+    pasting = Pasting((48, 64), (12, 16), 8, 4, 1, unaltered, altered, weights)
+    return PastedWindows(footage, cutouts, learn_scene(footage, 1), pasting, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +41,17 @@ def test_batches_hold_the_windows_of_the_plan_in_order(windows):
 
 
 def test_windows_have_the_shapes_and_ranges_of_a_batch(windows):
-    frames, background, rows, target, moving = windows.make(pick(3))
+    frames, background, usual, view, target, moving = windows.make(pick(3))
     assert frames.shape == (8, 1, 48, 64)
-    assert background.shape == (1, 48, 64)
-    assert np.isclose(rows[1] - rows[0], 48 / 80)
-    assert {part.dtype for part in (frames, background, rows, target, moving)} == {np.dtype(np.float32)}
+    assert background.shape == usual.shape == (1, 48, 64)
+    assert np.allclose(view[1::2] - view[::2], (48 / 80, 64 / 120))
+    assert {part.dtype for part in (frames, background, usual, view, target, moving)} == {np.dtype(np.float32)}
     assert 0 <= frames.min() < frames.max() <= 1
     assert target.shape == moving.shape == (12, 16)
 
 
 def test_altered_objects_are_targets_and_count_as_moving(windows):
-    made = [windows.make(pick(n))[3:] for n in range(30)]
+    made = [windows.make(pick(n))[4:] for n in range(30)]
     shares = [target.max() > 0.5 for target, _ in made]
     assert 0.3 < np.mean(shares) < 0.95  # up to two of them in a window
     assert all((moving >= target - 0.01).all() for target, moving in made)
@@ -60,7 +62,7 @@ def test_unaltered_objects_are_no_targets(footage, cutouts):
     made = [windows.make(pick(n)) for n in range(10)]
     assert all(target.max() == 0 for *_, target, _ in made)
     plain = [pasted(footage, cutouts, unaltered=0, altered=0).make(pick(n)) for n in range(10)]
-    assert sum(m[4].sum() for m in made) > 1.2 * sum(m[4].sum() for m in plain)
+    assert sum(m[5].sum() for m in made) > 1.2 * sum(m[5].sum() for m in plain)
 
 
 def test_only_alterations_with_a_weight_are_drawn(footage, cutouts):
@@ -98,3 +100,48 @@ def test_windows_of_any_size_get_noise():
     window = np.full((1, 1500, 1500, 3), 128, np.float32)  # more pixels than the noise that smaller windows share
     _relight(window, np.random.default_rng(0))
     assert 1.0 < 255 * window.std() < 20
+
+
+def test_windows_are_mirrored_only_where_objects_move_both_ways(footage, cutouts):
+    back = [replace(cutout, path=cutout.path[::-1]) for cutout in cutouts]
+    assert not pasted(footage, cutouts).mirrored
+    both = pasted(footage, [*cutouts, *back])
+    assert both.mirrored
+    views = [both.make(pick(n))[3] for n in range(20)]
+    assert {bool(left < right) for _, _, left, right in views} == {True, False}
+
+
+def test_mirrored_window_keeps_its_parts_together(footage, cutouts):
+    plain, mirrored = pasted(footage, cutouts), pasted(footage, cutouts)
+    mirrored.mirrored = True
+    n = next(n for n in range(20) if np.diff(mirrored.make(pick(n))[3][2:]) < 0)
+    one, other = plain.make(pick(n)), mirrored.make(pick(n))
+    for number in (0, 1, 2, 4, 5):
+        np.testing.assert_array_equal(one[number], other[number][..., ::-1])
+    np.testing.assert_array_equal(one[3][[0, 1, 3, 2]], other[3])
+
+
+def test_objects_that_stay_may_be_part_of_the_background(footage, cutouts):
+    weights = {**dict.fromkeys(ALTERATIONS, 0.0), "left": 1.0}
+    windows = pasted(footage, cutouts, unaltered=0, altered=1, weights=weights)
+    kinds = set()
+    for n in range(80):
+        frames, background, _, _, target, _ = windows.make(pick(n))
+        if target.max() > 0.9:
+            still = np.kron(target > 0.9, np.ones((4, 4), bool))
+            kinds.add(bool(np.abs(frames[4] - background)[0][still].mean() < 0.2))
+    assert kinds == {True, False}
+
+
+def test_misplaced_objects_are_pasted_where_nothing_moves(footage, cutouts):
+    weights = {**dict.fromkeys(ALTERATIONS, 0.0), "misplaced": 1.0}
+    windows = pasted(footage, cutouts, unaltered=0, altered=1, weights=weights)
+    occupancy = np.ones(GRID, np.float32)
+    occupancy[:, 24:] = 0  # nothing moves in the right half
+    windows.scene = Scene(windows.scene.background, occupancy)
+    for n in range(40):
+        _, _, _, view, target, _ = windows.make(pick(n))
+        columns = view[2] + (view[3] - view[2]) * (np.nonzero(target > 0.9)[1] + 0.5) / target.shape[1]
+        assert (columns > 0.45).all()
+    windows.scene = Scene(windows.scene.background, np.ones(GRID, np.float32))
+    assert all(windows.make(pick(n))[4].max() == 0 for n in range(20))  # no place is rare: as it was, so normal
