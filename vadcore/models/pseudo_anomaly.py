@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CONTRAST = 40 / 255  # what the difference from the background is divided by
 MOVING_WEIGHT = 20.0  # of the loss of places where something moves; elsewhere 1
-FLOOR = -3.0  # logit from which a place belongs to a region: a probability of 5 %
+FLOOR = -2.0  # logit from which a place belongs to a region: a probability of 12 %
 SCALES = (0.25, 2.0)  # that pictures are resized by
 NEARLY = (0.8, 1.25)  # what is between needs no resizing
 

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 NEIGHBOURS = 200  # objects by row, among which the most frequent size is looked for
 SPREAD = (0.22, 0.35)  # log of height and of width: how far an object of typical size may be from the most frequent one
 ONE_WAY = 0.2  # share of the objects that move to one side; with less, windows are not mirrored
+EDGE = 4.0  # pixels from the window's border to the centre of an unaltered object, at least
+INSIDE = 0.4  # heights of an altered one: what the border cuts off is ambiguous, and should not raise an alarm
 CROWDED = 0.3  # share of the objects that are pasted next to another one
 PLACES = 16  # that are tried for an object
 ABSORBED = 0.5  # share of the objects that do not move which are part of the background already
 GHOSTS = 0.2  # share of the windows whose background holds an object that is gone
 FEWEST = 20  # objects of typical size; with fewer all objects are used
 MIDDLE = 128  # grey level that a gain leaves as it is
-SLIP = 0.12  # standard deviation of the row that an object is pasted at around its own, in picture heights
+SLIP = 0.08  # standard deviation of the row that an object is pasted at around its own, in picture heights
 DARKER, LIGHTER = 0.08, 8.0  # standard deviations of the gain, and of the offset in grey levels, of a window's light
 FIELD = 0.06  # of the range: standard deviation of a smooth light field over the picture
 RAMP, NOISE = 3.0, 1.5  # grey levels: standard deviations of its change over a window, and of the pixels' noise
@@ -162,7 +164,7 @@ class PastedWindows:
         cutout = self.cutouts[int(canvas.rng.integers(len(self.cutouts)))]
         judged = self.pasting.judged
         paste = _one_frame(as_it_was(cutout, self.pasting.length, judged, 1.0, canvas.rng), judged)
-        place, _ = self._place(canvas, cutout, rare=False)
+        place, _ = self._place(canvas, cutout, EDGE)
         return draw(canvas.background, paste, place, 0)
 
     def _paste(self, canvas: _Canvas, wanted: bool) -> tuple[np.ndarray, bool]:
@@ -170,12 +172,12 @@ class PastedWindows:
         pasting, rng = self.pasting, canvas.rng
         chosen = int(rng.integers(len(self.cutouts)))
         cutout, height = self.cutouts[chosen], self._heights[chosen]
-        paste = as_it_was(cutout, pasting.length, pasting.judged, rng.uniform(0.88, 1.14), rng)
+        paste = as_it_was(cutout, pasting.length, pasting.judged, rng.uniform(0.9, 1.1), rng)
         kinds: list[Alteration] = []
         if wanted:
             count = min(1 + int(rng.random() < 0.4), len(self._kinds))
             kinds = [self._kinds[n] for n in rng.choice(len(self._kinds), count, replace=False, p=self._shares)]
-        place, is_rare = self._place(canvas, cutout, "misplaced" in kinds)
+        place, is_rare = self._place(canvas, cutout, INSIDE * cutout.height if kinds else EDGE, "misplaced" in kinds)
         if "misplaced" in kinds and not is_rare:
             kinds.remove("misplaced")
         paste = relit(altered(paste, kinds, pasting.judged, self.usual_speed * height, self.cutouts, rng), rng)
@@ -183,11 +185,13 @@ class PastedWindows:
             draw(canvas.background, _one_frame(paste, pasting.judged), place, 0)
         return draw(canvas.window, paste, place, pasting.judged), bool(kinds)
 
-    def _place(self, canvas: _Canvas, cutout: Cutout, rare: bool) -> tuple[tuple[float, float], bool]:
+    def _place(
+        self, canvas: _Canvas, cutout: Cutout, margin: float, rare: bool = False
+    ) -> tuple[tuple[float, float], bool]:
         """Row and column in the window for the centre of an object, and whether nothing moves there usually.
 
         Of :data:`PLACES` random ones near its own row, and near the object before in :data:`CROWDED` of the cases: the least
-        usual one if ``rare``, otherwise the first one that is not rare.
+        usual one if ``rare``, otherwise the first one that is not rare. margin: least distance from the window's border.
         """
         rng, (height, width) = canvas.rng, canvas.window.shape[1:3]
         slip = SLIP * (2 if rare else 1) * canvas.size[0]
@@ -196,7 +200,10 @@ class PastedWindows:
         if not rare and canvas.last is not None and rng.random() < CROWDED:
             rows = canvas.last[0] + rng.normal(0, 0.2 * cutout.height, PLACES)
             columns = canvas.last[1] + rng.normal(0, 0.5 * cutout.height, PLACES)
-        rows = rows.clip(4, height - 4)
+        rows, columns = (
+            part.clip(min(margin, side / 2), max(side - margin, side / 2))
+            for part, side in ((rows, height), (columns, width))
+        )
         usual = self.scene.at(
             (rows + canvas.corner[0]) / canvas.size[0], (columns + canvas.corner[1]) / canvas.size[1]
         )
