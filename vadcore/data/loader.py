@@ -140,8 +140,8 @@ class ClipLoader:
         starts = self._offsets[picks[:, 0]] + picks[:, 1]  # [B]
         if len(picks) == 1:  # no copy
             first, stride = int(starts[0]), int(picks[0, 2])
-            fields = self._fields[None, first : first + length - 1] if self.flow else None
-            return self._pictures[None, first : first + (length - 1) * stride + 1 : stride], fields
+            pictures = self._pictures[None, first : first + (length - 1) * stride + 1 : stride]
+            return pictures, self._fields[None, first : first + length - 1] if self.flow else None
         index = torch.from_numpy(starts[:, None] + picks[:, 2:3] * np.arange(length))  # [B, T]
         index = index.to(self._pictures.device)
         pictures = self._pictures[index]

@@ -66,9 +66,9 @@ class PseudoAnomaly(Model):
     """Learns from normal footage into which moving objects are pasted, some as they were, some altered.
 
     2D convolutions over a stack of grey or colour frames give a logit for each place of a map of a quarter of the picture's
-    size. The network sees the differences from the background, and what is usual at each place: the background of the training
-    footage, how often something moves there, and the row, as sizes and speeds depend on it. In the anomaly map each connected
-    region has one value, the mean of its ``places`` highest logits. A frame's score is that of its highest region.
+    size. The network sees the differences from the background, and what is usual at each place: the background of the
+    training footage, how often something moves there, and the row, as sizes and speeds depend on it. In the anomaly map each
+    connected region has one value, the mean of its ``places`` highest logits. A frame's score is that of its highest region.
     """
 
     config: PseudoAnomalyConfig
@@ -127,7 +127,9 @@ class PseudoAnomaly(Model):
             scale = float((config.object_height / heights.median()).clamp(*SCALES))
             self.scale.fill_(1.0 if NEARLY[0] <= scale <= NEARLY[1] else scale)
             scene = learn_scene(footage, config.every)
-            self.usual = torch.from_numpy(scene.background.transpose(2, 0, 1).copy()).to(self.scale.device).float() / 255
+            self.usual = (
+                torch.from_numpy(scene.background.transpose(2, 0, 1).copy()).to(self.scale.device).float() / 255
+            )
             self.occupancy.copy_(torch.from_numpy(scene.logarithm))
         height, width = (
             min(full, round(side / float(self.scale))) for full, side in zip(footage.size, config.crop, strict=True)
@@ -187,7 +189,9 @@ class PseudoAnomaly(Model):
             view = torch.tensor([[0.0, 1.0, 0.0, 1.0]], device=frames.device)
         change = background - usual
         change = change - change.flatten(2).median(2).values[..., None, None]
-        x = torch.cat([(frames - background[:, None]).flatten(1, 2), change], dim=1) / CONTRAST  # [B, (T + 1) * C, H, W]
+        x = (
+            torch.cat([(frames - background[:, None]).flatten(1, 2), change], dim=1) / CONTRAST
+        )  # [B, (T + 1) * C, H, W]
         shown = self._resized(size)
         if list(shown) != size:
             x = F.interpolate(x, shown, mode="bilinear", antialias=True)

@@ -66,7 +66,9 @@ def test_part_of_a_picture_gives_the_same_map_where_its_rows_are_known():
     model = build().eval()
     frames, background = torch.rand(1, 8, 1, 160, 60), torch.rand(1, 1, 160, 60)
     whole = model.network[0](model._seen(frames, background))
-    part = model.network[0](model._seen(frames[..., 80:, :], background[..., 80:, :], view=torch.tensor([[0.5, 1.0, 0.0, 1.0]])))
+    part = model.network[0](
+        model._seen(frames[..., 80:, :], background[..., 80:, :], view=torch.tensor([[0.5, 1.0, 0.0, 1.0]]))
+    )
     torch.testing.assert_close(whole[:, :, 42:], part[:, :, 2:], atol=2e-2, rtol=0)
 
 

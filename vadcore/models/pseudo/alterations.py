@@ -11,7 +11,18 @@ import numpy as np
 from vadcore.models.pseudo.cutouts import Cutout
 
 Alteration = Literal[
-    "fast", "glide", "frozen", "wide", "large", "tall", "rotated", "direction", "texture", "foreign", "left", "misplaced"
+    "fast",
+    "glide",
+    "frozen",
+    "wide",
+    "large",
+    "tall",
+    "rotated",
+    "direction",
+    "texture",
+    "foreign",
+    "left",
+    "misplaced",
 ]
 ALTERATIONS: tuple[Alteration, ...] = get_args(Alteration)
 
@@ -219,7 +230,11 @@ def relit(paste: Paste, rng: np.random.Generator) -> Paste:
 
     def change(picture: np.ndarray) -> np.ndarray:
         changed = cv2.convertScaleAbs(np.maximum(picture * gain + offset, 0))
-        return cv2.GaussianBlur(changed, (0, 0), blur).reshape(picture.shape) if blur > 0.25 else changed.reshape(picture.shape)
+        return (
+            cv2.GaussianBlur(changed, (0, 0), blur).reshape(picture.shape)
+            if blur > 0.25
+            else changed.reshape(picture.shape)
+        )
 
     if paste.texture is not None:
         return replace(paste, texture=change(paste.texture))

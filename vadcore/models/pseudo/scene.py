@@ -26,8 +26,11 @@ EXCEPTIONS = 0.002  # objects at unusual places in normal footage, for each fram
 
 @dataclass(frozen=True)
 class Scene:
-    """background: uint8 ``[H, W, C]``, the usual one. occupancy: float32 :data:`GRID`, how often something moves at each place,
-    in multiples of the mean; 1 everywhere if normal objects appear at unusual places, too."""
+    """What is usual at each place.
+
+    background: uint8 ``[H, W, C]``. occupancy: float32 :data:`GRID`, how often something moves there, in multiples of the
+    mean; 1 everywhere if normal objects appear at unusual places, too.
+    """
 
     background: np.ndarray
     occupancy: np.ndarray
@@ -79,5 +82,7 @@ def _occupancy(counts: np.ndarray) -> np.ndarray:
 
 
 def _places(rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    row, column = ((part * side).astype(int).clip(0, side - 1) for part, side in zip((rows, columns), GRID, strict=True))
+    row, column = (
+        (part * side).astype(int).clip(0, side - 1) for part, side in zip((rows, columns), GRID, strict=True)
+    )
     return row, column

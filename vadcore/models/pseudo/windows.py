@@ -134,7 +134,11 @@ class PastedWindows:
         moving = soft_masks(whole[pasting.judged : pasting.judged + 1, *view], still[view])[0]
         target = np.zeros_like(moving)
         canvas = _Canvas(
-            whole[:, *view].astype(np.float32), still[None, *view].astype(np.float32), np.array(corner), np.array(size), rng
+            whole[:, *view].astype(np.float32),
+            still[None, *view].astype(np.float32),
+            np.array(corner),
+            np.array(size),
+            rng,
         )
         usual = self.scene.background[None, *view].astype(np.float32)
         if rng.random() < GHOSTS:
@@ -204,9 +208,7 @@ class PastedWindows:
             part.clip(min(margin, side / 2), max(side - margin, side / 2))
             for part, side in ((rows, height), (columns, width))
         )
-        usual = self.scene.at(
-            (rows + canvas.corner[0]) / canvas.size[0], (columns + canvas.corner[1]) / canvas.size[1]
-        )
+        usual = self.scene.at((rows + canvas.corner[0]) / canvas.size[0], (columns + canvas.corner[1]) / canvas.size[1])
         best = int(usual.argmin() if rare else np.minimum(usual, RARE).argmax())
         canvas.last = float(rows[best]), float(columns[best])
         return canvas.last, bool(usual[best] < RARE)
