@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CONTRAST = 40 / 255  # what the difference from the background is divided by
 MOVING_WEIGHT = 20.0  # of the loss of places where something moves; elsewhere 1
 FLOOR = -2.0  # logit from which a place belongs to a region: a probability of 12 %
+MARGIN = 2  # places of the anomaly map at its border that belong to no region
 SCALES = (0.25, 2.0)  # that pictures are resized by
 NEARLY = (0.8, 1.25)  # what is between needs no resizing
 
@@ -240,9 +241,13 @@ def by_region(logits: Tensor, places: int) -> Tensor:
     """Give each region of maps ``[B, h, w]`` the mean of its ``places`` highest logits.
 
     A region is a connected piece of logits above :data:`FLOOR`; one of fewer places is filled up with the floor. Outside of
-    regions the logits stay as they are. An object then has the same value everywhere, instead of a peak.
+    regions the logits stay as they are. An object then has the same value everywhere, instead of a peak. There are no regions
+    within :data:`MARGIN` places of the border, where objects are cut off.
     """
     maps = logits.detach().cpu().numpy().copy()
+    outside = np.ones(maps.shape[1:], bool)
+    outside[MARGIN:-MARGIN, MARGIN:-MARGIN] = False
+    maps[:, outside] = maps[:, outside].clip(max=FLOOR)
     for of_frame in maps:
         count, labels = cv2.connectedComponents((of_frame > FLOOR).astype(np.uint8), connectivity=8)
         for number in range(1, count):

@@ -86,13 +86,15 @@ def test_every_second_frame_is_seen():
 
 
 def test_region_has_the_mean_of_its_highest_places():
-    logits = torch.full((1, 6, 9), -7.0)
-    logits[0, 1:3, 1:3] = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
-    logits[0, 4, 5:7] = 5.0
+    logits = torch.full((1, 10, 13), -7.0)
+    logits[0, 3:5, 3:5] = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
+    logits[0, 6, 7:9] = 5.0
+    logits[0, 8, 4:8] = 9.0  # at the border
     maps = by_region(logits, places=3)[0]
-    assert (maps[1:3, 1:3] == 2).all()
-    assert maps[4, 5:7].tolist() == pytest.approx([(5 + 5 - 2) / 3] * 2)  # one place is missing
-    assert (maps == -7).sum() == 54 - 6
+    assert (maps[3:5, 3:5] == 2).all()
+    assert maps[6, 7:9].tolist() == pytest.approx([(5 + 5 - 2) / 3] * 2)  # one place is missing
+    assert (maps[8, 4:8] == -2).all()
+    assert (maps == -7).sum() == 130 - 10
 
 
 def test_score_is_that_of_the_highest_region():
