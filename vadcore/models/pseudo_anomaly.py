@@ -241,8 +241,8 @@ def by_region(logits: Tensor, places: int) -> Tensor:
     """Give each region of maps ``[B, h, w]`` the mean of its ``places`` highest logits.
 
     A region is a connected piece of logits above :data:`FLOOR`; one of fewer places is filled up with the floor. Outside of
-    regions the logits stay as they are. An object then has the same value everywhere, instead of a peak. There are no regions
-    within :data:`MARGIN` places of the border, where objects are cut off.
+    regions the logits stay as they are. An object then has the same value everywhere, instead of a peak. No region reaches
+    into the :data:`MARGIN` outermost places, where objects are cut off.
     """
     maps = logits.detach().cpu().numpy().copy()
     outside = np.ones(maps.shape[1:], bool)
