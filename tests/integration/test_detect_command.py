@@ -61,7 +61,7 @@ def long_start_timeout():
 
 
 @pytest.fixture(scope="module")
-def scored(project, patient) -> str:
+def scored(project, long_start_timeout) -> str:
     """The output of scoring an unreadable video and a good one, with MLflow and an alert command."""
     broken = project.folder / "broken.mp4"
     broken.write_bytes(b"no video")

@@ -84,6 +84,6 @@ def test_changed_rollouts_rerun_only_scoring(project):
     params["score"]["rollouts"]["steps"] = 20
     project.write(params)
     ran, output = project.repro()
-    assert ran == ["score@moving_mnist-latent_lstm-mse", "score@moving_mnist-latent_lstm-kl", "report"]
+    assert ran == ["configure", "score@moving_mnist-latent_lstm-mse", "score@moving_mnist-latent_lstm-kl", "report"]
     assert "score.rollouts" in output  # no test clip is long enough
     assert "Many frames ahead" not in (project.folder / "reports/index.html").read_text()
