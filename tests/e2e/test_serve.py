@@ -167,7 +167,7 @@ def test_nightly_schedule(served):
 def test_nightly_run_links_report_and_mlflow(served, nightly):
     run, state = nightly
     assert state["type"] == "COMPLETED", served.log(run)
-    assert state["message"].startswith("6 ran, 0 cached")
+    assert state["message"].startswith("7 ran, 0 cached")
     assert "convlstm_ae" in (served.project.folder / "reports/index.html").read_text()
 
     name = served.flow_run(run)["name"]
