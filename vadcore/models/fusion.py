@@ -1,7 +1,8 @@
 """Late fusion: combine the frame scores and anomaly maps of several trained models by a fixed rule, without training.
 
 The values of each member are first normalised with its own statistics on held-out normal footage: 0 is the median, 1 a
-high percentile. For maps, the statistics are those of the highest value in each frame.
+high percentile. Scores below the median count as 0: a member that sees less than usual does not outweigh one that sees more.
+For maps, the statistics are those of the highest value in each frame.
 """
 
 from __future__ import annotations
@@ -115,7 +116,8 @@ class Fusion(FusionConfig):
             name: member.score(measures[member.measure])
             for (name, member), measures in zip(self.members.items(), judged, strict=True)
         }
-        every = {FUSED: self._combined(np.stack(list(scaled.values()))), **scaled}
+        excess = np.stack(list(scaled.values())).clip(min=0)
+        every = {FUSED: self._combined(excess), **scaled}
         return {name: values.astype(np.float32) for name, values in every.items()}
 
     def maps(self, maps: Sequence[np.ndarray]) -> np.ndarray:
