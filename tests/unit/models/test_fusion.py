@@ -125,3 +125,12 @@ def test_error_for_broken_fusion(tmp_path):
     (tmp_path / "config.yaml").write_text("of: [a, b]\nsystem: fusion\n")
     with pytest.raises(VadError, match=r"config\.yaml: .*members.*; run the fuse stage again"):
         load_fusion(tmp_path)
+
+
+def test_scores_below_the_median_count_as_zero():
+    scale = Scale(median=1.0, high=3.0)
+    member = Member(measure="x", precision="float32", score=scale, map=scale)
+    fusion = Fusion(of=("a", "b"), system="fusion", members={"a": member, "b": member})
+    fused = fusion.measures([{"x": np.array([-9.0, 5.0, np.nan])}, {"x": np.array([2.0, 3.0, 3.0])}])
+    np.testing.assert_allclose(fused["fused"], [0.25, 1.5, np.nan])
+    np.testing.assert_allclose(fused["a"], [-5, 2, np.nan])
