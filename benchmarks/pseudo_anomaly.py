@@ -114,7 +114,7 @@ def separation(model: PseudoAnomaly, source: PastedWindows, weights: dict[str, f
         windows = PastedWindows(source.footage, source.cutouts, source.scene, pasting, seed=7)
         picks = spread(source.lengths, model.windows, WINDOWS)
         batches = windows.batches(np.array_split(picks, -(-len(picks) // 16)), model.windows.length)
-        logits = [model(b.frames, b.background, b.usual, b.view) for b in batches]
+        logits = [model(b.frames, b.background, b.usual, b.view)[:, model.middle] for b in batches]
         scores.append(np.concatenate([by_region(part, model.config.places).amax((1, 2)).numpy() for part in logits]))
     return float(roc_auc_score(np.repeat([0, 1], [len(part) for part in scores]), np.concatenate(scores)))
 

@@ -66,10 +66,12 @@ class PseudoAnomalyConfig(ModelConfig):
 class PseudoAnomaly(Model):
     """Learns from normal footage into which moving objects are pasted, some as they were, some altered.
 
-    2D convolutions over a stack of grey or colour frames give a logit for each place of a map of a quarter of the picture's
-    size. The network sees the differences from the background, and what is usual at each place: the background of the
-    training footage, how often something moves there, and the row, as sizes and speeds depend on it. In the anomaly map each
-    connected region has one value, the mean of its ``places`` highest logits. A frame's score is that of its highest region.
+    2D convolutions over a stack of grey or colour frames give, for each frame, a logit for each place of a map of a quarter
+    of the picture's size. The network sees the differences from the background, and what is usual at each place: the
+    background of the training footage, how often something moves there, and the row, as sizes and speeds depend on it.
+
+    In the anomaly map each connected region has one value, the mean of its ``places`` highest logits. A frame's score is
+    that of its highest region, averaged over the windows that contain the frame.
     """
 
     config: PseudoAnomalyConfig
@@ -81,10 +83,9 @@ class PseudoAnomaly(Model):
         super().__init__(config)
         self.score = config.score
         self.middle = config.frames // 2
-        length = (config.frames - 1) * config.every + 1
-        self.windows = Windows(
-            length, judged=(self.middle * config.every,), background=config.background * config.every
-        )
+        judged = tuple(range(0, config.frames * config.every, config.every))
+        step = 2 if config.every % 2 else 1  # an even step would leave out frames if only every second one is seen
+        self.windows = Windows(judged[-1] + 1, judged=judged, step=step, background=config.background * config.every)
         self.register_buffer("scale", torch.zeros(()))
         self.register_buffer("usual", torch.zeros(config.channels, 1, 1))
         self.register_buffer("occupancy", torch.zeros(GRID))
@@ -96,7 +97,7 @@ class PseudoAnomaly(Model):
             *_block(b, b),
             *_block(b, c),
             *_block(c, c, dilation=2),
-            nn.Conv2d(c, 1, 1),
+            nn.Conv2d(c, config.frames, 1),
         )
         nn.init.constant_(self.network[-1].get_parameter("bias"), -3.0)  # most places are normal
 
@@ -140,7 +141,7 @@ class PseudoAnomaly(Model):
             crop=(height, width),
             map_size=(rows, columns),
             length=config.frames,
-            judged=self.middle,
+            middle=self.middle,
             every=config.every,
             unaltered=config.unaltered,
             altered=config.altered,
@@ -169,14 +170,14 @@ class PseudoAnomaly(Model):
     def forward(
         self, frames: Tensor, background: Tensor, usual: Tensor | None = None, view: Tensor | None = None
     ) -> Tensor:
-        """Logits ``[B, h, w]`` of frames ``[B, T, C, H, W]`` and their background ``[B, C, H, W]``, in 0..1.
+        """Logits ``[B, T, h, w]`` of frames ``[B, T, C, H, W]`` and their background ``[B, C, H, W]``, in 0..1.
 
         usual: the background of the training footage at the same place, ``[B, C, H, W]``. view: top, bottom, left and right
         of the windows, ``[B, 4]`` in picture heights and widths; left and right are exchanged where the window is mirrored.
         None: the windows are whole pictures.
         """
         x = self._seen(frames, background, usual, view)
-        return self.network(x.contiguous(memory_format=torch.channels_last))[:, 0].float()
+        return self.network(x.contiguous(memory_format=torch.channels_last)).float()
 
     def _seen(
         self, frames: Tensor, background: Tensor, usual: Tensor | None = None, view: Tensor | None = None
@@ -219,12 +220,13 @@ class PseudoAnomaly(Model):
         return {"loss": loss.detach()}
 
     def _picture(self, batch: PastedBatch) -> np.ndarray:
-        """Judged frames of pasted windows, altered objects outlined, beside the probability that the network gives them."""
+        """Middle frames of pasted windows, altered objects outlined, beside the probability that the network gives them."""
         frames = (batch.frames[:, self.middle] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # [B, H, W, C]
-        probability = self(batch.frames, batch.background, batch.usual, batch.view).sigmoid().cpu().numpy()
+        logits = self(batch.frames, batch.background, batch.usual, batch.view)[:, self.middle]
+        probability, targets = logits.sigmoid().cpu().numpy(), batch.target[:, self.middle].cpu().numpy()
         size = frames.shape[2:0:-1]
         rows = []
-        for frame, target, found in zip(frames, batch.target.cpu().numpy(), probability, strict=True):
+        for frame, target, found in zip(frames, targets, probability, strict=True):
             mask = (cv2.resize(target, size) > 0.5).astype(np.uint8)
             rgb = np.broadcast_to(frame, (*frame.shape[:2], 3))
             rows.append(np.hstack([outlined(rgb, mask, 1), heat(cv2.resize(found, size), 0, 1)]))
@@ -232,9 +234,8 @@ class PseudoAnomaly(Model):
 
     def predict_step(self, batch: Batch) -> Prediction:
         logits = self(batch.frames[:, :: self.config.every], batch.background)
-        maps = by_region(logits, self.config.places)
-        measures = {"region": maps.amax((1, 2)), "max": logits.amax((1, 2))}
-        return Prediction({name: values[:, None] for name, values in measures.items()}, maps=maps[:, None])
+        maps = by_region(logits.flatten(0, 1), self.config.places).view_as(logits)  # [B, T, h, w]
+        return Prediction({"region": maps.amax((2, 3)), "max": logits.amax((2, 3))}, maps)
 
 
 def by_region(logits: Tensor, places: int) -> Tensor:

@@ -7,8 +7,10 @@ import hashlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("vadcore", "tasks")
 # Modules that do not affect results: reading of params, error messages, provenance, cost. The packages that list formats
 # and models are also excluded, because callers name the format or model modules explicitly.
 DECIDES_NOTHING = frozenset(
@@ -26,27 +28,24 @@ DECIDES_NOTHING = frozenset(
         "vadcore.utils.provenance",
         "vadcore.utils.schema",
         "vadcore.utils.turns",
+        "tasks",
+        "tasks.parallel",
+        "tasks.paths",
+        "tasks.stage",
     }
 )
 
 
-def modules_behind(module: str, seen: set[str] | None = None) -> set[str]:
-    """Return ``module`` and all vadcore modules that it imports, directly or not, except :data:`DECIDES_NOTHING`."""
-    seen = set() if seen is None else seen
-    file = source(module)
-    if module in seen or module in DECIDES_NOTHING or file is None:
-        return seen
-    seen.add(module)
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for name in names:
-            if name.startswith("vadcore"):
-                modules_behind(name, seen)
-    return seen
+def modules_behind(module: str) -> set[str]:
+    """Return ``module`` and all modules of this project that it imports, directly or not, except :data:`DECIDES_NOTHING`."""
+    found: set[str] = set()
+    to_do = [module]
+    while to_do:
+        name = to_do.pop()
+        if name not in found and (file := source(name)):
+            found.add(name)
+            to_do += set(_read(file).imports) - DECIDES_NOTHING
+    return found
 
 
 def source(module: str) -> Path | None:
@@ -57,23 +56,29 @@ def source(module: str) -> Path | None:
 
 def code_digest(modules: Iterable[str]) -> str:
     """Return the SHA-256 of the code of ``modules`` and their imports, without comments, docstrings and layout."""
-    return _digest(tuple(sorted(modules)))
+    behind = set().union(*map(modules_behind, modules))
+    return hashlib.sha256(
+        "".join(_read(file).code for module in sorted(behind) if (file := source(module))).encode()
+    ).hexdigest()
+
+
+class _Source(NamedTuple):
+    """code: without comments and docstrings, in a normalised layout. imports: names of this project's modules, and perhaps
+    of what is in them."""
+
+    code: str
+    imports: list[str]
 
 
 @cache
-def _digest(modules: tuple[str, ...]) -> str:
-    behind = set().union(*(modules_behind(module) for module in modules))
-    digest = hashlib.sha256()
-    for module in sorted(behind):
-        if file := source(module):
-            digest.update(_without_prose(file).encode())
-    return digest.hexdigest()
-
-
-def _without_prose(file: Path) -> str:
-    """Return the code of ``file`` without comments and docstrings, in a normalised layout."""
+def _read(file: Path) -> _Source:
     tree = ast.parse(file.read_text(encoding="utf-8"))
+    imports: list[str] = []
     for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names]
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [
                 part
@@ -84,4 +89,4 @@ def _without_prose(file: Path) -> str:
                     and isinstance(part.value.value, str)
                 )
             ] or [ast.Pass()]
-    return ast.unparse(tree)
+    return _Source(ast.unparse(tree), [name for name in imports if name.startswith(PACKAGES)])

@@ -7,10 +7,10 @@ from vadcore.models.pseudo.alterations import ALTERATIONS
 
 
 class Brightness(torch.nn.Module):
-    """In place of a network: how far each place is from the background in the judged frame."""
+    """In place of a network: how far each place is from the background in each frame."""
 
     def forward(self, x):
-        return torch.nn.functional.avg_pool2d(x[:, 4:5].abs(), 4)
+        return torch.nn.functional.avg_pool2d(x[:, :8].abs(), 4)
 
 
 def test_separation_compares_windows_with_and_without_altered_objects():

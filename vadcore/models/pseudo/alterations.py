@@ -37,7 +37,7 @@ class Paste:
     """One object as it is drawn into a window of ``T`` frames.
 
     numbers: int ``[T]``, which picture of ``cutout`` each frame shows. path: float ``[T, 2]``, row and column of its centre
-    relative to that in the judged frame. shape: float ``[2, 2]``, maps (column, row) offsets of the patch to those in the
+    relative to that in the middle frame. shape: float ``[2, 2]``, maps (column, row) offsets of the patch to those in the
     window. texture: uint8 ``[h, w, C]`` drawn instead of the object's pictures, or None.
     """
 
@@ -48,19 +48,19 @@ class Paste:
     texture: np.ndarray | None = None
 
 
-def as_it_was(cutout: Cutout, length: int, judged: int, scale: float, rng: np.random.Generator) -> Paste:
-    """``length`` neighbouring frames of the object from a random one on, enlarged by ``scale``; ``judged``: the position of
-    the judged frame in the window."""
+def as_it_was(cutout: Cutout, length: int, middle: int, scale: float, rng: np.random.Generator) -> Paste:
+    """``length`` neighbouring frames of the object from a random one on, enlarged by ``scale``; ``middle``: the position of
+    the middle frame in the window."""
     first = int(rng.integers(len(cutout) - length + 1))
     numbers = first + np.arange(length)
     path = cutout.path[numbers]
-    return Paste(cutout, numbers, (path - path[judged]) * scale, np.eye(2) * scale)
+    return Paste(cutout, numbers, (path - path[middle]) * scale, np.eye(2) * scale)
 
 
 def altered(
     paste: Paste,
     kinds: list[Alteration],
-    judged: int,
+    middle: int,
     usual_speed: float,
     others: list[Cutout],
     rng: np.random.Generator,
@@ -71,17 +71,17 @@ def altered(
     faster than it. others: objects that lend their texture.
     """
     for kind in kinds:
-        paste = _APPLY[kind](paste, judged, usual_speed, others, rng)
+        paste = _APPLY[kind](paste, middle, usual_speed, others, rng)
     return paste
 
 
-def _fast(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
+def _fast(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
     """Played 2 to 3 times as fast; an object that is slow or was followed for too short a time glides instead."""
     length, cutout = len(paste.numbers), paste.cutout
     factor = rng.uniform(2, 3)
     most = (len(cutout) - 1) / (length - 1)
     if most < 2 or cutout.speed * min(factor, most) < 1.3 * usual_speed:
-        return _glide(paste, judged, usual_speed, others, rng)
+        return _glide(paste, middle, usual_speed, others, rng)
     factor = min(factor, most)
     first = rng.uniform(0, len(cutout) - 1 - factor * (length - 1))
     at = first + factor * np.arange(length)
@@ -90,31 +90,31 @@ def _fast(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], r
         1e-6, float(np.linalg.norm(cutout.path[paste.numbers[-1]] - cutout.path[paste.numbers[0]]))
     )
     kept = scale if 0.2 < scale < 5 else 1.0
-    return replace(paste, numbers=np.rint(at).astype(int), path=(path - path[judged]) * kept)
+    return replace(paste, numbers=np.rint(at).astype(int), path=(path - path[middle]) * kept)
 
 
-def _glide(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
+def _glide(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
     """Move 1.4 to 4 times as fast, and at least at 0.8 times the usual speed; in half of the cases with a frozen picture."""
     velocity = _velocity(paste.cutout, rng)
     least = 0.8 * usual_speed / np.linalg.norm(velocity)
     velocity = velocity * max(rng.uniform(1.4, 4), least) * _scale(paste)
-    steps = np.arange(len(paste.numbers))[:, None] - judged
+    steps = np.arange(len(paste.numbers))[:, None] - middle
     if rng.random() < 0.5:
-        return _still(paste, judged, steps * velocity)
+        return _still(paste, middle, steps * velocity)
     own = (paste.path[-1] - paste.path[0]) / (len(steps) - 1)
     return replace(paste, path=paste.path + steps * (velocity - own))  # pictures and path sway together, as before
 
 
-def _frozen(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
+def _frozen(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
     """Move with a frozen picture along a straight line, at the speed of the object and at least 0.45 times the usual."""
     velocity = _velocity(paste.cutout, rng)
     velocity = velocity * max(1, 0.45 * usual_speed / np.linalg.norm(velocity)) * _scale(paste)
-    return _still(paste, judged, (np.arange(len(paste.numbers))[:, None] - judged) * velocity)
+    return _still(paste, middle, (np.arange(len(paste.numbers))[:, None] - middle) * velocity)
 
 
-def _still(paste: Paste, judged: int, path: np.ndarray) -> Paste:
-    """Show the picture of the judged frame along ``path``. A path with the sway of steps would give frozen objects away."""
-    return replace(paste, numbers=np.full(len(paste.numbers), paste.numbers[judged]), path=path)
+def _still(paste: Paste, middle: int, path: np.ndarray) -> Paste:
+    """Show the picture of the middle frame along ``path``. A path with the sway of steps would give frozen objects away."""
+    return replace(paste, numbers=np.full(len(paste.numbers), paste.numbers[middle]), path=path)
 
 
 def _velocity(cutout: Cutout, rng: np.random.Generator) -> np.ndarray:
@@ -153,19 +153,19 @@ def _rotated(paste: Paste, *_, rng: np.random.Generator) -> Paste:
     return replace(paste, shape=turn @ paste.shape)
 
 
-def _direction(paste: Paste, *_, rng: np.random.Generator) -> Paste:
+def _direction(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
     """Moves in a direction that differs by 60 to 300 degrees, its pictures and their sway as they were."""
     angle = np.deg2rad(rng.uniform(60, 300))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     step = (paste.path[-1] - paste.path[0]) / (len(paste.path) - 1)
     steps = np.arange(len(paste.path))[:, None]
     path = paste.path + steps * (turn @ step - step)
-    return replace(paste, path=path - path[np.abs(paste.path).sum(1).argmin()])
+    return replace(paste, path=path - path[middle])
 
 
-def _left(paste: Paste, judged: int, *_) -> Paste:
+def _left(paste: Paste, middle: int, *_) -> Paste:
     """Does not move at all."""
-    return _still(paste, judged, np.zeros_like(paste.path))
+    return _still(paste, middle, np.zeros_like(paste.path))
 
 
 def _misplaced(paste: Paste, *_) -> Paste:
@@ -173,7 +173,7 @@ def _misplaced(paste: Paste, *_) -> Paste:
     return paste
 
 
-def _texture(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
+def _texture(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
     """Shows the upside-down surface of another object within its own outline."""
     other = others[int(rng.integers(len(others)))]
     height, width = paste.cutout.pictures.shape[1:3]
@@ -183,9 +183,9 @@ def _texture(paste: Paste, judged: int, usual_speed: float, others: list[Cutout]
     return replace(paste, texture=surface)
 
 
-def _foreign(paste: Paste, judged: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
+def _foreign(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
     """A shape of random outline and surface, in place of the object, that moves at up to 3 times the usual speed."""
-    paste = _texture(paste, judged, usual_speed, others, rng)
+    paste = _texture(paste, middle, usual_speed, others, rng)
     height, width = paste.cutout.alpha.shape[1:]
     coarse = rng.standard_normal((4, 3)).astype(np.float32)
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
@@ -195,11 +195,11 @@ def _foreign(paste: Paste, judged: int, usual_speed: float, others: list[Cutout]
     angle = rng.uniform(0, 2 * np.pi)
     step = rng.uniform(0, 3) * usual_speed * _scale(paste) * np.array([0.4 * np.sin(angle), np.cos(angle)])
     length = len(paste.numbers)
-    return replace(paste, cutout=blob, numbers=np.zeros(length, int), path=(np.arange(length) - judged)[:, None] * step)
+    return replace(paste, cutout=blob, numbers=np.zeros(length, int), path=(np.arange(length) - middle)[:, None] * step)
 
 
 def _with_rng(function):
-    return lambda paste, judged, usual_speed, others, rng: function(paste, rng=rng)
+    return lambda paste, middle, usual_speed, others, rng: function(paste, rng=rng)
 
 
 _APPLY = {
@@ -210,7 +210,7 @@ _APPLY = {
     "large": _with_rng(_large),
     "tall": _with_rng(_tall),
     "rotated": _with_rng(_rotated),
-    "direction": _with_rng(_direction),
+    "direction": _direction,
     "texture": _texture,
     "foreign": _foreign,
     "left": _left,
@@ -244,17 +244,17 @@ def relit(paste: Paste, rng: np.random.Generator) -> Paste:
     return replace(paste, cutout=changed, numbers=numbers)
 
 
-def draw(window: np.ndarray, paste: Paste, centre: tuple[float, float], judged: int) -> np.ndarray:
-    """Blend ``paste`` into ``window`` float32 ``[T, h, w, C]``, in place; its soft mask in the judged frame, ``[h, w]``.
+def draw(window: np.ndarray, paste: Paste, centre: tuple[float, float]) -> np.ndarray:
+    """Blend ``paste`` into ``window`` float32 ``[T, h, w, C]``, in place; its soft mask, ``[T, h, w]``.
 
-    centre: row and column of the object in the judged frame; it may lie partly outside.
+    centre: row and column of the object in the middle frame; it may lie partly outside.
     """
     height, width = paste.cutout.alpha.shape[1:]
     corners = np.array([[-width, -height], [width, -height], [width, height], [-width, height]]) / 2 @ paste.shape.T
     half = np.ceil(np.abs(corners).max(0)).astype(int) + 1  # columns, rows
     size = (2 * half[0] + 1, 2 * half[1] + 1)
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    shown = np.zeros(window.shape[1:3], np.float32)
+    shown = np.zeros(window.shape[:3], np.float32)
     for t, number in enumerate(paste.numbers):
         y, x = np.asarray(centre) + paste.path[t]
         top, left = int(np.floor(y)) - half[1], int(np.floor(x)) - half[0]
@@ -270,6 +270,5 @@ def draw(window: np.ndarray, paste: Paste, centre: tuple[float, float], judged: 
         alpha = cv2.warpAffine(paste.cutout.alpha[number], matrix, size).astype(np.float32)[part] / 255
         place = window[t, rows, columns]
         place += alpha[..., None] * (drawn[part] - place)
-        if t == judged:
-            shown[rows, columns] = alpha
+        shown[t, rows, columns] = alpha
     return shown

@@ -30,7 +30,8 @@ ABSORBED = 0.5  # share of the objects that do not move which are part of the ba
 GHOSTS = 0.2  # share of the windows whose background holds an object that is gone
 FEWEST = 20  # objects of typical size; with fewer all objects are used
 MIDDLE = 128  # grey level that a gain leaves as it is
-SLIP = 0.08  # standard deviation of the row that an object is pasted at around its own, in picture heights
+SLIP = 0.1  # picture heights: scale of the distances (Student's t, 2 degrees of freedom) from an object's own row
+SMALLEST, LARGEST = 0.5, 2.0  # that the perspective scales an object by
 DARKER, LIGHTER = 0.08, 8.0  # standard deviations of the gain, and of the offset in grey levels, of a window's light
 FIELD = 0.06  # of the range: standard deviation of a smooth light field over the picture
 RAMP, NOISE = 3.0, 1.5  # grey levels: standard deviations of its change over a window, and of the pixels' noise
@@ -42,8 +43,8 @@ class PastedBatch:
 
     frames: float ``[B, T, C, H, W]`` in 0..1. background: float ``[B, C, H, W]``, the still scene. usual: float
     ``[B, C, H, W]``, the background of all training footage. view: float ``[B, 4]``, top, bottom, left and right of the
-    windows, in picture heights and widths. target: float ``[B, h, w]``, share of each place
-    that altered objects cover in the judged frame. moving: float ``[B, h, w]`` in 0..1, where something moves or was pasted.
+    windows, in picture heights and widths. target: float ``[B, T, h, w]``, share of each place
+    that altered objects cover in each frame. moving: float ``[B, T, h, w]`` in 0..1, where something moves or was pasted.
     """
 
     frames: Tensor
@@ -59,7 +60,7 @@ class Pasting:
     """What is pasted.
 
     crop: height and width of the windows, in pixels of the footage. map_size: of target and moving. length: frames of a
-    window. judged: the position of the judged one. every: the distance between two of them in the footage. unaltered,
+    window. middle: the position of the middle one. every: the distance between two of them in the footage. unaltered,
     altered: objects of either kind in a window, at most. weights: how often each alteration is drawn. least: altered
     objects in a window.
     """
@@ -67,7 +68,7 @@ class Pasting:
     crop: tuple[int, int]
     map_size: tuple[int, int]
     length: int
-    judged: int
+    middle: int
     every: int
     unaltered: int
     altered: int
@@ -131,7 +132,7 @@ class PastedWindows:
         size = still.shape[:2]
         corner = [int(rng.integers(full - part + 1)) for full, part in zip(size, pasting.crop, strict=True)]
         view = tuple(slice(first, first + side) for first, side in zip(corner, pasting.crop, strict=True))
-        moving = soft_masks(whole[pasting.judged : pasting.judged + 1, *view], still[view])[0]
+        moving = soft_masks(whole[:, *view], still[view])  # [T, h, w]
         target = np.zeros_like(moving)
         canvas = _Canvas(
             whole[:, *view].astype(np.float32),
@@ -155,7 +156,10 @@ class PastedWindows:
         _relight(usual, rng)
         where = [edge / full for side, full in zip(view, size, strict=True) for edge in (side.start, side.stop)]
         map_size = pasting.map_size[::-1]
-        planes = [cv2.resize(plane, map_size, interpolation=cv2.INTER_AREA) for plane in (target, moving)]
+        planes = [
+            np.stack([cv2.resize(of_frame, map_size, interpolation=cv2.INTER_AREA) for of_frame in plane])
+            for plane in (target, moving)
+        ]  # [T, h, w] each
         pictures = canvas.window, canvas.background[0] / 255, usual[0]
         parts = [np.moveaxis(part, -1, -3) for part in pictures]  # [T, C, h, w], [C, h, w], [C, h, w]
         if self.mirrored and rng.random() < 0.5:
@@ -166,17 +170,16 @@ class PastedWindows:
     def _ghost(self, canvas: _Canvas) -> np.ndarray:
         """Draw a random object into the background alone, as one that stood there and is gone; its mask."""
         cutout = self.cutouts[int(canvas.rng.integers(len(self.cutouts)))]
-        judged = self.pasting.judged
-        paste = _one_frame(as_it_was(cutout, self.pasting.length, judged, 1.0, canvas.rng), judged)
+        middle = self.pasting.middle
         place, _ = self._place(canvas, cutout, EDGE)
-        return draw(canvas.background, paste, place, 0)
+        paste = as_it_was(cutout, self.pasting.length, middle, _perspective(canvas, cutout, place), canvas.rng)
+        return draw(canvas.background, _one_frame(paste, middle), place)
 
     def _paste(self, canvas: _Canvas, wanted: bool) -> tuple[np.ndarray, bool]:
-        """Draw a random object, altered if ``wanted``; its soft mask in the judged frame, and whether it is altered."""
+        """Draw a random object, altered if ``wanted``; its soft mask ``[T, h, w]``, and whether it is altered."""
         pasting, rng = self.pasting, canvas.rng
         chosen = int(rng.integers(len(self.cutouts)))
         cutout, height = self.cutouts[chosen], self._heights[chosen]
-        paste = as_it_was(cutout, pasting.length, pasting.judged, rng.uniform(0.9, 1.1), rng)
         kinds: list[Alteration] = []
         if wanted:
             count = min(1 + int(rng.random() < 0.4), len(self._kinds))
@@ -184,10 +187,12 @@ class PastedWindows:
         place, is_rare = self._place(canvas, cutout, INSIDE * cutout.height if kinds else EDGE, "misplaced" in kinds)
         if "misplaced" in kinds and not is_rare:
             kinds.remove("misplaced")
-        paste = relit(altered(paste, kinds, pasting.judged, self.usual_speed * height, self.cutouts, rng), rng)
+        scale = rng.uniform(0.9, 1.1) * _perspective(canvas, cutout, place)
+        paste = as_it_was(cutout, pasting.length, pasting.middle, scale, rng)
+        paste = relit(altered(paste, kinds, pasting.middle, self.usual_speed * height, self.cutouts, rng), rng)
         if "left" in kinds and rng.random() < ABSORBED:
-            draw(canvas.background, _one_frame(paste, pasting.judged), place, 0)
-        return draw(canvas.window, paste, place, pasting.judged), bool(kinds)
+            draw(canvas.background, _one_frame(paste, pasting.middle), place)
+        return draw(canvas.window, paste, place), bool(kinds)
 
     def _place(
         self, canvas: _Canvas, cutout: Cutout, margin: float, rare: bool = False
@@ -199,7 +204,7 @@ class PastedWindows:
         """
         rng, (height, width) = canvas.rng, canvas.window.shape[1:3]
         slip = SLIP * (2 if rare else 1) * canvas.size[0]
-        rows = cutout.row - canvas.corner[0] + rng.normal(0, slip, PLACES)
+        rows = cutout.row - canvas.corner[0] + slip * rng.standard_t(2, PLACES)
         columns = rng.uniform(0, width, PLACES)
         if not rare and canvas.last is not None and rng.random() < CROWDED:
             rows = canvas.last[0] + rng.normal(0, 0.2 * cutout.height, PLACES)
@@ -214,9 +219,20 @@ class PastedWindows:
         return canvas.last, bool(usual[best] < RARE)
 
 
-def _one_frame(paste: Paste, judged: int) -> Paste:
-    """``paste`` as a window of the judged frame alone."""
-    return replace(paste, numbers=paste.numbers[judged : judged + 1], path=paste.path[judged : judged + 1])
+def _perspective(canvas: _Canvas, cutout: Cutout, place: tuple[float, float]) -> float:
+    """The scale of an object that was moved from its own row to that of ``place``.
+
+    On a plane, sizes are proportional to the distance from the row of the horizon. Training footage often shows objects in
+    few rows, which does not tell where that is: it is drawn at random, from the top of the picture to infinitely far above.
+    """
+    row = float(place[0] + canvas.corner[0])
+    ratio = np.clip(row / max(cutout.row, 1.0), SMALLEST, LARGEST)
+    return float(1 + canvas.rng.random() * (ratio - 1))
+
+
+def _one_frame(paste: Paste, middle: int) -> Paste:
+    """``paste`` as a window of the middle frame alone."""
+    return replace(paste, numbers=paste.numbers[middle : middle + 1], path=paste.path[middle : middle + 1])
 
 
 def typical_sizes(cutouts: list[Cutout]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@ import pytest
 
 from vadcore.models.pseudo.alterations import ALTERATIONS, altered, as_it_was, draw, relit
 
-LENGTH, JUDGED, USUAL = 8, 4, 2.0  # frames, position, pixels a frame
+LENGTH, MIDDLE, USUAL = 8, 4, 2.0  # frames, position, pixels a frame
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def long(cutouts):
 
 
 def change(cutout, cutouts, rng, *kinds):
-    plain = as_it_was(cutout, LENGTH, JUDGED, 1.0, rng)
-    return plain, altered(plain, list(kinds), JUDGED, USUAL, cutouts, rng)
+    plain = as_it_was(cutout, LENGTH, MIDDLE, 1.0, rng)
+    return plain, altered(plain, list(kinds), MIDDLE, USUAL, cutouts, rng)
 
 
 def speed(paste) -> float:
@@ -27,17 +27,17 @@ def speed(paste) -> float:
 
 
 def test_unaltered_object_keeps_pictures_path_and_shape(long, rng):
-    paste = as_it_was(long, LENGTH, JUDGED, 1.0, rng)
+    paste = as_it_was(long, LENGTH, MIDDLE, 1.0, rng)
     assert (np.diff(paste.numbers) == 1).all()
-    np.testing.assert_array_equal(paste.path, long.path[paste.numbers] - long.path[paste.numbers[JUDGED]])
+    np.testing.assert_array_equal(paste.path, long.path[paste.numbers] - long.path[paste.numbers[MIDDLE]])
     np.testing.assert_array_equal(paste.shape, np.eye(2))
 
 
 def test_enlarged_object_moves_by_as_much_more(long, rng):
     state = rng.bit_generator.state
-    paste = as_it_was(long, LENGTH, JUDGED, 1.0, rng)
+    paste = as_it_was(long, LENGTH, MIDDLE, 1.0, rng)
     rng.bit_generator.state = state
-    larger = as_it_was(long, LENGTH, JUDGED, 1.5, rng)
+    larger = as_it_was(long, LENGTH, MIDDLE, 1.5, rng)
     np.testing.assert_allclose(larger.path, 1.5 * paste.path)
 
 
@@ -62,7 +62,7 @@ def test_gliding_object_is_faster(long, cutouts, rng):
 
 def test_gliding_object_keeps_the_sway_of_its_path(long, cutouts, rng):
     """Its pictures are not centred; a straight path would make them tremble, which no object does."""
-    steps = np.arange(LENGTH)[:, None] - JUDGED
+    steps = np.arange(LENGTH)[:, None] - MIDDLE
     for _ in range(20):
         plain, glide = change(long, cutouts, rng, "glide")
         if len(set(glide.numbers)) > 1:
@@ -104,18 +104,18 @@ def test_other_direction_keeps_the_speed(long, cutouts, rng):
 
 @pytest.mark.parametrize("kind", [kind for kind in ALTERATIONS if kind != "misplaced"])
 def test_every_alteration_changes_what_is_drawn(long, cutouts, rng, kind):
-    plain = as_it_was(long, LENGTH, JUDGED, 1.0, rng)
-    changed = altered(plain, [kind], JUDGED, USUAL, cutouts, rng)
+    plain = as_it_was(long, LENGTH, MIDDLE, 1.0, rng)
+    changed = altered(plain, [kind], MIDDLE, USUAL, cutouts, rng)
     windows = np.full((2, LENGTH, 80, 120, 1), 150, np.float32)
-    shown = [draw(window, paste, (40, 60), JUDGED) for window, paste in zip(windows, (plain, changed), strict=True)]
+    shown = [draw(window, paste, (40, 60)) for window, paste in zip(windows, (plain, changed), strict=True)]
     assert np.abs(windows[0] - windows[1]).max() > 20
     assert all(alpha.max() > 0.9 for alpha in shown)
 
 
 def test_drawn_object_lies_where_its_mask_says(long, rng):
     window = np.full((LENGTH, 80, 120, 1), 150, np.float32)
-    alpha = draw(window, as_it_was(long, LENGTH, JUDGED, 1.0, rng), (40, 60), JUDGED)
-    changed = np.abs(window[JUDGED, ..., 0] - 150) > 60
+    alpha = draw(window, as_it_was(long, LENGTH, MIDDLE, 1.0, rng), (40, 60))[MIDDLE]
+    changed = np.abs(window[MIDDLE, ..., 0] - 150) > 60
     assert (alpha[changed] > 0.5).all()
     rows, columns = np.nonzero(changed)
     assert abs(rows.mean() - 40) < 2
@@ -125,8 +125,8 @@ def test_drawn_object_lies_where_its_mask_says(long, rng):
 @pytest.mark.parametrize("centre", [(0, 0), (79, 119), (-500, 60), (40, 1000)])
 def test_object_may_lie_outside(long, rng, centre):
     window = np.full((LENGTH, 80, 120, 1), 150, np.float32)
-    alpha = draw(window, as_it_was(long, LENGTH, JUDGED, 1.0, rng), centre, JUDGED)
-    assert alpha.shape == (80, 120)
+    alpha = draw(window, as_it_was(long, LENGTH, MIDDLE, 1.0, rng), centre)
+    assert alpha.shape == (LENGTH, 80, 120)
 
 
 def test_left_object_stays_where_it_is(long, cutouts, rng):
@@ -138,13 +138,13 @@ def test_left_object_stays_where_it_is(long, cutouts, rng):
 def test_another_direction_keeps_speed_and_sway(long, cutouts, rng):
     plain, turned = change(long, cutouts, rng, "direction")
     assert speed(turned) == pytest.approx(speed(plain), rel=1e-3)
-    np.testing.assert_allclose(turned.path[JUDGED], 0, atol=1e-6)
+    np.testing.assert_allclose(turned.path[MIDDLE], 0, atol=1e-6)
     added = np.diff(turned.path - plain.path, axis=0)
     np.testing.assert_allclose(added, np.broadcast_to(added[0], added.shape), atol=1e-4)
 
 
 def test_relit_objects_keep_shape_and_path(long, rng):
-    plain = as_it_was(long, LENGTH, JUDGED, 1.0, rng)
+    plain = as_it_was(long, LENGTH, MIDDLE, 1.0, rng)
     made = [relit(plain, np.random.default_rng(n)) for n in range(20)]
     changed = [paste for paste in made if paste is not plain]
     assert 5 < len(changed) < 20

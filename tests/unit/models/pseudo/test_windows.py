@@ -6,7 +6,7 @@ import pytest
 from vadcore.models.pseudo.alterations import ALTERATIONS
 from vadcore.models.pseudo.cutouts import Cutout
 from vadcore.models.pseudo.scene import GRID, Scene, learn_scene
-from vadcore.models.pseudo.windows import PastedWindows, Pasting, _relight, typical_sizes
+from vadcore.models.pseudo.windows import PastedWindows, Pasting, _Canvas, _perspective, _relight, typical_sizes
 
 ALL = dict.fromkeys(ALTERATIONS, 1.0)
 
@@ -47,7 +47,7 @@ def test_windows_have_the_shapes_and_ranges_of_a_batch(windows):
     assert np.allclose(view[1::2] - view[::2], (48 / 80, 64 / 120))
     assert {part.dtype for part in (frames, background, usual, view, target, moving)} == {np.dtype(np.float32)}
     assert 0 <= frames.min() < frames.max() <= 1
-    assert target.shape == moving.shape == (12, 16)
+    assert target.shape == moving.shape == (8, 12, 16)
 
 
 def test_altered_objects_are_targets_and_count_as_moving(windows):
@@ -127,8 +127,8 @@ def test_objects_that_stay_may_be_part_of_the_background(footage, cutouts):
     kinds = set()
     for n in range(80):
         frames, background, _, _, target, _ = windows.make(pick(n))
-        if target.max() > 0.9:
-            still = np.kron(target > 0.9, np.ones((4, 4), bool))
+        if target[4].max() > 0.9:
+            still = np.kron(target[4] > 0.9, np.ones((4, 4), bool))
             kinds.add(bool(np.abs(frames[4] - background)[0][still].mean() < 0.2))
     assert kinds == {True, False}
 
@@ -141,7 +141,19 @@ def test_misplaced_objects_are_pasted_where_nothing_moves(footage, cutouts):
     windows.scene = Scene(windows.scene.background, occupancy)
     for n in range(40):
         _, _, _, view, target, _ = windows.make(pick(n))
-        columns = view[2] + (view[3] - view[2]) * (np.nonzero(target > 0.9)[1] + 0.5) / target.shape[1]
+        columns = view[2] + (view[3] - view[2]) * (np.nonzero(target[4] > 0.9)[1] + 0.5) / target.shape[2]
         assert (columns > 0.45).all()
     windows.scene = Scene(windows.scene.background, np.ones(GRID, np.float32))
     assert all(windows.make(pick(n))[4].max() == 0 for n in range(20))  # no place is rare: as it was, so normal
+
+
+def test_objects_grow_towards_the_bottom(footage, cutouts):
+    windows = pasted(footage, cutouts)
+    pictures = np.zeros((8, 80, 120, 1), np.float32)
+    canvas = _Canvas(pictures, pictures[:1], np.zeros(2), np.array([80, 120]), np.random.default_rng(0))
+    cutout = windows.cutouts[0]
+    scales = {row: [_perspective(canvas, cutout, (row, 60.0)) for _ in range(50)] for row in (5.0, cutout.row, 75.0)}
+    upper, same, lower = scales.values()
+    assert 0.5 <= min(upper) < max(upper) <= 1
+    assert set(same) == {1.0}
+    assert 1 <= min(lower) < max(lower) <= 2
