@@ -99,7 +99,7 @@ def _write_model(folder: Path, dataset: str, fusion: Fusion, normal: list[pd.Dat
     metrics = {
         "dataset": dataset,
         "model": fusion.system,
-        "seed": trained[0]["seed"],
+        "seed": next((of_member for of_member in trained if of_member["trained"]), trained[0])["seed"],
         "trained": any(known["trained"] for known in trained),
         "parameters": sum(known["parameters"] for known in trained),
         "iterations": 0,  # iterations of the fusion itself
