@@ -101,30 +101,34 @@ def test_each_stage_depends_on_the_digest_of_its_code():
 
 
 def test_code_digest_covers_imported_code(tmp_path, monkeypatch):
-    """The digest of a system covers its module and the modules that it imports, without comments."""
-    package = tmp_path / "vadcore"
-    shutil.copytree(ROOT / "vadcore", package)
+    """The digest of a stage covers its module and what that imports, without comments."""
+    for package in ("vadcore", "tasks"):
+        shutil.copytree(ROOT / package, tmp_path / package)
     monkeypatch.setattr(code, "ROOT", tmp_path)
+    params = load_params(ROOT / "params.yaml")
 
-    def digests() -> list[str]:
-        code._read.cache_clear()
-        return [
-            code.code_digest([f"vadcore.models.{name}", "vadcore.training.trainer"])
-            for name in ("hog_hof_ae", "gru_ae")
-        ]
+    def changed_by(file: str, text: str) -> set[str]:
+        """The stages whose digest changes when ``text`` is appended to ``file``."""
+        digests = []
+        for more in ("", text):
+            (tmp_path / file).write_text((tmp_path / file).read_text() + more)
+            code._read.cache_clear()
+            found = code_of_stages(params)
+            digests.append(
+                {f"{stage}.{name}": digest for stage in ("train", "score") for name, digest in found[stage].items()}
+            )
+            digests[-1] |= {stage: digest for stage, digest in found.items() if isinstance(digest, str)}
+        return {stage for stage, digest in digests[0].items() if digest != digests[1][stage]}
 
-    def append(file: str, text: str) -> None:
-        (package / file).write_text((package / file).read_text() + text)
-
-    first = digests()
-    append("models/components/hog_hof.py", "# a comment\n")
-    assert digests() == first
-    append("models/components/hog_hof.py", "changed = True\n")
-    second = digests()
-    assert second[0] != first[0]
-    assert second[1] == first[1]
-    append("utils/render.py", "changed = True\n")
-    assert digests()[1] != first[1]  # draws the pictures of check points
+    assert changed_by("vadcore/models/components/hog_hof.py", "# a comment\n") == set()
+    assert changed_by("vadcore/models/components/hog_hof.py", "changed = True\n") == {
+        "train.hog_hof_ae",
+        "score.hog_hof_ae",
+    }
+    assert changed_by("tasks/fuse.py", "changed = True\n") == {"fuse"}
+    assert "train.gru_ae" in changed_by(
+        "vadcore/utils/render.py", "changed = True\n"
+    )  # draws the pictures of check points
 
 
 def test_training_needs_no_video_decoder():
