@@ -36,16 +36,11 @@ from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.trainer import Callback, TrainSettings, spread, train
 from vadcore.utils.device import choose_device, choose_precision
 
-WINDOWS = 256  # held-out windows per class
+WINDOWS = 128  # held-out windows per class
 VARIANTS = {
     "base": {},
     "no-unaltered": {"unaltered": 0},
     **{f"no-{kind}": {"without": kind} for kind in ALTERATIONS},
-    "smaller": {"conv": (16, 32, 64)},
-    "wider": {"conv": (48, 96, 160)},
-    "fewer-frames": {"frames": 5},
-    "more-frames": {"frames": 12},
-    "larger-objects": {"object_height": 48.0},
 }
 
 
