@@ -15,7 +15,7 @@ from tasks.stage import Stage
 from vadcore.data.extract import mixed_rates
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
-from vadcore.data.windows import Segment
+from vadcore.data.windows import Segment, split_at_pauses
 from vadcore.evaluation.inference import ClipScores, score_clip
 from vadcore.evaluation.snapshots import snapshot_frames
 from vadcore.models import Model, load_model, system_of
@@ -44,6 +44,12 @@ def work(stage: Stage) -> None:
 
     model.to(device)
     clips = [Segment(clip, 0, array.shape[0]) for clip, array in frames.arrays("test").items()]
+    pieces = split_at_pauses(clips, frames)
+    if short := [piece for piece in pieces if len(piece) < model.windows.length and piece not in clips]:
+        stage.say(
+            f"{sum(map(len, short))} frames in {len(short)} pieces between pauses of the recording are not scored: they are "
+            f"shorter than a window of {model.windows.length} frames"
+        )
     pictured = snapshot_frames({segment.clip.name: len(segment) for segment in clips}, params.score.snapshots)
     identity = {
         "model": sha256_files([folder / "weights.safetensors", folder / "config.yaml"]),
@@ -77,7 +83,7 @@ def work(stage: Stage) -> None:
             reconstructions = dict(zip(saved["pictured"].tolist(), saved["pictures"], strict=True))
             scored[segment] = ClipScores(named, saved["maps"], reconstructions)
             seconds += float(saved["seconds"])
-    footage = ClipLoader.for_model(model, frames, clips, flow, device=device)
+    footage = ClipLoader.for_model(model, frames, pieces, flow, device=device)
     cost = {"score_fps": round(sum(map(len, clips)) / seconds, 1)}
     draw_rollouts(stage, paths.scores(dataset, name) / "rollouts", model, footage, dtype)
     write_results(stage, model.score, model.config.facts, scored, cost, frames, flow)

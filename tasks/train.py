@@ -13,7 +13,7 @@ from tasks import paths, processes
 from tasks.stage import Stage
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
-from vadcore.data.windows import Segment, blocks_of, hold_out
+from vadcore.data.windows import Segment, blocks_of, hold_out, split_at_pauses
 from vadcore.evaluation.cost import write_cost
 from vadcore.evaluation.inference import MAP_MAX, score_clip
 from vadcore.models import Model, ModelConfig, create_model, save_model, system_of
@@ -55,7 +55,7 @@ def work(stage: Stage) -> None:
     torch.manual_seed(seed)
     model = create_model(name, config)
     where = {"device": device, "cache": params.machine.cache}
-    val = ClipLoader.for_model(model, frames, held, flow, **where)
+    val = ClipLoader.for_model(model, frames, split_at_pauses(held, frames), flow, **where)
 
     decides = {
         "train": settings.model_dump(exclude={"log_every", "save_seconds"}),
@@ -97,7 +97,7 @@ def work(stage: Stage) -> None:
     )
     result, scorings = None, [(model, held, False)]
     if phases:
-        footage = ClipLoader.for_model(model, frames, kept, flow, **where)
+        footage = ClipLoader.for_model(model, frames, split_at_pauses(kept, frames), flow, **where)
         stage.say(
             f"{parameters} parameters; {len(kept)} clips to train on, {len(held)} held out; windows from {footage.cache}"
             + (f"; {processes.world_size()} processes train together" if processes.launched() else "")
@@ -114,7 +114,7 @@ def work(stage: Stage) -> None:
             rest = [block for block in blocks_of(kept) if block not in part]
             if part and rest:
                 other = create_model(name, config)
-                footage = ClipLoader.for_model(other, frames, rest, flow, **where)
+                footage = ClipLoader.for_model(other, frames, split_at_pauses(rest, frames), flow, **where)
                 folder = CheckpointFolder(checkpoint.folder / f"fold-{fold}", "train")
                 train(other, footage, val, run, folder, Callback(progress=False))
                 scorings.append((other, part, False))

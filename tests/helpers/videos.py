@@ -1,6 +1,7 @@
 """Videos, and detectors trained on the place that they show, for tests of detection."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import torch
 from tests.helpers.footage import pictures
 from vadcore.data import formats as datasets
 from vadcore.data.extract import extract_clip
+from vadcore.data.formats.base import Clip
 from vadcore.data.formats.videos import VideosConfig
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipId, ClipStore
 from vadcore.data.synthetic.storage import write_video
+from vadcore.data.video import VideoReader
 from vadcore.data.windows import Segment
 from vadcore.detection.detector import Detector, make_detector
 from vadcore.evaluation.calibration import Calibration, calibrate
@@ -91,6 +94,20 @@ class Place:
         """The result of :func:`vadcore.evaluation.inference.score_clip` for a stored clip."""
         segment = Segment(clip, 0, self.frames.length(clip))
         return score_clip(self.model, ClipLoader.for_model(self.model, self.frames, [segment], self.flow), 0)
+
+    def measured_video(self, video: Path, folder: Path) -> ClipScores:
+        """The result of :func:`vadcore.evaluation.inference.score_clip` for a video, extracted into stores in ``folder``."""
+        clip = Clip("test", video.stem, video, None, partial(VideoReader, video))
+        urls = [folder / f"{kind}.zarr" for kind in ("frames", "masks", "flow")]
+        for url, kind in zip(urls, ("frames", "masks", "flow"), strict=True):
+            ClipStore(url, kind, write=True)
+        extract_clip(clip, VideosConfig(format="videos", source=str(folder)), *urls[:2])
+        frames, flow = ClipStore(urls[0], "frames"), None
+        if self.flow:
+            store_flow(ClipId("test", video.stem), *urls[::2], "dis", {"preset": "fast"}, (32, 40))
+            flow = ClipStore(urls[2], "flow")
+        segment = Segment(ClipId("test", video.stem), 0, frames.length(ClipId("test", video.stem)))
+        return score_clip(self.model, ClipLoader.for_model(self.model, frames, [segment], flow), 0)
 
     def recipe(self) -> PreprocessSpec:
         return describe(self.trained, self.scored, self.frames, self.flow)

@@ -35,6 +35,7 @@ from zarr.core.sync import sync
 
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import digest_of, sweep_partial
+from vadcore.utils.times import shown
 
 Kind = Literal["frames", "flow", "masks"]
 SPLITS = ("train", "test")
@@ -172,9 +173,12 @@ class ClipStore:
         return {clip.name: self.times(clip) for clip in clips if self.has_times(clip)}
 
     def seconds(self, clip: ClipId) -> float:
-        """Return the duration of ``clip`` in seconds, pauses included."""
+        """Return the duration of ``clip`` in seconds, without the pauses of the recording."""
         fps = self.attributes(clip)["fps"]
-        return float(self.times(clip)[-1]) + 1 / fps
+        if not self.has_times(clip):
+            return self.length(clip) / fps
+        starts, stops = shown(self.length(clip), fps, self.times(clip))
+        return float((stops - starts).sum() / fps)
 
     def remove(self, clip: ClipId) -> None:
         """Delete ``clip``, complete or not."""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from vadcore.data.store import ClipId
+from vadcore.data.store import ClipId, ClipStore
 from vadcore.utils.errors import VadError
+from vadcore.utils.times import pieces
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -185,6 +186,19 @@ class Segment:
         return self.stop - self.start
 
 
+def split_at_pauses(segments: list[Segment], frames: ClipStore) -> list[Segment]:
+    """Divide segments where the recording pauses: no window, optical flow or background reaches over a pause."""
+    parts = []
+    for segment in segments:
+        if not frames.has_times(segment.clip):
+            parts.append(segment)
+            continue
+        seconds = frames.times(segment.clip)[segment.start : segment.stop]
+        for start, stop in pieces(seconds, frames.attributes(segment.clip)["fps"]):
+            parts.append(Segment(segment.clip, segment.start + start, segment.start + stop))
+    return parts
+
+
 def hold_out(
     lengths: dict[ClipId, int], share: float, seed: int, groups: dict[ClipId, str | None] | None = None
 ) -> tuple[list[Segment], list[Segment]]:
@@ -246,12 +260,12 @@ def _hold_out_blocks(lengths: dict[ClipId, int], share: float, seed: int) -> tup
 
 def blocks_of(segments: list[Segment]) -> list[Segment]:
     """Divide long segments into equal pieces of about :data:`BLOCK` frames; short ones stay whole."""
-    pieces = []
+    blocks = []
     for segment in segments:
         count = max(1, round(len(segment) / BLOCK))
         edges = np.linspace(segment.start, segment.stop, count + 1).round().astype(int).tolist()
-        pieces += [Segment(segment.clip, start, stop) for start, stop in pairwise(edges)]
-    return pieces
+        blocks += [Segment(segment.clip, start, stop) for start, stop in pairwise(edges)]
+    return blocks
 
 
 @dataclass

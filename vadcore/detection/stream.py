@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -28,6 +28,7 @@ from vadcore.data.video_index import SAME_RATE, video_fps
 from vadcore.detection.detector import Detector
 from vadcore.detection.naming import is_text, printable
 from vadcore.evaluation.evaluate import event_table, score_table
+from vadcore.evaluation.events import TOLERANCE
 from vadcore.evaluation.inference import StreamScorer
 from vadcore.evaluation.maps import Maps, place
 from vadcore.evaluation.preprocess import PreprocessSpec
@@ -35,7 +36,7 @@ from vadcore.models.base import ModelConfig
 from vadcore.models.fusion import Fusion
 from vadcore.utils.errors import VadError
 from vadcore.utils.images import resize_flow, resize_picture, to_color
-from vadcore.utils.times import PAUSE
+from vadcore.utils.times import is_pause, pieces, shown
 from vadcore.utils.turns import take_turns
 
 AHEAD = 16  # pictures per block that is decoded ahead
@@ -86,6 +87,11 @@ class VideoSource:
         self.seconds: list[float] = []
 
     @property
+    def paused(self) -> bool:
+        """Whether there is a pause before the last picture."""
+        return len(self.seconds) > 1 and bool(is_pause(self.seconds[-1] - self.seconds[-2], self._sampling.fps))
+
+    @property
     def length(self) -> int:
         return max(self._reader.length, self._reader.numbers[-1] + 1)
 
@@ -128,7 +134,7 @@ class VideoSource:
         end, stop = self.duration, self.length
         if following < len(self.numbers):
             end, stop = self.seconds[following], self.numbers[following]
-        if end - self.seconds[last] > max(PAUSE, 2 / self._sampling.fps):
+        if is_pause(end - self.seconds[last], self._sampling.fps):
             end = self.seconds[last] + 1 / self._sampling.fps
         return self.seconds[first], end, stop - 1
 
@@ -234,7 +240,9 @@ def scan(
     source = VideoSource(video, sampling, fps, max_missing)
     maps = Maps(scratch)
     try:
-        measures = score_pictures(detector, iter(source), maps.append, video.name, lambda: progress(source.count))
+        measures = score_pictures(
+            detector, iter(source), maps.append, video.name, lambda: progress(source.count), lambda: source.paused
+        )
         frames, events = _tables(detector, measures, sampling, maps, source)
     except BaseException:
         maps.close()
@@ -252,6 +260,7 @@ def score_pictures(
     keep: Callable[[np.ndarray], None],
     name: str = "footage",
     progress: Callable[[], None] = lambda: None,
+    paused: Callable[[], bool] = lambda: False,
 ) -> Mapping[str, np.ndarray]:
     """Score decoded pictures and return their measures: name -> float32 ``[T]``, NaN for frames that no window scored.
 
@@ -262,6 +271,7 @@ def score_pictures(
     keep: called with the error maps of the next n frames, float16 ``[n, h, w]``.
     name: name of the footage in error messages.
     progress: called after each block of pictures.
+    paused: called after each picture is taken; returns whether the recording pauses before it.
     """
     systems = detector.systems
     takers: list[Callable[[np.ndarray], None]]
@@ -275,9 +285,11 @@ def score_pictures(
         for system, taker in zip(systems, takers, strict=True)
     ]
     configs = [system.model.config for system in systems]
-    blocks = _blocks(detector, (prepare(picture, detector.recipe, configs) for picture in pictures))
-    for frames, flow in take_turns(blocks, systems[0].device.type):
+    blocks = _blocks(detector, (prepare(picture, detector.recipe, configs, paused()) for picture in pictures))
+    for pause, frames, flow in take_turns(blocks, systems[0].device.type):
         for scorer, of_system in zip(scorers, frames, strict=True):
+            if pause:
+                scorer.pause()
             scorer.add(of_system, _resized(flow, of_system.shape[2:]) if scorer.windows.flow else None)
         progress()
     return detector.measures([scorer.finish() for scorer in scorers])
@@ -303,14 +315,17 @@ class Prepared(NamedTuple):
     """A preprocessed frame.
 
     frames: input of each system, uint8 ``[C, H, W]``. seen: input of the optical flow estimator, uint8 ``[h, w, C]``, or
-    None if no system needs optical flow.
+    None if no system needs optical flow. paused: whether the recording pauses before it.
     """
 
     frames: tuple[np.ndarray, ...]
     seen: np.ndarray | None
+    paused: bool
 
 
-def prepare(picture: np.ndarray, recipe: PreprocessSpec, configs: Sequence[ModelConfig]) -> Prepared:
+def prepare(
+    picture: np.ndarray, recipe: PreprocessSpec, configs: Sequence[ModelConfig], paused: bool = False
+) -> Prepared:
     """Preprocess a decoded picture in the same steps as the extract stage and :class:`vadcore.data.loader.ClipLoader`.
 
     The picture is first converted to a stored frame, then to the input of each system.
@@ -324,7 +339,7 @@ def prepare(picture: np.ndarray, recipe: PreprocessSpec, configs: Sequence[Model
     ]
     needed = any(config.needs_flow for config in configs)
     seen = resize_picture(stored, recipe.flow.size) if recipe.flow and needed else None
-    return Prepared(tuple(np.ascontiguousarray(frame.transpose(2, 0, 1)) for frame in frames), seen)
+    return Prepared(tuple(np.ascontiguousarray(frame.transpose(2, 0, 1)) for frame in frames), seen, paused)
 
 
 def ahead(items: Iterable[Item], count: int = AHEAD) -> Iterator[list[Item]]:
@@ -341,23 +356,34 @@ def ahead(items: Iterable[Item], count: int = AHEAD) -> Iterator[list[Item]]:
             yield block
 
 
-def _blocks(detector: Detector, prepared: Iterable[Prepared]) -> Iterator[tuple[list[Tensor], np.ndarray | None]]:
+def _blocks(detector: Detector, prepared: Iterable[Prepared]) -> Iterator[tuple[bool, list[Tensor], np.ndarray | None]]:
     """Yield the next frames of each system, uint8 ``[n, C, H, W]``, and the optical flow from the previous frame to each.
 
-    Flow is int16 ``[n, 2, h, w]`` in 1/64 px at the size of stored flow, without the first frame of the video; None if no
-    system needs flow.
+    Flow is int16 ``[n, 2, h, w]`` in 1/64 px at the size of stored flow, without the first frame of the video or after a
+    pause; None if no system needs flow. The first value says whether the recording pauses before these frames.
     """
     before: list[np.ndarray] = []  # estimator input of the previous frame
     for block in ahead(prepared):
         flow = None
         if detector.estimator is not None:
+            # Also over a pause, as for stored clips: OpenCV's estimators depend on the pair before.
             seen = np.stack([*before, *(item.seen for item in block if item.seen is not None)])
+            lacking = len(block) + 1 - len(seen)  # 1 for the first block: nothing flows to the first frame
             before = [seen[-1]]
             flow = flow_to_fixed(detector.estimator(seen[:-1], seen[1:])) if len(seen) > 1 else None
-        yield (
-            [torch.from_numpy(np.stack(frames)) for frames in zip(*(item.frames for item in block), strict=True)],
-            flow,
-        )
+        edges = [0, *(number for number, item in enumerate(block) if number and item.paused), len(block)]
+        for start, stop in pairwise(edges):
+            pause, fields = block[start].paused, None
+            if flow is not None:
+                fields = flow[max(0, start + pause - lacking) : stop - lacking]
+            yield (
+                pause,
+                [
+                    torch.from_numpy(np.stack(frames))
+                    for frames in zip(*(item.frames for item in block[start:stop]), strict=True)
+                ],
+                fields if fields is not None and len(fields) else None,
+            )
 
 
 def _resized(flow: np.ndarray | None, size: Sequence[int]) -> Tensor | None:
@@ -375,6 +401,7 @@ def _remarks(
 ) -> list[str]:
     """Warnings about a video that differs from the training footage, or is too short to be scored."""
     recipe, remarks = detector.recipe, []
+    scored, seconds = frames["score"].notna().to_numpy(), frames["seconds"].to_numpy()
     if sampling.fps < recipe.fps * (1 - SAME_RATE):
         remarks.append(
             f"{name} has {sampling.fps:g} frames a second, the system was trained at {recipe.fps:g}: everything "
@@ -387,14 +414,21 @@ def _remarks(
                 f"{name} is {size[1]}x{size[0]}, the system was trained at {recipe.size[1]}x{recipe.size[0]}: the "
                 "picture is squeezed, so expect more false alarms"
             )
-    if frames["score"].isna().all():
+    if not scored.any():
         lengths = " and one of ".join(str(system.model.windows.length) for system in detector.systems)
         remarks.append(
             f"{name} has {len(frames)} frames at {sampling.fps:g} a second, too few for a window of {lengths}: "
             "nothing could be scored"
         )
+    short = [stop - start for start, stop in pieces(seconds, sampling.fps) if not scored[start:stop].any()]
+    if short and scored.any():
+        remarks.append(
+            f"{name} has {sum(short)} frames in {len(short)} pieces between pauses that are shorter than a window: they are "
+            "not scored"
+        )
+    starts, stops = shown(len(frames), sampling.fps, seconds)  # [T], frame periods
     drift = detector.calibration.drift(frames["score"].to_numpy())
-    if drift and frames["score"].notna().sum() >= DRIFT_SECONDS * sampling.fps:
+    if drift and (stops - starts)[scored].sum() >= DRIFT_SECONDS * sampling.fps - TOLERANCE:
         remarks.append(
             f"{name} scores {drift} as a whole than the normal footage that the threshold was set on: expect "
             f"{'false' if drift == 'higher' else 'missed'} alarms, and train again with newer normal footage"

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from vadcore.data.loader import ClipLoader, made_ahead
 from vadcore.data.store import FLOW_UNIT
-from vadcore.data.windows import BACKGROUND_SAMPLES, Batch, background_frames, median_picture, scoring_windows
+from vadcore.data.windows import (
+    BACKGROUND_SAMPLES,
+    Batch,
+    background_frames,
+    median_picture,
+    scoring_windows,
+    split_at_pauses,
+)
 from vadcore.evaluation.box_scores import BoxScores
 from vadcore.models.base import Model, Prediction
 from vadcore.models.components.error_maps import map_size, shrink
@@ -54,13 +61,16 @@ def score_clip(
 ) -> ClipScores:
     """Score segment ``number`` of ``footage`` with all scoring windows.
 
-    A frame that several windows score gets their mean. Raises :class:`VadError` if an error map is not finite.
+    No window reaches over a pause of the recording. A frame that several windows score gets their mean. Raises
+    :class:`VadError` if an error map is not finite.
 
     reconstruct: frames, ascending, whose reconstructions or predictions are returned. Frames that no window scores are
     left out, and all frames if the model produces no pictures of the scored frames.
     """
     segment, length = footage.segments[number], footage.lengths[number]
-    starts = scoring_windows(length, model.windows)
+    parts = split_at_pauses([segment], footage.frames)
+    edges = [(part.start - segment.start, part.stop - segment.start) for part in parts]
+    starts = np.concatenate([start + scoring_windows(stop - start, model.windows) for start, stop in edges])
     if not len(starts):  # shorter than a window
         measures = {model.score: np.full(length, np.nan, np.float32)}
         height, width = footage.size
@@ -68,7 +78,9 @@ def score_clip(
     pictured = windows_of(reconstruct, starts, model.windows.judged)
     maps: list[np.ndarray] = []
     scorer = StreamScorer(model, footage.device, dtype, maps.append, str(segment.clip), segment.start, pictured)
-    for frames, flow in take_turns(_blocks(footage, number, scorer.advance), footage.device.type):
+    for first, frames, flow in take_turns(_blocks(footage, number, edges, scorer.advance), footage.device.type):
+        if first:
+            scorer.pause()
         scorer.add(frames, flow)
     return ClipScores(scorer.finish(), np.concatenate(maps), scorer.reconstructions)
 
@@ -96,17 +108,23 @@ def windows_of(frames: Iterable[int], starts: np.ndarray, judged: Sequence[int])
     return chosen
 
 
-def _blocks(footage: ClipLoader, number: int, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield the frames of a segment, in order, as :meth:`StreamScorer.add` takes them, at most ``size`` at a time."""
-    length = footage.lengths[number]
+def _blocks(
+    footage: ClipLoader, number: int, edges: list[tuple[int, int]], size: int
+) -> Iterator[tuple[bool, Tensor, Tensor | None]]:
+    """Yield the frames of a segment, in order, as :meth:`StreamScorer.add` takes them, at most ``size`` at a time.
 
-    def read(span: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-        start, stop = span
-        before = 1 if start and footage.flow else 0  # the frame that the flow to the first one comes from
+    edges: first and stop frame of each part without a pause. The first value is true for the first frames of a part.
+    """
+
+    def read(span: tuple[bool, int, int]) -> tuple[bool, Tensor, Tensor | None]:
+        first, start, stop = span
+        before = 1 if footage.flow and not first else 0  # the frame that the flow to the first one comes from
         frames, flow = footage.raw(np.array([[number, start - before, 1]]), stop - start + before)
-        return frames[0, before:], None if flow is None else flow[0]
+        return first, frames[0, before:], None if flow is None else flow[0]
 
-    spans = [(start, min(start + size, length)) for start in range(0, length, size)]
+    spans = [
+        (start == begin, start, min(start + size, end)) for begin, end in edges for start in range(begin, end, size)
+    ]
     if footage.cache == "stream":
         return (block for _, block in made_ahead(spans, read))
     return map(read, spans)
@@ -162,6 +180,8 @@ class _Means:
 class StreamScorer:
     """Scores a stream of frames with one model. Memory does not grow with the length, except for the measures.
 
+    The parts between two pauses of the recording are scored independently of each other.
+
     Parameters
     ----------
     model, device, dtype: the model, where it is, and the precision of its computations.
@@ -186,8 +206,13 @@ class StreamScorer:
         self.name, self.first, self.pictured = name, first, pictured or {}
         self.windows = model.windows
         self.group = max(1, FRAMES_AT_ONCE[device.type] // self.windows.length)  # windows in a batch
-        self.length = 0  # number of frames so far
         self.reconstructions: dict[int, np.ndarray] = {}
+        self._parts: list[tuple[int, dict[str, np.ndarray]]] = []  # lengths and measures of the complete parts
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin a part. All numbers of frames below count from here."""
+        self.length = 0  # number of frames so far
         self._frames: Tensor | None = None  # from frame `_released` on
         self._flow: Tensor | None = None  # from each of them to the next
         self._samples: dict[int, np.ndarray] = {}  # frame number -> frame; source of the backgrounds
@@ -198,6 +223,11 @@ class StreamScorer:
         self._boxes = BoxScores()
         self._measures: dict[str, _Means] = {}
         self._done: dict[str, list[np.ndarray]] = {}  # measures of the frames before `_released`
+
+    @property
+    def _offset(self) -> int:
+        """Number of frames before this part."""
+        return sum(length for length, _ in self._parts)
 
     @property
     def advance(self) -> int:
@@ -225,11 +255,30 @@ class StreamScorer:
                 break
             self._run(np.arange(self._start, last + 1, self.windows.step))
 
+    def pause(self) -> None:
+        """Say that the recording pauses before the next frame: no window, optical flow or background reaches over it.
+
+        The optical flow added next is as for the first frames of the stream.
+        """
+        if self.length:
+            self._finish_part()
+            self._begin()
+
     def finish(self) -> dict[str, np.ndarray]:
         """Score the remaining windows and return the measures of all frames.
 
         Name -> float32 ``[T]``; NaN for frames that no window scored.
         """
+        self._finish_part()
+        names = dict.fromkeys(name for _, of_part in self._parts for name in of_part)
+        return {
+            name: np.concatenate(
+                [of_part.get(name, np.full(length, np.nan, np.float32)) for length, of_part in self._parts]
+            )
+            for name in names
+        }
+
+    def _finish_part(self) -> None:
         starts = scoring_windows(self.length, self.windows)
         rest = starts[starts >= self._released]
         for first in range(0, len(rest), self.group):
@@ -240,7 +289,8 @@ class StreamScorer:
             maps = _Means(map_size((height, width)), np.float32)
             self._measures = {self.model.score: _Means((), np.float64)}
         self._release(self.length, maps)
-        return {name: np.concatenate(parts).astype(np.float32) for name, parts in self._done.items()}
+        measures = {name: np.concatenate(values).astype(np.float32) for name, values in self._done.items()}
+        self._parts.append((self.length, measures))
 
     @property
     def _held(self) -> Tensor:
@@ -270,7 +320,7 @@ class StreamScorer:
         frames = _picked(self._held, index).float().div_(255)
         flow = None if self._flow is None else _picked(self._flow, index[:, :-1]).float().div_(FLOW_UNIT)
         background = self._backgrounds(at[:, 0]) if self.windows.background else None
-        clip, numbers = torch.zeros(len(at), dtype=torch.long), torch.from_numpy(self.first + at)
+        clip, numbers = torch.zeros(len(at), dtype=torch.long), torch.from_numpy(self.first + self._offset + at)
         return Batch(frames, clip, numbers, flow, background)
 
     def _backgrounds(self, starts: np.ndarray) -> Tensor:
@@ -285,6 +335,7 @@ class StreamScorer:
 
     def _reconstruct(self, prediction: Prediction, starts: np.ndarray) -> None:
         """Keep the requested pictures of the windows at ``starts``."""
+        starts = self._offset + starts
         rows = [row for row, start in enumerate(starts.tolist()) if start in self.pictured]
         if not rows or prediction.reconstruction is None or prediction.target is not None:
             return

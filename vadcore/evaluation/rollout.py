@@ -93,8 +93,9 @@ def roll_outs(
                 rebuilt = model.reconstruct(truth).float()
                 predicted = torch.cat((rebuilt[:, :1], model.roll_out(truth[:, :prime], steps).float()), dim=1)
             for (clip, start, _), *parts in zip(group, truth, rebuilt, predicted, strict=True):
-                name = footage.segments[clip].clip.name
-                done.append(Rollout(name, int(start), prime, *(part.clamp(0, 1).cpu().numpy() for part in parts)))
+                segment = footage.segments[clip]
+                pictures = (part.clamp(0, 1).cpu().numpy() for part in parts)
+                done.append(Rollout(segment.clip.name, segment.start + int(start), prime, *pictures))
     return done
 
 

@@ -11,6 +11,7 @@ from vadcore.data.formats import clips
 from vadcore.data.formats.base import Clip, DatasetConfig
 from vadcore.data.formats.videos import VideosConfig
 from vadcore.data.store import ClipId, ClipStore
+from vadcore.data.windows import Segment, split_at_pauses
 from vadcore.utils.errors import VadError
 
 FRAMES = pictures(90, (24, 32), channels=3)
@@ -182,6 +183,17 @@ def test_times_of_a_varying_rate(folder, urls):
     assert store.seconds(ClipId("test", "a")) == pytest.approx(VARYING[-1] + 0.04, abs=1e-3)
     assert known["abnormal"] == [[30, 40]]  # 4.4 to 4.8 s
     assert "varies" in known["remarks"][0]
+
+
+def test_pauses_are_no_footage(folder, urls):
+    times = np.arange(60) / 25 + np.repeat([0, 300, 600], 20)
+    encode(folder / "test/a.mkv", 60, times=times)
+    store = extracted(folder, urls, "clip,start,end\na,300.8,301.6\n")
+    clip = ClipId("test", "a")
+    assert store.seconds(clip) == pytest.approx(60 / 25, abs=1e-3)
+    assert store.attributes(clip)["abnormal"] == [[20, 40]]
+    parts = split_at_pauses([Segment(clip, 0, 25), Segment(clip, 25, 60)], store)
+    assert [(part.start, part.stop) for part in parts] == [(0, 20), (20, 25), (25, 40), (40, 60)]
 
 
 def test_times_of_a_varying_rate_at_a_lower_rate(folder, urls):

@@ -94,6 +94,45 @@ def test_events_are_at_the_times_in_the_video(place_of, tmp_path):
     assert any("varies" in remark for remark in found.remarks)
 
 
+PARTS = (slice(0, 37), slice(37, 39), slice(39, 80))  # between the pauses of a recording
+
+
+def recording_with_pauses(path):
+    """The frames 0 to 79 at 10 a second, with a pause of a minute before each of the later two :data:`PARTS`."""
+    times = np.arange(80) / 10 + np.repeat([0, 60, 120], [len(range(80)[part]) for part in PARTS])
+    return encode(path, pictures(80, SIZE, 3, 5), "ffv1", fps=10, times=times, pixels="bgr0")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_parts_between_pauses_are_scored_on_their_own(place_of, tmp_path, name):
+    here = place_of(name)
+    found = scan(here.detector(), recording_with_pauses(tmp_path / "test/gate.mkv"), tmp_path / "maps")
+    stored = here.measured_video(tmp_path / "test/gate.mkv", tmp_path / "stores")
+    for part in PARTS:
+        frames = pictures(80, SIZE, 3, 5)[part]
+        video = encode(tmp_path / "part.mkv", frames, "ffv1", fps=10, pixels="bgr0")
+        alone = scan(here.detector(), video, tmp_path / "maps-alone")
+        for measure in set(alone.frames) - {"frame", "seconds", "score", "p_value", "event"}:
+            if not here.flow:  # OpenCV's flow depends on the pair before
+                np.testing.assert_array_equal(found.frames[measure][part], alone.frames[measure], err_msg=measure)
+            np.testing.assert_array_equal(found.frames[measure], stored.measures[measure], err_msg=measure)
+    maps = np.stack([found.maps[number] for number in range(80)])
+    np.testing.assert_array_equal(maps, stored.maps.astype(np.float32))
+    unscored = found.frames["score"].isna()
+    assert unscored[37:39].all() == any("2 frames in 1 pieces" in remark for remark in found.remarks)
+    assert not unscored[38] or name != "frame_diff"
+
+
+def test_jump_over_a_pause_is_no_event(place_of, tmp_path):
+    here = place_of("frame_diff")
+    video = recording_with_pauses(tmp_path / "paused.mkv")
+    assert not len(scan(here.detector(), video, tmp_path / "maps").events)
+    shown = pictures(80, SIZE, 3, 5)
+    shown[39:] = pictures(80, SIZE, 3, 25)[39:]  # the square is elsewhere after a pause that the file does not tell
+    joined = encode(tmp_path / "joined.mkv", shown, "ffv1", fps=10, pixels="bgr0")
+    assert len(scan(here.detector(), joined, tmp_path / "maps").events)
+
+
 def test_damaged_frame_moves_no_event(place_of, tmp_path):
     here = place_of("frame_diff")
     shown = pictures(80, SIZE, 3, 5)
@@ -248,6 +287,11 @@ def test_drift_is_a_remark(place_of, tmp_path, monkeypatch, changed, said):
     monkeypatch.undo()
     short = scan(dataclasses.replace(here.detector(), calibration=calibration), here.video, tmp_path / "maps")
     assert not any("as a whole" in remark for remark in short.remarks)
+    # 62 s in 119 frames, most of which are 0.1 s apart
+    times = np.concatenate([np.arange(60) * 0.1, 6 + np.arange(59) * 0.95])
+    slow = encode(tmp_path / "slow.mkv", pictures(119, SIZE, 3, 5), "ffv1", fps=10, times=times, pixels="bgr0")
+    found = scan(dataclasses.replace(here.detector(), calibration=calibration), slow, tmp_path / "maps")
+    assert any("as a whole" in remark for remark in found.remarks) == (said is not None)
 
 
 def test_compressed_video(place_of, tmp_path):
