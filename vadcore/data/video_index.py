@@ -123,16 +123,36 @@ def _index(path: Path, _identity) -> VideoIndex:
         seconds = (order - order[0]) * tick
         fps = _rate(seconds, stated)
         times = _on_grid(seconds, fps, tick)
+        unknown = _states_no_length(kind, container, stream, samples, path)
         cut_off = _cut_off(kind, container, stream, samples, order, ticks, fps, others_end)
+        cut_off = 0 if unknown and kind == "avi" else cut_off
         remarks += _time_remarks(times, fps, resets, stated)
         if not cut_off and (damaged[-1:] == [len(stamps) - 1] or (kind == "mpegts" and _in_a_packet(path))):
             remarks.append(f"its last packet is cut off; {END_UNKNOWN}")
-        if kind == "asf" and not stream.duration:
-            remarks.append("it states no duration; whether its end is missing cannot be known")
+        if unknown:
+            remarks.append("it does not state its length; whether its end is missing cannot be known")
         unordered = kind == "avi" and stream.codec_context.has_b_frames
         identified = not (len(resets) or unordered) and len(np.unique(order)) == len(order)
         stamped = order if identified else None
         return VideoIndex(codec, fps, times, stamped, tick, cut_off, kind in _ENDLESS, tuple(remarks))
+
+
+def _states_no_length(kind, container, stream, samples: int, path: Path) -> bool:
+    """Whether a container that usually states its length or its end does not, as after a live or interrupted recording."""
+    if kind in ("asf", "matroska", "flv"):
+        return not container.duration
+    size = path.stat().st_size
+    if kind == "avi":
+        return not 0 < stream.frames < size // 8  # recorders write a huge number until they know it
+    with path.open("rb") as file:
+        file.seek(max(0, size - (1 << 16)))
+        tail = file.read()
+    if kind == "mov" and stream.frames < samples:  # in fragments; an index of them may be the last box
+        return tail[-12:-8] != b"mfro"
+    if kind == "ogg":
+        page = tail.rfind(b"OggS")
+        return page >= 0 and not tail[page + 5] & 4  # no end of stream
+    return False
 
 
 def _in_a_packet(path: Path) -> bool:

@@ -211,6 +211,41 @@ def test_cut_off_end_of_containers_that_state_no_length(tmp_path, name, codec, m
     assert len(shown) == 60 or "its end may be missing" in " ".join(reader.remarks)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "muxer"),
+    [
+        ("live.mkv", "libx264", {"live": "1", "cluster_time_limit": "400"}),
+        ("live.flv", "libx264", {"flvflags": "no_duration_filesize"}),
+        ("clip.ogv", "libvpx", {}),
+        ("fragments.mp4", "libx264", {"movflags": "frag_keyframe+empty_moov+default_base_moof"}),
+        ("first_whole.mov", "libx264", {"movflags": "frag_keyframe"}),
+    ],
+)
+def test_cut_between_frames_where_the_length_is_not_stated(tmp_path, name, codec, muxer):
+    path = encode(tmp_path / name, 60, codec, muxer=muxer, g="10")
+    data = path.read_bytes()
+    third = len(data) // 3
+    starts = {".mp4": b"moof", ".mov": b"moof", ".ogv": b"OggS", ".flv": b"", ".mkv": b"\x1f\x43\xb6\x75"}
+    cut = data.index(starts[path.suffix], third)  # before a fragment, page or cluster
+    path.write_bytes(data[: cut - 4 if starts[path.suffix] == b"moof" else cut])
+    reader, shown = read(path)
+    assert 5 < len(shown) < 60
+    assert "whether its end is missing cannot be known" in " ".join(reader.remarks)
+
+
+def test_avi_of_an_interrupted_recorder_is_read(tmp_path):
+    path = encode(tmp_path / "clip.avi", 40, "mjpeg", pixels="yuvj420p")
+    data = bytearray(path.read_bytes())
+    for name, offset in ((b"avih", 24), (b"strh", 40)):  # the numbers of frames, which are written when they are known
+        place = data.index(name) + offset
+        assert int.from_bytes(data[place : place + 4], "little") == 40
+        data[place : place + 4] = (1 << 30).to_bytes(4, "little")
+    path.write_bytes(data)
+    reader, shown = read(path)
+    assert (len(shown), reader.index.cut_off) == (40, 0)
+    assert "whether its end is missing cannot be known" in reader.remarks[-1]
+
+
 def test_cut_off_file_without_index_is_refused(tmp_path):
     path = encode(tmp_path / "clip.mp4", 40)  # its index is at the end
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -221,7 +256,7 @@ def test_whole_files_are_not_called_cut(tmp_path):
     for name, muxer in (
         ("fast.mp4", {"movflags": "faststart"}),
         ("fragments.mp4", {"movflags": "frag_keyframe+empty_moov"}),
-        ("live.mkv", {"live": "1"}),
+        ("seekable.mkv", {}),
     ):
         path = encode(tmp_path / name, 40, muxer=muxer)
         reader, shown = read(path)
