@@ -84,6 +84,7 @@ def extract_clip(
                 "labels and footage must be of the same recording: correct one of them"
             )
         kept_labels = np.zeros(len(numbers), np.uint8) if labels is None else labels[numbers]
+        remarks = (*kept.remarks, *([] if labels is None else _lost(intervals(labels), numbers, clip.source.name)))
         if not kept.sampling.is_constant(kept.numbers, kept.seconds):
             writer.set_times(np.array(kept.seconds))
         writer.update(
@@ -96,13 +97,24 @@ def extract_clip(
                 # Training footage is normal by definition; test footage may have no labels.
                 "labelled": labels is not None or clip.split == "train",
                 "abnormal": intervals(kept_labels),
-                "remarks": kept.remarks,
+                "remarks": list(remarks),
                 **identity,
             }
         )
     if clip.masks:
         _write_masks(clip, name, masks, frames.array(name).shape[1:3], numbers, length, identity)
-    return Extracted(name, len(numbers), clip.masks is not None, kept=False, remarks=tuple(kept.remarks))
+    return Extracted(name, len(numbers), clip.masks is not None, kept=False, remarks=remarks)
+
+
+def _lost(marked: list[list[int]], numbers: list[int], source: str) -> list[str]:
+    """Return a sentence about the labelled intervals without a frame among ``numbers``, or nothing."""
+    lost = [(start, stop) for start, stop in marked if np.diff(np.searchsorted(numbers, (start, stop))) == 0]
+    if not lost:
+        return []
+    return [
+        f"{source}: {len(lost)} of {len(marked)} labelled intervals have no frame in the store, the first is frames "
+        f"{lost[0][0]} to {lost[0][1] - 1}: dataset.*.fps drops them, or they are missing"
+    ]
 
 
 def mixed_rates(frames: ClipStore) -> str | None:

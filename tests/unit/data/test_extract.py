@@ -185,6 +185,16 @@ def test_times_of_a_varying_rate(folder, urls):
     assert "varies" in known["remarks"][0]
 
 
+def test_labels_without_a_frame_are_not_lost_in_silence(folder, urls):
+    encode(folder / "test/a.mkv", 60)
+    store = extracted(folder, urls, "clip,first_frame,last_frame\na,11,13\na,30,40\n", fps=5)
+    (remark,) = store.attributes(ClipId("test", "a"))["remarks"]
+    assert "1 of 2 labelled intervals have no frame in the store, the first is frames 11 to 13" in remark
+    encode(folder / "test/a.mkv", 60, times=np.arange(60) / 25 + np.repeat([0, 60], 30))
+    with pytest.raises(VadError, match=r"labels.csv, line 3: 10 to 20 s has no frame, clip a pauses there; remove"):
+        extracted(folder, urls, "clip,start,end\na,0.2,61\na,10,20\n")
+
+
 def test_pauses_are_no_footage(folder, urls):
     times = np.arange(60) / 25 + np.repeat([0, 300, 600], 20)
     encode(folder / "test/a.mkv", 60, times=times)

@@ -115,7 +115,7 @@ def read_labels(
 
     A frame covers the time until the next one, but at most ``PAUSE`` seconds. A frame that overlaps an interval is abnormal.
     An interval in seconds may end up to one second after the clip, because times are often written in whole seconds. Raises
-    :class:`VadError` if an interval exceeds the clip otherwise.
+    :class:`VadError` if an interval exceeds the clip otherwise, or lies in a pause of the recording.
 
     fps: frame rate, if the times in the video are wrong.
     """
@@ -133,7 +133,12 @@ def read_labels(
                 f"({ends[-1]:.2f} s); correct the line"
             )
         if in_seconds:
-            labels[(ends > start + slack) & (starts < end - slack)] = 1
+            inside = (ends > start + slack) & (starts < end - slack)
+            if not inside.any():
+                raise VadError(
+                    f"{table}, line {line}: {start:g} to {end:g} s has no frame, clip {name} pauses there; remove the line"
+                )
+            labels[inside] = 1
         else:
             labels[int(start) : int(end) + 1] = 1
     return labels
@@ -193,6 +198,8 @@ def _seconds(text: str, table: Path, line: int) -> float:
     if not match:
         raise VadError(f"{table}, line {line}: {text!r} is no time; write seconds (12.5) or hh:mm:ss (00:00:12.5)")
     hours, minutes, seconds = match.groups()
+    if (minutes and float(seconds) >= 60) or (hours and int(minutes) >= 60):
+        raise VadError(f"{table}, line {line}: {text!r} is no time; minutes and seconds in hh:mm:ss are below 60")
     return 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)
 
 
