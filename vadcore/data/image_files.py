@@ -52,6 +52,10 @@ class ImageReader:
     def __iter__(self) -> Iterator[np.ndarray]:
         mode = cv2.IMREAD_GRAYSCALE if self._is_grey() else cv2.IMREAD_ANYCOLOR
         first, low, high = None, 65535, 0
+        if self.paths[0].suffix.lower() in (".tif", ".tiff") and (count := cv2.imcount(str(self.paths[0]))) > 1:
+            self.remarks.append(
+                f"{self.paths[0].name}: holds {count} pictures; only the first one in each file is read"
+            )
         for path in self.paths:
             picture = _decode(path, mode)
             first = picture if first is None else first

@@ -174,3 +174,11 @@ def test_mixed_depths_are_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "1.png"), GREY.astype(np.uint16) * 257)
     message = error_of(lambda: list(read_images(numbered(tmp_path))))
     assert [part for part in ("1.png", "uint16", "uint8") if part not in message] == []
+
+
+def test_only_the_first_picture_of_a_file_is_read_and_that_is_said(tmp_path):
+    for number in range(3):
+        cv2.imwritemulti(str(tmp_path / f"{number}.tif"), [np.full((8, 9), 50 * page, np.uint8) for page in range(4)])
+    reader = ImageReader(sorted(tmp_path.iterdir()))
+    assert [int(picture.max()) for picture in reader] == [0, 0, 0]
+    assert reader.remarks == ["0.tif: holds 4 pictures; only the first one in each file is read"]

@@ -90,6 +90,7 @@ def test_byte_order_mark_and_empty_lines(tmp_path):
         ),
         ("", ("line 1:", "clip,start,end")),
         ("clip,start,end\na,0:75,0:80\n", ("line 2:", "'0:75'", "below 60")),
+        ("clip;first_frame;last_frame\na;1.000;2.000\n", ("line 2:", "'1.000'", "frame number")),
         ("clip,start,end\na,1\n", ("line 2:", "clip,start,end")),
         ("clip,start,end\na,0,1\na,one,2\n", ("line 3:", "'one'")),
         ("clip,start,end\na,2,1\n", ("line 2:", "2 to 1")),

@@ -204,7 +204,7 @@ def _seconds(text: str, table: Path, line: int) -> float:
 
 
 def _frame(text: str, table: Path, line: int) -> float:
-    if not re.fullmatch(r"[0-9]{1,12}(\.0*)?", text):
+    if not re.fullmatch(r"[0-9]{1,12}(\.0{0,2})?", text):  # 31.0 as pandas writes it; 1.000 could mean one thousand
         raise VadError(f"{table}, line {line}: {text!r} is no frame number; frames count from 0")
     return int(text.partition(".")[0])
 
@@ -236,7 +236,7 @@ def _by_clip(table: Path, test: Path, tested: list[tuple[Path, str]]) -> dict[st
                 if fitting
                 else f"no test clip {clip!r}; there are: {there}"
             )
-            raise VadError(f"{table}, line {interval.line}: {why}")
+            raise VadError(f"{table}, line {interval.line}: {' '.join(why.splitlines())}")
         marked.setdefault(next(iter(fitting)), []).append(interval)
     return marked
 
