@@ -82,10 +82,7 @@ class Graph:
         return {address: states[address] for address in self.nodes}
 
     def select(
-        self,
-        datasets: Collection[str] = (),
-        models: Collection[str] = (),
-        targets: Collection[str] = (),
+        self, datasets: Collection[str] = (), models: Collection[str] = (), targets: Collection[str] = ()
     ) -> tuple[set[str], set[str]]:
         """Return the addresses of the requested stages and of the stages downstream of them.
 

@@ -168,10 +168,7 @@ def serve_all(root: Path, options: argparse.Namespace) -> None:
         print(f"\nPrefect: http://{host}:{options.prefect_port}   MLflow: {mlflow}\n\nIn other shells:", flush=True)
         print(f"export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}\n", flush=True)
         if host != LOOPBACK and not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
-            print(
-                f"anyone who can reach {host} can run this project's code: use a trusted network\n",
-                flush=True,
-            )
+            print(f"anyone who can reach {host} can run this project's code: use a trusted network\n", flush=True)
         services.watch(again, options.proven_seconds)
     finally:
         services.stop()

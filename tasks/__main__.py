@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from tasks import processes
 from tasks.ending import one_line_errors
 from tasks.stage import Stage
-from tasks.tracking import stage_run
-from tasks.tracking.run import Unlogged, wanted
+from tasks.tracking import StageRun, stage_run
+from tasks.tracking.run import wanted
 from tasks.tracking.uploader import settings_digest, start_uploader
 from vadcore.utils.errors import VadError
 
@@ -90,7 +90,7 @@ def _work(name: str, params: Params, arguments: dict[str, str]) -> None:
     work = _import(name).work
     named = {kind if kind == "dataset" else "model": value for kind, value in arguments.items()}
     if processes.rank() or not PROGRAMS[name].tracked:  # of the processes of a training, only the first one logs
-        work(Stage(params, Unlogged(), **named, quiet=bool(processes.rank())))
+        work(Stage(params, StageRun(None), **named, quiet=bool(processes.rank())))
         return
     logged = {
         "seed": params.seed,

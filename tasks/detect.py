@@ -45,10 +45,7 @@ def main() -> None:
     parser.add_argument("--inbox", type=Path, metavar="FOLDER", help="score new videos in this folder, each once")
     parser.add_argument("--fps", type=float, help="frame rate of these videos, if their headers are wrong")
     parser.add_argument(
-        "--target-far-per-hour",
-        type=float,
-        metavar="RATE",
-        help="false alarms per hour (default: calibrated)",
+        "--target-far-per-hour", type=float, metavar="RATE", help="false alarms per hour (default: calibrated)"
     )
     parser.add_argument("--alert", help="URL or command called once for each event (default: detect.alert)")
     parser.add_argument(

@@ -108,16 +108,13 @@ def experiment_id(client, uri: str, name: str) -> str:
     """Return the id of the experiment ``name``; create the experiment if it is missing."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    if (found := client.get_experiment_by_name(name)) is None:
         try:
             place = (ARTIFACTS.resolve() / name).as_uri() if is_database(uri) else None
             return client.create_experiment(name, place, tags=KIND)
-        except MlflowException:
-            found = client.get_experiment_by_name(name)
-            if found is None:
+        except MlflowException:  # another process may have been faster
+            if (found := client.get_experiment_by_name(name)) is None:
                 raise
-            # another process was faster
     return found.experiment_id
 
 

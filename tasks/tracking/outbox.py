@@ -1,11 +1,11 @@
 """The outbox, ``tracking/outbox``: a folder for each run, with the logged events that MLflow has not confirmed yet.
 
 ======================  ===============================================================================================
-``run.json``            name, experiment, tags, start, pipeline, process: written once, at the start of the run
-``events.jsonl``        what the stage logged, one JSON object per line, in order; the last one is ``end``
-``system.jsonl``        system metrics in the same form, written by the uploader process
+``run.json``            name, experiment, URI, tags, start, pipeline and uploader of the run; written once
+``events.jsonl``        what the stage logged, one JSON object per line; the last one is ``end``. The stage holds a lock
+                        on this file until it ends; the system releases it when the stage is killed
 ``files/``              copies of logged pictures, files and models
-``state.json``          what has been sent: tracking URI, run id, bytes of each ``.jsonl`` that MLflow has confirmed;
+``state.json``          what has been sent: tracking URI, run id, bytes of ``events.jsonl`` that MLflow has confirmed;
                         what MLflow refused; the last fault; whether all is done
 ======================  ===============================================================================================
 
@@ -17,38 +17,31 @@ Times are milliseconds since 1970 UTC, as in MLflow. A folder is removed once it
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import shutil
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-import psutil
+from typing import IO
 
 from vadcore.utils.files import write_json
 
 TRACKING = Path("tracking")  # in the project folder, the working folder of every stage
-LOGS = ("events.jsonl", "system.jsonl")
-QUIET_SECONDS = 600  # a run of another machine without writes for this long belongs to a dead process
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def this_process() -> dict:
-    """Return the identity of this process: host, pid and creation time, because a pid can be reused."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "created": psutil.Process().create_time()}
-
-
-def is_alive(process: dict) -> bool:
-    """Return True if ``process`` (see :func:`this_process`) of this machine still runs."""
+def lock(file: IO) -> bool:
+    """Lock an open file and return True; return False if another process holds the lock."""
     try:
-        found = psutil.Process(process["pid"])
-        return abs(found.create_time() - process["created"]) < 1 and found.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
         return False
 
 
@@ -56,39 +49,44 @@ class EventLog:
     """One run in the outbox. ``about`` is its ``run.json``."""
 
     def __init__(self, folder: Path):
-        self.folder = Path(folder)
-        self.key = self.folder.name
+        self.folder, self.key = Path(folder), Path(folder).name
+        self._events, self._state = self.folder / "events.jsonl", self.folder / "state.json"
         self.about = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
 
     @classmethod
     def create(cls, outbox: Path, key: str, about: dict) -> EventLog:
-        """Create the folder of a run. ``about`` needs: name, experiment, uri, tags, start, pipeline, process, uploader."""
+        """Create the folder of a run that this process writes, until :meth:`close`."""
         folder = outbox / key
         (folder / "files").mkdir(parents=True)
-        for name in LOGS:
-            (folder / name).touch()
+        log = (folder / "events.jsonl").open("a", encoding="utf-8")
+        lock(log)  # before run.json exists, from which others know the run
         write_json(folder / "run.json", about)
-        return cls(folder)
+        run = cls(folder)
+        run._log = log
+        return run
+
+    def append(self, event: dict) -> None:
+        self._log.write(json.dumps(event) + "\n")
+        self._log.flush()
+
+    def close(self) -> None:
+        """Release the lock: this process logs no more."""
+        self._log.close()
 
     @property
     def state(self) -> dict:
         """What has been sent; empty before the first contact with MLflow."""
-        path = self.folder / "state.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return json.loads(self._state.read_text(encoding="utf-8")) if self._state.exists() else {}
 
     def save_state(self, state: dict) -> None:
-        write_json(self.folder / "state.json", state)
+        write_json(self._state, state)
 
-    def append(self, name: str, event: dict) -> None:
-        with (self.folder / name).open("a", encoding="utf-8") as log:
-            log.write(json.dumps(event) + "\n")
-
-    def events(self, name: str = "events.jsonl", offset: int = 0) -> Iterator[tuple[dict, int]]:
-        """Yield the events of a log from byte ``offset`` on, each with the offset of the next one.
+    def events(self, offset: int = 0) -> Iterator[tuple[dict, int]]:
+        """Yield the events from byte ``offset`` on, each with the offset of the next one.
 
         An incomplete last line is left out: its writer was killed or has not finished it yet.
         """
-        with (self.folder / name).open("rb") as file:
+        with self._events.open("rb") as file:
             file.seek(offset)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -96,20 +94,19 @@ class EventLog:
                 offset += len(line)
                 yield json.loads(line), offset
 
+    def last_written(self) -> int:
+        return int(self._events.stat().st_mtime * 1000)
+
     def ended(self) -> bool:
         """Return True if the stage has written its last event, ``end``."""
-        with (self.folder / "events.jsonl").open("rb") as file:
+        with self._events.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            lines = file.read().splitlines(keepends=True)
-        return bool(lines) and lines[-1].endswith(b"\n") and lines[-1].startswith(b'{"end"')
+            return re.search(rb'^{"end".*\n\Z', file.read(), re.MULTILINE) is not None
 
     def writer_lives(self) -> bool:
-        """Return True if the stage may still log. On another machine, only a recent write shows that it runs."""
-        process = self.about["process"]
-        if process["host"] != socket.gethostname():
-            last = max((self.folder / name).stat().st_mtime for name in LOGS)
-            return time.time() - last < QUIET_SECONDS
-        return is_alive(process)
+        """Return True if the stage may still log."""
+        with self._events.open() as file:
+            return not lock(file)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)

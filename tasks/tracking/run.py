@@ -21,7 +21,7 @@ import psutil
 
 from tasks.tracking.client import tag_name, wanted_uri, without_secrets
 from tasks.tracking.lineage import lock_digest, locked_digest, out_digest
-from tasks.tracking.outbox import TRACKING, EventLog, now_ms, this_process
+from tasks.tracking.outbox import TRACKING, EventLog, now_ms
 from tasks.tracking.uploader import settings_digest, start_uploader, wait_for_upload
 from vadcore.utils.provenance import commit
 
@@ -32,20 +32,17 @@ def wanted() -> bool:
 
 
 class StageRun:
-    """The run of a stage, created by :func:`stage_run`. Thread-safe."""
+    """The run of a stage, created by :func:`stage_run`. Thread-safe. With None instead of ``events``, it logs nothing."""
 
-    def __init__(self, events: EventLog):
-        self._folder = events.folder
-        self._log = (events.folder / "events.jsonl").open("a", encoding="utf-8")
-        self._lock = threading.Lock()
+    def __init__(self, events: EventLog | None):
+        self._events, self._lock = events, threading.Lock()
         self._params: dict[str, str] = {}
         self._metrics: dict[str, tuple[float, int, int]] = {}  # last value, time and step of each metric
-        self._files = 0
 
     def _write(self, event: dict) -> None:
         with self._lock:
-            self._log.write(json.dumps(event) + "\n")
-            self._log.flush()
+            if self._events:
+                self._events.append(event)
 
     def params(self, values: Mapping) -> None:
         """Log parameters; nested ones get dotted names.
@@ -87,12 +84,8 @@ class StageRun:
     def dataset(self, name: str, digest: str, source: str, context: str) -> None:
         """Log an input of the run.
 
-        Parameters
-        ----------
-        digest: vadcore's digest of the data.
-        source: path of the data. Its digest in dvc.lock is logged as that of the data set, or ``digest`` if dvc.lock has
-            no such out.
-        context: what it was used for.
+        ``source``: its path, whose digest in dvc.lock is logged, too. ``digest``: vadcore's digest of the data, the main one
+        if dvc.lock has no such out. ``context``: what it was used for.
         """
         values = {"name": name, "digest": digest, "source": str(source), "context": context}
         self._write({"dataset": {**values, "dvc": locked_digest(str(source))}})
@@ -107,11 +100,7 @@ class StageRun:
         self.tags({f"vad.made.{shown}": digest, f"vad.digest.{digest}": shown})
 
     def model(
-        self,
-        folder: Path | str,
-        more: Sequence[Path] = (),
-        register: str = "",
-        tags: Mapping[str, object] | None = None,
+        self, folder: Path | str, more: Sequence[Path] = (), register: str = "", tags: Mapping | None = None
     ) -> None:
         """Log a trained model, with the params and last metrics of the run, that MLflow can load and serve.
 
@@ -141,38 +130,19 @@ class StageRun:
 
     def _keep(self, path: Path) -> str:
         """Copy ``path`` into the outbox; return its path relative to the run's folder."""
-        if not path.name:
-            path = path.resolve()
-        with self._lock:
-            self._files += 1
-            kept = self._folder / "files" / str(self._files) / path.name
-        kept.parent.mkdir()
-        if path.is_dir():
-            shutil.copytree(path, kept)
-        else:
-            shutil.copy(path, kept)
-        return kept.relative_to(self._folder).as_posix()
+        if not self._events:
+            return path.name
+        kept = Path("files") / uuid.uuid4().hex / path.resolve().name
+        copy = self._events.folder / kept
+        copy.parent.mkdir()
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, copy)
+        return kept.as_posix()
 
     def end(self, status: str, error: BaseException | None = None) -> None:
         """Log the end of the run; called by :func:`stage_run`. ``status``: FINISHED, FAILED or KILLED."""
         if error is not None:
-            text = str(error)
-            self.tags({"vad.error": f"{type(error).__name__}: {text}" if text else type(error).__name__})
+            self.tags({"vad.error": f"{type(error).__name__}: {error}".removesuffix(": ")})
         self._write({"end": status, "time": now_ms()})
-        self._log.close()
-
-
-class Unlogged(StageRun):
-    """A run that discards everything: tracking is off, or another process logs."""
-
-    def __init__(self):
-        self._params, self._metrics = {}, {}
-
-    def _write(self, event: dict) -> None:
-        """Discard the event."""
-
-    def _keep(self, path: Path) -> str:
-        return path.name
 
 
 def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -216,18 +186,16 @@ def stage_run(
     model: str = "",
     params: Mapping | None = None,
     experiment: str = "vad",
-    tags: Mapping[str, str] | None = None,
+    tags: Mapping | None = None,
 ) -> Iterator[StageRun]:
     """Create the run of a stage, as a child of its pipeline's run.
 
     It is named ``<model> <stage> <dataset>``: lists truncate names, and runs of a stage differ by the model. At the end of
     the block the run is FINISHED; after an exception, which propagates, FAILED; after KeyboardInterrupt, KILLED. If MLflow
-    does not answer, a message is printed.
-
-    ``tags``: tags that the run has from its creation.
+    does not answer, a message is printed. ``tags``: tags that the run has from its creation.
     """
     if not wanted():
-        yield Unlogged()
+        yield StageRun(None)
         return
     pipeline = pipeline_of_this_process()
     about = {
@@ -237,7 +205,6 @@ def stage_run(
         "tags": _stage_tags(stage, dataset, model, pipeline["key"]) | dict(tags or {}),
         "start": now_ms(),
         "pipeline": pipeline,
-        "process": this_process(),
         "uploader": settings_digest(),
     }
     words = [f"{datetime.now():%Y%m%d-%H%M%S}", *filter(None, (stage, dataset, model)), uuid.uuid4().hex[:6]]
@@ -248,16 +215,16 @@ def stage_run(
         if params:
             run.params(params)
         yield run
+        run.end("FINISHED")
     except BaseException as error:
         if isinstance(error, SystemExit) and not error.code:
             run.end("FINISHED")
         else:
             run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", error)
         raise
-    else:
-        run.end("FINISHED")
     finally:
         wait_for_upload(events)
+        events.close()
 
 
 def _stage_tags(stage: str, dataset: str, model: str, pipeline: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import tomllib
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from tasks.tracking.client import connect, experiment_id, reason_of, wanted_uri, without_secrets
-from tasks.tracking.outbox import LOGS, EventLog
+from tasks.tracking.outbox import EventLog
 from tasks.tracking.registry import register
 
 # error codes of requests that MLflow will never accept; after other errors, a retry may succeed
@@ -49,28 +50,27 @@ class Sender:
         chosen = self.events.state.get("uri") or set_now or self.events.about["uri"]
         return wanted if without_secrets(wanted) == chosen else chosen
 
-    def send(self) -> bool:
+    def send(self, before_end: Callable[[str, str], None] = lambda uri, run_id: None) -> bool:
         """Send all pending events; if the stage has ended or was killed, also end the run.
 
         Returns True if the run is done: remove it from the outbox then. Raises any error of MLflow if it does not answer;
-        call again later. One process at a time sends from an outbox; others wait here.
+        call again later. One process at a time sends from an outbox; others wait here. ``before_end`` is called with the
+        URI and the id of the run before it may end.
         """
         with FileLock(self.events.folder.parents[1] / "sender.lock"):
-            killed = not self.events.writer_lives()  # asked before the logs are read: a stage may end meanwhile
+            killed = not self.events.writer_lives()  # asked before the log is read: a stage may end meanwhile
             self.state = self.events.state
             self.state.pop("fault", None)
             if "done" in self.state:
                 return True
             self._client = connect(self.uri)
             self._run = self._find_run() or self._create_run()
-            end = self._send_log("events.jsonl")
-            self._send_log("system.jsonl")
+            run_id, end = self._run.info.run_id, self._send_events()
+            self._unless_refused(lambda: before_end(self.uri, run_id))
             if end is None and killed:
-                last = (self.events.folder / "events.jsonl").stat().st_mtime
-                end = {"end": "KILLED", "time": int(last * 1000)}
+                end = {"end": "KILLED", "time": self.events.last_written()}
             if end is None:
                 return False
-            run_id = self._run.info.run_id
             self._unless_refused(lambda: self._client.set_terminated(run_id, end["end"], end_time=end["time"]))
             self._unless_refused(self._end_pipeline)
             self.events.save_state({**self.state, "done": True})
@@ -94,30 +94,27 @@ class Sender:
         tags = {**about["tags"], "mlflow.parentRunId": self._begin_pipeline(experiment), "vad.outbox": key}
         found = self._client.search_runs([experiment], f"tags.`vad.outbox` = '{key}'", max_results=1)
         run = found[0] if found else self._client.create_run(experiment, about["start"], tags, about["name"])
-        self.state = {"uri": without_secrets(self.uri), "run_id": run.info.run_id, "sent": dict.fromkeys(LOGS, 0)}
+        self.state = {"uri": without_secrets(self.uri), "run_id": run.info.run_id}
         self.events.save_state(self.state)
         return run
 
     def _begin_pipeline(self, experiment: str) -> str:
         """Return the run id of the stage's pipeline, which is RUNNING now; create the run if it is missing."""
-        about = self.events.about
-        key, start, dataset = about["pipeline"]["key"], about["pipeline"]["start"], about["tags"].get("vad.dataset")
-        where = f"tags.`vad.pipeline` = '{key}' and tags.`vad.stage` = 'pipeline'"
-        found = self._client.search_runs([experiment], where, max_results=1)
-        if found:
-            run = found[0]
-        else:
-            tags = {name: about["tags"][name] for name in PIPELINE_TAGS if name in about["tags"]}
-            tags |= {"vad.stage": "pipeline", "mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}
-            run = self._client.create_run(experiment, start, tags, _pipeline_name(start, []))
-        datasets = run.data.tags.get("vad.dataset", "").split()
-        if dataset and dataset not in datasets:
+        client, tags, pipeline = self._client, self.events.about["tags"], self.events.about["pipeline"]
+        where = f"tags.`vad.pipeline` = '{pipeline['key']}' and tags.`vad.stage` = 'pipeline'"
+        run = next(iter(client.search_runs([experiment], where, max_results=1)), None)
+        if run is None:
+            shared = {name: tags[name] for name in PIPELINE_TAGS if name in tags}
+            shared |= {"vad.stage": "pipeline", "mlflow.source.name": "dvc.yaml", "mlflow.source.type": "LOCAL"}
+            run = client.create_run(experiment, pipeline["start"], shared, _pipeline_name(pipeline["start"], []))
+        run_id, datasets = run.info.run_id, run.data.tags.get("vad.dataset", "").split()
+        if (dataset := tags.get("vad.dataset")) and dataset not in datasets:
             datasets.append(dataset)
-            self._client.set_tag(run.info.run_id, "vad.dataset", " ".join(datasets))
-            self._client.update_run(run.info.run_id, name=_pipeline_name(run.info.start_time, datasets))
+            client.set_tag(run_id, "vad.dataset", " ".join(datasets))
+            client.update_run(run_id, name=_pipeline_name(run.info.start_time, datasets))
         if run.info.status != "RUNNING":
-            self._client.update_run(run.info.run_id, status="RUNNING")
-        return run.info.run_id
+            client.update_run(run_id, status="RUNNING")
+        return run_id
 
     def _end_pipeline(self) -> None:
         """Set the status of the pipeline's run from the runs of its stages.
@@ -125,65 +122,64 @@ class Sender:
         RUNNING while one runs; else FAILED or KILLED if the last run of a stage has that status; else FINISHED. Only the
         last run of a repeated stage counts.
         """
-        parent = self._run.data.tags["mlflow.parentRunId"]
+        parent, experiments = self._run.data.tags["mlflow.parentRunId"], [self._run.info.experiment_id]
         where = f"tags.`mlflow.parentRunId` = '{parent}'"
-        children = self._client.search_runs(
-            [self._run.info.experiment_id], where, max_results=1000, order_by=["start_time ASC"]
-        )
-        last = {child.info.run_name: child.info for child in children}
-        statuses = {info.status for info in last.values()}
+        children = self._client.search_runs(experiments, where, max_results=1000, order_by=["start_time ASC"])
+        last = {child.info.run_name: child.info for child in children}.values()
+        statuses = {info.status for info in last}
         status = next(status for status in ("RUNNING", "FAILED", "KILLED", "FINISHED") if status in statuses)
         if status != "RUNNING":
-            self._client.set_terminated(parent, status, end_time=max(info.end_time for info in last.values()))
+            self._client.set_terminated(parent, status, end_time=max(info.end_time for info in last))
 
-    def _send_log(self, name: str) -> dict | None:
-        """Send the new events of a log. Return the ``end`` event once it is reached."""
+    def _send_events(self) -> dict | None:
+        """Send the new events. Return the ``end`` event once it is reached."""
         from mlflow.entities import Metric
 
-        metrics, reached = [], self.state["sent"][name]
-        for event, offset in self.events.events(name, reached):
+        metrics, reached, end = [], self.state.get("confirmed", 0), None
+
+        def send_metrics() -> None:
+            if metrics:
+                self._unless_refused(lambda: self._client.log_batch(self._run.info.run_id, metrics))
+                metrics.clear()
+                self._note(reached)
+
+        for event, offset in self.events.events(reached):
             if "end" in event:
-                self._send_metrics(name, metrics, reached)
-                return event  # never noted as sent: the run is removed from the outbox after it
-            reached = offset
-            if "metrics" in event:
-                metrics += [Metric(key, x, event["time"], event["step"]) for key, x in event["metrics"].items()]
-                if len(metrics) >= BATCH:
-                    self._send_metrics(name, metrics, reached)
-            else:
-                self._send_metrics(name, metrics, reached)
+                end = event  # never noted as sent: the run is removed from the outbox after it
+                break
+            if "metrics" not in event:
+                send_metrics()
                 self._unless_refused(lambda event=event: self._send_one(event))
-                self._note(name, reached)
-        self._send_metrics(name, metrics, reached)
-        return None
+                self._note(offset)
+            else:
+                metrics += [Metric(key, x, event["time"], event["step"]) for key, x in event["metrics"].items()]
+            reached = offset
+            if len(metrics) >= BATCH:
+                send_metrics()
+        send_metrics()
+        return end
 
-    def _send_metrics(self, name: str, metrics: list, reached: int) -> None:
-        if metrics:
-            self._unless_refused(lambda: self._client.log_batch(self._run.info.run_id, metrics))
-            metrics.clear()
-            self._note(name, reached)
-
-    def _note(self, name: str, reached: int) -> None:
-        self.state["sent"][name] = reached
+    def _note(self, reached: int) -> None:
+        self.state["confirmed"] = reached
         self.events.save_state(self.state)
 
     def _send_one(self, event: dict) -> None:
         from mlflow.entities import Param, RunTag
 
-        run_id = self._run.info.run_id
+        client, run_id = self._client, self._run.info.run_id
         if "params" in event:
-            self._client.log_batch(run_id, params=[Param(key, value) for key, value in event["params"].items()])
+            client.log_batch(run_id, params=[Param(*pair) for pair in event["params"].items()])
         elif "tags" in event:
-            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in event["tags"].items()])
+            client.log_batch(run_id, tags=[RunTag(*pair) for pair in event["tags"].items()])
         elif "artifact" in event:
-            self._client.log_artifact(run_id, str(self.events.folder / event["artifact"]), event["folder"] or None)
+            client.log_artifact(run_id, str(self.events.folder / event["artifact"]), event["folder"] or None)
         elif "image" in event:
             import cv2
 
             picture = cv2.imread(str(self.events.folder / event["image"]), cv2.IMREAD_COLOR_RGB)
-            self._client.log_image(run_id, picture, key=event["key"], step=event["step"], synchronous=True)
+            client.log_image(run_id, picture, key=event["key"], step=event["step"], synchronous=True)
         elif "dataset" in event:
-            self._client.log_inputs(run_id, [_dataset_input(event["dataset"])])
+            client.log_inputs(run_id, [_dataset_input(event["dataset"])])
         else:
             self._send_model(event["model"])
 
@@ -195,25 +191,22 @@ class Sender:
         """
         from mlflow.entities import LoggedModelOutput, Metric
 
-        run, tags = self._run.info, self.events.about["tags"]
+        client, run, tags = self._client, self._run.info, self.events.about["tags"]
         if "model" not in self.state:
             shown = {name: tags[name] for name in ("vad.dataset", "vad.model", "vad.pipeline") if name in tags}
             name = tags.get("vad.model") or tags["vad.stage"]
-            model = self._client.create_logged_model(
-                run.experiment_id, name, run.run_id, shown, event["params"], model_type="vad"
-            )
-            self.state["model"] = model.model_id
+            created = (run.experiment_id, name, run.run_id, shown, event["params"], "vad")
+            self.state["model"] = client.create_logged_model(*created).model_id
             self.events.save_state(self.state)
         model_id = self.state["model"]
-        self._client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
+        client.log_outputs(run.run_id, [LoggedModelOutput(model_id, step=0)])
         last = [Metric(key, *point, model_id=model_id, run_id=run.run_id) for key, point in event["metrics"].items()]
-        self._client.log_batch(run.run_id, last)
+        client.log_batch(run.run_id, last)
         with tempfile.TemporaryDirectory() as scratch:
-            packed = self._pack_model(event, model_id, Path(scratch))
-            self._client.log_model_artifacts(model_id, str(packed))
-        self._client.finalize_logged_model(model_id, "READY")
+            client.log_model_artifacts(model_id, str(self._pack_model(event, model_id, Path(scratch))))
+        client.finalize_logged_model(model_id, "READY")
         if event["register"]:
-            register(self._client, run.run_id, model_id, event["register"], event["tags"])
+            register(client, run.run_id, model_id, event["register"], event["tags"])
         del self.state["model"]
 
     def _pack_model(self, event: dict, model_id: str, scratch: Path) -> Path:
@@ -223,12 +216,8 @@ class Sender:
 
         data, packed = scratch / "trained", scratch / "model"
         data.mkdir()
-        for file in event["files"]:
-            source = self.events.folder / file
-            if source.is_dir():
-                shutil.copytree(source, data / source.name)
-            else:
-                shutil.copy(source, data)
+        for source in (self.events.folder / file for file in event["files"]):
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, data / source.name)
         mlflow.pyfunc.save_model(
             str(packed),
             loader_module=LOADER.stem,
@@ -245,7 +234,7 @@ class Sender:
         )
         return packed
 
-    def _unless_refused(self, call) -> None:
+    def _unless_refused(self, call: Callable[[], object]) -> None:
         """Call ``call``; record what MLflow will never accept, so that it does not block later events."""
         from mlflow.exceptions import MlflowException
 

@@ -1,23 +1,21 @@
 """The uploader: a process in the background that sends what the stages of a project folder log.
 
 ``import mlflow`` takes seconds, so one process does it for many stages, while the first one imports its own libraries. It
-ends ``IDLE_SECONDS`` after the last stage. It samples the machine's load with MLflow's collectors; MLflow's own thread
-for that gives up when a server does not answer, and logs nothing for a run shorter than its interval.
+ends ``IDLE_SECONDS`` after the last stage. It samples the machine's load with MLflow's monitor, but not in that monitor's
+thread, which gives up when a server does not answer and logs nothing for a run shorter than its interval.
 """
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO
 
 from tasks.tracking.client import is_database, reason_of, wanted_uri, without_secrets
-from tasks.tracking.outbox import TRACKING, EventLog, now_ms, waiting_runs
+from tasks.tracking.outbox import TRACKING, EventLog, lock, waiting_runs
 from tasks.tracking.sender import Sender
 from vadcore.utils.files import digest_of
 
@@ -37,27 +35,24 @@ def settings_digest() -> str:
     database = Path(uri.removeprefix("sqlite:///"))
     code = [(file.name, file.stat().st_mtime_ns) for file in sorted(Path(__file__).parent.glob("*.py"))]
     settings = sorted((name, value) for name, value in os.environ.items() if name.upper().startswith(SETTINGS))
-    identity = [uri, database.stat().st_ino if database.exists() else 0, code, settings, sys.executable]
-    return digest_of(identity)[:8]
+    return digest_of([uri, database.stat().st_ino if database.exists() else 0, code, settings, sys.executable])[:8]
 
 
 def start_uploader(settings: str) -> None:
-    """Start the uploader for ``settings`` unless it runs.
+    """Start the uploader for ``settings`` unless it runs. If it cannot be started, print a message.
 
-    It runs in its own session, so that neither Ctrl-C nor a kill of the stage ends it. If it cannot be started, the stage
-    runs anyway.
+    It runs in its own session, so that neither Ctrl-C nor a kill of the stage ends it.
     """
     TRACKING.mkdir(exist_ok=True)
-    with _lock_file(TRACKING, settings).open("w") as lock:
-        if not _locked(lock):
+    with _lock_file(TRACKING, settings).open("w") as file:
+        if not lock(file):
             return
-        words = [sys.executable, "-m", "tasks.tracking", "follow", settings, str(lock.fileno())]
-        kept = [lock.fileno()]  # the new process holds the lock from its first moment to its end
+        # the new process inherits the lock, so that it holds it from its first moment to its end
+        words = [sys.executable, "-m", "tasks.tracking", "follow", settings, str(file.fileno())]
         try:
             with (TRACKING / LOG).open("w") as log:
-                subprocess.Popen(
-                    words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=kept, start_new_session=True
-                )
+                pipes = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+                subprocess.Popen(words, **pipes, pass_fds=[file.fileno()], start_new_session=True)
         except OSError as error:
             print(f"cannot start the MLflow uploader: {error}", flush=True)
 
@@ -65,16 +60,16 @@ def start_uploader(settings: str) -> None:
 def wait_for_upload(run: EventLog) -> None:
     """Wait at the end of a stage until everything is sent, and print a message if something went wrong."""
     tracking, place = run.folder.parents[1], os.path.relpath(run.folder)
-    kept = f"kept in {place}; send later with: python -m tasks.tracking send"
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (state := run.state).get("done"):
-        if "fault" in state:
-            print(f"{state['fault']}; {kept}", flush=True)
-            return
-        if not _is_running(tracking, run.about.get("uploader")):
-            lines = (tracking / LOG).read_text(encoding="utf-8").split("\n") if (tracking / LOG).exists() else []
-            reason = next((line for line in reversed(lines) if line), "it was killed")
-            print(f"the MLflow uploader stopped ({reason}); {kept}", flush=True)
+        said = state.get("fault")
+        if not said and not _is_running(tracking, run.about["uploader"]):
+            lines = (
+                (tracking / LOG).read_text(encoding="utf-8").strip().splitlines() if (tracking / LOG).exists() else []
+            )
+            said = f"the MLflow uploader stopped ({lines[-1] if lines else 'it was killed'})"
+        if said:
+            print(f"{said}; kept in {place}; send later with: python -m tasks.tracking send", flush=True)
             return
         if time.monotonic() > deadline:
             print(f"MLflow is slow; {place} is still being uploaded in the background", flush=True)
@@ -89,50 +84,30 @@ def _lock_file(tracking: Path, settings: str) -> Path:
     return tracking / f"uploader-{settings}.lock"
 
 
-def _locked(file: IO) -> bool:
-    """Lock a file and return True; return False if another process holds the lock."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
-
-
 def _is_running(tracking: Path, settings: str) -> bool:
-    with _lock_file(tracking, settings).open("w") as lock:
-        return not _locked(lock)
+    with _lock_file(tracking, settings).open("w") as file:
+        return not lock(file)
 
 
 class Uploader:
     """Sends for the stages that have ``settings``, and what killed stages and servers that were down have left."""
 
     def __init__(self, settings: str):
-        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-
         self.settings = settings
-        self._due: dict[str, float] = {}  # when to send next, by run
-        self._ended: set[str] = set()  # runs that were sent, or could not be, after the end of their stage
-        self._samples = 0
-        self._monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-        try:
-            self._monitors.append(GPUMonitor())
-        except (ImportError, RuntimeError) as reason:  # no NVML, or no GPU
-            print(f"no GPU metrics: {reason}", file=sys.stderr)
+        self._due: dict[tuple[str, bool], float] = {}  # when to send next, by run and whether its stage is over
+        self._monitors: dict[str, object] = {}  # MLflow's, by id of the run
 
     def step(self) -> bool:
         """Send what is due. Return True if a stage with these settings runs."""
         running = False
-        for run in sorted(waiting_runs(), key=lambda run: run.about.get("uploader") != self.settings):
+        for run in sorted(waiting_runs(), key=lambda run: run.about["uploader"] != self.settings):
             try:
-                mine, lives = run.about.get("uploader") == self.settings, run.writer_lives()
-                if lives and (not mine or run.key in self._ended):
+                mine, lives = run.about["uploader"] == self.settings, run.writer_lives()
+                if lives and not mine:
                     continue
                 over = not lives or run.ended()
-                running |= mine and not over
-                if (over and run.key not in self._ended) or time.monotonic() >= self._due.get(run.key, 0):
+                running |= not over
+                if time.monotonic() >= self._due.get((run.key, over), 0):
                     self._send(run, over)
                     if not lives:
                         break  # look after the running stages again, before the next run that was left
@@ -142,31 +117,28 @@ class Uploader:
 
     def _send(self, run: EventLog, over: bool) -> None:
         """Send the pending events of a run. If MLflow does not answer at the end of a stage, note this in its state."""
-        if run.key not in self._ended:
-            self._sample(run)
         sender, fault = Sender(run), ""
         try:
-            done = sender.send()
+            done = sender.send(self._sample)
         except Exception as error:  # an error must not end this process, which other stages use
             print(f"{run.key}: {type(error).__name__}: {without_secrets(str(error))}", file=sys.stderr, flush=True)
             fault, done = f"MLflow at {without_secrets(sender.uri)} did not answer ({reason_of(error)})", False
-        self._due[run.key] = time.monotonic() + (RETRY_SECONDS if fault else SEND_SECONDS)
-        if over or done:
-            self._ended.add(run.key)
+        self._due[run.key, over] = time.monotonic() + (RETRY_SECONDS if fault else SEND_SECONDS)
         if over and fault:
             run.save_state({**run.state, "fault": fault})
         if done and not run.writer_lives():
             run.remove()
 
-    def _sample(self, run: EventLog) -> None:
+    def _sample(self, uri: str, run_id: str) -> None:
         """Log MLflow's system metrics. CPU utilisation is the mean since the previous sample."""
-        values = {}
-        for monitor in self._monitors:
-            monitor.collect_metrics()
-            values.update({f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()})
-            monitor.clear_metrics()
-        run.append("system.jsonl", {"metrics": values, "step": self._samples, "time": now_ms()})
-        self._samples += 1
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        if run_id not in self._monitors:
+            self._monitors[run_id] = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=uri)
+        monitor = self._monitors[run_id]
+        monitor.collect_metrics()
+        monitor.publish_metrics(monitor.aggregate_metrics())
+        monitor.mlflow_logger.flush()
 
 
 def follow(settings: str, lock: int) -> None:
@@ -185,6 +157,5 @@ def follow(settings: str, lock: int) -> None:
         time.sleep(POLL_SECONDS)
     _lock_file(TRACKING, settings).unlink(missing_ok=True)
     os.close(lock)
-    mine = [run for run in waiting_runs() if run.about.get("uploader") == settings]
-    if any(run.writer_lives() and not run.ended() for run in mine):
+    if any(run.about["uploader"] == settings and run.writer_lives() and not run.ended() for run in waiting_runs()):
         start_uploader(settings)  # a stage began before the lock was free

@@ -15,7 +15,7 @@ from mlflow import MlflowClient, artifacts, pyfunc
 
 from tasks.tracking import StageRun
 from tasks.tracking.client import connect
-from tasks.tracking.outbox import EventLog, this_process
+from tasks.tracking.outbox import EventLog
 from tasks.tracking.registry import fetch_champion, register
 from tasks.tracking.run import _signature
 from tasks.tracking.sender import Sender
@@ -31,7 +31,7 @@ def sent_run(dataset: str) -> Iterator[StageRun]:
     uri = os.environ["MLFLOW_TRACKING_URI"]
     about = {"name": f"frame_diff score {dataset}", "experiment": "vad", "uri": uri, "start": 1, "uploader": ""}
     about |= {"tags": {"vad.stage": "score", "vad.model": "frame_diff"}, "pipeline": {"key": "p", "start": 1}}
-    events = EventLog.create(Path("tracking/outbox"), uuid.uuid4().hex, {**about, "process": this_process()})
+    events = EventLog.create(Path("tracking/outbox"), uuid.uuid4().hex, about)
     run = StageRun(events)
     yield run
     run.end("FINISHED")

@@ -5,7 +5,7 @@ import time
 from tasks.tracking import StageRun
 from tasks.tracking.client import reason_of, without_secrets
 from tasks.tracking.lineage import out_digest
-from tasks.tracking.outbox import EventLog, is_alive, this_process
+from tasks.tracking.outbox import EventLog
 from tests.helpers.tracking import URI, finish, start
 
 WHICH = "import tasks.tracking.run as p; print(p.pipeline_of_this_process()['key'])"
@@ -48,10 +48,13 @@ def test_digests_equal_dvc_digests(tmp_path):
         assert out_digest(path) == built.hash_info.value
 
 
-def test_reused_pid_is_not_alive():
-    me = this_process()
-    assert is_alive(me)
-    assert not is_alive({**me, "created": me["created"] - 100})
+def test_writer_lives_until_it_closes_the_run(tmp_path):
+    run = EventLog.create(tmp_path, "k", {})
+    assert EventLog(run.folder).writer_lives()
+    run.append({"end": "FINISHED"})
+    assert EventLog(run.folder).ended()
+    run.close()
+    assert not EventLog(run.folder).writer_lives()
 
 
 def test_passwords_are_removed():
