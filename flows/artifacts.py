@@ -43,20 +43,26 @@ def create_artifacts(key: str, flow_run_url: str | None, root: Path, reported: b
 
 
 def _link_both_ways(uri: str, key: str, flow_run_url: str | None, report: Path | None, root: Path) -> str | None:
-    """Link the flow run to the pipeline's MLflow run and back. Return the URL of ``report`` in MLflow, or None."""
+    """Link the flow run to the pipeline's MLflow run and back.
+
+    Returns the URL of ``report`` in MLflow, at the run that made exactly these bytes, or None.
+    """
     served = uri.startswith("http")
     if not served and not any(root.glob("mlflow.db")) and "mlflow.db" in uri:
         return None  # nothing was logged: do not create a database only for a link
     client = connect(uri)
     base = without_secrets(uri).rstrip("/") if served else LOCAL_MLFLOW
     if run := _pipeline_run(client, key):
-        page = f"{base}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
         first = "" if served else "; start its page with `make mlflow`"
-        create_link_artifact(page, f"MLflow: {run.info.run_name}", "mlflow-run", f"The runs of this pipeline{first}")
+        title = f"MLflow: {run.info.run_name}"
+        create_link_artifact(_page(base, run), title, "mlflow-run", f"The runs of this pipeline{first}")
         if flow_run_url:
             client.set_tag(run.info.run_id, "vad.flow_run", flow_run_url)
             client.set_tag(run.info.run_id, "mlflow.note.content", f"Prefect flow run: [{key}]({flow_run_url})")
-    return _report_page(client, base, report) if served and report and report.exists() else None
+    if not served or not report or not report.exists():
+        return None
+    makers = search_tag(client, f"vad.digest.{out_digest(report)}", most=1)
+    return f"{_page(base, makers[0])}/artifacts/{report.name}" if makers else None
 
 
 def _pipeline_run(client, key: str):
@@ -65,12 +71,8 @@ def _pipeline_run(client, key: str):
     return next(iter(client.search_runs(experiments, where, max_results=1)), None)
 
 
-def _report_page(client, base: str, report: Path) -> str | None:
-    """Return the MLflow URL of the report at the run that made exactly these bytes, or None."""
-    found = search_tag(client, f"vad.digest.{out_digest(report)}", most=1)
-    if not found:
-        return None
-    return f"{base}/#/experiments/{found[0].info.experiment_id}/runs/{found[0].info.run_id}/artifacts/{report.name}"
+def _page(base: str, run) -> str:
+    return f"{base}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
 
 def _results(root: Path) -> list[dict[str, str]]:

@@ -1,10 +1,8 @@
-"""Score new footage with the champion of its data set; ``python -m flows.detect`` does the same from a shell."""
+"""Score new footage with the champion of its data set; from a shell: ``python -m tasks.detect --inbox``."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +10,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from prefect import flow, runtime
 from prefect.artifacts import create_table_artifact
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.pipeline import long_start_timeout
 from flows.process import run_command
 from flows.recovery import mark_crashed
-from flows.stage import NICE
+from flows.stage import NICE, failed
 from vadcore.utils.files import write_json
 from vadcore.utils.provenance import cores
 
@@ -56,23 +53,18 @@ def footage(
         if not alone:
             return Completed(name="Skipped", message=f"another run is scoring {inbox}")
         chosen = ["--champion", *([dataset] if dataset else []), *([] if fps is None else ["--fps", str(fps)])]
-        done = run_command(
-            *("tasks.detect", *chosen, "--inbox", inbox, "--out", out),
-            nice=NICE,
-            threads=max(1, cores() // 4),
-            seconds=3600 * hours,
-        )
+        words = ["tasks.detect", *chosen, "--inbox", inbox, "--out", out]
+        done = run_command(*words, nice=NICE, threads=max(1, cores() // 4), seconds=3600 * hours)
     fresh = sorted(_results(results) - before)
     rows = [row for key in fresh for row in _events(results / key)]
     if rows:
         create_table_artifact(rows, key="events", description=f"Events in {len(fresh)} new videos; results in {out}/")
-    aside = sum(line.startswith("set aside: ") for line in done.lines)
-    other = sum(line.startswith("not scored: ") for line in done.lines)
+    aside, other = (sum(line.startswith(said) for line in done.lines) for said in ("set aside: ", "not scored: "))
     text = f"{len(fresh)} videos scored, {len(rows)} events" + (f", {aside} set aside" if aside else "")
     text += f", {other} new files that are no videos" if other else ""
     if done.overdue:
         said = f"stopped after {hours:g} hours (the parameter hours); the next run continues"
-        return State(type=StateType.FAILED, name="TimedOut", message=f"{text}; {said}")
+        return failed("TimedOut", f"{text}; {said}")
     if done.code:
         return Failed(message=f"{text}; {done.reason}")
     if fresh or aside or other:
@@ -83,18 +75,16 @@ def footage(
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
     """Lock the inbox; yield False if another run holds it. Mark a run that was killed while holding it as crashed."""
-    holder, lock = folder / ".footage.json", FileLock(folder / ".footage.lock", timeout=0)
+    holder = folder / ".footage.json"
     try:
-        held = lock.acquire()
+        with FileLock(folder / ".footage.lock", timeout=0):
+            if holder.exists():
+                mark_crashed(json.loads(holder.read_text(encoding="utf-8")))
+            write_json(holder, {"flow_run": str(runtime.flow_run.id)})
+            yield True
+            holder.unlink()
     except Timeout:
         yield False
-        return
-    with held:
-        if holder.exists():
-            mark_crashed(json.loads(holder.read_text(encoding="utf-8")))
-        write_json(holder, {"flow_run": str(runtime.flow_run.id)})
-        yield True
-        holder.unlink()
 
 
 def _results(out: Path) -> set[str]:
@@ -104,25 +94,5 @@ def _results(out: Path) -> set[str]:
 
 def _events(folder: Path) -> list[dict]:
     about = json.loads((folder / "events.json").read_text(encoding="utf-8"))
-    return [
-        {"video": about["video"], **{key: event.get(key) for key in COLUMNS}, "results": str(folder)}
-        for event in about["events"]
-    ]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m flows.detect", description=__doc__.split("\n")[0])
-    parser.add_argument("--inbox", default=INBOX, help="folder of new videos (%(default)s)")
-    parser.add_argument("--dataset", help="data set whose champion is used; required if params.yaml lists several")
-    parser.add_argument("--out", default=OUT, help="folder for the results, one subfolder per video (%(default)s)")
-    parser.add_argument("--fps", type=float, help="frame rate of these videos, if their headers are wrong")
-    parser.add_argument("--hours", type=float, default=HOURS, help="timeout in hours (%(default)g)")
-    arguments = vars(parser.parse_args())
-    with long_start_timeout():
-        state = footage(**arguments, return_state=True)
-    print(f"{state.name}: {state.message}")
-    return 0 if state.is_completed() else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    rows = [{key: event.get(key) for key in COLUMNS} for event in about["events"]]
+    return [{"video": about["video"], **row, "results": str(folder)} for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -68,18 +69,16 @@ class Graph:
 
         Reads dvc.yaml, params.yaml and dvc.lock as they are now; waits for DVC's lock.
         """
-        states = {}
+        states = dict.fromkeys(self.nodes, CHANGED)
         try:
             with lock_repo(self._repo):
                 made = [out.fs_path for out in self._repo.index.outs]
                 for stage in self._repo.index.stages:
-                    try:
+                    with suppress(LockError):
                         states[_address(stage)] = _state(stage, made)
-                    except LockError:
-                        states[_address(stage)] = CHANGED
         except DvcException as error:
             raise VadError(f"{self._repo.root_dir}: {_one_line(error)}") from error
-        return {address: states[address] for address in self.nodes}
+        return states
 
     def select(
         self, datasets: Collection[str] = (), models: Collection[str] = (), targets: Collection[str] = ()

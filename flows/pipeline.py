@@ -16,7 +16,7 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, runtime
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import (
     PREFECT_API_URL,
@@ -24,20 +24,17 @@ from prefect.settings import (
     PREFECT_UI_URL,
     temporary_settings,
 )
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from flows import artifacts, remote
 from flows.graph import CHANGED, CLEAN, Graph
-from flows.process import end_with_parent
+from flows.process import end_with_worker
 from flows.recovery import LIMIT, Checkout, Refused, clean_up
-from flows.stage import KINDS, LIGHT_AT_ONCE, Work, kind_of, stage_task
+from flows.stage import KINDS, LIGHT_AT_ONCE, Work, failed, kind_of, stage_task
 from vadcore.utils.errors import VadError
 
-START_SECONDS = (
-    300  # for the server that a run without PREFECT_API_URL starts; Prefect's 20 are too few on a busy machine
-)
-
-
+# for the server that a run without PREFECT_API_URL starts; Prefect's 20 are too few on a busy machine
+START_SECONDS = 300
 CONFIGURE = "configure"  # the stage that all others depend on
 
 
@@ -101,15 +98,10 @@ def pipeline(
     """
     log = get_run_logger()
     if not PREFECT_API_URL.value():
-        log.info(
-            "PREFECT_API_URL is not set: this run starts its own server, which takes time; `make serve` runs a permanent one"
-        )
+        log.info("PREFECT_API_URL is not set: this run starts a server of its own; `make serve` runs a permanent one")
     try:
-        unknown = set(hours or {}) - set(KINDS)
-        if unknown:
-            raise VadError(
-                f"hours: no kind of stage is called {', '.join(sorted(unknown))}; there are: {', '.join(KINDS)}"
-            )
+        if unknown := ", ".join(sorted(set(hours or {}) - set(KINDS))):
+            raise VadError(f"hours: no kind of stage is called {unknown}; there are: {', '.join(KINDS)}")
         if heavy_at_once < 1:
             raise VadError(f"heavy_at_once: {heavy_at_once}: must be at least 1")
         checkout = Checkout(Path.cwd())
@@ -122,9 +114,7 @@ def pipeline(
             return _run(checkout, choice, hours or {}, heavy_at_once, f"{name}/{identity}", log)
     except VadError as error:
         log.error("%s", error)
-        return State(
-            type=StateType.FAILED, name="Refused" if isinstance(error, Refused) else "Failed", message=str(error)
-        )
+        return failed("Refused" if isinstance(error, Refused) else "Failed", str(error))
 
 
 def _configured(checkout: Checkout, work: Work) -> tuple[Graph, dict[str, str], dict[str, State]]:
@@ -133,16 +123,15 @@ def _configured(checkout: Checkout, work: Work) -> tuple[Graph, dict[str, str], 
     All other stages depend on it, and most of them on settings that it does not change. Their states are exact only after
     it ran.
     """
-    graph = Graph(checkout.root)
+    graph, done = Graph(checkout.root), {}
     work.remote = graph.remote
     states = graph.states()
-    if states.get(CONFIGURE, CLEAN) == CLEAN:
-        return graph, states, {}
-    done = stage_task(graph.nodes[CONFIGURE], work, None)(return_state=True)
-    if not done.is_completed():
-        return graph, states, {CONFIGURE: done}
-    graph = Graph(checkout.root)
-    return graph, graph.states(), {CONFIGURE: done}
+    if states.get(CONFIGURE, CLEAN) != CLEAN:
+        done[CONFIGURE] = stage_task(graph.nodes[CONFIGURE], work, None)(return_state=True)
+        if done[CONFIGURE].is_completed():
+            graph = Graph(checkout.root)
+            states = graph.states()
+    return graph, states, done
 
 
 def _plan(checkout: Checkout, choice: Choice, log) -> State:
@@ -153,21 +142,19 @@ def _plan(checkout: Checkout, choice: Choice, log) -> State:
     states.update(dict.fromkeys(forced, CHANGED))
     tried = set() if graph.remote else set(graph.nodes)
     running, wanted = remote.missing_here(graph, chosen, states, tried)
-    rows = []
-    for address in [address for address in graph.nodes if address in chosen]:
-        would = "run" if address in running else "pull" if address in wanted else "nothing"
-        rows.append({"stage": address, "now": states[address], "would": would})
-        log.info("%s: %s", address, would)
-    artifacts.plan_table(rows)
-    count = Counter(row["would"] for row in rows)
-    return Completed(message=f"dry run: {count['run']} of {len(rows)} stages would run")
+    would = dict.fromkeys((address for address in graph.nodes if address in chosen), "nothing")
+    would |= dict.fromkeys(running, "run") | dict.fromkeys(wanted, "pull")
+    for address, what in would.items():
+        log.info("%s: %s", address, what)
+    artifacts.plan_table([{"stage": stage, "now": states[stage], "would": what} for stage, what in would.items()])
+    return Completed(message=f"dry run: {len(running)} of {len(would)} stages would run")
 
 
 def _run(checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_once: int, key: str, log) -> State:
     started = time.monotonic()
     checkout.keep_lock_file()
     work = Work(checkout, {**os.environ, "VAD_PIPELINE": key}, hours=hours)
-    with end_with_parent(work):
+    with end_with_worker():
         try:
             graph, states, configured = _configured(checkout, work)
             if not all(state.is_completed() for state in configured.values()):
@@ -197,10 +184,8 @@ def _limit() -> int:
         try:
             return client.read_global_concurrency_limit_by_name(LIMIT).limit
         except ObjectNotFound as error:
-            raise VadError(
-                f"Prefect has no concurrency limit {LIMIT!r}; create it, one slot for a GPU (or for a machine without): "
-                f"prefect gcl create {LIMIT} --limit 1"
-            ) from error
+            said = f"Prefect has no concurrency limit {LIMIT!r}; create it, one slot for a GPU or for a machine without"
+            raise VadError(f"{said}: prefect gcl create {LIMIT} --limit 1") from error
 
 
 def _walk(graph: Graph, chosen: set[str], running: set[str], said: dict[str, str], work: Work) -> dict[str, State]:
@@ -228,7 +213,7 @@ def _walk(graph: Graph, chosen: set[str], running: set[str], said: dict[str, str
             task = stage_task(graph.nodes[address], work, None if address in running else said[address])
             future = task.submit(wait_for=[futures[one] for one in needs[address]])
             futures[address] = future
-            future.add_done_callback(lambda _, ended=(ended, address, heavy, runs): ended[0].put(ended[1:]))
+            future.add_done_callback(lambda _, end=(address, heavy, runs): ended.put(end))
         if room[True] == work.heavy_at_once:
             work.slots.release_idle()
         address, heavy, runs = ended.get()
@@ -241,15 +226,14 @@ def _walk(graph: Graph, chosen: set[str], running: set[str], said: dict[str, str
 
 def _summary(results: dict[str, State], owed: State | None, seconds: float) -> State:
     cached = sum(state.name == "Cached" for state in results.values())
-    failed = [state for state in results.values() if state.is_failed() or state.is_crashed()]
+    faults = [str(state.message) for state in results.values() if state.is_failed() or state.is_crashed()]
     waiting = sum(not state.is_final() for state in results.values())
-    ran = len(results) - cached - len(failed) - waiting
-    counts = f"{ran} ran, {cached} cached" + (f", {len(failed)} failed, {waiting} not run" if failed else "")
-    text = f"{counts}; {seconds:.0f} s"
-    if failed:
-        return Failed(message="; ".join([text, *(str(state.message) for state in failed)]))
+    counts = f"{len(results) - cached - len(faults) - waiting} ran, {cached} cached"
+    text = counts + (f", {len(faults)} failed, {waiting} not run" if faults else "") + f"; {seconds:.0f} s"
+    if faults:
+        return failed("Failed", "; ".join([text, *faults]))
     if owed is not None and not owed.is_completed():
-        return State(type=StateType.FAILED, name="NotPushed", message=f"{text}; {owed.message}")
+        return failed("NotPushed", f"{text}; {owed.message}")
     return Completed(message=text)
 
 

@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -25,7 +25,7 @@ from vadcore.utils.files import complete, write_json
 
 LIMIT = "gpu"  # the global concurrency limit, of which a heavy stage takes one slot, and the work pool
 POLL_SECONDS = 1.0  # between checks for the end of the run that holds the lock
-LAST_SECONDS = 90.0  # for a run to end after its worker is gone; its stages get 20 s before they are killed
+LAST_SECONDS = 90.0  # for a run to end after its worker is gone; it takes a second, or longer on a busy machine
 
 
 class Refused(VadError):
@@ -45,15 +45,11 @@ class Checkout:
     """
 
     def __init__(self, root: Path):
-        self.root = root
-        self._folder = root / ".dvc" / "tmp"
         if not (root / "dvc.yaml").exists() or not (root / ".dvc").is_dir():
             raise VadError(f"{root}: no dvc.yaml and .dvc here; run this in the project's folder")
-        self._lock = self._folder / "vad-pipeline.lock"
-        self._holder = self._folder / "vad-pipeline.json"
-        self._unpushed = self._folder / "vad-unpushed.json"
-        self._whole = self._folder / "vad-dvc.lock"
-        self._writing = threading.Lock()
+        self.root, self._folder, self._writing = root, root / ".dvc" / "tmp", threading.Lock()
+        self._lock, self._holder = self._folder / "vad-pipeline.lock", self._folder / "vad-pipeline.json"
+        self._unpushed, self._whole = self._folder / "vad-unpushed.json", self._folder / "vad-dvc.lock"
 
     @contextmanager
     def hold(self, name: str, flow_run: str, wait_seconds: float = 0.0, say=print) -> Iterator[dict | None]:
@@ -77,7 +73,7 @@ class Checkout:
             left = self.read_holder()
             known = {"name": name, "flow_run": flow_run, "host": socket.gethostname(), "process": os.getpid()}
             known |= {"since": f"{datetime.now():%Y-%m-%d %H:%M}", "by_worker": by_worker()}
-            self._write_holder({**known, "leases": []})
+            write_json(self._holder, {**known, "leases": []})
             yield left
         finally:
             with self._writing:
@@ -87,16 +83,15 @@ class Checkout:
     def killed_run(self) -> dict | None:
         """Return the record of a killed run; None if there is none or a run is active.
 
-        If the worker of a run was just killed, wait up to LAST_SECONDS until that run has stopped its stages.
+        If the worker of a run was just killed, wait up to LAST_SECONDS for that run to end.
         """
-        left = self.read_holder()
+        if (left := self.read_holder()) is None:
+            return None
         try:
-            if left is not None:
-                with FileLock(self._lock, timeout=LAST_SECONDS if left["by_worker"] else 0):
-                    return self.read_holder()
+            with FileLock(self._lock, timeout=LAST_SECONDS if left["by_worker"] else 0):
+                return self.read_holder()
         except Timeout:
             return None
-        return None
 
     def read_holder(self) -> dict | None:
         try:
@@ -110,19 +105,14 @@ class Checkout:
             if (holder := self.read_holder()) is None:
                 return  # the run has ended and released its slots
             others = [lease for lease in holder["leases"] if lease not in leases]
-            self._write_holder({**holder, "leases": [*others, *leases] if held else others})
-
-    def _write_holder(self, holder: dict) -> None:
-        write_json(self._holder, holder)
+            write_json(self._holder, {**holder, "leases": [*others, *leases] if held else others})
 
     def _who(self) -> str:
         holder = self.read_holder()
         if holder is None:  # the holder has not written its record yet, or is about to release the lock
             return f"another pipeline run is active in {self.root}"
-        return (
-            f"pipeline run {holder['name']} (process {holder['process']} on {holder['host']}, since {holder['since']}) "
-            f"is running in {self.root}"
-        )
+        place = f"process {holder['process']} on {holder['host']}, since {holder['since']}"
+        return f"pipeline run {holder['name']} ({place}) is running in {self.root}"
 
     @property
     def unpushed(self) -> list[str]:
@@ -137,14 +127,9 @@ class Checkout:
     def keep_lock_file(self) -> None:
         """Copy dvc.lock if it is complete. If DVC is using it, skip it; the next call makes the copy."""
         path = self.root / "dvc.lock"
-        if path.exists():
-            try:
-                with self._dvc_lock(wait=False):
-                    if _whole(path):
-                        with complete(self._whole) as temporary:
-                            shutil.copy(path, temporary)
-            except LockError:
-                return
+        with suppress(LockError), self._dvc_lock(wait=False):
+            if path.exists() and _whole(path):
+                _copy(path, self._whole)
 
     def mend_lock_file(self, killed: bool) -> str | None:
         """Replace a damaged dvc.lock by the kept copy. Return a message, or None if nothing is damaged.
@@ -165,8 +150,7 @@ class Checkout:
                 return None
             if kept is None:
                 raise VadError(f"{path}: damaged by a killed process; restore it with: git checkout dvc.lock")
-            with complete(path) as temporary:
-                shutil.copy(self._whole, temporary)
+            _copy(self._whole, path)
         return "dvc.lock was damaged by a killed process; restored the copy made after the previous stage"
 
     def _cut_off_lock_file(self, stages: dict[str, dict], kept: dict[str, dict]) -> bool:
@@ -185,6 +169,11 @@ class Checkout:
 
     def _dvc_lock(self, wait: bool):
         return make_lock(str(self._folder / "lock"), tmp_dir=str(self._folder), wait=wait)
+
+
+def _copy(path: Path, target: Path) -> None:
+    with complete(target) as temporary:
+        shutil.copy(path, temporary)
 
 
 def _whole(path: Path) -> dict[str, dict] | None:
@@ -242,10 +231,9 @@ def mark_crashed(left: dict) -> None:
 
     with _client() as client:
         _release(client, left)
-        killed = _found(client, left)
-        if killed and killed.state.is_running():
-            said = "its process was killed; the next run continued"
-            client.set_flow_run_state(killed.id, Crashed(message=said), force=True)
+        if (killed := _found(client, left)) and killed.state.is_running():
+            crashed = Crashed(message="its process was killed; the next run continued")
+            client.set_flow_run_state(killed.id, crashed, force=True)
 
 
 def _client():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.graph import CHANGED, MISSING, Graph
-from flows.stage import Work, push
+from flows.stage import Work, failed, push
 
 AGAIN_SECONDS = (2.0, 10.0)  # seconds before each retry of a failed push
 
@@ -35,29 +35,27 @@ def pull_inputs(graph: Graph, chosen: set[str], states: dict[str, str], work: Wo
     """Pull the needed files. Return the stages that may have to run, and a message for each of the others."""
     said = dict.fromkeys(chosen, "nothing that it depends on has changed")
     tried = set() if work.remote else set(graph.nodes)
-    states = {**states, **dict.fromkeys(work.forced, CHANGED)}
-    running, wanted = missing_here(graph, chosen, states, tried)
-    while wanted:
-        _pull_task(work, sorted(wanted))
-        said.update(dict.fromkeys(wanted, f"pulled from the DVC remote {work.remote}"))
-        tried |= wanted
-        states = {**graph.states(), **dict.fromkeys(work.forced, CHANGED)}
+    while True:
+        states |= dict.fromkeys(work.forced, CHANGED)
         running, wanted = missing_here(graph, chosen, states, tried)
-        wanted -= tried
+        if not (wanted := wanted - tried):
+            break
+        _pull_task(work, sorted(wanted))
+        said |= dict.fromkeys(wanted, f"pulled from the DVC remote {work.remote}")
+        tried |= wanted
+        states = graph.states()
     elsewhere = f"not needed here; its files are in the DVC remote {work.remote}"
-    said.update(dict.fromkeys(_missing(states) & chosen, elsewhere))
-    return running, said
+    return running, said | dict.fromkeys(_missing(states) & chosen, elsewhere)
 
 
 def _pull_task(work: Work, addresses: list[str]) -> None:
     @task(name="pull", task_run_name="pull", cache_policy=NO_CACHE, persist_result=False)
     def pull() -> State:
-        log = get_run_logger()
-        done = work.dvc("pull", "--remote", work.remote, *addresses, log=log)
-        if done.code == 0:
+        if work.dvc("pull", "--remote", work.remote, *addresses, log=get_run_logger()).code == 0:
             return Completed(message=", ".join(addresses))
-        log.warning("the DVC remote %s lacks some of these files; their stages run here", work.remote)
-        return Completed(name="Partly", message="stages with missing files run here")
+        said = f"the DVC remote {work.remote} lacks some of these files; their stages run here"
+        get_run_logger().warning(said)
+        return Completed(name="Partly", message=said)
 
     pull()
 
@@ -68,21 +66,13 @@ def push_unpushed(work: Work) -> State | None:
     if not work.remote or not owed:
         return None
 
-    @task(
-        name="push",
-        task_run_name="push",
-        tags=["remote"],
-        retries=len(AGAIN_SECONDS),
-        retry_delay_seconds=list(AGAIN_SECONDS),
-        cache_policy=NO_CACHE,
-    )
+    retries = {"retries": len(AGAIN_SECONDS), "retry_delay_seconds": list(AGAIN_SECONDS)}
+
+    @task(name="push", task_run_name="push", tags=["remote"], cache_policy=NO_CACHE, **retries)
     def push_again() -> State:
+        names = ", ".join(sorted(owed))
         if push(work, owed, get_run_logger()):
-            return Completed(message=", ".join(sorted(owed)))
-        return State(
-            type=StateType.FAILED,
-            name="NotPushed",
-            message=f"not in the DVC remote {work.remote}: {', '.join(sorted(owed))}; later: dvc push --run-cache",
-        )
+            return Completed(message=names)
+        return failed("NotPushed", f"not in the DVC remote {work.remote}: {names}; later: dvc push --run-cache")
 
     return push_again(return_state=True)

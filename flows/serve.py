@@ -73,9 +73,7 @@ class Services:
     def _check(self) -> None:
         for name, process in self._processes.items():
             if (code := process.poll()) is not None:
-                raise VadError(
-                    f"{name} has ended (exit code {code}); see its output above. The other services are stopped"
-                )
+                raise VadError(f"{name} has ended (exit code {code}); see its output above. All services are stopped")
 
     def watch(self, again: Mapping[str, Callable[[], None]], proven_seconds: float = PROVEN_SECONDS) -> None:
         """Wait until a service ends, then raise VadError.
@@ -120,13 +118,10 @@ def setup(slots: int) -> None:
             print(f"created the concurrency limit {LIMIT}, with {slots} slots", flush=True)
 
 
-def requeue_killed_run(checkout: Checkout) -> None:
-    """Put a run that was killed in this checkout back into the queue, for the worker that is about to start."""
+def worker_command(checkout: Checkout) -> list[str]:
+    """Return the command of a worker. Before that, put a run that was killed in the checkout back into the queue."""
     if name := requeue(checkout):
         print(f"{name} was killed; the worker resumes it", flush=True)
-
-
-def worker_command() -> list[str]:
     return ["prefect", "worker", "start", "--pool", LIMIT, "--type", "process", "--name", socket.gethostname()]
 
 
@@ -147,8 +142,7 @@ def serve_all(root: Path, options: argparse.Namespace) -> None:
     services = Services(root, {**os.environ, **QUIET, **mine})
 
     def start_worker() -> None:
-        requeue_killed_run(checkout)
-        services.start("worker", *worker_command())
+        services.start("worker", *worker_command(checkout))
 
     try:
         services.start("prefect", "prefect", "server", "start", "--host", host, "--port", str(options.prefect_port))
@@ -162,14 +156,13 @@ def serve_all(root: Path, options: argparse.Namespace) -> None:
         setup(options.slots)
         if ours:
             services.wait_for("mlflow", f"{mlflow}/health")
-        again = {"worker": start_worker} if options.what == "all" else {}
-        for start in again.values():
-            start()
+        if options.what == "all":
+            start_worker()
         print(f"\nPrefect: http://{host}:{options.prefect_port}   MLflow: {mlflow}\n\nIn other shells:", flush=True)
         print(f"export PREFECT_API_URL={api} MLFLOW_TRACKING_URI={mlflow}\n", flush=True)
         if host != LOOPBACK and not os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
             print(f"anyone who can reach {host} can run this project's code: use a trusted network\n", flush=True)
-        services.watch(again, options.proven_seconds)
+        services.watch({"worker": start_worker} if options.what == "all" else {}, options.proven_seconds)
     finally:
         services.stop()
 
@@ -191,8 +184,7 @@ def worker(root: Path) -> None:
     if not os.environ.get("PREFECT_API_URL"):
         raise VadError("PREFECT_API_URL is not set: set it to the server's address, http://<host>:4200/api")
     os.environ.update({**QUIET, "VAD_PROJECT": str(root)})
-    requeue_killed_run(checkout)
-    os.execv(sys.executable, [sys.executable, "-m", *worker_command()])
+    os.execv(sys.executable, [sys.executable, "-m", *worker_command(checkout)])
 
 
 def main() -> int:
@@ -202,9 +194,7 @@ def main() -> int:
     add("--host", default=LOOPBACK, help="address of this machine for other machines (%(default)s)")
     add("--prefect-port", type=int, default=4200)
     add("--mlflow-port", type=int, default=5000)
-    add(
-        "--slots", type=int, default=1, help="size of a new limit: heavy stages at a time on all machines (%(default)s)"
-    )
+    add("--slots", type=int, default=1, help="size of a new limit: heavy stages on all machines (%(default)s)")
     said = "restart a worker that ends after this time; stop all services if it ends earlier (%(default)g)"
     add("--proven-seconds", type=float, default=PROVEN_SECONDS, help=said)
     options = parser.parse_args()

@@ -19,10 +19,10 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.concurrency.context import ConcurrencyContext
 from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 
 from flows.graph import Node
-from flows.process import Ended, Process
+from flows.process import Ended, Process, follow
 from flows.recovery import LIMIT, Checkout
 from vadcore.utils.errors import VadError
 from vadcore.utils.provenance import cores
@@ -81,7 +81,6 @@ KINDS = {
 }
 OTHER = Kind(heavy=True, hours=24)  # a kind that is not in the table might need the GPU
 
-
 _RAN = re.compile(r"^Running stage '")
 _CACHED = re.compile(r"^Stage '.*' (didn't change, skipping|is cached - skipping run)")
 _BUSY = re.compile(r"is busy, it is being blocked by|Unable to acquire lock")
@@ -104,9 +103,8 @@ class Slots:
     """
 
     def __init__(self, checkout: Checkout, stopping: threading.Event):
-        self._checkout, self._stopping = checkout, stopping
-        self._lock = threading.Lock()
-        self._idle: list[_Slot] = []
+        self._checkout, self._stopping, self._lock = checkout, stopping, threading.Lock()
+        self._idle: list[tuple[Callable[[], None], float]] = []  # how to release the slot, since when it is held
 
     @contextmanager
     def one(self) -> Iterator[bool]:
@@ -118,56 +116,43 @@ class Slots:
             slot = self._idle.pop() if self._idle else None
         while slot is None and not self._stopping.is_set():
             try:
-                slot = _Slot(self._checkout)
+                slot = self._take(), time.monotonic()
             except TimeoutError:
                 continue
             except Exception as error:  # whatever the server or its client raise
                 raise VadError(f"no slot of the concurrency limit {LIMIT}: {error}") from error
-        if slot is None:
-            yield False
-            return
         try:
-            yield True
+            yield slot is not None
         finally:
-            if time.monotonic() - slot.since < KEEP_SECONDS and not self._stopping.is_set():
+            if slot and (self._stopping.is_set() or time.monotonic() - slot[1] >= KEEP_SECONDS):
+                slot[0]()
+            elif slot:
                 with self._lock:
                     self._idle.append(slot)
-            else:
-                slot.release()
 
     def release_idle(self) -> None:
         """Release the slots that no stage uses."""
         with self._lock:
             idle, self._idle = self._idle, []
-        for slot in idle:
-            slot.release()
+        for release, _ in idle:
+            release()
 
+    def _take(self) -> Callable[[], None]:
+        """Take a slot and return the function that releases it. Raises TimeoutError if none is free in ASK_SECONDS."""
+        context = contextvars.copy_context()  # of its own: Prefect releases the slots of a task's context with the task
+        held = context.run(self._enter)
+        return lambda: context.run(held.close)
 
-class _Slot:
-    """One slot. Raises TimeoutError if none is free within ASK_SECONDS.
-
-    It has a context of its own, because Prefect releases the slots of a task's context with the task.
-    """
-
-    def __init__(self, checkout: Checkout):
-        self._checkout, self._held = checkout, ExitStack()
-        self._context = contextvars.copy_context()
-        self._context.run(self._take)
-        self.since = time.monotonic()
-
-    def _take(self) -> None:
+    def _enter(self) -> ExitStack:
         with ExitStack() as stack:
-            context = stack.enter_context(ConcurrencyContext())
+            leases = stack.enter_context(ConcurrencyContext()).cleanup_lease_ids
             # a training that has a slot survives a temporary outage of the server
             options = {"strict": True, "raise_on_lease_renewal_failure": False, "timeout_seconds": ASK_SECONDS}
             stack.enter_context(concurrency(LIMIT, occupy=1, **options))
-            leases = list(map(str, context.cleanup_lease_ids))
-            self._checkout.note_leases(leases, held=True)
-            stack.callback(self._checkout.note_leases, leases, held=False)
-            self._held = stack.pop_all()
-
-    def release(self) -> None:
-        self._context.run(self._held.close)
+            noted = list(map(str, leases))
+            self._checkout.note_leases(noted, held=True)
+            stack.callback(self._checkout.note_leases, noted, held=False)
+            return stack.pop_all()
 
 
 @dataclass
@@ -203,23 +188,15 @@ class Work:
         environment = {**self.environment, "PYTHONUNBUFFERED": "1"}
         # stages call `python -m tasks...`: let them find the Python that runs this
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-        if threads is not None:
-            environment.setdefault("OMP_NUM_THREADS", str(threads))
         command = [sys.executable, "-m", "dvc", "--wait-for-lock", *words]
         with self._lock:
             if self.stopping.is_set():
                 return Ended(130, [], False)
-            process = self.start(command, self.checkout.root, environment, nice, seconds=seconds)
+            process = self.start(command, self.checkout.root, environment, nice, threads, seconds=seconds)
             self._running.add(process)
-        lines = []
         try:
-            for line in process.lines():
-                lines.append(line)
-                if not _CHATTER.match(line):
-                    log.info(line)
-            return Ended(process.wait(), lines, process.overdue)
+            return follow(process, lambda line: _CHATTER.match(line) or log.info(line))
         finally:
-            process.stop()  # after an exception the process may still run
             with self._lock:
                 self._running.discard(process)
 
@@ -265,14 +242,9 @@ def _worth_another_try(state: State, kind: Kind) -> bool:
 def run_stage(node: Node, kind: Kind, work: Work) -> State:
     """Run a stage with DVC and return its result as a state.
 
-    The name of the state is one of:
-
-    - ``Completed``: the stage ran.
-    - ``Cached``: DVC found that it does not have to run.
-    - ``TimedOut``: it reached its timeout.
-    - ``Failed``: it ended with an error message.
-    - ``BrokeOff``: it crashed or was killed.
-    - ``Cancelled``: the pipeline was stopped.
+    The name of the state is ``Completed`` (the stage ran), ``Cached`` (DVC found that it does not have to run),
+    ``TimedOut``, ``Failed`` (it ended with an error message), ``BrokeOff`` (it crashed or was killed) or ``Cancelled`` (the
+    pipeline was stopped).
     """
     log = get_run_logger()
     if not kind.heavy:
@@ -283,7 +255,7 @@ def run_stage(node: Node, kind: Kind, work: Work) -> State:
         with work.slots.one() as there_is_one:
             return _repro(node, kind, work, log, nice=0, threads=threads) if there_is_one else _stopped()
     except VadError as error:
-        return _failed("BrokeOff", f"{node.address}: {error}")
+        return failed("BrokeOff", f"{node.address}: {error}")
 
 
 def _repro(node: Node, kind: Kind, work: Work, log, nice: int, threads: int | None) -> State:
@@ -302,9 +274,8 @@ def _repro(node: Node, kind: Kind, work: Work, log, nice: int, threads: int | No
         ran = any(map(_RAN.match, done.lines))
         if done.overdue or rest <= 0:
             limit = f"the limit of {node.kind} (flows/stage.py or the parameter hours)"
-            return _failed(
-                "TimedOut", f"{node.address}: stopped after {hours:g} hours, {limit}; the next run continues"
-            )
+            said = f"{node.address}: stopped after {hours:g} hours, {limit}; the next run continues"
+            return failed("TimedOut", said)
         if done.code == 0:
             break
         if not ran and any(map(_BUSY.search, done.lines)):
@@ -338,9 +309,9 @@ def _failure(node: Node, work: Work, done: Ended, log) -> State:
     if killed and (mended := work.checkout.mend_lock_file(killed=True)):
         log.warning(mended)
     if said and not killed:
-        return _failed("Failed", f"{node.address}: {said[-1].removeprefix('error: ')}")
+        return failed("Failed", f"{node.address}: {said[-1].removeprefix('error: ')}")
     reason = f"killed (exit code {exits[-1] if exits else done.code})" if killed else _failure_reason(done)
-    return _failed("BrokeOff", f"{node.address}: {reason}")
+    return failed("BrokeOff", f"{node.address}: {reason}")
 
 
 def _failure_reason(done: Ended) -> str:
@@ -353,12 +324,10 @@ def _failure_reason(done: Ended) -> str:
 
 
 def _stopped() -> State:
-    return State(
-        type=StateType.CANCELLED, name="Cancelled", message="stopped with the pipeline; the next run continues"
-    )
+    return Cancelled(message="stopped with the pipeline; the next run continues")
 
 
-def _failed(name: str, message: str) -> State:
+def failed(name: str, message: str) -> State:
     return State(type=StateType.FAILED, name=name, message=message)
 
 

@@ -33,24 +33,19 @@ MOST_AT_ONCE = 64  # maximum number of parallel calls for an inbox, on a cluster
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tasks.detect", description=__doc__.splitlines()[0])
-    parser.add_argument("videos", metavar="VIDEO", nargs="*", type=Path)
-    parser.add_argument("--dataset", help="data set of the system")
-    parser.add_argument("--model", help="name of the system in params.yaml")
+    add = parser.add_argument
+    add("videos", metavar="VIDEO", nargs="*", type=Path)
+    add("--dataset", help="data set of the system")
+    add("--model", help="name of the system in params.yaml")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--champion", nargs="?", const="", metavar="D", help="use the champion of data set D")
     which.add_argument("--model-folder", type=Path, metavar="F", help="use a detector folder (see --pack)")
-    parser.add_argument(
-        "--out", type=Path, default=OUT, help="folder for results, one subfolder per video (%(default)s)"
-    )
-    parser.add_argument("--inbox", type=Path, metavar="FOLDER", help="score new videos in this folder, each once")
-    parser.add_argument("--fps", type=float, help="frame rate of these videos, if their headers are wrong")
-    parser.add_argument(
-        "--target-far-per-hour", type=float, metavar="RATE", help="false alarms per hour (default: calibrated)"
-    )
-    parser.add_argument("--alert", help="URL or command called once for each event (default: detect.alert)")
-    parser.add_argument(
-        "--pack", type=Path, metavar="F", help="write a detector folder with all files that scoring needs"
-    )
+    add("--out", type=Path, default=OUT, help="folder for results, one subfolder per video (%(default)s)")
+    add("--inbox", type=Path, metavar="FOLDER", help="score new videos in this folder, each once")
+    add("--fps", type=float, help="frame rate of these videos, if their headers are wrong")
+    add("--target-far-per-hour", type=float, metavar="RATE", help="false alarms per hour (default: calibrated)")
+    add("--alert", help="URL or command called once for each event (default: detect.alert)")
+    add("--pack", type=Path, metavar="F", help="write a detector folder with all files that scoring needs")
     arguments = parser.parse_args()
     if not (arguments.videos or arguments.inbox or arguments.pack):
         parser.error("give a video, --inbox FOLDER or --pack FOLDER")
@@ -75,7 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     inbox = Inbox(arguments.inbox, arguments.out, params.detect.settle_seconds) if arguments.inbox else None
     for line in inbox.news() if inbox else ():
         log(f"not scored: {line}")
-    target = _target(params, arguments.alert)
+    asked = params.detect.alert if arguments.alert is None else arguments.alert
+    target = None if asked is None else target_of(asked)
     if not arguments.videos and (inbox is None or inbox.empty):  # check before loading or fetching anything
         if alerts.any_left(arguments.out):
             with sending(params, arguments.out, target, log):
@@ -106,9 +102,8 @@ def _spread(params: Params, arguments: argparse.Namespace, inbox: Inbox | None, 
     its videos. All calls write their alerts to one queue; only this process sends them.
     """
     shared = params, arguments.out, _loader(params, arguments), target is not None, arguments.fps
-    calls = [
-        (*shared, video, key, None) for video, key in zip(arguments.videos, keys_of(arguments.videos), strict=True)
-    ]
+    named = zip(arguments.videos, keys_of(arguments.videos), strict=True)
+    calls = [(*shared, video, key, None) for video, key in named]
     if inbox:
         calls += [(*shared, None, None, arguments.inbox)] * min(max(len(inbox.coming()), 1), MOST_AT_ONCE)
     faults = 0
@@ -143,12 +138,6 @@ def _score_there(
         scorer.inbox(Inbox(folder, out, params.detect.settle_seconds), fps)
         return 0, lines
     return len(scorer.videos([video], [key], fps)), lines
-
-
-def _target(params: Params, given: str | None) -> Target | None:
-    """Return the target of alerts: from the command line, else from params.yaml."""
-    asked = params.detect.alert if given is None else given
-    return None if asked is None else target_of(asked)
 
 
 def _check_choice(arguments: argparse.Namespace) -> None:

@@ -73,10 +73,7 @@ def compare(params: Params, dataset: str, versions: list[Version], by: str) -> l
         for version in versions:
             known = [key for key in BETTER if version.tags.get(key) not in (None, "None")]
             if by not in known:
-                raise VadError(
-                    f"--by {by}: version {version.number} ({version.model}) has no such metric; it has: "
-                    f"{', '.join(known)}"
-                )
+                raise VadError(f"--by {by}: {version} has no such metric; it has: {', '.join(known)}")
             value = float(version.tags[by])
             found.append(Candidate(version, (value if BETTER[by] == "high" else -value,), {by: value}))
     return sorted(found, key=lambda candidate: (candidate.merit, candidate.version.number), reverse=True)
@@ -191,17 +188,14 @@ def promote(params: Params, dataset: str, by: str, run: StageRun) -> None:
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"), flush=True)
     best = ranked[0].version
     if before == best:
-        print(f"{best.model} (version {best.number}) stays champion of {dataset}")
+        print(f"{best} stays champion of {dataset}")
     else:
         move_aliases(client, dataset, best, before)
-        print(
-            f"{best.model} (version {best.number}) is champion of {dataset}" + (f"; before: {before}" if before else "")
-        )
+        print(f"{best} is champion of {dataset}" + (f"; before: {before}" if before else ""))
     run.params({"by": by, "champion": best.model, "version": best.number})
     for candidate in ranked:
-        run.metrics(
-            {f"{key} {candidate.version.model}": value for key, value in candidate.figures.items() if value is not None}
-        )
+        known = {key: value for key, value in candidate.figures.items() if value is not None}
+        run.metrics({f"{key} {candidate.version.model}": value for key, value in known.items()})
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "comparison.csv"
         table.to_csv(file, index=False)
@@ -215,15 +209,14 @@ def back(dataset: str) -> None:
     if before is None:
         raise VadError(f"{registered_name(dataset)}: no previous champion; promote another system first")
     move_aliases(client, dataset, before, now)
-    print(f"{before.model} (version {before.number}) is champion of {dataset} again")
+    print(f"{before} is champion of {dataset} again")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tasks.promote", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", help="a name listed in params.yaml under datasets")
-    parser.add_argument(
-        "--by", default=ARTIFICIAL, help="artificial, or a metric of the test footage such as auc_micro"
-    )
+    said = "artificial, or a metric of the test footage such as auc_micro"
+    parser.add_argument("--by", default=ARTIFICIAL, help=said)
     parser.add_argument("--back", action="store_true", help="roll back to the previous champion")
     arguments = parser.parse_args()
     with one_line_errors():

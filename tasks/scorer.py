@@ -103,43 +103,22 @@ class Scorer:
         """Score one video, with results in ``out/<key>``; see :func:`vadcore.detection.output.detect`."""
         recipe, calibration = self.detector.recipe, self.detector.calibration
         called = printable(name or video.name)
-        asked = {
-            "video": called,
-            "detector": self.detector.digest,
-            "threshold": calibration.threshold,
-            "target_far_per_hour": calibration.target_far_per_hour,
-        }
+        asked = {"video": called, "detector": self.detector.digest}
+        asked |= {key: getattr(calibration, key) for key in ("threshold", "target_far_per_hour")}
         experiment, tags = self.params.tracking.experiment, {"vad.video": called}
         with (
             stage_run("detect", recipe.dataset, recipe.name, asked, experiment, tags=tags) as run,
             tqdm(desc=called, unit="frame", mininterval=1 if sys.stderr.isatty() else 10) as bar,
         ):
-            title = f"{called} detect {recipe.dataset} {recipe.name}"
-            run.tags({"mlflow.runName": title})
-            found = detect(
-                self.detector,
-                video,
-                self.out,
-                key,
-                name,
-                fps,
-                film=self.params.detect.film,
-                alert=self.alert,
-                progress=lambda frames: bar.update(frames - bar.n),
-                max_missing=self.params.extract.max_missing,
-            )
+            run.tags({"mlflow.runName": f"{called} detect {recipe.dataset} {recipe.name}"})
+            settings = self.params.detect.film, self.alert, lambda frames: bar.update(frames - bar.n)
+            max_missing = self.params.extract.max_missing
+            found = detect(self.detector, video, self.out, key, name, fps, *settings, max_missing)
             self.announce(found.folder.name)  # before waiting for MLflow
             about = found.about
-            run.metrics(
-                {
-                    "events": len(found.events),
-                    "frames": about["frames"],
-                    "scored_frames": about["scored_frames"],
-                    "video_seconds": about["seconds"],
-                    "seconds": found.seconds,
-                    "times_real_time": about["seconds"] / found.seconds,
-                }
-            )
+            measured = {"events": len(found.events), "video_seconds": about["seconds"], "seconds": found.seconds}
+            measured["times_real_time"] = about["seconds"] / found.seconds
+            run.metrics(measured | {key: about[key] for key in ("frames", "scored_frames")})
             run.tags({"vad.video_sha256": about["sha256"]})
             for file in sorted(path for path in found.folder.iterdir() if path.is_file()):
                 run.artifact(file)

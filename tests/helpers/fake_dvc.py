@@ -82,7 +82,8 @@ class FakeDvc:
     def graph(self, root: Path) -> FakeGraph:
         return FakeGraph(self)
 
-    def start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str], nice=0, seconds=float("inf")):
+    def start(self, command: Sequence[str], folder: Path, environment, nice=0, threads=None, seconds=float("inf")):
+        environment = {**({} if threads is None else {"OMP_NUM_THREADS": str(threads)}), **environment}
         words = list(command[command.index("--wait-for-lock") + 1 :])
         address = next((word for word in words if word in self.nodes), "") if words[0] == "repro" else ""
         begun = Command(words, nice, environment, seconds, address)

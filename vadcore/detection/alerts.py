@@ -49,15 +49,10 @@ def write_ready(folder: Path, key: str, about: dict, results: Path) -> None:
     results: final path of the folder.
     """
     shared = {name: about[name] for name in ("video", "detector", "threshold", "target_far_per_hour")}
+    shared["results"] = str(results.resolve())
     for event in about["events"]:
-        number = event["number"]
-        alert = {
-            "id": f"{key}-{number}-{uuid.uuid4().hex[:8]}",
-            **shared,
-            "event": event,
-            "results": str(results.resolve()),
-        }
-        write_json(folder / READY / f"{number:05d}.json", {"queued": time.time(), "alert": alert})
+        alert = {"id": f"{key}-{event['number']}-{uuid.uuid4().hex[:8]}", **shared, "event": event}
+        write_json(folder / READY / f"{event['number']:05d}.json", {"queued": time.time(), "alert": alert})
 
 
 def queue(results: Path) -> None:
@@ -144,7 +139,7 @@ class Sender:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / "lock").open("w")
         self._wake = threading.Event()
-        self._until: float | None = None  # time at which the thread must end; None until close() is called
+        self._until = math.inf  # time at which the thread must end, set by close()
         self._thread = threading.Thread(target=self._work, name="alerts", daemon=True)
         self._thread.start()
 
@@ -163,28 +158,22 @@ class Sender:
         return len(_pending(self.out))
 
     def _work(self) -> None:
+        due: dict[Path, tuple[float, float]] = {}  # alert -> (time of the next try, wait after that)
         with self._lock:
-            while not self._locked():
-                if self._over():
-                    return
-                self._rest(1.0)
-            due: dict[Path, tuple[float, float]] = {}  # alert -> (time of the next try, wait after that)
             while True:
                 try:
-                    self._round(due)
+                    with suppress(BlockingIOError):  # another process is sending
+                        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the thread ends
+                        self._round(due)
                 except Exception as error:  # a full disk, for example: no alert is lost, the next round retries
                     self._tell(f"{self.folder}: {error}")
-                if self._over():
+                # the limit is read first, so that alerts queued before close() are seen
+                if (until := self._until) < math.inf and (self._clock.now() >= until or not _pending(self.out)):
                     return
-                soonest = min((due.get(path, (0.0,))[0] for path in _pending(self.out)), default=math.inf)
-                self._rest(min(1.0, max(0.01, soonest - self._clock.now())))
-
-    def _locked(self) -> bool:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+                soonest = min((at for at, _ in due.values()), default=math.inf)
+                rest = min(1.0, max(0.01, soonest - self._clock.now()), max(0.0, until - self._clock.now()))
+                self._clock.wait(self._wake, rest)
+                self._wake.clear()
 
     def _round(self, due: dict[Path, tuple[float, float]]) -> None:
         """Try every alert that is due."""
@@ -193,7 +182,7 @@ class Sender:
             del due[gone]
         for path in entries:
             at, wait = due.get(path, (0.0, self.first_wait))
-            if self._clock.now() < at:
+            if not at <= self._clock.now() < self._until:
                 continue
             try:
                 sent = self._send(path)
@@ -201,24 +190,6 @@ class Sender:
                 due[path] = self._clock.now() + wait, min(2 * wait, self.longest_wait)
             if sent:
                 del due[path]
-            if self._late():
-                return
-
-    def _over(self) -> bool:
-        """Whether the thread must end: :meth:`close` was called, and all alerts are sent or the time limit is reached.
-
-        ``_until`` is checked first, so that alerts queued before :meth:`close` are seen.
-        """
-        return self._until is not None and (self._late() or not _pending(self.out))
-
-    def _late(self) -> bool:
-        return self._until is not None and self._clock.now() >= self._until
-
-    def _rest(self, seconds: float) -> None:
-        if self._until is not None:
-            seconds = min(seconds, max(0.0, self._until - self._clock.now()))
-        self._clock.wait(self._wake, seconds)
-        self._wake.clear()
 
     def _send(self, path: Path) -> bool:
         """Try to send one alert. Returns False if it must be retried."""
@@ -238,8 +209,8 @@ class Sender:
             self._tidy(path)
         elif self._clock.date() - queued < self.give_up:
             if fault != self._last_fault:
-                self._last_fault = fault
                 self._tell(f"{path}: alert not sent yet: {fault}; it is tried again")
+            self._last_fault = fault
             return False
         else:
             self._give_up(path, fault)
@@ -281,11 +252,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _post(url: str, text: str, timeout: float) -> str | None:
-    headers = {"Content-Type": "application/json", "User-Agent": "vadcore"}
-    request, host = (
-        urllib.request.Request(url, text.encode(), headers, method="POST"),
-        urllib.parse.urlsplit(url).hostname,
-    )
+    headers, host = {"Content-Type": "application/json", "User-Agent": "vadcore"}, urllib.parse.urlsplit(url).hostname
+    request = urllib.request.Request(url, text.encode(), headers, method="POST")
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout) as answer:
             answer.read(1 << 16)
@@ -306,10 +274,9 @@ def _command(words: Sequence[str], text: str, timeout: float) -> str | None:
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
         given.write(text.encode())
         given.seek(0)
+        nothing = subprocess.DEVNULL
         try:
-            process = subprocess.Popen(
-                words, stdin=given, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
-            )
+            process = subprocess.Popen(words, stdin=given, stdout=nothing, stderr=errors, start_new_session=True)
         except (OSError, ValueError) as error:  # ValueError: null byte in an argument
             return f"{words[0]} cannot be started ({getattr(error, 'strerror', error)})"
         try:

@@ -2,7 +2,7 @@
 
 ::
 
-    inbox/*.mp4          incoming videos (also in subfolders)
+    inbox/*.mp4          incoming videos (also in subfolders), see :mod:`vadcore.detection.incoming`
     inbox/.work/<key>/   a video being scored, its ``state.json`` and a ``lock``, held by the process that scores it
     inbox/done/          scored videos
     inbox/failed/        videos that could not be scored, each with <name>.reason.txt
@@ -11,7 +11,9 @@
 A video is moved only by renaming, so it is always in exactly one place. The operating system releases the lock when the
 process dies; the next process then takes the video. A process that stops of its own accord removes the lock file, so a
 lock file that nobody holds means a death. ``key`` is also the name of the results folder. If that folder already exists
-and belongs to this video, the dead process had finished scoring, and the video is not scored again.
+and belongs to this video, the dead process had finished scoring, and the video is not scored again. A database could not
+do this with less: the videos would still have to be moved, and machines that share an inbox over a network file system
+cannot share an SQLite file.
 
 A video that cannot be scored does not block the others. Failures are classified:
 
@@ -29,16 +31,13 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from vadcore.data.video import VIDEO_ENDINGS
-from vadcore.data.video_index import video_index
+from vadcore.detection.incoming import incoming, is_settled, is_video
 from vadcore.detection.naming import free_name, is_text, printable, result_key
 from vadcore.detection.output import LOCK, Taken, hold, made_from, sweep
 from vadcore.detection.stream import UnreadableVideo
@@ -50,7 +49,6 @@ STATE = "state.json"
 MOST_DEATHS = 20  # process deaths per video; then the video is moved to failed/
 MOST_FAILED_RUNS = 3  # runs in which only this video failed; then it is moved to failed/
 MOST_IN_A_ROW = 3  # failures in a row that indicate a machine error
-PATIENCE = 3  # multiple of the settle time after which an unreadable file counts as broken
 # disk, memory or open files exhausted, or the reader of the process's output has ended
 SHORTAGES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EPIPE}
 
@@ -69,11 +67,9 @@ class Claim:
 
     def __init__(self, inbox: Inbox, folder: Path, lock: int):
         self.inbox, self.key, self.folder, self._lock = inbox, folder.name, folder, lock
-        self.path = next(path for path in folder.iterdir() if _is_video(path.name))
-        try:
-            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            state = {}
+        self.path = next(path for path in folder.iterdir() if is_video(path.name))
+        file = folder / STATE
+        state = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         self.name, self.deaths = state.get("name", self.path.name), state.get("deaths", 0)
         self.failed_runs: int | None = state.get("failed_runs")
 
@@ -129,7 +125,8 @@ class Inbox:
     ----------
     folder: folder that receives the videos. It must exist.
     results: folder of the results folders.
-    settle_seconds: a file is taken when it is unchanged for this many seconds; see :func:`is_settled`.
+    settle_seconds: a file is taken when it is unchanged for this many seconds; see
+        :func:`~vadcore.detection.incoming.is_settled`.
     clock: current time in seconds since the epoch.
 
     Raises :class:`VadError` if ``folder`` does not exist or its path is not UTF-8.
@@ -148,10 +145,12 @@ class Inbox:
             raise VadError(f"{folder}: no such folder; make it, or name the one that videos come into")
         if not is_text(self.folder):
             raise VadError(f"{printable(str(folder))}: a path that is not UTF-8; rename it")
-        self.refused: dict[Path, VadError] = {}  # videos that cannot be moved out of the inbox
+        self.refused: dict[Path, str] = {}  # videos that cannot be moved out of the inbox, with the reason
         self.work = self.folder / WORK
-        for made in (self.work, self.folder / DONE, self.folder / FAILED, self.results):
+        ours = self.work, self.folder / DONE, self.folder / FAILED, self.results
+        for made in ours:
             made.mkdir(parents=True, exist_ok=True)
+        self._ours = {path.resolve() for path in ours}
         sweep(self.results)
 
     def take(self) -> Claim | None:
@@ -171,19 +170,18 @@ class Inbox:
 
     def coming(self) -> list[Path]:
         """Videos in the inbox, sorted by path, completely written or not; without the videos being scored."""
-        return sorted(path for path, why in self._everything() if why is None)
+        return sorted(path for path, why in incoming(self.folder, self._ours) if why is None)
 
     def news(self) -> list[str]:
         """Lines about what is in the inbox and not scored: what it is and why. Every file and reason is returned once.
 
-        Files that have changed in the last ``settle_seconds`` may be unfinished, and are left for the next call. Hidden
-        files that are not named like videos belong to programs; there are no lines about them.
+        Files that have changed in the last ``settle_seconds`` may be unfinished, and are left for the next call.
         """
         file = self.work / "left_out.json"
         with self.alone():
             before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
             now = {}
-            for path, why in self._everything():
+            for path, why in incoming(self.folder, self._ours):
                 name = printable(path.relative_to(self.folder).as_posix())
                 with suppress(FileNotFoundError):  # removed in the meantime
                     if why and (name in before or self._clock() - path.lstat().st_mtime >= self.settle_seconds):
@@ -191,17 +189,6 @@ class Inbox:
             if now != before:
                 write_json(file, now)
         return [f"{name}: {why}" for name, why in sorted(now.items()) if before.get(name) != why]
-
-    def _everything(self) -> Iterator[tuple[Path, str | None]]:
-        """Yield everything in the inbox with the reason why it is not scored; None for videos."""
-        results = self.results.resolve()
-        for here, folders, files in os.walk(self.folder):
-            folder = Path(here)
-            ours = (WORK, DONE, FAILED) if folder == self.folder else ()
-            others = [name for name in folders if name not in ours and (folder / name).resolve() != results]
-            folders[:] = [name for name in others if not _why_not_entered(folder / name)]
-            yield from ((folder / name, why) for name in others if (why := _why_not_entered(folder / name)))
-            yield from ((folder / name, _why_not_scored(folder / name)) for name in files if not _is_system_file(name))
 
     @property
     def empty(self) -> bool:
@@ -228,10 +215,10 @@ class Inbox:
             died = (folder / LOCK).exists()
             if (lock := hold(folder)) is None:
                 continue
-            if not any(_is_video(path.name) for path in folder.iterdir()):
-                shutil.rmtree(
-                    folder, ignore_errors=True
-                )  # process killed before the video was moved in or after it was moved out
+            if not any(
+                is_video(path.name) for path in folder.iterdir()
+            ):  # killed before or after the move of the video
+                shutil.rmtree(folder, ignore_errors=True)
                 os.close(lock)
                 continue
             claim = Claim(self, folder, lock)
@@ -241,45 +228,29 @@ class Inbox:
             yield claim
 
     def _fresh(self) -> Claim | None:
+        """Claim the first video that is completely written; None if there is none."""
         for path in self.coming():
             if path in self.refused or not is_settled(path, self.settle_seconds, self._clock()):
                 continue
-            if claim := self._claim(path):
-                return claim
+            name = path.relative_to(self.folder).as_posix()
+            folder = self.work / self.free_key(name)
+            folder.mkdir()
+            if (lock := hold(folder)) is None:  # removed in the meantime
+                continue
+            write_json(folder / STATE, {"name": printable(name)})
+            try:
+                path.rename(folder / f"{folder.name}{path.suffix}")
+            except OSError as error:
+                shutil.rmtree(folder)
+                os.close(lock)
+                if is_shortage(error):
+                    raise
+                if not isinstance(error, FileNotFoundError):  # removed in the meantime
+                    said = f"{printable(str(path))}: cannot be moved to {self.work} ({error.strerror})"
+                    self.refused[path] = f"{said}; let it lie in the same file system, in a writable folder"
+                continue
+            return Claim(self, folder, lock)
         return None
-
-    def _claim(self, path: Path) -> Claim | None:
-        name = path.relative_to(self.folder).as_posix()
-        key = self.free_key(name)
-        folder = self.work / key
-        folder.mkdir()
-        lock = hold(folder)
-        if lock is None:  # removed in the meantime
-            return None
-        write_json(folder / STATE, {"name": printable(name)})
-        try:
-            path.rename(folder / f"{key}{path.suffix}")
-        except OSError as error:
-            shutil.rmtree(folder)
-            os.close(lock)
-            if is_shortage(error):
-                raise
-            if not isinstance(error, FileNotFoundError):  # removed in the meantime
-                self.refused[path] = VadError(
-                    f"{printable(str(path))}: cannot be moved to {self.work} ({error.strerror}); let it lie in the same "
-                    "file system, in a folder that may be written to"
-                )
-            return None
-        return Claim(self, folder, lock)
-
-
-@dataclass
-class _Failure:
-    """A video that could not be scored in this run. It stays locked, so that it is not retried in the same run."""
-
-    claim: Claim
-    error: Exception
-    counted: bool = False
 
 
 def work_off(
@@ -297,14 +268,14 @@ def work_off(
     A video error is raised after all other videos; the video is retried in later runs until it is moved to ``failed/``. A
     machine error is raised at once. Videos that cannot be moved out of the inbox raise :class:`VadError` at the end.
     """
-    failures: list[_Failure] = []
+    failures: list[tuple[Claim, Exception]] = []  # they stay locked, so that they are not retried in this run
     in_a_row, any_scored = 0, False
     try:
         while claim := inbox.take():
             try:
                 reason = _work_on(claim, score, finish)
             except Exception as error:
-                failures.append(_Failure(claim, error))
+                failures.append((claim, error))
                 if is_shortage(error):
                     raise
                 if claim.failed_runs is None or not any_scored:  # those that failed before come last, maybe in a row
@@ -320,16 +291,15 @@ def work_off(
             yield claim.name, reason
             if reason is None:
                 in_a_row, any_scored = 0, True
-                yield from _count(failures)
         if any_scored:
             yield from _count(failures)
         if failures:
             raise _all_of(failures)
     finally:
-        for failure in failures:
-            failure.claim.release()
+        for claim, _ in failures:
+            claim.release()
     if inbox.refused:
-        raise VadError("; ".join(str(error) for error in inbox.refused.values()))
+        raise VadError("; ".join(inbox.refused.values()))
 
 
 def _work_on(claim: Claim, score: Callable[[Claim], None], finish: Callable[[Claim], None]) -> str | None:
@@ -337,9 +307,8 @@ def _work_on(claim: Claim, score: Callable[[Claim], None], finish: Callable[[Cla
     try:
         while not claim.has_results:
             if claim.deaths >= MOST_DEATHS:
-                raise UnreadableVideo(
-                    f"{claim.name}: {MOST_DEATHS} processes died while they scored it, perhaps for want of memory"
-                )
+                said = f"{MOST_DEATHS} processes died while they scored it, perhaps for want of memory"
+                raise UnreadableVideo(f"{claim.name}: {said}")
             try:
                 score(claim)
                 break
@@ -353,18 +322,17 @@ def _work_on(claim: Claim, score: Callable[[Claim], None], finish: Callable[[Cla
     return None
 
 
-def _count(failures: list[_Failure]) -> Iterator[tuple[str, str]]:
+def _count(failures: list[tuple[Claim, Exception]]) -> Iterator[tuple[str, str]]:
     """Count the failures against their videos. Yields (name, reason) of the videos that are moved to ``failed/``."""
-    for failure in [failure for failure in failures if not failure.counted]:
-        failure.counted, claim = True, failure.claim
+    for failure in list(failures):
+        claim, error = failure
         claim.failed_runs = (claim.failed_runs or 0) + 1
-        if claim.failed_runs < MOST_FAILED_RUNS:
-            claim.save()
-            continue
-        reason = f"{claim.name}: failed in {MOST_FAILED_RUNS} runs that could score others ({_line(failure.error)})"
-        failures.remove(failure)
-        claim.fail(reason, "".join(traceback.format_exception(failure.error)))
-        yield claim.name, reason
+        claim.save()
+        if claim.failed_runs >= MOST_FAILED_RUNS:
+            reason = f"{claim.name}: failed in {MOST_FAILED_RUNS} runs that could score others ({_line(error)})"
+            failures.remove(failure)
+            claim.fail(reason, "".join(traceback.format_exception(error)))
+            yield claim.name, reason
 
 
 def is_shortage(error: BaseException | None) -> bool:
@@ -376,96 +344,18 @@ def is_shortage(error: BaseException | None) -> bool:
     return False
 
 
-def _all_of(failures: list[_Failure]) -> Exception:
+def _all_of(failures: list[tuple[Claim, Exception]]) -> Exception:
     """Combine the errors of several videos into one. Tracebacks of unexpected errors (not VadError) are kept."""
-    first, names = failures[0].error, ", ".join(failure.claim.name for failure in failures)
-    if len({_line(failure.error) for failure in failures}) == 1:
-        first.add_note(f"not scored, and tried again next time: {names}")
-        return first
-    if all(isinstance(failure.error, VadError) for failure in failures):
-        error = VadError("; ".join(f"{failure.claim.name}: {failure.error}" for failure in failures))
-        error.__cause__ = first
-        return error
-    message = f"not scored, and tried again next time: {names}"
-    return ExceptionGroup(message, [failure.error for failure in failures])
+    errors, names = [error for _, error in failures], ", ".join(claim.name for claim, _ in failures)
+    said = f"not scored, and tried again next time: {names}"
+    if len(set(map(_line, errors))) == 1:
+        errors[0].add_note(said)
+        return errors[0]
+    if all(isinstance(error, VadError) for error in errors):
+        return VadError("; ".join(f"{claim.name}: {error}" for claim, error in failures))
+    return ExceptionGroup(said, errors)
 
 
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
     return text if isinstance(error, VadError) else f"{type(error).__name__}: {text}"
-
-
-def is_settled(path: Path, seconds: float, now: float) -> bool:
-    """Whether a video file is completely written.
-
-    It is if it has not changed for ``seconds``, no process on this machine has it open for writing, and it can be opened as
-    a video. A file that cannot be opened also counts as complete after ``PATIENCE`` times ``seconds``; reading it then
-    reports the error.
-
-    now: current time in seconds since the epoch. Where the modification time is later, such as that of a camera whose
-    clock is ahead, the time counts at which this machine changed the file.
-    """
-    try:
-        found = path.stat()
-    except FileNotFoundError:  # removed in the meantime
-        return False
-    unchanged = now - (found.st_mtime if found.st_mtime <= now else found.st_ctime)
-    if unchanged < seconds or _open_for_writing(path):
-        return False
-    if unchanged >= PATIENCE * seconds:
-        return True
-    if not is_text(path):  # OpenCV would crash; the inbox renames the file when it takes it
-        return False
-    with suppress(VadError):
-        return not video_index(path).cut_off
-    return False
-
-
-def _open_for_writing(path: Path) -> bool:
-    """Whether a process on this machine has the file open for writing; False if the system cannot tell.
-
-    Linux refuses a read lease on a file that is open for writing. If a writer opens the file while the lease is held, the
-    kernel signals the holder; SIGURG is used because it is ignored by default.
-    """
-    if not hasattr(fcntl, "F_SETLEASE"):
-        return False
-    with suppress(OSError), path.open("rb") as file:
-        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)
-        try:
-            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        except BlockingIOError:
-            return True
-        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
-
-
-def _why_not_entered(folder: Path) -> str | None:
-    """Return why the videos in a folder of the inbox are not scored, or None."""
-    if folder.name.startswith("."):
-        return "a hidden folder; rename it"
-    return "a link to a folder; bring the folder itself" if folder.is_symlink() else None
-
-
-def _why_not_scored(path: Path) -> str | None:
-    """Return why a file in the inbox is not scored, or None if it is a video."""
-    if path.name.startswith("."):
-        return "hidden; rename it"
-    if not _is_video(path.name):
-        return f"{'ends in ' + path.suffix if path.suffix else 'has no ending'}, unlike a video; rename it if it is one"
-    return None if _is_file(path) else "a broken link, a pipe or without permission; replace it by the video itself"
-
-
-def _is_system_file(name: str) -> bool:
-    return name.startswith(".") and Path(name).suffix.lower() not in VIDEO_ENDINGS
-
-
-def _is_video(name: str) -> bool:
-    return Path(name).suffix.lower() in VIDEO_ENDINGS and not name.startswith(".")
-
-
-def _is_file(path: Path) -> bool:
-    """Whether ``path`` is a regular file; False for broken links, pipes and files without permission."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False

@@ -280,7 +280,7 @@ def test_alert_queued_before_close_is_sent(tmp_path, patch_call, monkeypatch):
     queue(results_with_alerts(tmp_path, events=1))
     closer = threading.Thread(target=sender.close, args=(LONG_ENOUGH,))
     closer.start()
-    wait_until(lambda: sender._until is not None)
+    wait_until(lambda: sender._until < float("inf"))
     closed.set()
     closer.join()
     assert calls.numbers == [1]

@@ -18,12 +18,12 @@ from vadcore.detection.inbox import (
     MOST_DEATHS,
     MOST_FAILED_RUNS,
     MOST_IN_A_ROW,
-    PATIENCE,
     WORK,
     Claim,
     Inbox,
     work_off,
 )
+from vadcore.detection.incoming import PATIENCE
 from vadcore.detection.output import EVENTS, making
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import sha256_files, write_json

@@ -28,18 +28,14 @@ with Checkout(Path.cwd()).hold("mauve-fox", "id-1") as left:
 """
 WORKER = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
 RUN = """
-import logging, os, time
+import os, time
 from pathlib import Path
-import prefect.logging
 from flows import process
 from flows.recovery import Checkout
-prefect.logging.get_run_logger = logging.getLogger
 process.LOOK_SECONDS = 600
-class Work:
-    def stop(self):
-        Path("stopped").touch()
 worker = os.getppid()
-with Checkout(Path.cwd()).hold("mauve-fox", "id-1"), process.end_with_parent(Work()):
+with Checkout(Path.cwd()).hold("mauve-fox", "id-1"), process.end_with_worker():
+    stage = process.Process(["sh", "-c", "echo $$ > stage; exec sleep 600"], Path.cwd(), os.environ, whom="all")
     Path("begun").write_text(str(os.getpid()))
     while os.getppid() == worker:
         time.sleep(0.01)
@@ -94,11 +90,10 @@ class TestHold:
         """Stages print to the worker's console, so the first that prints may end before the next check."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT__FLOW_RUN_ID": "id-1"}
         worker = subprocess.Popen([sys.executable, "-c", WORKER, RUN], cwd=project, env=environment)
-        number = pid_in(project / "begun")
+        numbers = pid_in(project / "begun"), pid_in(project / "stage")
         worker.kill()
         worker.wait()
-        wait_until(lambda: not running(number))
-        assert (project / "stopped").exists()
+        wait_until(lambda: not any(map(running, numbers)))
         assert not (project / "ended").exists()
         assert Checkout(project).killed_run()["flow_run"] == "id-1"
 
