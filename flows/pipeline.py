@@ -8,9 +8,9 @@ import queue
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -43,31 +43,23 @@ def long_start_timeout() -> AbstractContextManager:
     return temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: START_SECONDS})
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The requested stages; see :func:`pipeline`."""
+def _choose(
+    graph: Graph, states: dict[str, str], log, names: tuple[Collection[str], ...], force: bool, refresh: bool
+) -> tuple[set[str], set[str]]:
+    """Return the stages to bring up to date, and those of them that run even if nothing has changed.
 
-    datasets: Collection[str]
-    models: Collection[str]
-    targets: Collection[str]
-    force: bool
-    refresh: bool
-
-    def stages(self, graph: Graph, states: dict[str, str], log) -> tuple[set[str], set[str]]:
-        """Return the stages to bring up to date, and those of them that run even if nothing has changed.
-
-        These are the requested ones and the stages downstream of them. A downstream stage is left out if it also depends on
-        a stage that is out of date and not requested.
-        """
-        chosen, after = graph.select(self.datasets, self.models, self.targets)
-        for address in [address for address in graph.nodes if address in after]:
-            stale = sorted(one for one in graph.ancestors(address) - chosen if states[one] != CLEAN)
-            if stale:
-                log.info("%s is left out: it also needs %s", address, ", ".join(stale))
-            else:
-                chosen.add(address)
-        outside = {address for address in chosen if kind_of(graph.nodes[address].kind).outside}
-        return chosen, chosen if self.force else outside if self.refresh else set()
+    These are the requested ones (``names``: arguments of :meth:`Graph.select`) and the stages downstream of them. A
+    downstream stage is left out if it also depends on a stage that is out of date and not requested.
+    """
+    chosen, after = graph.select(*names)
+    for address in [address for address in graph.nodes if address in after]:
+        stale = sorted(one for one in graph.ancestors(address) - chosen if states[one] != CLEAN)
+        if stale:
+            log.info("%s is left out: it also needs %s", address, ", ".join(stale))
+        else:
+            chosen.add(address)
+    outside = {address for address in chosen if kind_of(graph.nodes[address].kind).outside}
+    return chosen, chosen if force else outside if refresh else set()
 
 
 @flow(name="pipeline", persist_result=False)
@@ -105,13 +97,14 @@ def pipeline(
         if heavy_at_once < 1:
             raise VadError(f"heavy_at_once: {heavy_at_once}: must be at least 1")
         checkout = Checkout(Path.cwd())
-        choice = Choice(datasets or (), models or (), targets or (), force, refresh)
+        names = datasets or (), models or (), targets or ()
+        choose = partial(_choose, log=log, names=names, force=force, refresh=refresh)
         if dry:
-            return _plan(checkout, choice, log)
+            return _plan(checkout, choose, log)
         name, identity = runtime.flow_run.name, runtime.flow_run.id
         with checkout.hold(name, identity, wait_hours * 3600, log.info) as left:
             clean_up(checkout, left, identity, log)
-            return _run(checkout, choice, hours or {}, heavy_at_once, f"{name}/{identity}", log)
+            return _run(checkout, choose, hours or {}, heavy_at_once, f"{name}/{identity}", log)
     except VadError as error:
         log.error("%s", error)
         return failed("Refused" if isinstance(error, Refused) else "Failed", str(error))
@@ -134,11 +127,11 @@ def _configured(checkout: Checkout, work: Work) -> tuple[Graph, dict[str, str], 
     return graph, states, done
 
 
-def _plan(checkout: Checkout, choice: Choice, log) -> State:
+def _plan(checkout: Checkout, choose: Callable, log) -> State:
     graph, states, configured = _configured(checkout, Work(checkout, os.environ))
     if not all(state.is_completed() for state in configured.values()):
         return _summary(configured, None, 0.0)
-    chosen, forced = choice.stages(graph, states, log)
+    chosen, forced = choose(graph, states)
     states.update(dict.fromkeys(forced, CHANGED))
     tried = set() if graph.remote else set(graph.nodes)
     running, wanted = remote.missing_here(graph, chosen, states, tried)
@@ -150,7 +143,7 @@ def _plan(checkout: Checkout, choice: Choice, log) -> State:
     return Completed(message=f"dry run: {len(running)} of {len(would)} stages would run")
 
 
-def _run(checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_once: int, key: str, log) -> State:
+def _run(checkout: Checkout, choose: Callable, hours: dict[str, float], heavy_at_once: int, key: str, log) -> State:
     started = time.monotonic()
     checkout.keep_lock_file()
     work = Work(checkout, {**os.environ, "VAD_PIPELINE": key}, hours=hours)
@@ -159,7 +152,7 @@ def _run(checkout: Checkout, choice: Choice, hours: dict[str, float], heavy_at_o
             graph, states, configured = _configured(checkout, work)
             if not all(state.is_completed() for state in configured.values()):
                 return _summary(configured, None, time.monotonic() - started)
-            chosen, work.forced = choice.stages(graph, states, log)
+            chosen, work.forced = choose(graph, states)
             chosen -= configured.keys()
             running, said = remote.pull_inputs(graph, chosen, states, work)
             if any(kind_of(graph.nodes[address].kind).heavy for address in running):

@@ -135,13 +135,16 @@ def end_with_worker() -> Iterator[None]:
     parent, done = os.getppid(), threading.Event()
 
     def exit_if_alone() -> None:
-        if by_worker() and os.getppid() != parent:
+        if os.getppid() != parent:
             os._exit(1)  # without sending a state to Prefect
 
     def watch() -> None:
         while not done.wait(LOOK_SECONDS):
             exit_if_alone()
 
+    if not by_worker():
+        yield
+        return
     threading.Thread(target=watch, name="end-with-worker", daemon=True).start()
     try:
         yield

@@ -95,18 +95,16 @@ def _by_trial(params: Params, dataset: str, versions: list[Version]) -> list[Can
         elif version.tags["vad.val"] != same:
             print(f"left out: {version}: its held-out footage is not that of params.yaml; train it again")
         elif rate != asked:
-            print(
-                f"left out: {version}: its threshold is for {rate:g} false alarms an hour, not {asked:g}; score it again"
-            )
+            said = f"its threshold is for {rate:g} false alarms an hour, not {asked:g}; score it again"
+            print(f"left out: {version}: {said}")
         else:
             fit.append(version)
     if not fit:
         raise VadError(f"{registered_name(dataset)}: no version that can be compared; run dvc repro")
     with tempfile.TemporaryDirectory() as temporary:
         trial = make_trial(frames, held, Path(temporary) / "frames.zarr", SEED)
-        print(
-            f"{len(trial.clips('test'))} held-out clips with an artificial anomaly each, {asked:g} false alarms an hour"
-        )
+        count = len(trial.clips("test"))
+        print(f"{count} held-out clips with an artificial anomaly each, {asked:g} false alarms an hour")
         known: dict[str, Measures] = {}
         return [
             Candidate(version, (row["detection_rate"], row["auc_micro"]), {key: row[key] for key in SHOWN})
@@ -169,9 +167,7 @@ def promote(params: Params, dataset: str, by: str, run: StageRun) -> None:
     client = connect(wanted_uri())
     versions = latest_versions(client, dataset)
     if not versions:
-        raise VadError(
-            f"{registered_name(dataset)}: no registered version; run the score stage, while MLflow is reachable"
-        )
+        raise VadError(f"{registered_name(dataset)}: no registered version; run the score stage with MLflow reachable")
     ranked = compare(params, dataset, versions, by)
     before = aliased(client, dataset, CHAMPION)
     table = pd.DataFrame(

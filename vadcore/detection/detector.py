@@ -98,9 +98,8 @@ def make_detector(
     chosen = choose_device(device)
     if (folder / MEMBERS).is_dir():
         fusion = load_fusion(folder)
-        systems = [
-            _load_system(folder / MEMBERS / name, chosen, member.precision) for name, member in fusion.members.items()
-        ]
+        members = {folder / MEMBERS / name: member.precision for name, member in fusion.members.items()}
+        systems = [_load_system(member, chosen, precision) for member, precision in members.items()]
     elif recipe.precision is None:
         raise VadError(f"{folder}: detector.json names no precision; make it anew")
     else:
@@ -108,9 +107,7 @@ def make_detector(
     estimator = None
     if any(system.model.config.needs_flow for system in systems):
         if recipe.flow is None:
-            raise VadError(
-                f"{folder}: the system needs optical flow, but nothing says how it is made; make detector.json anew"
-            )
+            raise VadError(f"{folder}: detector.json does not say how optical flow is made; make it anew")
         estimator = create_estimator(recipe.flow.estimator, str(chosen), **recipe.flow.options)
     if target_far_per_hour is not None:
         calibration = calibration.at_rate(target_far_per_hour)

@@ -54,10 +54,8 @@ def write_film(path: Path, scanned: Scanned) -> None:
         code, rate = cv2.VideoWriter.fourcc(*"VP80"), scanned.sampling.fps / step
         writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, rate, (size[1], size[0] + BAR))
     if not writer.isOpened():
-        raise VadError(
-            f"{path}: OpenCV cannot write VP8 video of {size[1]}x{size[0] + BAR} there; install opencv-python, or set "
-            "detect.film false"
-        )
+        said = f"{path}: OpenCV cannot write VP8 video of {size[1]}x{size[0] + BAR} there"
+        raise VadError(f"{said}; install opencv-python, or set detect.film false")
     way = cv2.INTER_AREA if min(size[0] / scanned.size[0], size[1] / scanned.size[1]) < 1 else cv2.INTER_NEAREST
     times = film_counts(scanned.frames["seconds"].to_numpy(), scanned.sampling.fps, step)
     looked_at = compress(VideoSource(scanned.video, scanned.sampling, scanned.stated, 1.0), times)
@@ -157,14 +155,13 @@ def muted_stderr() -> Iterator[None]:
     """Discard everything that is written to stderr, including the output of C code."""
     sys.stderr.flush()
     kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)
 
 
 def clock(seconds: float) -> str:
