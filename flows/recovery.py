@@ -196,10 +196,7 @@ def clean_up(checkout: Checkout, left: dict | None, identity: str, log) -> None:
     """Clean up for the run ``identity``, which now holds the checkout. ``left``: record of a killed run, or None."""
     if mended := checkout.mend_lock_file(killed=left is not None):
         log.warning("%s", mended)
-    if left and left["flow_run"] == identity:  # a worker resumes the run
-        with _client() as client:
-            _release(client, left)
-    elif left:
+    if left and left["flow_run"] != identity:  # else a worker resumes the run
         mark_crashed(left)
         log.info("continues %s, which was killed", left["name"])
 
@@ -209,51 +206,38 @@ def requeue(checkout: Checkout) -> str | None:
 
     Returns None if there is no such run, if it was started from a shell, or if it was being cancelled.
     """
-    from prefect.states import AwaitingRetry, Cancelled
-
-    if (left := checkout.killed_run()) is None:
-        return None
-    with _client() as client:
-        killed = _found(client, left)
-        if killed and killed.state.is_cancelling():
-            client.set_flow_run_state(killed.id, Cancelled(message="its process was killed"), force=True)
-        elif killed and killed.state.is_running() and killed.deployment_id:
-            _release(client, left)
-            state = AwaitingRetry(message="its process was killed; the run continues")
-            client.set_flow_run_state(killed.id, state, force=True)
-            return killed.name
-    return None
+    left = checkout.killed_run()
+    return None if left is None else _close(left, resume=True)
 
 
 def mark_crashed(left: dict) -> None:
     """Release the slots of a killed run, and mark it as crashed in Prefect, so that it is not shown as running."""
-    from prefect.states import Crashed
-
-    with _client() as client:
-        _release(client, left)
-        if (killed := _found(client, left)) and killed.state.is_running():
-            crashed = Crashed(message="its process was killed; the next run continued")
-            client.set_flow_run_state(killed.id, crashed, force=True)
+    _close(left, resume=False)
 
 
-def _client():
+def _close(left: dict, resume: bool) -> str | None:
+    """Release the slots of a killed run, which would expire after five minutes, and give it a state in Prefect.
+
+    Returns its name if it goes back into its queue.
+    """
     from prefect.client.orchestration import get_client  # flows.serve sets its environment before the first import
-
-    return get_client(sync_client=True)
-
-
-def _found(client, left: dict):
-    """Return the flow run of a record; None if it belongs to another server."""
     from prefect.exceptions import ObjectNotFound
+    from prefect.states import AwaitingRetry, Cancelled, Crashed
 
-    try:
-        run = client.read_flow_run(UUID(left["flow_run"]))
-    except ObjectNotFound:
-        return None
-    return run if run.state else None
-
-
-def _release(client, left: dict) -> None:
-    """Release the concurrency slots of a killed run; otherwise they would expire after five minutes."""
-    for lease in left.get("leases", []):
-        client.release_concurrency_slots_with_lease(lease)
+    with get_client(sync_client=True) as client:
+        for lease in left.get("leases", []):
+            client.release_concurrency_slots_with_lease(lease)
+        try:
+            run = client.read_flow_run(UUID(left["flow_run"]))
+        except ObjectNotFound:  # of another server
+            return None
+        if run.state.is_cancelling():
+            state = Cancelled(message="its process was killed")
+        elif run.state.is_running() and not resume:
+            state = Crashed(message="its process was killed; the next run continued")
+        elif run.state.is_running() and run.deployment_id:
+            state = AwaitingRetry(message="its process was killed; the run continues")
+        else:
+            return None
+        client.set_flow_run_state(run.id, state, force=True)
+        return run.name if state.is_scheduled() else None

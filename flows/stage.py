@@ -49,7 +49,7 @@ class Kind:
     retries: number of retries of a stage that crashed or was killed. A stage that ended with an error message is not
         retried, because the error would occur again.
     pause: seconds before each retry.
-    stubborn: also retry a stage that ended with an error message.
+    stubborn: also retry a stage that ended with an error message, such as that of a web server.
     outside: reads data that DVC does not track, a folder of footage or a web site; the parameter ``refresh`` runs it again
         although nothing seems changed.
     """
@@ -63,21 +63,17 @@ class Kind:
 
 
 KINDS = {
-    # takes seconds
-    "configure": Kind(heavy=False, hours=1),
-    # downloads: retry after a server error
-    "prepare": Kind(heavy=False, hours=12, retries=2, pause=(15, 60), stubborn=True, outside=True),
-    # a retry continues with the next clip
-    "extract": Kind(heavy=False, hours=12),
+    "configure": Kind(heavy=False, hours=1),  # takes seconds
+    "prepare": Kind(heavy=False, hours=12, retries=2, pause=(15, 60), stubborn=True, outside=True),  # downloads
+    "extract": Kind(heavy=False, hours=12),  # a retry continues with the next clip
     "optical_flow": Kind(heavy=True, hours=24),
-    # resume from their checkpoints, so a retry costs seconds; GPU jobs can fail transiently
-    "train_flownet": Kind(heavy=True, hours=72, retries=2),
-    "train": Kind(heavy=True, hours=72, retries=2),
+    "train_flownet": Kind(
+        heavy=True, hours=72, retries=2
+    ),  # resumes from its checkpoint; GPU jobs can fail transiently
+    "train": Kind(heavy=True, hours=72, retries=2),  # so does this one
     "score": Kind(heavy=True, hours=24),
-    # only combines stored scores
-    "fuse": Kind(heavy=False, hours=12),
-    # takes about a minute
-    "report": Kind(heavy=False, hours=1),
+    "fuse": Kind(heavy=False, hours=12),  # only combines stored scores
+    "report": Kind(heavy=False, hours=1),  # takes about a minute
 }
 OTHER = Kind(heavy=True, hours=24)  # a kind that is not in the table might need the GPU
 
@@ -219,13 +215,14 @@ def stage_task(node: Node, work: Work, cached: str | None) -> Task:
     The task has no tags: for every tagged task Prefect requests slots of the limits on its tags, see :class:`Slots`.
     """
     kind = kind_of(node.kind)
+    again = {"BrokeOff", "Failed"} if kind.stubborn else {"BrokeOff"}
 
     @task(
         name=node.address,
         task_run_name=node.address,
         retries=kind.retries,
         retry_delay_seconds=list(kind.pause),
-        retry_condition_fn=lambda task, run, state: _worth_another_try(state, kind),
+        retry_condition_fn=lambda task, run, state: state.name in again,
         cache_policy=NO_CACHE,  # DVC decides whether a stage has to run
         persist_result=False,
     )
@@ -233,10 +230,6 @@ def stage_task(node: Node, work: Work, cached: str | None) -> Task:
         return Completed(name="Cached", message=cached) if cached else run_stage(node, kind, work)
 
     return stage
-
-
-def _worth_another_try(state: State, kind: Kind) -> bool:
-    return state.name == "BrokeOff" or (kind.stubborn and state.name == "Failed")
 
 
 def run_stage(node: Node, kind: Kind, work: Work) -> State:
