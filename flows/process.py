@@ -130,7 +130,8 @@ def end_with_worker() -> Iterator[None]:
     """If a worker started this process: exit when the worker is gone; the guards stop what this process has started.
 
     A killed worker cannot cancel its runs, a restarted worker does not know them, and Prefect gives each run a session of
-    its own, out of reach of the guard. The run is left as a killed run; the next worker in this checkout resumes it.
+    its own, out of reach of the guard. Prefect's heartbeats only report such a run, after minutes. It is left as a killed
+    run; the next worker in this checkout resumes it.
     """
     parent, done = os.getppid(), threading.Event()
 

@@ -7,7 +7,7 @@ Sending does not delay scoring, and no alert is lost in a crash.
    :func:`queue_left` moves them later.
 3. A :class:`Sender` calls the target with the JSON of each alert and retries until the call succeeds or the time limit is
    reached. An alert that reaches the limit is moved to ``.alerts/failed/`` with the reason. To try it once more, move it
-   back to ``pending/``.
+   back to ``pending/``. (tenacity repeats one call and blocks meanwhile; here a failing alert does not delay the others.)
 
 An alert is sent twice only if the process dies between a successful call and the removal of the alert file. Both calls
 then have the same ``id``.

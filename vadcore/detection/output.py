@@ -200,7 +200,8 @@ def sweep(out: Path) -> None:
 def hold(folder: Path) -> int | None:
     """Lock ``folder`` and return a file descriptor. Closing it, or the end of the process, releases the lock.
 
-    Returns None if another process holds the lock or has removed or renamed the folder in the meantime.
+    Returns None if another process holds the lock or has removed or renamed the folder in the meantime; filelock's locks do
+    not notice a renamed folder.
     """
     try:
         file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
