@@ -78,11 +78,10 @@ def _codecs() -> Finding:
             writer.release()
             if not cv2.VideoCapture(path).read()[0]:
                 broken.append(code)
-    if broken:
-        return Finding(
-            "OpenCV", False, f"{cv2.__version__} cannot write {', '.join(broken)}; install opencv-python", True
-        )
-    return Finding("OpenCV", True, f"{cv2.__version__} writes FFV1, MJPEG, MPEG-4 and VP8", needed=True)
+    able = (
+        f"cannot write {', '.join(broken)}; install opencv-python" if broken else "writes FFV1, MJPEG, MPEG-4 and VP8"
+    )
+    return Finding("OpenCV", not broken, f"{cv2.__version__} {able}", needed=True)
 
 
 def _commands() -> Finding:
@@ -92,21 +91,18 @@ def _commands() -> Finding:
 
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    return Finding(
-        "disk", free >= LEAST_DISK_GB, f"{free:.0f} GB free here (the demo needs 1, an hour of video about 5)"
-    )
+    text = f"{free:.0f} GB free here (the demo needs 1, an hour of video about 5)"
+    return Finding("disk", free >= LEAST_DISK_GB, text)
 
 
 def _chromium() -> Finding:
     found = shutil.which("chromium") or shutil.which("google-chrome")
-    return Finding(
-        "Chromium", found is not None, found or "missing; only tests of the report need it: apt-get install chromium"
-    )
+    missing = "missing; only tests of the report need it: apt-get install chromium"
+    return Finding("Chromium", found is not None, found or missing)
 
 
 def _port(port: int) -> Finding:
     with socket.socket() as probe:
         free = probe.connect_ex(("127.0.0.1", port)) != 0
-    return Finding(
-        f"port {port}", free, f"free, for {PORTS[port]}" if free else f"in use; {PORTS[port]} may be running already"
-    )
+    text = f"free, for {PORTS[port]}" if free else f"in use; {PORTS[port]} may be running already"
+    return Finding(f"port {port}", free, text)

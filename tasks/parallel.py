@@ -74,9 +74,8 @@ def _on_processes(function: Callable, calls: Sequence[tuple], workers: int) -> I
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool as error:
-        raise VadError(
-            f"one of {workers} worker processes was killed, probably out of memory; set machine.workers lower"
-        ) from error
+        said = f"one of {workers} worker processes was killed, probably out of memory"
+        raise VadError(f"{said}; set machine.workers lower") from error
     else:
         pool.shutdown()  # all calls are done: let the workers exit normally and clean up
     finally:
@@ -121,14 +120,11 @@ def _on_cluster(function: Callable, calls: Sequence[tuple], scheduler: str) -> I
             for future in done(list(futures)):
                 yield futures[future], future.result()
         except CancelledError as error:  # every call is cancelled when the scheduler is gone
-            raise VadError(
-                f"machine.scheduler: the connection to {scheduler} was lost; start it and the command again, or set null"
-            ) from error
+            said = f"the connection to {scheduler} was lost; start it and the command again, or set null"
+            raise VadError(f"machine.scheduler: {said}") from error
         except KilledWorker as error:
-            raise VadError(
-                f"machine.scheduler: one call killed several workers of {scheduler}, probably out of memory; "
-                "give each worker more"
-            ) from error
+            said = f"one call killed several workers of {scheduler}, probably out of memory; give each worker more"
+            raise VadError(f"machine.scheduler: {said}") from error
         finally:
             over.set()
             client.cancel(list(futures))
