@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -63,11 +64,10 @@ class Services:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             self._check()
-            try:
+            with suppress(httpx.TransportError):
                 if httpx.get(url, timeout=2).is_success:
                     return
-            except httpx.TransportError:
-                time.sleep(0.2)
+            time.sleep(0.2)
         raise VadError(f"{name}: no answer from {url} within {START_SECONDS:.0f} s")
 
     def _check(self) -> None:
