@@ -124,7 +124,7 @@ class Uploader:
             print(f"{run.key}: {type(error).__name__}: {without_secrets(str(error))}", file=sys.stderr, flush=True)
             fault, done = f"MLflow at {without_secrets(sender.uri)} did not answer ({reason_of(error)})", False
         self._due[run.key, over] = time.monotonic() + (RETRY_SECONDS if fault else SEND_SECONDS)
-        if over and fault:
+        if over and fault and run.folder.exists():  # else its stage has just removed it
             run.save_state({**run.state, "fault": fault})
         if done and not run.writer_lives():
             run.remove()
