@@ -34,6 +34,7 @@ DECIDES_NOTHING = frozenset(
         "tasks.stage",
     }
 )
+LOGGING = "tasks.tracking"  # logs results, decides none
 
 
 def modules_behind(module: str) -> set[str]:
@@ -44,7 +45,7 @@ def modules_behind(module: str) -> set[str]:
         name = to_do.pop()
         if name not in found and (file := source(name)):
             found.add(name)
-            to_do += set(_read(file).imports) - DECIDES_NOTHING
+            to_do += [one for one in _read(file).imports if one not in DECIDES_NOTHING and not one.startswith(LOGGING)]
     return found
 
 
