@@ -67,7 +67,7 @@ class Process:
     ):
         self.overdue = False
         self._popen = subprocess.Popen(
-            [sys.executable, "-P", guard.__file__, str(nice), whom, *command],
+            [sys.executable, "-P", guard.__file__, str(nice), whom, str(guard.GRACE_SECONDS), *command],
             cwd=folder,
             env={**({} if threads is None else {"OMP_NUM_THREADS": str(threads)}), **environment},
             stdin=subprocess.PIPE,

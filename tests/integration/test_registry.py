@@ -111,7 +111,7 @@ def test_model_with_background_is_served(tmp_path):
     assert [entry["name"] for entry in inputs] == ["frames", "background"]
     windows = {"frames": np.zeros((3, 8, 24, 32, 1), np.uint8), "background": np.zeros((3, 24, 32, 1), np.uint8)}
     scores = _load_pyfunc(str(tmp_path / "model")).predict(windows)
-    assert scores.shape == (3, 1)
+    assert scores.shape == (3, 8)  # windows, frames
     assert np.isfinite(scores).all()
 
 

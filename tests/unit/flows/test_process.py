@@ -58,7 +58,8 @@ class TestProcess:
         process = Process(["nice"], tmp_path, os.environ, nice=7)
         assert list(process.lines()) == [str(min(19, os.nice(0) + 7))]
 
-    def test_time_limit(self, child):
+    def test_time_limit(self, child, monkeypatch):
+        monkeypatch.setattr(guard, "GRACE_SECONDS", 0.1)
         process = Process([sys.executable, "child.py", "deaf"], child, os.environ, seconds=0.0)
         list(process.lines())
         assert process.overdue
@@ -94,10 +95,9 @@ class TestGuard:
         assert (child / "interrupted").exists()
 
     def test_child_that_ignores_sigint_is_killed(self, child):
-        patience = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from flows import guard; guard.GRACE_SECONDS = 0.1"
         command = ["sh", "-c", f"{sys.executable} child.py deaf; exit $?"]
-        run = f"{patience}; sys.exit(guard.run(0, 'below', {command}))"
-        starter = subprocess.Popen([sys.executable, "-c", run], cwd=child, stdin=subprocess.PIPE)
+        words = [sys.executable, "-P", guard.__file__, "0", "below", "0.1", *command]
+        starter = subprocess.Popen(words, cwd=child, stdin=subprocess.PIPE)
         number = pid_in(child / "begun")
         starter.stdin.close()
         assert starter.wait(LONG_ENOUGH) == 128 + signal.SIGKILL
