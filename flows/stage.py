@@ -67,10 +67,9 @@ KINDS = {
     "prepare": Kind(heavy=False, hours=12, retries=2, pause=(15, 60), stubborn=True, outside=True),  # downloads
     "extract": Kind(heavy=False, hours=12),  # a retry continues with the next clip
     "optical_flow": Kind(heavy=True, hours=24),
-    "train_flownet": Kind(
-        heavy=True, hours=72, retries=2
-    ),  # resumes from its checkpoint; GPU jobs can fail transiently
-    "train": Kind(heavy=True, hours=72, retries=2),  # so does this one
+    # trainings resume from their checkpoints; GPU jobs can fail transiently
+    "train_flownet": Kind(heavy=True, hours=72, retries=2),
+    "train": Kind(heavy=True, hours=72, retries=2),
     "score": Kind(heavy=True, hours=24),
     "fuse": Kind(heavy=False, hours=12),  # only combines stored scores
     "report": Kind(heavy=False, hours=1),  # takes about a minute
