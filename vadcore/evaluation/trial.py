@@ -14,13 +14,14 @@ from vadcore.utils.files import digest_of
 
 MOST_FRAMES = 300  # maximum frames in a piece; longer clips are split into several pieces
 MOST_PIECES = 24  # maximum number of pieces, evenly spread over the held-out footage
+FEWEST = 6  # anomalies of each kind; with fewer pieces, each gets several, in clips of their own
 
 
 def make_trial(frames: ClipStore, held: list[Segment], url: str | Path, seed: int) -> ClipStore:
     """Create a frame store at ``url`` with labelled test clips made from held-out normal clips.
 
-    The held-out footage is split into pieces; each piece yields one test clip per kind of synthetic anomaly. The same
-    seed gives the same store.
+    The held-out footage is split into pieces; each piece yields at least one test clip per kind of synthetic anomaly, and
+    all of them at least :data:`FEWEST`. The same seed gives the same store.
 
     frames: store of the original frames. held: normal footage that was not used for training. Raises :class:`VadError`
     if no piece has at least 6 frames.
@@ -29,12 +30,12 @@ def make_trial(frames: ClipStore, held: list[Segment], url: str | Path, seed: in
     pieces = _pieces(held)
     if not pieces:
         raise VadError(f"{frames.url}: no held-out clip has 6 frames; give longer clips or a larger train.val_share")
-    for number, piece in enumerate(pieces):
+    for number, piece in enumerate(pieces * -(-FEWEST // len(pieces))):
         shown = frames.read(piece.clip, piece.start, piece.stop)
         known = frames.attributes(piece.clip)
         for kind in KINDS:
             altered = alter(shown, kind, seed + number)
-            name = f"{piece.clip.name}-{piece.start}-{kind}"
+            name = f"{piece.clip.name}-{piece.start}-{kind}-{number // len(pieces) + 1}"
             with trial.writer(ClipId("test", name)) as writer:
                 writer.append(altered.frames)
                 if frames.has_times(piece.clip):

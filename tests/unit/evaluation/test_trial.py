@@ -16,7 +16,7 @@ def test_every_kind_of_anomaly_is_inserted(tmp_path):
     held = [Segment(clip, 0, 40) for clip in store.clips("train")[1:]]
     trial = make_trial(store, held, tmp_path / "trial.zarr", seed=1)
     assert [clip.name for clip in trial.clips("test")] == sorted(
-        f"{n}-0-{kind}" for n in ("02", "03") for kind in KINDS
+        f"{n}-0-{kind}-{time}" for n in ("02", "03") for kind in KINDS for time in (1, 2, 3)
     )
     for clip in trial.clips("test"):
         labels = trial.labels(clip)
@@ -40,7 +40,7 @@ def test_long_clips_are_cut_into_pieces(tmp_path):
     trial = make_trial(store, [Segment(store.clips("train")[0], 0, frames)], tmp_path / "trial.zarr", seed=1)
     lengths = [trial.length(clip) for clip in trial.clips("test")]
     assert max(lengths) <= MOST_FRAMES
-    assert sum(lengths) == frames * len(KINDS)
+    assert sum(lengths) == frames * len(KINDS) * 2  # three pieces
 
 
 def test_too_short_footage_is_refused(tmp_path):
