@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from tasks import paths
 from tasks.ending import one_line_errors
@@ -108,7 +109,7 @@ def _by_trial(params: Params, dataset: str, versions: list[Version]) -> list[Can
         known: dict[str, Measures] = {}
         return [
             Candidate(version, (row["detection_rate"], row["auc_micro"]), {key: row[key] for key in SHOWN})
-            for version in fit
+            for version in tqdm(fit, desc="trial", unit="system", disable=None)
             for row in [_tried(params, version, trial, Path(temporary), known)]
         ]
 
