@@ -235,8 +235,8 @@ def _time_remarks(times: np.ndarray, fps: float, resets: list[float], stated: li
     if len(pauses):
         longest = pauses[np.argmax(steps[pauses])]
         remarks.append(
-            f"no frames for {steps[pauses].sum():.1f} s in {len(pauses)} pauses, the longest from {times[longest]:.2f} to "
-            f"{times[longest + 1]:.2f} s"
+            f"no frames for {steps[pauses].sum():.1f} s in all; pauses: {len(pauses)}, the longest from "
+            f"{times[longest]:.2f} to {times[longest + 1]:.2f} s"
         )
     if len(slow):
         remarks.append(
@@ -301,7 +301,7 @@ def packets(container, *streams) -> Iterator[av.Packet]:
             packet = next(demuxed)
         except StopIteration:
             return
-        except av.FFmpegError:
+        except (av.FFmpegError, IndexError, ValueError):  # IndexError: PyAV, of a stream that a damaged table adds
             errors += 1
             demuxed = container.demux(*streams)
             continue
