@@ -83,6 +83,8 @@ class VideoReader:
         with opened_video(self.path) as (container, stream):
             for number, frame in _deinterlaced(self._numbered(container, stream), stream):
                 self.numbers.append(number)
+                if frame.is_corrupt:
+                    self._damaged.append(number)
                 picture = reformatter.reformat(frame, format="rgb24", interpolation="BICUBIC").to_ndarray()
                 if turns is None or frame.key_frame:  # reading it takes 5 % of the time of a small picture
                     turns = frame.rotation // 90 % 4  # counter-clockwise
@@ -95,15 +97,25 @@ class VideoReader:
         return float(self.times[number]) if beyond <= 0 else float(self.times[-1]) + beyond / self.fps
 
     def _numbered(self, container, stream) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Yield (frame number, frame)."""
+        """Yield (frame number, frame), in order. Decoders put frames near damage out of order; these are left out."""
+        held, last = None, -1
+        for number, frame in self._matched(container, stream):
+            if held and number > held[0]:
+                yield held
+                last = held[0]
+            if number > last:  # the frame held so far comes too early if it has not been yielded by now
+                held = number, frame
+        if held:
+            yield held
+
+    def _matched(self, container, stream) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield (frame number, frame) as the decoder gives them."""
         stamps = None if self.index.stamps is None else self.index.stamps.tolist()
         number, size = -1, None
         for frame, errors in _decoded(container, stream):
             number += 1 if stamps is not None else 1 + errors
             if stamps is not None and frame.pts is not None:
-                number = max(number, bisect_left(stamps, frame.pts))
-            if frame.is_corrupt:
-                self._damaged.append(number)
+                number = bisect_left(stamps, frame.pts)
             size = size or (frame.width, frame.height)
             if (frame.width, frame.height) != size:
                 raise VadError(

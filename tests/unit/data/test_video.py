@@ -247,6 +247,16 @@ def test_avi_of_an_interrupted_recorder_is_read(tmp_path):
     assert "whether its end is missing cannot be known" in reader.remarks[-1]
 
 
+def test_frame_out_of_order_does_not_move_the_rest(tmp_path):
+    # without its first packet, MPEG-4 gives frame 4 first, then 1, 2, 3, 4
+    path = zero_packet(encode(tmp_path / "clip.mp4", 100, "mpeg4", bf="3", g="12"), 0)
+    reader, shown = read(path)
+    assert reader.numbers == list(range(1, 100))
+    assert "1 of 100 frames are missing (1 at 0.00 s)" in reader.remarks[0]
+    truth = walking_square(100)
+    assert [square_of(one) for one in shown[30:]] == pytest.approx([square_of(one) for one in truth[31:]], abs=5)
+
+
 def test_stream_that_a_flipped_bit_adds_is_passed_over():
     class Container:
         """Raises what PyAV raises at the end of a file with a stream that its table did not name."""
