@@ -24,6 +24,7 @@ _CLOCK_ERROR = 1e-3  # seconds; many recorders write times in whole milliseconds
 _CLOCK_RESET = 0.5  # seconds that the clock has to go back to count as reset
 _SOUND_ERROR = 0.25  # seconds that the sound may end before the stated duration
 MOST_ERRORS = 16  # errors of the demuxer in a row before the rest of the file is given up
+_FEW_UNTIMED = 0.1  # share of the frames that may lack a time as by damage
 _PICTURES = {"image2", "gif", "webp", "apng", "ico"}
 _UNKNOWN_CODEC = re.compile(r"Video: none \((\w+)")
 _ENDLESS = {"mpegts", "mpeg", "mpegvideo", "m4v", "mjpeg", "h264", "hevc", "dv"}  # containers that state no length
@@ -89,7 +90,7 @@ def _index(path: Path, _identity) -> VideoIndex:
         kind = container.format.name.split(",")[0]
         tick = float(stream.time_base)
         stamps: list[tuple[int | None, int | None]] = []
-        damaged: list[int] = []
+        torn = False
         samples, ticks, others_end = 0, 0, 0.0
         for packet in packets(container):
             if packet.stream_index != stream.index:
@@ -98,8 +99,7 @@ def _index(path: Path, _identity) -> VideoIndex:
                 continue
             samples += 1
             if packet.size and not packet.is_discard:
-                if packet.is_corrupt:
-                    damaged.append(len(stamps))
+                torn = packet.is_corrupt
                 stamps.append((packet.pts, packet.dts))
                 ticks = packet.duration or 0
         codec = stream.codec_context.name.removeprefix("lib")
@@ -111,13 +111,26 @@ def _index(path: Path, _identity) -> VideoIndex:
         stated = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
         # AVI stores no presentation times, and FFmpeg's guess is wrong for frames that are not stored in order.
         shown = [dts if kind == "avi" else pts for pts, dts in stamps]
-        shown = [dts for _, dts in stamps] if None in shown else shown
-        if None in shown:
+        estimated = shown.count(None) > _FEW_UNTIMED * len(stamps)
+        if estimated and all(dts is not None for _, dts in stamps):
+            shown = [dts for _, dts in stamps]
+        timed = [number for number, time in enumerate(shown) if time is not None]
+        if len(timed) < _FEW_UNTIMED * len(stamps):
             fps = stated[0] if stated else 0.0
             remarks.append(f"it has no times; {fps:g} frames a second are assumed")
             times = np.arange(len(stamps)) / (fps or 1)
             return VideoIndex(codec, fps, times, None, tick, 0, kind in _ENDLESS, tuple(remarks))
-        order, resets = continuous(np.array(shown), np.array([dts or 0 for _, dts in stamps]), tick)
+        if len(timed) < len(stamps):
+            said = (
+                "estimated from the others" if estimated else "not counted; their pictures are left out or fill a gap"
+            )
+            remarks.append(f"{len(stamps) - len(timed)} of its frames have no time; they are {said}")
+        if estimated:
+            presented = decoded = _filled(shown, timed)
+        else:
+            pairs = [(shown[number], stamps[number][1]) for number in timed]
+            presented, decoded = np.array([(time, time if dts is None else dts) for time, dts in pairs]).T
+        order, resets = continuous(presented, decoded, tick)
         if getattr(stream.codec_context, "field_order", 0) > 1:
             order = merge_fields(order, tick, stated)
         seconds = (order - order[0]) * tick
@@ -127,12 +140,12 @@ def _index(path: Path, _identity) -> VideoIndex:
         cut_off = _cut_off(kind, container, stream, samples, order, ticks, fps, others_end)
         cut_off = 0 if unknown and kind == "avi" else cut_off
         remarks += _time_remarks(times, fps, resets, stated)
-        if not cut_off and (damaged[-1:] == [len(stamps) - 1] or (kind == "mpegts" and _in_a_packet(path))):
+        if not cut_off and (torn or (kind == "mpegts" and _in_a_packet(path))):
             remarks.append(f"its last packet is cut off; {END_UNKNOWN}")
         if unknown:
             remarks.append("it does not state its length; whether its end is missing cannot be known")
         unordered = kind == "avi" and stream.codec_context.has_b_frames
-        identified = not (len(resets) or unordered) and len(np.unique(order)) == len(order)
+        identified = not (len(resets) or unordered or estimated) and len(np.unique(order)) == len(order)
         stamped = order if identified else None
         return VideoIndex(codec, fps, times, stamped, tick, cut_off, kind in _ENDLESS, tuple(remarks))
 
@@ -179,6 +192,15 @@ def continuous(shown: np.ndarray, decoded: np.ndarray, tick: float) -> tuple[np.
     for number in range(1, len(parts)):
         parts[number] = parts[number] - parts[number][0] + parts[number - 1][-1] + step
     return np.concatenate(parts), [float((part[0] - parts[0][0]) * tick) for part in parts[1:]]
+
+
+def _filled(times: list[int | None], timed: list[int]) -> np.ndarray:
+    """Return times in ticks, int64 ``[T]``, with those that are None interpolated. timed: the indices of the others."""
+    known = np.array([times[number] for number in timed])
+    step = (known[-1] - known[0]) / max(1, timed[-1] - timed[0])
+    every = np.arange(len(times))
+    beyond = np.minimum(0, every - timed[0]) + np.maximum(0, every - timed[-1])
+    return np.rint(np.interp(every, timed, known) + step * beyond).astype(np.int64)
 
 
 def merge_fields(order: np.ndarray, tick: float, stated: list[float]) -> np.ndarray:

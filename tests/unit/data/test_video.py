@@ -257,6 +257,25 @@ def test_frame_out_of_order_does_not_move_the_rest(tmp_path):
     assert [square_of(one) for one in shown[30:]] == pytest.approx([square_of(one) for one in truth[31:]], abs=5)
 
 
+@pytest.mark.parametrize("untimed", [[30, 44], range(10, 50)])
+def test_frames_without_times_leave_the_other_times(tmp_path, untimed):
+    path = encode(tmp_path / "clip.ts", 60, times=VARYING, bf="2")
+    head, *frames = path.read_bytes().split(b"\x00\x00\x01\xe0")
+    assert len(frames) == 60
+    for number in untimed:  # the flags that say which times follow
+        frames[number] = frames[number][:3] + b"\x00" + frames[number][4:]
+    path.write_bytes(b"\x00\x00\x01\xe0".join([head, *frames]))
+    with av.open(str(path)) as file:
+        assert sum(packet.pts is None for packet in file.demux(video=0) if packet.size) >= len(untimed) // 2
+    reader, shown = read(path)
+    assert reader.times[-1] == pytest.approx(VARYING[-1], abs=0.05)
+    assert "frames have no time" in " ".join(reader.remarks)
+    if len(untimed) == 2:
+        assert np.abs(reader.times[:, None] - VARYING).min(axis=1).max() < 1e-3
+        expected = walking_square(60)[[np.abs(VARYING - reader.second(number)).argmin() for number in reader.numbers]]
+        assert [square_of(one) for one in shown] == pytest.approx([square_of(one) for one in expected], abs=5)
+
+
 def test_stream_that_a_flipped_bit_adds_is_passed_over():
     class Container:
         """Raises what PyAV raises at the end of a file with a stream that its table did not name."""
