@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _SOUND_ERROR = 0.25  # seconds that the sound may end before the stated duration
 MOST_ERRORS = 16  # errors of the demuxer in a row before the rest of the file is given up
 _FEW_UNTIMED = 0.1  # share of the frames that may lack a time as by damage
 _PICTURES = {"image2", "gif", "webp", "apng", "ico"}
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # identifier of the File Properties Object
 _UNKNOWN_CODEC = re.compile(r"Video: none \((\w+)")
 _ENDLESS = {"mpegts", "mpeg", "mpegvideo", "m4v", "mjpeg", "h264", "hevc", "dv"}  # containers that state no length
 END_UNKNOWN = "its end may be missing; how much cannot be known"
@@ -137,13 +139,13 @@ def _index(path: Path, _identity) -> VideoIndex:
         fps = _rate(seconds, stated)
         times = _on_grid(seconds, fps, tick)
         unknown = _states_no_length(kind, container, stream, samples, path)
-        cut_off = _cut_off(kind, container, stream, samples, order, ticks, fps, others_end)
+        cut_off = _cut_off(kind, container, stream, samples, order, ticks, fps, others_end, path)
         cut_off = 0 if unknown and kind == "avi" else cut_off
         remarks += _time_remarks(times, fps, resets, stated)
         if not cut_off and (torn or (kind == "mpegts" and _in_a_packet(path))):
             remarks.append(f"its last packet is cut off; {END_UNKNOWN}")
         if unknown:
-            remarks.append("it does not state its length; whether its end is missing cannot be known")
+            remarks.append("its length is not known; whether its end is missing cannot be known")
         unordered = kind == "avi" and stream.codec_context.has_b_frames
         identified = not (len(resets) or unordered or estimated) and len(np.unique(order)) == len(order)
         stamped = order if identified else None
@@ -153,7 +155,7 @@ def _index(path: Path, _identity) -> VideoIndex:
 def _states_no_length(kind, container, stream, samples: int, path: Path) -> bool:
     """Whether a container that usually states its length or its end does not, as after a live or interrupted recording."""
     if kind in ("asf", "matroska", "flv"):
-        return not container.duration
+        return not _stated_seconds(kind, container, path)
     size = path.stat().st_size
     if kind == "avi":
         return not 0 < stream.frames < size // 8  # recorders write a huge number until they know it
@@ -166,6 +168,18 @@ def _states_no_length(kind, container, stream, samples: int, path: Path) -> bool
         page = tail.rfind(b"OggS")
         return page >= 0 and not tail[page + 5] & 4  # no end of stream
     return False
+
+
+def _stated_seconds(kind: str, container, path: Path) -> float:
+    """Return the duration in the header, seconds, or 0. FFmpeg ignores that of an ASF file which is cut off."""
+    if container.duration or kind != "asf":
+        return (container.duration or 0) / 1e6
+    with path.open("rb") as file:
+        _, found, properties = file.read(1 << 16).partition(_ASF_PROPERTIES)
+    if not found or len(properties) < 76:
+        return 0.0
+    duration, preroll, flags = struct.unpack_from("<Q8xQI", properties, 48)  # 100 ns, ms
+    return 0.0 if flags & 1 else max(0.0, duration / 1e7 - preroll / 1e3)  # 1: broadcast
 
 
 def _in_a_packet(path: Path) -> bool:
@@ -231,7 +245,7 @@ def _on_grid(seconds: np.ndarray, fps: float, tick: float) -> np.ndarray:
     return np.where(close, number / fps, seconds)
 
 
-def _cut_off(kind, container, stream, samples, order, ticks, fps, others_end) -> int:
+def _cut_off(kind, container, stream, samples, order, ticks, fps, others_end, path) -> int:
     """Return the number of frames missing at the end, for the containers that state their length."""
     if kind == "mov":
         return max(0, len(stream.index_entries) - samples)
@@ -241,7 +255,7 @@ def _cut_off(kind, container, stream, samples, order, ticks, fps, others_end) ->
     if kind not in ("matroska", "flv", "asf", "mxf") or not fps:
         return 0
     end = (order[-1] + (ticks or 1 / fps / tick)) * tick
-    missing = (container.duration or 0) / 1e6 - max(end, others_end)
+    missing = _stated_seconds(kind, container, path) - max(end, others_end)
     if others_end > end and missing < _SOUND_ERROR:
         return 0
     return max(0, int(missing * fps + 0.5))

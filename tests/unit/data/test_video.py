@@ -192,6 +192,21 @@ def test_cut_off_end_is_reported(tmp_path, name, codec, options):
         assert "copy it again" in error_of(lambda: read(path))
 
 
+def test_cut_off_asf_takes_the_length_in_its_header(tmp_path):
+    path = encode(tmp_path / "clip.wmv", 200, "wmv2")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    reader, shown = read(path, max_missing=1)
+    assert len(shown) < 150
+    assert reader.length + reader.index.cut_off == 200
+    assert "which is cut off" in reader.remarks[-1]
+    assert "copy it again" in error_of(lambda: read(path))
+    data = bytearray(path.read_bytes())
+    start = data.index(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))
+    data[start + 88] |= 1  # a broadcast: the header states no length
+    path.write_bytes(data)
+    assert "whether its end is missing cannot be known" in " ".join(read(path)[0].remarks)
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "muxer"),
     [
