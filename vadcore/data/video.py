@@ -68,6 +68,7 @@ class VideoReader:
             raise VadError(f"{path}: states no frame rate; set dataset.*.frames_per_second (detect: --fps)")
         self.length = len(index.times)
         self.times = np.arange(self.length) / fps if fps else index.times
+        self._packets_are_frames = math.isclose(index.tick * index.fps, 1)  # as in AVI
         self.numbers: list[int] = []
         self._damaged: list[int] = []
         remarks = list(index.remarks)
@@ -112,8 +113,12 @@ class VideoReader:
         """Yield (frame number, frame) as the decoder gives them."""
         stamps = None if self.index.stamps is None else self.index.stamps.tolist()
         number, size = -1, None
+        decoded: int | None = None
         for frame, errors in _decoded(container, stream):
-            number += 1 if stamps is not None else 1 + errors
+            step = 1 if stamps is not None else 1 + errors
+            if errors and self._packets_are_frames and decoded is not None and frame.dts is not None:
+                step = max(step, frame.dts - decoded)  # the decoder gives no frame for some packets after a lost one
+            number, decoded = number + step, frame.dts
             if stamps is not None and frame.pts is not None:
                 number = bisect_left(stamps, frame.pts)
             size = size or (frame.width, frame.height)

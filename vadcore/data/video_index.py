@@ -144,6 +144,8 @@ def _index(path: Path, _identity) -> VideoIndex:
         remarks += _time_remarks(times, fps, resets, stated)
         if not cut_off and (torn or (kind == "mpegts" and _in_a_packet(path))):
             remarks.append(f"its last packet is cut off; {END_UNKNOWN}")
+        if kind == "mpeg" and _ends_with_zeros(path):
+            remarks.append(f"its last packet holds zeros, as a failing disk leaves them; {END_UNKNOWN}")
         if unknown:
             remarks.append("its length is not known; whether its end is missing cannot be known")
         unordered = kind == "avi" and stream.codec_context.has_b_frames
@@ -168,6 +170,17 @@ def _states_no_length(kind, container, stream, samples: int, path: Path) -> bool
         page = tail.rfind(b"OggS")
         return page >= 0 and not tail[page + 5] & 4  # no end of stream
     return False
+
+
+def _ends_with_zeros(path: Path) -> bool:
+    """Whether the last video packet of a program stream holds zeros that MPEG video cannot hold."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - (1 << 16)))
+        _, *packets_of_video = re.split(rb"\0\0\x01[\xe0-\xef]", file.read())
+    if not packets_of_video:
+        return False
+    video = re.split(rb"\0\0\x01[\xb9-\xdf]", packets_of_video[-1])[0]  # up to the sound
+    return re.search(rb"(?<!\0)\0{24,}[^\0\x01]", video) is not None  # zeros before 1 are padding
 
 
 def _stated_seconds(kind: str, container, path: Path) -> float:
@@ -275,9 +288,10 @@ def _time_remarks(times: np.ndarray, fps: float, resets: list[float], stated: li
             f"{times[longest]:.2f} to {times[longest + 1]:.2f} s"
         )
     if len(slow):
+        longest = slow[np.argmax(steps[slow])]
         remarks.append(
             f"its frame rate varies, from {1 / steps[slow].max():.3g} to {fps:.3g} frames a second; the times in the file "
-            "are used"
+            f"are used; gaps: {len(slow)}, the longest from {times[longest]:.2f} to {times[longest + 1]:.2f} s"
         )
     if stated and abs(stated[0] / fps - 1) > SAME_RATE and not len(slow) and not len(pauses):
         remarks.append(f"its header says {stated[0]:g} frames a second, its times {fps:g}; the times are used")

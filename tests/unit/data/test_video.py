@@ -192,6 +192,17 @@ def test_cut_off_end_is_reported(tmp_path, name, codec, options):
         assert "copy it again" in error_of(lambda: read(path))
 
 
+def test_zeros_in_a_program_stream_are_reported(tmp_path):
+    data = encode(tmp_path / "whole.mpg", walking_square(200, (56, 64)), "mpeg2video").read_bytes()
+    assert read(tmp_path / "whole.mpg")[0].remarks == []
+    for name, start, said in (
+        ("hole.mpg", len(data) // 3, ": 1, the longest from "),
+        ("end.mpg", len(data) - 600, "its last packet holds zeros"),  # after the last time in the file
+    ):
+        (tmp_path / name).write_bytes(data[:start] + bytes(300) + data[start + 300 :])
+        assert said in " ".join(read(tmp_path / name)[0].remarks)
+
+
 def test_cut_off_asf_takes_the_length_in_its_header(tmp_path):
     path = encode(tmp_path / "clip.wmv", 200, "wmv2")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -289,6 +300,19 @@ def test_frames_without_times_leave_the_other_times(tmp_path, untimed):
         assert np.abs(reader.times[:, None] - VARYING).min(axis=1).max() < 1e-3
         expected = walking_square(60)[[np.abs(VARYING - reader.second(number)).argmin() for number in reader.numbers]]
         assert [square_of(one) for one in shown] == pytest.approx([square_of(one) for one in expected], abs=5)
+
+
+def test_lost_packets_of_avi_do_not_move_the_rest(tmp_path):
+    # AVI has no presentation times, and without a P frame MPEG-4 gives none of the B frames before it
+    path = encode(tmp_path / "clip.avi", 100, "mpeg4", bf="2", g="15")
+    for number in (7, 37, 67):  # P frames
+        zero_packet(path, number)
+    reader, shown = read(path)
+    assert len(shown) == 91
+    assert reader.numbers[-1] == 99
+    assert "9 of 100 frames are missing (3 at 0.24 s, 3 at 1.44 s, 3 at 2.64 s)" in reader.remarks[0]
+    truth = walking_square(100)[reader.numbers[-25:]]
+    assert [square_of(one) for one in shown[-25:]] == pytest.approx([square_of(one) for one in truth], abs=5)
 
 
 def test_stream_that_a_flipped_bit_adds_is_passed_over():
