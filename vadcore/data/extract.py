@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from vadcore.data.formats.base import Clip, DatasetConfig
+from vadcore.data.sampling import Subsampling
 from vadcore.data.store import ClipId, ClipStore, Kind, intervals
-from vadcore.data.video import MAX_MISSING, Subsampling, VideoReader
+from vadcore.data.video import MAX_MISSING, VideoReader
 from vadcore.data.video_index import SAME_RATE
 from vadcore.utils.code import code_digest
 from vadcore.utils.errors import VadError
@@ -169,11 +170,13 @@ class _Kept:
                 f"{clip.source}: pictures without a frame rate; name it in the configuration of the data set"
             )
         self.fps = fps
-        self.sampling = Subsampling(fps, settings.fps)
+        self.sampling = Subsampling(fps, settings.fps, None if self.video is None else self.video.times)
+        self.name = clip.source.name
 
     @property
     def remarks(self) -> list[str]:
-        return list(getattr(self.source, "remarks", ()))
+        varies = self.sampling.remark
+        return [*getattr(self.source, "remarks", ()), *([f"{self.name}: {varies}"] if varies else [])]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         channels = 1 if self.settings.color == "grey" else 3

@@ -22,9 +22,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from vadcore.data.sampling import Subsampling, peak_rate
 from vadcore.data.store import clip_to_fixed, flow_to_fixed
-from vadcore.data.video import HIGHEST_RATE, MAX_MISSING, Subsampling, VideoReader
-from vadcore.data.video_index import SAME_RATE, video_fps
+from vadcore.data.video import HIGHEST_RATE, MAX_MISSING, VideoReader
+from vadcore.data.video_index import SAME_RATE, video_fps, video_index
 from vadcore.detection.detector import Detector
 from vadcore.detection.naming import is_text, printable
 from vadcore.evaluation.evaluate import event_table, score_table
@@ -101,7 +102,8 @@ class VideoSource:
 
     @property
     def remarks(self) -> list[str]:
-        return self._reader.remarks
+        varies = self._chosen().remark
+        return [*self._reader.remarks, *([f"{self._reader.path.name}: {varies}"] if varies else [])]
 
     @property
     def is_constant(self) -> bool:
@@ -109,7 +111,7 @@ class VideoSource:
         return self._chosen().is_constant(self.numbers, self.seconds)
 
     def _chosen(self) -> Subsampling:
-        return Subsampling(self._sampling.video_fps, self._sampling.fps if self._sampling.every > 1 else None)
+        return Subsampling(self._sampling.video_fps, self._sampling.wanted, self._reader.times)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         sampling = self._chosen()
@@ -149,14 +151,16 @@ def _faults_of_the_video() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Temporal subsampling of a video, see :class:`vadcore.data.video.Subsampling`.
+    """Temporal subsampling of a video, see :class:`vadcore.data.sampling.Subsampling`.
 
-    video_fps: frames per second of the video. fps: frames per second of the sampled frames.
+    video_fps: usual frames per second of the video. fps: those of the sampled frames. every: ratio of the two. wanted:
+    frames per second to which faster stretches are brought; None: all frames are sampled.
     """
 
     video_fps: float
     fps: float
     every: float
+    wanted: float | None = None
 
 
 def sampling_of(path: Path, fps: float, stated: float | None = None) -> Sampling:
@@ -167,16 +171,20 @@ def sampling_of(path: Path, fps: float, stated: float | None = None) -> Sampling
     stated: frame rate of the video, if its header has none or a wrong one. Raises :class:`UnreadableVideo` if the video
     has no frame rate in 0..``HIGHEST_RATE``.
     """
+    times = None
     if stated is None:
         try:
-            stated = video_fps(path)
+            stated, times = video_fps(path), video_index(path).times
         except VadError as error:
             raise UnreadableVideo(str(error)) from error
         if not 0 < stated <= HIGHEST_RATE:
             raise UnreadableVideo(f"{path}: states no frame rate ({stated:g}); give it: --fps FRAMES_A_SECOND")
-    if stated <= fps * (1 + SAME_RATE):
+    peak = stated if times is None else peak_rate(times, stated)
+    if peak <= fps * (1 + SAME_RATE):
         return Sampling(stated, stated, 1.0)
-    return Sampling(stated, fps, stated / fps)
+    if stated <= fps * (1 + SAME_RATE):
+        return Sampling(stated, stated, 1.0, fps)
+    return Sampling(stated, fps, stated / fps, fps)
 
 
 @dataclass

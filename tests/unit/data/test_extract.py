@@ -216,6 +216,16 @@ def test_times_of_a_varying_rate_at_a_lower_rate(folder, urls):
     assert store.attributes(ClipId("test", "a"))["abnormal"] == [[22, 24]]
 
 
+def test_busy_stretch_of_an_idle_recording_at_a_lower_rate(folder, urls):
+    times = np.concatenate([np.arange(50) * 0.2, 10 + np.arange(40) * 0.04])
+    encode(folder / "test/a.mkv", len(times), times=times)
+    store, clip = extracted(folder, urls, "clip,start,end\n", fps=10), ClipId("test", "a")
+    assert store.length(clip) == 50 + 16  # 10 s at 5 frames a second, 1.6 s at 10
+    np.testing.assert_allclose(store.times(clip)[50:], 10 + np.arange(16) / 10, atol=0.021)
+    assert "a.mkv: its frame rate varies: mostly 5 frames a second, up to 25" in store.attributes(clip)["remarks"]
+    assert extracted(folder, urls, "clip,start,end\n", fps=5).length(clip) == 50 + 8
+
+
 def test_constant_rate_needs_no_times(folder, urls):
     for fps in (None, 10):
         encode(folder / "test/a.mkv", 60)

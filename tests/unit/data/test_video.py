@@ -12,7 +12,7 @@ from tests.helpers.data import data_dir
 from tests.helpers.encode import encode, walking_square, zero_packet
 from tests.helpers.sources import picture, write_video
 from vadcore.data.image_files import numbered, read_images
-from vadcore.data.video import Subsampling, VideoReader, read_video
+from vadcore.data.video import VideoReader, read_video
 from vadcore.data.video_index import continuous, count_frames, merge_fields, packets, video_fps, video_index
 from vadcore.utils.errors import VadError
 
@@ -532,24 +532,6 @@ def test_changing_frame_size_is_refused(tmp_path):
     )
     (tmp_path / "joined.ts").write_bytes(large.read_bytes() + small.read_bytes())
     assert "64x48" in error_of(lambda: list(read_video(tmp_path / "joined.ts")))
-
-
-def test_subsampling_of_a_constant_rate():
-    for fps, wanted in ((25, 10), (30, 7.5), (29.97, 12), (25, 25), (10, 25)):
-        sampling = Subsampling(fps, wanted)
-        kept = [number for number in range(200) if sampling.takes(number / fps)]
-        every = max(1, fps / wanted)
-        assert kept == [n for n in (int(np.floor(k * every + 0.5)) for k in range(200)) if n < 200]
-        assert sampling.fps == min(fps, wanted)
-
-
-def test_subsampling_of_a_varying_rate():
-    times = np.concatenate([VARYING, 100 + np.arange(50) / 25])  # a pause of 94 s before the last part
-    sampling = Subsampling(25.0, 5.0)
-    kept = np.array([second for second in times if sampling.takes(second)])
-    steps = np.diff(kept)
-    assert steps.min() > 0.15
-    assert len(kept) == pytest.approx(20 + 8 + 10, abs=1)
 
 
 def test_real_video_matches_its_images():

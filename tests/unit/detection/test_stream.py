@@ -13,7 +13,7 @@ from tests.helpers.tiny_systems import TINY
 from tests.helpers.videos import RUNS, SIZE, Place, make_video, square_at
 from vadcore.data.loader import ClipLoader
 from vadcore.data.windows import Segment
-from vadcore.detection.stream import AHEAD, Sampling, UnreadableVideo, sampling_of, scan
+from vadcore.detection.stream import AHEAD, Sampling, UnreadableVideo, VideoSource, sampling_of, scan
 from vadcore.evaluation.evaluate import event_table, score_table
 from vadcore.evaluation.inference import StreamScorer, score_clip
 from vadcore.evaluation.maps import Maps, place
@@ -64,7 +64,7 @@ def test_no_frame_is_lost_between_batches(place_of, tmp_path, frames):
 def test_frame_rate_is_reduced_for_scoring(place_of, tmp_path, fps):
     here = place_of("convlstm_ae", fps=fps)
     found = scan(here.detector(), here.video, tmp_path / "maps")
-    assert found.sampling == Sampling(10.0, fps, 10 / fps)
+    assert found.sampling == Sampling(10.0, fps, 10 / fps, wanted=fps)
     events = assert_same_as_stages(found, here)
     # in the video's own frames and seconds
     numbers = np.floor(np.arange(len(found.frames)) * 10 / fps + 0.5).astype(int)
@@ -158,6 +158,18 @@ def test_frame_rate_tolerance_is_two_percent(tmp_path):
     assert sampling_of(video, 29.97) == Sampling(30.0, 30.0, 1.0)
     assert sampling_of(video, 25).every == pytest.approx(1.2)
     assert sampling_of(video, 25, stated=12.5) == Sampling(12.5, 12.5, 1.0)
+
+
+def test_fast_stretches_of_an_idle_recording_are_reduced(tmp_path):
+    times = np.concatenate([np.arange(50) * 0.2, 10 + np.arange(40) * 0.04])  # 5 frames a second, then 25
+    video = encode(tmp_path / "idle.mkv", len(times), times=times)
+    sampling = sampling_of(video, 10.0)
+    source = VideoSource(video, sampling)
+    assert sampling == Sampling(5.0, 5.0, 1.0, wanted=10.0)
+    assert sum(1 for _ in source) == len(source.numbers) == 50 + 16
+    assert not source.is_constant
+    assert [remark for remark in source.remarks if "mostly 5 frames a second, up to 25" in remark]
+    assert sum(1 for _ in VideoSource(video, sampling_of(video, 25.0))) == 90
 
 
 def test_remark_on_slow_or_squeezed_video(place_of, tmp_path):
