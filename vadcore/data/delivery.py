@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
@@ -24,6 +25,7 @@ from vadcore.utils.files import complete, sweep_partial, write_json
 
 RECORD = ".delivery.json"
 HIDDEN, WRONG_FOLDER = "hidden", "in a folder that is not used"
+MOST_VISITS = 8  # visits of a folder whose own links may lead to more
 LeftOut = dict[str, list[str]]  # reason: files or folders, relative to the source
 _DOWNLOADS = ".download"
 
@@ -188,37 +190,60 @@ def _copy(source: Path, raw: Path, layout: Layout, say: Callable[[str], None]) -
 def _walk(source: Path, layout: Layout) -> tuple[dict[PurePosixPath, Path], LeftOut]:
     """Return the files of a data set below ``source``, and what was left out.
 
-    Every folder and file is taken once: links are followed last, and only where they lead to something new.
+    Every file is taken once, a video also if it has several hard links: links are followed last, and only where they lead to
+    something new.
     """
     files: dict[PurePosixPath, Path] = {}
     left_out: LeftOut = {}
-    seen: set[Path] = set()
+    taken: set[Path | tuple[int, int]] = set()
+    unused: dict[
+        Path, tuple[str, Path]
+    ] = {}  # real path of a file the layout has no use for: reason, path below source
+    visits: Counter[Path] = Counter()
     links: list[Path] = []
+    with_links: set[Path] = set()  # folders that hold links
 
     def leave_out(path: Path, reason: str) -> None:
         left_out.setdefault(reason, []).append(_printable(path.relative_to(source)))
 
     def take(path: Path) -> None:
+        real = Path(os.path.realpath(path))  # without an error for a link to itself
         reason = layout.reason_against(PurePosixPath(path.relative_to(source)))
-        if reason is None and not path.is_file():
-            reason = "a link to nothing" if path.is_symlink() else "no regular file"
-        if reason is None and path.resolve() in seen:
-            reason = "a link to a file that is taken already"
         if reason:
-            leave_out(path, reason)
+            if real not in taken:
+                unused.setdefault(real, (reason, path))
+            return
+        if not path.is_file():
+            leave_out(path, "a link to nothing" if path.is_symlink() else "no regular file")
+        elif _identity_of(real) in taken:
+            leave_out(path, "a link to a file that is taken already")
         else:
-            seen.add(path.resolve())
+            taken.update((real, _identity_of(real)))
+            unused.pop(real, None)
             files[PurePosixPath(path.relative_to(source))] = path
+
+    def reason_against_folder(folder: Path, real: Path) -> str | None:
+        if folder.is_symlink() and real in [parent.resolve() for parent in folder.parents]:
+            return "a link to a folder that it is in"
+        if not visits[real]:
+            return None
+        below = [file.relative_to(real) for file in unused if str(file).startswith(f"{real}{os.sep}")]
+        if any(layout.reason_against(PurePosixPath((folder / file).relative_to(source))) is None for file in below):
+            return None
+        if visits[real] < MOST_VISITS and any(holder.is_relative_to(real) for holder in with_links):
+            return None
+        return "a link to a folder that is taken already" if not below else "a link to a folder that is listed already"
 
     def walk(top: Path) -> None:
         folders = [top]
         while folders:
             folder = folders.pop()
             real = folder.resolve()
-            if real in seen or (folder != source and source.resolve().is_relative_to(real)):
-                leave_out(folder, "a link to a folder that is taken already")
+            reason = reason_against_folder(folder, real) if folder != source else None
+            if reason:
+                leave_out(folder, reason)
                 continue
-            seen.add(real)
+            visits[real] += 1
             try:
                 entries = sorted(folder.iterdir())
             except OSError as error:
@@ -227,6 +252,7 @@ def _walk(source: Path, layout: Layout) -> tuple[dict[PurePosixPath, Path], Left
             for path in entries:
                 if path.is_symlink():
                     links.append(path)
+                    with_links.add(real)
                 elif path.is_dir():
                     folders.append(path)
                 else:
@@ -236,7 +262,17 @@ def _walk(source: Path, layout: Layout) -> tuple[dict[PurePosixPath, Path], Left
     while links:
         path = links.pop(0)
         (walk if path.is_dir() else take)(path)
+    for reason, path in unused.values():
+        leave_out(path, reason)
     return dict(sorted(files.items())), {reason: sorted(paths) for reason, paths in sorted(left_out.items())}
+
+
+def _identity_of(real: Path) -> Path | tuple[int, int]:
+    """Return what identifies a file: device and inode of a video, the path of others: equal pictures may share an inode."""
+    if real.suffix.lower() not in VIDEO_ENDINGS:
+        return real
+    status = real.stat()
+    return status.st_dev, status.st_ino
 
 
 def _archives_at(source: Path, layout: Layout) -> list[Path] | None:

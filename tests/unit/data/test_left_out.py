@@ -38,18 +38,19 @@ def test_all_reasons_are_listed(source):
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_bytes(b"x")
     (source / "test/gone.mp4").symlink_to("nowhere.mp4")
+    (source / "test/self.mp4").symlink_to("self.mp4")
     os.mkfifo(source / "test/pipe.mp4")
     expected = {
         "ending .txt": ["test/readme.txt"],
         "ending .xyz": ["test/old.xyz"],
         "hidden": ["test/.hidden.mp4"],
         "in a folder that is not used": ["c.mp4", "other/b.mp4"],
-        "a link to nothing": ["test/gone.mp4"],
+        "a link to nothing": ["test/gone.mp4", "test/self.mp4"],
         "no regular file": ["test/pipe.mp4"],
     }
     for _ in range(2):  # also when nothing is copied
         assert delivered(source) == (["2024-05-01-a"], expected)
-    assert left_out_lines(expected)[0] == "left out, a link to nothing (1): test/gone.mp4"
+    assert left_out_lines(expected)[0] == "left out, a link to nothing (2): test/gone.mp4, test/self.mp4"
     (source / "test/late.txt").write_bytes(b"x")
     assert "test/late.txt" in delivered(source)[1]["ending .txt"]
 
@@ -78,12 +79,60 @@ def test_link_to_a_folder_beside_it_counts_once(source):
 @pytest.mark.parametrize("target", ["..", "../..", "."])
 def test_link_that_leads_back_is_not_followed(source, target):
     (source / "test/up").symlink_to(target)
-    assert delivered(source) == (["2024-05-01-a"], {"a link to a folder that is taken already": ["test/up"]})
+    assert delivered(source) == (["2024-05-01-a"], {"a link to a folder that it is in": ["test/up"]})
 
 
 def test_link_to_a_file_beside_it_counts_once(source):
     (source / "test/a.mp4").symlink_to("2024-05-01/a.mp4")
     assert delivered(source) == (["2024-05-01-a"], {"a link to a file that is taken already": ["test/a.mp4"]})
+
+
+def test_hard_link_of_a_video_counts_once(source):
+    (source / "test/b.mp4").hardlink_to(source / "test/2024-05-01/a.mp4")
+    assert delivered(source) == (["b"], {"a link to a file that is taken already": ["test/2024-05-01/a.mp4"]})
+
+
+def test_hard_links_of_pictures_are_frames_of_their_own(tmp_path):
+    write_frames(tmp_path / "source/training/frames/01", 3)
+    write_frames(tmp_path / "source/testing/frames/01", 3)
+    folder = tmp_path / "source/testing/frames/01"
+    first, second, _ = sorted(folder.iterdir())
+    second.unlink()
+    second.hardlink_to(first)  # as programs that save space leave equal pictures
+    config = FramesConfig(format="frames", source=str(tmp_path / "source"), frames_per_second=10)
+    prepare(config, tmp_path / "raw", lambda line: None)
+    assert [len(clip.files) for clip in clips(config, tmp_path / "raw")] == [3, 3]
+
+
+def test_links_to_folders_that_are_not_used_themselves(tmp_path):
+    source = tmp_path / "source"
+    encode(source / "footage/normal/n.mp4", 3)
+    encode(source / "footage/odd/deep/a.mp4", 3)
+    encode(source / "footage/old/b.mp4", 3)
+    (source / "footage/odd/readme.txt").write_text("x")
+    (source / "train").symlink_to("footage/normal")
+    (source / "test").mkdir()
+    (source / "test/odd").symlink_to("../links/odd")  # a link to a link
+    (source / "links").mkdir()
+    (source / "links/odd").symlink_to("../footage/odd")
+    names, unused = delivered(source)
+    assert names == ["odd-deep-a"]
+    assert unused == {
+        "a link to a folder that is listed already": ["links/odd"],
+        "ending .txt": ["footage/odd/readme.txt"],
+        "in a folder that is not used": ["footage/old/b.mp4"],
+    }
+
+
+def test_links_below_links_are_followed(tmp_path):
+    source = tmp_path / "source"
+    encode(source / "store/normal/n.mp4", 3)
+    encode(source / "test/a.mp4", 3)
+    (source / "footage").mkdir()
+    (source / "footage/normal").symlink_to("../store/normal")
+    (source / "train").symlink_to("footage")
+    (source / "store/normal/loop").symlink_to("../..")
+    assert delivered(source)[0] == ["a"]
 
 
 def test_links_to_other_places_are_followed(source):
