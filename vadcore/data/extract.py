@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vadcore.data.formats.base import Clip, DatasetConfig
+from vadcore.data.remarks import remarks_on
 from vadcore.data.sampling import Subsampling
 from vadcore.data.store import ClipId, ClipStore, Kind, intervals
 from vadcore.data.video import MAX_MISSING, VideoReader
@@ -171,12 +172,11 @@ class _Kept:
             )
         self.fps = fps
         self.sampling = Subsampling(fps, settings.fps, None if self.video is None else self.video.times)
-        self.name = clip.source.name
+        self.notes = [] if self.video is None else remarks_on(self.video.path, self.sampling)
 
     @property
     def remarks(self) -> list[str]:
-        varies = self.sampling.remark
-        return [*getattr(self.source, "remarks", ()), *([f"{self.name}: {varies}"] if varies else [])]
+        return [*getattr(self.source, "remarks", ()), *self.notes]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         channels = 1 if self.settings.color == "grey" else 3

@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from vadcore.data.remarks import remarks_on
 from vadcore.data.sampling import Subsampling, peak_rate
 from vadcore.data.store import clip_to_fixed, flow_to_fixed
 from vadcore.data.video import HIGHEST_RATE, MAX_MISSING, VideoReader
@@ -83,7 +84,8 @@ class VideoSource:
     def __init__(self, video: Path, sampling: Sampling, stated: float | None = None, max_missing: float = MAX_MISSING):
         with _faults_of_the_video():
             self._reader = VideoReader(video, stated, max_missing)
-        self._sampling, self.count, self.size = sampling, 0, (0, 0)
+            self._sampling, self.count, self.size = sampling, 0, (0, 0)
+            self._notes = remarks_on(video, self._chosen())
         self.numbers: list[int] = []
         self.seconds: list[float] = []
 
@@ -102,8 +104,7 @@ class VideoSource:
 
     @property
     def remarks(self) -> list[str]:
-        varies = self._chosen().remark
-        return [*self._reader.remarks, *([f"{self._reader.path.name}: {varies}"] if varies else [])]
+        return [*self._reader.remarks, *self._notes]
 
     @property
     def is_constant(self) -> bool:

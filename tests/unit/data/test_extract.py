@@ -226,6 +226,15 @@ def test_busy_stretch_of_an_idle_recording_at_a_lower_rate(folder, urls):
     assert extracted(folder, urls, "clip,start,end\n", fps=5).length(clip) == 50 + 8
 
 
+@pytest.mark.parametrize(("pixels", "said"), [("gray16le", 1), ("gray", 0), ("yuv420p10le", 0)])
+def test_grey_video_of_16_bits_is_said(folder, urls, pixels, said):
+    encode(folder / "test/a.mkv", 5, "ffv1", pixels=pixels)
+    store = extracted(folder, urls, "clip,start,end\n")
+    remarks = store.attributes(ClipId("test", "a"))["remarks"]
+    assert len(remarks) == said
+    assert not said or "a.mkv: 16-bit grey (gray16le): 0 to 65535 become 0 to 255" in remarks[0]
+
+
 def test_constant_rate_needs_no_times(folder, urls):
     for fps in (None, 10):
         encode(folder / "test/a.mkv", 60)
