@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,44 +159,6 @@ class VideoReader:
                 f"{min(1, np.ceil(100 * missing / promised) / 100):g} (now {self.max_missing:g})"
             )
         self.remarks.append(f"{self.path.name}: {said}")
-
-
-class Subsampling:
-    """Choose the frames that bring footage of ``fps`` frames per second to ``wanted`` or fewer, in order of time.
-
-    Of footage with a constant rate, these are the frames ``floor(k * every + 0.5)``, k = 0, 1, ..., with ``every`` = ``fps /
-    wanted``. Frames are only dropped: footage with a lower rate keeps it. wanted: None keeps all frames.
-
-    Attributes: ``fps``, the rate of the chosen frames, and ``every``, at least 1.
-    """
-
-    def __init__(self, fps: float, wanted: float | None = None):
-        self.every = 1.0 if wanted is None else max(1.0, fps / wanted)
-        self.fps = fps if wanted is None else min(fps, wanted)
-        self._source_fps, self._next = fps, 0
-
-    def frame(self, k: int) -> int:
-        """Number of the k-th chosen frame, if the rate is constant."""
-        return math.floor(k * self.every + 0.5)
-
-    def is_constant(self, numbers: Sequence[int], seconds: Sequence[float]) -> bool:
-        """Whether these frames are the chosen ones of footage with a constant rate and no missing frames."""
-        return all(
-            number == self.frame(k) and abs(second * self._source_fps - number) < 1e-6
-            for k, (number, second) in enumerate(zip(numbers, seconds, strict=True))
-        )
-
-    def takes(self, second: float) -> bool:
-        """Whether the frame shown at ``second`` is chosen. Call it for all frames in order."""
-        if self.every == 1.0:
-            return True
-        slot = round(second * self._source_fps)
-        if slot < self.frame(self._next):
-            return False
-        self._next = max(self._next + 1, int(slot / self.every))
-        while self.frame(self._next) <= slot:
-            self._next += 1
-        return True
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
