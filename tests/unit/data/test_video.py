@@ -200,7 +200,7 @@ def test_zeros_in_a_program_stream_are_reported(tmp_path):
         (
             "end.mpg",
             data.rindex(b"\0\0\x01\xe0") + 300,
-            "its last packet holds zeros",
+            "its end may be missing",
         ),  # after the last time in the file
     ):
         (tmp_path / name).write_bytes(data[:start] + bytes(300) + data[start + 300 :])
