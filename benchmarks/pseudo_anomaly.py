@@ -36,7 +36,7 @@ from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.trainer import Callback, TrainSettings, spread, train
 from vadcore.utils.device import choose_device, choose_precision
 
-WINDOWS = 128  # held-out windows per class
+WINDOWS = 256  # held-out windows per class
 VARIANTS = {
     "base": {},
     "no-unaltered": {"unaltered": 0},
