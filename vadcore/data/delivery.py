@@ -196,9 +196,8 @@ def _walk(source: Path, layout: Layout) -> tuple[dict[PurePosixPath, Path], Left
     files: dict[PurePosixPath, Path] = {}
     left_out: LeftOut = {}
     taken: set[Path | tuple[int, int]] = set()
-    unused: dict[
-        Path, tuple[str, Path]
-    ] = {}  # real path of a file the layout has no use for: reason, path below source
+    # real path of a file that the layout has no use for: reason, path below source
+    unused: dict[Path, tuple[str, Path]] = {}
     visits: Counter[Path] = Counter()
     links: list[Path] = []
     with_links: set[Path] = set()  # folders that hold links
