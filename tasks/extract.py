@@ -8,7 +8,7 @@ from tasks.stage import Stage
 from vadcore.data import formats as datasets
 from vadcore.data.delivery import left_out as left_out_files
 from vadcore.data.delivery import left_out_lines
-from vadcore.data.extract import extract_clip, mixed_rates
+from vadcore.data.extract import compared, extract_clip
 from vadcore.data.store import ClipId, ClipStore
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import write_json
@@ -44,11 +44,12 @@ def work(stage: Stage) -> None:
     frames.keep_only(wanted)
     masks.keep_only({extracted.clip for extracted in done if extracted.masks})
     remarks = [remark for extracted in sorted(done, key=lambda one: one.clip) for remark in extracted.remarks]
-    if mixed := mixed_rates(frames):
-        stage.say(f"{urls[0]}: {mixed}")
-        remarks.insert(0, mixed)
+    differences = compared(frames, clips)
+    for remark in differences:
+        stage.say(f"{urls[0]}: {remark}")
     facts = _facts(config, frames, sorted(left_out, key=lambda entry: entry["clip"]))
     not_used = left_out_lines(left_out_files(raw, [file for clip in clips for file in clip.files]))
+    remarks = differences + remarks
     facts.update({"remarks": remarks} if remarks else {}, **({"not_used": not_used} if not_used else {}))
     write_json(paths.facts(stage.dataset), facts)
     fresh = sum(extracted.frames for extracted in done if not extracted.kept)

@@ -11,7 +11,7 @@ import torch
 
 from tasks import paths, processes
 from tasks.stage import Stage
-from vadcore.data.loader import ClipLoader
+from vadcore.data.loader import ClipLoader, check_one_size
 from vadcore.data.store import ClipStore
 from vadcore.data.windows import Segment, blocks_of, hold_out, split_at_pauses
 from vadcore.evaluation.cost import write_cost
@@ -48,6 +48,8 @@ def work(stage: Stage) -> None:
 
     frames = ClipStore(paths.frames(dataset), "frames")
     flow = ClipStore(paths.flow(dataset), "flow") if config.needs_flow else None
+    if config.image_size is None:
+        check_one_size(frames, frames.arrays())  # also of the test clips, before any training
     clips, digest = frames.arrays("train"), frames.digest()
     lengths = {clip: array.shape[0] for clip, array in clips.items()}
     groups = {clip: array.attrs.get("group") for clip, array in clips.items()}

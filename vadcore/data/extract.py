@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from vadcore.data.formats.base import Clip, DatasetConfig
-from vadcore.data.remarks import remarks_on
 from vadcore.data.sampling import Subsampling
 from vadcore.data.store import ClipId, ClipStore, Kind, intervals
 from vadcore.data.video import MAX_MISSING, VideoReader
@@ -119,26 +118,54 @@ def _lost(marked: list[list[int]], numbers: list[int], source: str) -> list[str]
     ]
 
 
-def mixed_rates(frames: ClipStore) -> str | None:
-    """Return a sentence about the frame rates of a data set's clips if they differ, else None."""
-    clips: dict[float, list[ClipId]] = {}
-    for clip, array in frames.arrays().items():
+def compared(frames: ClipStore, clips: Iterable[Clip]) -> list[str]:
+    """Return sentences about clips of a data set that have different frame rates or picture sizes, or equal content.
+
+    clips: the clips of the data set. Those that are not in the store are ignored.
+    """
+    rates: dict[float, list[ClipId]] = {}
+    sizes: dict[tuple[int, ...], list[ClipId]] = {}
+    arrays = frames.arrays()
+    for name, array in arrays.items():
         attributes: Mapping[str, Any] = array.attrs
-        clips.setdefault(attributes["fps"], []).append(clip)
-    if not clips or max(clips) <= min(clips) * (1 + SAME_RATE):
-        return None
-    usual = max(clips, key=lambda rate: len(clips[rate]))
-    others = [f"{rate:g} in {_named(clips[rate])}" for rate in sorted(clips) if rate != usual]
-    return (
-        f"clips have different frame rates: {usual:g} frames a second in {len(clips[usual])} clips, {', '.join(others)}; in "
-        "slower clips everything looks faster, so expect false alarms there: set "
-        f"dataset.*.fps: {min(clips):g} to bring all clips to one rate"
-    )
+        rates.setdefault(attributes["fps"], []).append(name)
+        sizes.setdefault(array.shape[1:3], []).append(name)
+    remarks = []
+    if rates and max(rates) > min(rates) * (1 + SAME_RATE):
+        said = _counted({f"{rate:g} frames a second": rates[rate] for rate in sorted(rates)})
+        remarks.append(
+            f"clips have different frame rates: {said}; in slower clips everything looks faster, so expect false alarms "
+            f"there: set dataset.*.fps: {min(rates):g} to bring all clips to one rate"
+        )
+    if len(sizes) > 1:
+        said = _counted({f"{width}x{height}": sizes[height, width] for height, width in sorted(sizes)})
+        height, width = max(sizes, key=lambda size: len(sizes[size]))
+        remarks.append(
+            f"clips have different picture sizes: {said}; systems without an image_size need one size: set dataset.*.size: "
+            f"[{height}, {width}]"
+        )
+    contents: dict[str, dict[Path, ClipId]] = {}
+    sources = {ClipId(clip.split, clip.name): clip.source for clip in clips}
+    for name in filter(sources.get, arrays):
+        contents.setdefault(str(arrays[name].attrs["source_sha256"]), {}).setdefault(sources[name], name)
+    for same in contents.values():
+        if len(same) > 1:
+            names = list(same.values())
+            mixed = len({name.split for name in names}) > 1
+            why = "test footage must not be in the training footage" if mixed else "their content counts several times"
+            remarks.append(f"clips with equal content: {_listed(names)}; {why}: remove the copies")
+    return remarks
 
 
-def _named(clips: list[ClipId]) -> str:
-    names = ", ".join(map(str, clips[:3])) + (", ..." if len(clips) > 3 else "")
-    return f"{len(clips)} ({names})"
+def _counted(clips: Mapping[str, list[ClipId]]) -> str:
+    """Return how many clips have each property, and the names except those of the most frequent property."""
+    usual = max(clips, key=lambda value: len(clips[value]))
+    others = [f"{value} in {len(clips[value])} ({_listed(clips[value])})" for value in clips if value != usual]
+    return ", ".join([f"{usual} in {len(clips[usual])} clips", *others])
+
+
+def _listed(clips: list[ClipId]) -> str:
+    return ", ".join(map(str, clips[:3])) + (", ..." if len(clips) > 3 else "")
 
 
 def _open(url: str | Path, kind: Kind) -> ClipStore:
@@ -158,7 +185,7 @@ class _Kept:
     """
 
     def __init__(self, clip: Clip, settings: DatasetConfig, max_missing: float):
-        self.settings, self.length = settings, 0
+        self.clip, self.settings, self.length = clip, settings, 0
         self.numbers: list[int] = []
         self.seconds: list[float] = []
         self.source = clip.frames()
@@ -172,11 +199,11 @@ class _Kept:
             )
         self.fps = fps
         self.sampling = Subsampling(fps, settings.fps, None if self.video is None else self.video.times)
-        self.notes = [] if self.video is None else remarks_on(self.video.path, self.sampling)
 
     @property
     def remarks(self) -> list[str]:
-        return [*getattr(self.source, "remarks", ()), *self.notes]
+        varies = self.sampling.remark
+        return [*getattr(self.source, "remarks", ()), *([f"{self.clip.source.name}: {varies}"] if varies else [])]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         channels = 1 if self.settings.color == "grey" else 3

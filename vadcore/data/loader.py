@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
@@ -32,6 +32,14 @@ Entry = TypeVar("Entry")
 Made = TypeVar("Made")
 
 
+def check_one_size(frames: ClipStore, arrays: Mapping[ClipId, zarr.Array]) -> None:
+    """Raise :class:`VadError` if clips of a store have different picture sizes. arrays: the clips."""
+    sizes = {array.shape[1:3]: clip for clip, array in arrays.items()}
+    if len(sizes) > 1:
+        said = ", ".join(f"{width}x{height} in {clip}" for (height, width), clip in sorted(sizes.items()))
+        raise VadError(f"{frames.url}: clips of several sizes ({said}); set dataset.*.size or model.*.image_size")
+
+
 class ClipLoader:
     """Load windows from segments of a store, at one size and colour.
 
@@ -55,11 +63,10 @@ class ClipLoader:
         self.channels, self.device, self.reach = channels, torch.device(device), background
         self._background = lru_cache(maxsize=BACKGROUNDS)(self._median)
         self._arrays: dict[tuple[str, ClipId], zarr.Array] = {}
-        shapes = {self._array(frames, segment.clip).shape[1:] for segment in segments}
-        if len(shapes) > 1 and size is None:
-            sizes = ", ".join(sorted(f"{h}x{w}" for h, w, _ in shapes))
-            raise VadError(f"{frames.url}: clips of several sizes ({sizes}); set dataset.*.size or model.*.image_size")
-        stored = next(iter(shapes)) if shapes else (1, 1, 1)
+        arrays = {segment.clip: self._array(frames, segment.clip) for segment in segments}
+        if size is None:
+            check_one_size(frames, arrays)
+        stored = next(iter(arrays.values())).shape[1:] if arrays else (1, 1, 1)
         if channels > stored[2]:
             raise VadError(f"{frames.url}: holds grey frames, the model wants rgb; set dataset.*.color to rgb")
         height, width = size or stored[:2]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Iterator
 from itertools import chain, repeat
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vadcore.data.interlacing import FieldDetector, deinterlaced
 from vadcore.data.video_index import END_UNKNOWN, MOST_ERRORS, SAME_RATE, opened_video, packets, video_index
 from vadcore.utils.errors import VadError
 
@@ -71,18 +71,18 @@ class VideoReader:
         self._packets_are_frames = math.isclose(index.tick * index.fps, 1)  # as in AVI
         self.numbers: list[int] = []
         self._damaged: list[int] = []
-        remarks = list(index.remarks)
+        time_remarks = index.time_remarks
         if fps and index.fps and abs(index.fps / fps - 1) > SAME_RATE:
-            remarks = [f"its times say {index.fps:g} frames a second; {fps:g} are used, as set"]
-        self.remarks = [f"{self.path.name}: {remark}" for remark in remarks]
+            time_remarks = (f"its times say {index.fps:g} frames a second; {fps:g} are used, as set",)
+        self.remarks = [f"{self.path.name}: {remark}" for remark in (*time_remarks, *index.remarks)]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         from av.video.reformatter import VideoReformatter
 
         self.numbers, self._damaged = [], []
-        reformatter, turns = VideoReformatter(), None
+        reformatter, turns, fields = VideoReformatter(), None, FieldDetector()
         with opened_video(self.path) as (container, stream):
-            for number, frame in _deinterlaced(self._numbered(container, stream), stream):
+            for number, frame in deinterlaced(fields.watch(self._numbered(container, stream), stream), stream):
                 self.numbers.append(number)
                 if frame.is_corrupt:
                     self._damaged.append(number)
@@ -90,6 +90,11 @@ class VideoReader:
                 if turns is None or frame.key_frame:  # reading it takes 5 % of the time of a small picture
                     turns = frame.rotation // 90 % 4  # counter-clockwise
                 yield np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+        if fields.interlaced:
+            self.remarks.append(
+                f"{self.path.name}: its frames look interlaced, though the file says that they are not: edges that move are "
+                f"combed; deinterlace it with: ffmpeg -i {self.path.name} -vf yadif NEW.mp4"
+            )
         self._check()
 
     def second(self, number: int) -> float:
@@ -189,37 +194,6 @@ def _decoded(container, stream) -> Iterator[tuple[av.VideoFrame, int]]:
         for frame in frames:
             yield frame, errors
             errors = 0
-
-
-def _deinterlaced(frames: Iterator[tuple[int, av.VideoFrame]], stream) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Yield the frames, from the first interlaced one on through FFmpeg's filter yadif."""
-    import av
-
-    graph = None
-    waiting: deque[int] = deque()
-    for number, frame in frames:
-        if graph is None and not frame.interlaced_frame:
-            yield number, frame
-            continue
-        if graph is None:
-            graph = av.filter.Graph()
-            nodes = graph.add_buffer(template=stream), graph.add("yadif", "deint=interlaced"), graph.add("buffersink")
-            graph.link_nodes(*nodes).configure()
-        waiting.append(number)
-        graph.push(frame)
-        yield from _pulled(graph, waiting)
-    if graph is not None:
-        graph.push(None)
-        yield from _pulled(graph, waiting)
-
-
-def _pulled(graph, waiting: deque[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    while waiting:
-        try:
-            frame = graph.pull()
-        except (BlockingIOError, EOFError):
-            return
-        yield waiting.popleft(), frame
 
 
 def _runs(numbers: np.ndarray) -> list[tuple[int, int]]:

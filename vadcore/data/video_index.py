@@ -49,7 +49,7 @@ class VideoIndex:
     tick: unit of the timestamps, seconds.
     cut_off: number of frames that are missing at the end of the file, as far as the container states its length.
     endless: whether the container states no length, so that a missing end cannot be counted.
-    remarks: sentences about unusual properties.
+    remarks: sentences about unusual properties other than times. time_remarks: sentences about unusual times.
     """
 
     codec: str
@@ -60,6 +60,7 @@ class VideoIndex:
     cut_off: int
     endless: bool
     remarks: tuple[str, ...]
+    time_remarks: tuple[str, ...]
 
 
 def video_index(path: Path) -> VideoIndex:
@@ -107,7 +108,7 @@ def _index(path: Path, _identity) -> VideoIndex:
         codec = stream.codec_context.name.removeprefix("lib")
         if not stamps:
             raise VadError(f"{path}: holds no picture ({codec}); copy it again, or delete it")
-        remarks = []
+        remarks, time_remarks = _deep_grey(stream), []
         if len(container.streams.video) > 1:
             remarks.append(f"it holds {len(container.streams.video)} video streams; only the first is read")
         stated = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
@@ -119,14 +120,15 @@ def _index(path: Path, _identity) -> VideoIndex:
         timed = [number for number, time in enumerate(shown) if time is not None]
         if len(timed) < _FEW_UNTIMED * len(stamps):
             fps = stated[0] if stated else 0.0
-            remarks.append(f"it has no times; {fps:g} frames a second are assumed")
+            time_remarks.append(f"it has no times; {fps:g} frames a second are assumed")
             times = np.arange(len(stamps)) / (fps or 1)
-            return VideoIndex(codec, fps, times, None, tick, 0, kind in _ENDLESS, tuple(remarks))
+            said_of = tuple(remarks), tuple(time_remarks)
+            return VideoIndex(codec, fps, times, None, tick, 0, kind in _ENDLESS, *said_of)
         if len(timed) < len(stamps):
             said = (
                 "estimated from the others" if estimated else "not counted; their pictures are left out or fill a gap"
             )
-            remarks.append(f"{len(stamps) - len(timed)} of its frames have no time; they are {said}")
+            time_remarks.append(f"{len(stamps) - len(timed)} of its frames have no time; they are {said}")
         if estimated:
             presented = decoded = _filled(shown, timed)
         else:
@@ -141,7 +143,7 @@ def _index(path: Path, _identity) -> VideoIndex:
         unknown = _states_no_length(kind, container, stream, samples, path)
         cut_off = _cut_off(kind, container, stream, samples, order, ticks, fps, others_end, path)
         cut_off = 0 if unknown and kind == "avi" else cut_off
-        remarks += _time_remarks(times, fps, resets, stated)
+        time_remarks += _time_remarks(times, fps, resets, stated)
         if not cut_off and (torn or (kind == "mpegts" and _in_a_packet(path))):
             remarks.append(f"its last packet is cut off; {END_UNKNOWN}")
         if kind == "mpeg" and _ends_with_zeros(path):
@@ -151,7 +153,21 @@ def _index(path: Path, _identity) -> VideoIndex:
         unordered = kind == "avi" and stream.codec_context.has_b_frames
         identified = not (len(resets) or unordered or estimated) and len(np.unique(order)) == len(order)
         stamped = order if identified else None
-        return VideoIndex(codec, fps, times, stamped, tick, cut_off, kind in _ENDLESS, tuple(remarks))
+        said_of = tuple(remarks), tuple(time_remarks)
+        return VideoIndex(codec, fps, times, stamped, tick, cut_off, kind in _ENDLESS, *said_of)
+
+
+def _deep_grey(stream) -> list[str]:
+    """Return a sentence about grey pixels of more than 8 bits, or nothing."""
+    form = stream.codec_context.format
+    bits = max((component.bits for component in form.components), default=0) if form else 0
+    if bits <= 8 or len(form.components) > 1:
+        return []
+    return [
+        f"{bits}-bit grey ({form.name}): 0 to {2**bits - 1} become 0 to 255, so values in a small part of this range "
+        "(thermal cameras) lose their contrast; save its frames as 16-bit pictures and set dataset.*.format: frames "
+        "and pixel_range"
+    ]
 
 
 def _states_no_length(kind, container, stream, samples: int, path: Path) -> bool:

@@ -22,7 +22,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vadcore.data.remarks import remarks_on
 from vadcore.data.sampling import Subsampling, peak_rate
 from vadcore.data.store import clip_to_fixed, flow_to_fixed
 from vadcore.data.video import HIGHEST_RATE, MAX_MISSING, VideoReader
@@ -85,7 +84,6 @@ class VideoSource:
         with _faults_of_the_video():
             self._reader = VideoReader(video, stated, max_missing)
             self._sampling, self.count, self.size = sampling, 0, (0, 0)
-            self._notes = remarks_on(video, self._chosen())
         self.numbers: list[int] = []
         self.seconds: list[float] = []
 
@@ -104,7 +102,8 @@ class VideoSource:
 
     @property
     def remarks(self) -> list[str]:
-        return [*self._reader.remarks, *self._notes]
+        varies = self._chosen().remark
+        return [*self._reader.remarks, *([f"{self._reader.path.name}: {varies}"] if varies else [])]
 
     @property
     def is_constant(self) -> bool:

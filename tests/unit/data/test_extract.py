@@ -1,12 +1,14 @@
 """Extraction of clips: colours, frame rates, labels, masks and repeated extraction."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
 
 from tests.helpers.encode import encode, zero_packet
 from tests.helpers.footage import pictures
-from vadcore.data.extract import extract_clip, mixed_rates
+from vadcore.data.extract import compared, extract_clip
 from vadcore.data.formats import clips
 from vadcore.data.formats.base import Clip, DatasetConfig
 from vadcore.data.formats.videos import VideosConfig
@@ -255,13 +257,29 @@ def test_labels_stay_on_their_frames_beside_a_damaged_one(folder, urls):
     assert store.attributes(clip)["remarks"] == ["a.mkv: 1 of 60 frames are missing (1 at 0.80 s)"]
 
 
-def test_mixed_rates_are_said(folder, urls):
-    for name, fps in (("a", 25), ("b", 25), ("c", 6.25)):
-        encode(folder / f"test/{name}.mkv", 10, fps=fps)
-    config = VideosConfig(format="videos", source=str(folder))
-    for clip in clips(config, folder):
-        assert mixed_rates(ClipStore(urls[0], "frames")) is None
-        extract_clip(clip, config, *urls)
-    said = mixed_rates(ClipStore(urls[0], "frames"))
-    assert "25 frames a second in 3 clips, 6.25 in 1 (test/c)" in said
-    assert "dataset.*.fps: 6.25" in said
+def test_differences_between_clips_are_said(folder, urls):
+    def said() -> list[str]:
+        found = clips(VideosConfig(format="videos", source=str(folder)), folder)
+        for clip in found:
+            extract_clip(clip, VideosConfig(format="videos", source=str(folder)), *urls)
+        return compared(ClipStore(urls[0], "frames"), found)
+
+    encode(folder / "test/a.mkv", 10)
+    assert said() == []
+    encode(folder / "test/b.mkv", 10, fps=6.25)
+    (rates,) = said()
+    assert "25 frames a second in 2 clips, 6.25 frames a second in 1 (test/b)" in rates
+    assert "dataset.*.fps: 6.25" in rates
+    (folder / "test/b.mkv").unlink()
+    encode(folder / "test/c.mkv", np.zeros((10, 60, 80, 3), np.uint8))
+    (sizes,) = (remark for remark in said() if "sizes" in remark)
+    assert "128x96 in 3 clips, 80x60 in 1 (test/c)" in sizes
+    assert "dataset.*.size: [96, 128]" in sizes
+    shutil.copy(folder / "test/a.mkv", folder / "test/again.mkv")
+    assert (
+        "clips with equal content: test/a, test/again; their content counts several times: remove the copies" in said()
+    )
+    shutil.copy(folder / "test/a.mkv", folder / "train/a.mkv")
+    assert [
+        remark for remark in said() if "train/a, test/a, test/again; test footage must not be in the training" in remark
+    ]
