@@ -72,6 +72,7 @@ format: $(VENV)/installed ## format the code
 
 bench: setup ## measure the speed ratios
 	$(BIN)/python -m benchmarks.ratios
+	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.flow_ratios
 	$(BIN)/python -m benchmarks.overhead
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.reading import pyav_pictures
 from benchmarks.result import write_result
 from tasks.parallel import per_clip
 from tasks.tracking.outbox import EventLog
@@ -93,7 +94,7 @@ def footage_at_hand(frames: Path | None, folder: Path) -> tuple[list[datasets.Cl
 
 
 def bare_extraction(clips: list[datasets.Clip]) -> int:
-    """Decode, convert to grey and resize with OpenCV only, directly from the files."""
+    """Decode, convert to grey and resize, directly from the files: pictures with OpenCV, videos with PyAV."""
     count = 0
     for clip in clips:
         if clip.source.is_dir():
@@ -102,9 +103,8 @@ def bare_extraction(clips: list[datasets.Clip]) -> int:
                 cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_AREA)
                 count += 1
             continue
-        video = cv2.VideoCapture(str(clip.source))
-        while (read := video.read())[0]:
-            cv2.resize(cv2.cvtColor(read[1], cv2.COLOR_BGR2GRAY), SIZE[::-1], interpolation=cv2.INTER_AREA)
+        for picture in pyav_pictures(clip.source):
+            cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), SIZE[::-1], interpolation=cv2.INTER_AREA)
             count += 1
     return count
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # PyAV is imported where a video is read: stored frames need no decoder
     import av
 
-_SAMPLE, _EVERY = 10, 100  # frames in a row that are examined, of how many
+_SAMPLE, _EVERY = 10, 250  # frames in a row that are examined, of how many
 _LEAST = 6  # frames with a verdict that are needed
 _SHARE = 0.9  # of them with the same field order. On progressive pictures, wrong verdicts have either order
 
@@ -36,7 +36,7 @@ def deinterlaced(frames: Numbered, stream) -> Numbered:
 
 
 class FieldDetector:
-    """Detect interlaced frames that the file does not mark as interlaced, by FFmpeg's filter idet on a tenth of the frames.
+    """Detect interlaced frames that the file does not mark as interlaced, by FFmpeg's filter idet on 10 of every 250 frames.
 
     Recorders and capture cards write such files: each frame holds two moments, one in the even and one in the odd rows.
     """
