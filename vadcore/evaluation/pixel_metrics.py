@@ -136,6 +136,9 @@ def true_regions(mask: np.ndarray, size: tuple[int, int]) -> list[Region]:
     links: list[np.ndarray] = []  # [n, 2], pairs of regions that share a pixel in neighbouring frames
     earlier = np.full(mask.shape[1:], -1)  # region number of each pixel of the previous frame, -1 = none
     for frame, of_frame in enumerate(mask):
+        if not of_frame.any():
+            earlier.fill(-1)
+            continue
         count, labels, boxes, _ = cv2.connectedComponentsWithStats((of_frame != 0).astype(np.uint8), connectivity=8)
         numbers = np.where(labels > 0, labels - 1 + len(found), -1)
         for label in range(1, count):
@@ -273,6 +276,7 @@ def _frame_score(values: np.ndarray, share: np.ndarray) -> float:
 
     values: map values ``[h * w]``. share: abnormal share of each cell ``[h * w]``.
     """
+    values, share = values[share > 0], share[share > 0]
     order = np.argsort(-values)
     covered = np.cumsum(share[order])
     return float(values[order[np.searchsorted(covered, FRAME_SHARE * covered[-1] - ROUNDING)]])
