@@ -25,7 +25,7 @@ from vadcore.utils.files import complete, sweep_partial, write_json
 
 RECORD = ".delivery.json"
 HIDDEN, WRONG_FOLDER = "hidden", "in a folder that is not used"
-MOST_VISITS = 8  # visits of a folder whose own links may lead to more
+MOST_VISITS = 8  # links to one folder that are followed: its own links may lead to each other
 LeftOut = dict[str, list[str]]  # reason: files or folders, relative to the source
 _DOWNLOADS = ".download"
 
@@ -190,20 +190,20 @@ def _copy(source: Path, raw: Path, layout: Layout, say: Callable[[str], None]) -
 def _walk(source: Path, layout: Layout) -> tuple[dict[PurePosixPath, Path], LeftOut]:
     """Return the files of a data set below ``source``, and what was left out.
 
-    Every file is taken once, a video also if it has several hard links: links are followed last, and only where they lead to
-    something new.
+    Every file is taken once, a video also if it has several hard links. Links are followed last, those of upper folders
+    first: they are left out if they lead to nothing new.
     """
     files: dict[PurePosixPath, Path] = {}
     left_out: LeftOut = {}
     taken: set[Path | tuple[int, int]] = set()
-    # real path of a file that the layout has no use for: reason, path below source
-    unused: dict[Path, tuple[str, Path]] = {}
-    visits: Counter[Path] = Counter()
+    again: list[Path] = []  # further paths of files that are taken
+    unused: dict[Path, tuple[str, Path]] = {}  # real path of a file that does not belong: reason, path below source
+    visits: Counter[Path] = Counter()  # of the folders that links lead to
     links: list[Path] = []
-    with_links: set[Path] = set()  # folders that hold links
 
-    def leave_out(path: Path, reason: str) -> None:
-        left_out.setdefault(reason, []).append(_printable(path.relative_to(source)))
+    def leave_out(reason: str, *paths: Path) -> None:
+        if paths:
+            left_out.setdefault(reason, []).extend(_printable(path.relative_to(source)) for path in paths)
 
     def take(path: Path) -> None:
         real = Path(os.path.realpath(path))  # without an error for a link to itself
@@ -211,58 +211,46 @@ def _walk(source: Path, layout: Layout) -> tuple[dict[PurePosixPath, Path], Left
         if reason:
             if real not in taken:
                 unused.setdefault(real, (reason, path))
-            return
-        if not path.is_file():
-            leave_out(path, "a link to nothing" if path.is_symlink() else "no regular file")
+        elif not path.is_file():
+            leave_out("a link to nothing" if path.is_symlink() else "no regular file", path)
         elif _identity_of(real) in taken:
-            leave_out(path, "a link to a file that is taken already")
+            again.append(path)
         else:
             taken.update((real, _identity_of(real)))
             unused.pop(real, None)
             files[PurePosixPath(path.relative_to(source))] = path
 
-    def reason_against_folder(folder: Path, real: Path) -> str | None:
-        if folder.is_symlink() and real in [parent.resolve() for parent in folder.parents]:
-            return "a link to a folder that it is in"
-        if not visits[real]:
-            return None
-        below = [file.relative_to(real) for file in unused if str(file).startswith(f"{real}{os.sep}")]
-        if any(layout.reason_against(PurePosixPath((folder / file).relative_to(source))) is None for file in below):
-            return None
-        if visits[real] < MOST_VISITS and any(holder.is_relative_to(real) for holder in with_links):
-            return None
-        return "a link to a folder that is taken already" if not below else "a link to a folder that is listed already"
-
     def walk(top: Path) -> None:
-        folders = [top]
-        while folders:
-            folder = folders.pop()
-            real = folder.resolve()
-            reason = reason_against_folder(folder, real) if folder != source else None
-            if reason:
-                leave_out(folder, reason)
-                continue
-            visits[real] += 1
-            try:
-                entries = sorted(folder.iterdir())
-            except OSError as error:
-                leave_out(folder, f"unreadable ({error.strerror})")
-                continue
-            for path in entries:
+        def unreadable(error: OSError) -> None:
+            leave_out(f"unreadable ({error.strerror})", Path(error.filename))
+
+        for folder, folders, names in os.walk(top, onerror=unreadable):
+            for path in (Path(folder, name) for name in sorted(folders + names)):
                 if path.is_symlink():
                     links.append(path)
-                    with_links.add(real)
-                elif path.is_dir():
-                    folders.append(path)
-                else:
+                elif path.name in names:
                     take(path)
 
     walk(source)
     while links:
-        path = links.pop(0)
-        (walk if path.is_dir() else take)(path)
+        found, links = sorted(links, key=lambda path: (len(path.parts), path)), []
+        for path in found:
+            if not path.is_dir():
+                take(path)
+                continue
+            real, before, known = path.resolve(), len(files) + len(links), len(again)
+            if real in [parent.resolve() for parent in path.parents]:
+                leave_out("a link to a folder that it is in", path)
+                continue
+            visits[real] += 1
+            if visits[real] <= MOST_VISITS:
+                walk(path)
+            if len(files) + len(links) == before:
+                del again[known:]
+                leave_out("a link to a folder with nothing new in it", path)
+    leave_out("a link to a file that is taken already", *again)
     for reason, path in unused.values():
-        leave_out(path, reason)
+        leave_out(reason, path)
     return dict(sorted(files.items())), {reason: sorted(paths) for reason, paths in sorted(left_out.items())}
 
 

@@ -72,7 +72,7 @@ def test_second_data_set_beside_the_first_is_listed(source):
 def test_link_to_a_folder_beside_it_counts_once(source):
     (source / "test/latest").symlink_to("2024-05-01")
     (source / "test/0-first").symlink_to("2024-05-01")  # also if it comes first by name
-    taken = "a link to a folder that is taken already"
+    taken = "a link to a folder with nothing new in it"
     assert delivered(source) == (["2024-05-01-a"], {taken: ["test/0-first", "test/latest"]})
 
 
@@ -118,7 +118,7 @@ def test_links_to_folders_that_are_not_used_themselves(tmp_path):
     names, unused = delivered(source)
     assert names == ["odd-deep-a"]
     assert unused == {
-        "a link to a folder that is listed already": ["links/odd"],
+        "a link to a folder with nothing new in it": ["links/odd"],
         "ending .txt": ["footage/odd/readme.txt"],
         "in a folder that is not used": ["footage/old/b.mp4"],
     }
@@ -141,7 +141,19 @@ def test_links_to_other_places_are_followed(source):
     (source / "test/c.mp4").symlink_to(source.parent / "elsewhere/deep/b.mp4")
     names, unused = delivered(source)
     assert names == ["2024-05-01-a", "c"]  # the same file is taken once: links of the upper folder come first
+    assert unused == {"a link to a folder with nothing new in it": ["test/far"]}
+    encode(source.parent / "elsewhere/new.mp4", 3)
+    names, unused = delivered(source)
+    assert names == ["2024-05-01-a", "c", "far-new"]
     assert unused == {"a link to a file that is taken already": ["test/far/deep/b.mp4"]}
+
+
+def test_folders_that_link_to_each_other(source):
+    for name in "abcdefgh":
+        encode(source / f"test/{name}/{name}.mp4", 3)
+        for other in "abcdefgh":
+            (source / f"test/{name}/to-{other}").symlink_to(f"../{other}")
+    assert len(delivered(source)[0]) == 9
 
 
 def test_test_beside_testing_is_refused(source):
