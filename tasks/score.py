@@ -12,7 +12,7 @@ from tasks.parallel import per_clip
 from tasks.scoring.pictures import draw_rollouts
 from tasks.scoring.results import write_results
 from tasks.stage import Stage
-from vadcore.data.extract import mixed_rates
+from vadcore.data.extract import compared
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
 from vadcore.data.windows import Segment, split_at_pauses
@@ -39,8 +39,8 @@ def work(stage: Stage) -> None:
     dtype, why = choose_precision(trained["precision"], device)
     stage.say(f"{name} on {dataset}: {device}, {why} (as in training)")
 
-    if mixed := mixed_rates(frames):
-        stage.say(f"{frames.url}: {mixed}")
+    for remark in compared(frames):
+        stage.say(f"{frames.url}: {remark}")
 
     model.to(device)
     clips = [Segment(clip, 0, array.shape[0]) for clip, array in frames.arrays("test").items()]

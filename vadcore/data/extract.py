@@ -118,10 +118,10 @@ def _lost(marked: list[list[int]], numbers: list[int], source: str) -> list[str]
     ]
 
 
-def compared(frames: ClipStore, clips: Iterable[Clip]) -> list[str]:
+def compared(frames: ClipStore, clips: Iterable[Clip] = ()) -> list[str]:
     """Return sentences about clips of a data set that have different frame rates or picture sizes, or equal content.
 
-    clips: the clips of the data set. Those that are not in the store are ignored.
+    clips: the clips of the data set, whose content is compared. Those that are not in the store are ignored.
     """
     rates: dict[float, list[ClipId]] = {}
     sizes: dict[tuple[int, ...], list[ClipId]] = {}
