@@ -5,7 +5,7 @@
 
 Results appear in detections/<name>/, complete or not at all. The exit code is 1 if a video could not be read; the others
 are still scored. With --inbox, every completely written video is scored once and moved to FOLDER/done. Unreadable files are
-moved to FOLDER/failed, together with the reason.
+moved to FOLDER/failed, together with the reason; the exit code is then 0.
 """
 
 import argparse

@@ -56,7 +56,7 @@ def test_inbox_scored_once_despite_kill(tmp_path, monkeypatch):
     assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == names
     assert sorted(path.name for path in (inbox / DONE).iterdir()) == [f"{name}.avi" for name in names]
     assert sorted(path.name for path in (inbox / FAILED).iterdir()) == ["broken.mp4", "broken.mp4.reason.txt"]
-    assert "broken.mp4" in (inbox / FAILED / "broken.mp4.reason.txt").read_text()
+    assert (inbox / FAILED / "broken.mp4.reason.txt").read_text().startswith("broken.mp4: ")
     for name in names:
         assert json.loads((out / name / "events.json").read_text())["video"] == f"{name.replace('-', '/')}.avi"
         assert events_of(out / name) == events_of(tmp_path / "whole/gate")

@@ -71,7 +71,7 @@ def deliver(config: StoredConfig, raw: Path, layout: Layout, say: Callable[[str]
         archives = None
         if not layout.published:
             raise VadError(
-                f"dataset.*.source: download: nobody publishes footage of the format {config.format}; "
+                f"dataset.*.source: download: the format {config.format} has no download; "
                 "set source to a folder or an archive"
             )
     else:
@@ -113,7 +113,7 @@ def check_delivered(raw: Path) -> None:
         raise VadError(f"{raw}: no footage here; run the prepare stage first")
     record = _record(raw)
     if record and not record["finished"]:
-        raise VadError(f"{raw}: its delivery was cut short; run the prepare stage again, it goes on from there")
+        raise VadError(f"{raw}: incomplete copy; run the prepare stage again, it resumes")
 
 
 def find_folder(raw: Path, wanted: str, layout: Layout) -> Path:

@@ -225,7 +225,7 @@ class Sender:
         self._tell(f"{failed}: alert given up: {why}")
 
     def _tidy(self, path: Path) -> None:
-        """Remove what an alert that is gone leaves: an earlier reason, and its folder if that is empty."""
+        """Delete the reason file of a finished alert, and its folder if that is empty."""
         path.with_suffix(REASON).unlink(missing_ok=True)  # exists if the alert was moved back from failed/
         with suppress(OSError):
             path.parent.rmdir()

@@ -9,11 +9,11 @@
     inbox/.work/left_out.json    what is in the inbox and not a video, with the reason; :meth:`Inbox.news` tells it once
 
 A video is moved only by renaming, so it is always in exactly one place. The operating system releases the lock when the
-process dies; the next process then takes the video. A process that stops of its own accord removes the lock file, so a
-lock file that nobody holds means a death. ``key`` is also the name of the results folder. If that folder already exists
-and belongs to this video, the dead process had finished scoring, and the video is not scored again. A database could not
-do this with less: the videos would still have to be moved, and machines that share an inbox over a network file system
-cannot share an SQLite file.
+process dies; the next process then takes the video. A process that exits normally removes the lock file, so a lock file
+that no process holds indicates a crash. ``key`` is also the name of the results folder. If that folder already exists
+and belongs to this video, the process had finished scoring, and the video is not scored again. Videos are told apart by
+their place, not by their content: a copy of a video is scored again. State is kept in files, because machines that share an
+inbox over a network file system cannot share an SQLite database.
 
 A video that cannot be scored does not block the others. Failures are classified:
 
@@ -247,7 +247,7 @@ class Inbox:
                     raise
                 if not isinstance(error, FileNotFoundError):  # removed in the meantime
                     said = f"{printable(str(path))}: cannot be moved to {self.work} ({error.strerror})"
-                    self.refused[path] = f"{said}; let it lie in the same file system, in a writable folder"
+                    self.refused[path] = f"{said}; keep it in the same file system, in a writable folder"
                 continue
             return Claim(self, folder, lock)
         return None
@@ -316,8 +316,9 @@ def _work_on(claim: Claim, score: Callable[[Claim], None], finish: Callable[[Cla
                 claim.another_key()
         finish(claim)
     except UnreadableVideo as error:
-        claim.fail(str(error))
-        return str(error)
+        reason = str(error).replace(str(claim.path), claim.name)
+        claim.fail(reason)
+        return reason
     claim.done()
     return None
 

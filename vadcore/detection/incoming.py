@@ -71,7 +71,7 @@ def is_settled(path: Path, seconds: float, now: float) -> bool:
     if unchanged >= PATIENCE * seconds:
         return True
     with suppress(VadError):
-        return is_text(path) and not video_index(path).cut_off  # other names make OpenCV terminate the process
+        return is_text(path) and not video_index(path).cut_off  # PyAV cannot open other names
     return False
 
 

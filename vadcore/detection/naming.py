@@ -22,7 +22,7 @@ def printable(name: str) -> str:
 
 
 def is_text(path: Path | str) -> bool:
-    """Whether the path is valid UTF-8. Other paths make OpenCV terminate the whole process."""
+    """Whether the path is valid UTF-8. PyAV cannot open other paths."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -53,7 +53,7 @@ class UnreadableVideo(VadError):
 
 
 def check_there(video: Path) -> None:
-    """Raise :class:`UnreadableVideo` if the file does not exist or its path is not UTF-8, which OpenCV cannot open."""
+    """Raise :class:`UnreadableVideo` if the file does not exist or its path is not UTF-8, which PyAV cannot open."""
     if not is_text(video):
         raise UnreadableVideo(f"{printable(str(video))}: a path that is not UTF-8; rename it")
     if not video.is_file():

@@ -56,13 +56,16 @@ class AlarmLevels(BaseModel):
     tail_shape: float
 
     def threshold_at(self, rate: float) -> float:
-        """Threshold for ``rate`` events per hour: T_m with m = rate x hours, rounded down; for fewer than one event in the
-        footage, the threshold at which the fitted tail has the rate, above the highest level.
+        """Threshold for ``rate`` events per hour: T_m with m = rate x hours, rounded down; the next higher number if
+        T_m+1 is the same, so that at most m events remain. For fewer than one event in the footage, the threshold at
+        which the fitted tail has the rate, above the highest level.
         """
         events = math.floor(rate * self.hours + 1e-9)
         if events >= 1:
             # last kept level with m <= events; if that m was thinned out, the next higher level is used
-            return self.levels[np.searchsorted(self.level_events, events, side="right") - 1]
+            number = int(np.searchsorted(self.level_events, events, side="right")) - 1
+            level = self.levels[number]
+            return math.nextafter(level, math.inf) if level in self.levels[number + 1 : number + 2] else level
         times = self.tail_events / self.hours / rate  # how much rarer than tail_base
         shape = self.tail_shape
         reach = math.log(times) if shape == 0 else (times**shape - 1) / shape
@@ -307,10 +310,10 @@ def alarm_levels(
             until = np.minimum(run, -_range_max(-after, number, np.searchsorted(stops, starts + shortest)))
             new = until > before
             edges.append(np.stack((until[new], before[new])))
-    born, gone = np.sort(np.concatenate([*edges, np.empty((2, 0))], axis=1))
-    candidates = np.unique(born)[::-1]
-    at_least = len(born) - np.searchsorted(born, candidates)
-    most = np.maximum.accumulate(at_least - (len(gone) - np.searchsorted(gone, candidates)))
+    upper, lower = np.sort(np.concatenate([*edges, np.empty((2, 0))], axis=1))
+    candidates = np.unique(upper)[::-1]
+    at_least = len(upper) - np.searchsorted(upper, candidates)
+    most = np.maximum.accumulate(at_least - (len(lower) - np.searchsorted(lower, candidates)))
     return np.repeat(candidates, np.diff(most, prepend=0))
 
 
