@@ -26,7 +26,12 @@ COLUMNS = ("start_seconds", "end_seconds", "peak_score", "p_value", "box")
 
 @flow(name="footage", persist_result=False)
 def footage(
-    inbox: str = INBOX, dataset: str | None = None, out: str = OUT, fps: float | None = None, hours: float = HOURS
+    inbox: str = INBOX,
+    dataset: str | None = None,
+    out: str = OUT,
+    fps: float | None = None,
+    target_far_per_hour: float | None = None,
+    hours: float = HOURS,
 ) -> State:
     """Score the new videos in the folder ``inbox`` with the champion of ``dataset``, each video once.
 
@@ -39,6 +44,7 @@ def footage(
         dataset: data set whose champion is used; required if params.yaml lists several.
         out: folder for the results, one subfolder per video.
         fps: frame rate of the videos, if their headers are wrong.
+        target_far_per_hour: false alarms per hour, if other than the rate that the threshold was calibrated for.
         hours: timeout in hours; the next run continues.
     """
     folder, results = Path(inbox), Path(out)
@@ -52,7 +58,9 @@ def footage(
     with _alone(folder) as alone:
         if not alone:
             return Completed(name="Skipped", message=f"another run is scoring {inbox}")
-        chosen = ["--champion", *([dataset] if dataset else []), *([] if fps is None else ["--fps", str(fps)])]
+        options = {"--fps": fps, "--target-far-per-hour": target_far_per_hour}
+        given = [word for option, value in options.items() if value is not None for word in (option, str(value))]
+        chosen = ["--champion", *([dataset] if dataset else []), *given]
         words = ["tasks.detect", *chosen, "--inbox", inbox, "--out", out]
         done = run_command(*words, nice=NICE, threads=max(1, cores() // 4), seconds=3600 * hours)
     fresh = sorted(_results(results) - before)

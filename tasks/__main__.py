@@ -83,7 +83,7 @@ def _params(name: str, arguments: dict[str, str]) -> Params:
     for kind, section in arguments.items():
         if section not in (sections := getattr(params, kind)):
             raise VadError(f"params.yaml: no section {kind}.{section}; there are: {', '.join(sections) or 'none'}")
-    return params
+    return params.of(arguments["dataset"]) if "dataset" in arguments else params
 
 
 def _work(name: str, params: Params, arguments: dict[str, str]) -> None:

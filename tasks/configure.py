@@ -22,7 +22,12 @@ HEADER = (
 
 def work(stage: Stage) -> None:
     params = stage.params
-    settings = {**params.model_dump(mode="json"), "needs_flow": params.needs_flow, "code": code_of_stages(params)}
+    settings = {
+        **params.model_dump(mode="json"),
+        "needs_flow": params.needs_flow,
+        "calibrate_of": {name: params.of(name).calibrate.model_dump(exclude={"datasets"}) for name in params.datasets},
+        "code": code_of_stages(params),
+    }
     write_text(paths.SETTINGS, HEADER + yaml.safe_dump(settings, sort_keys=False))
 
 

@@ -45,6 +45,7 @@ def work(stage: Stage) -> None:
     masks.keep_only({extracted.clip for extracted in done if extracted.masks})
     remarks = [remark for extracted in sorted(done, key=lambda one: one.clip) for remark in extracted.remarks]
     differences = compared(frames, clips)
+    differences += [f"no {split} clips" for split in ("train", "test") if not frames.clips(split)]
     for remark in differences:
         stage.say(f"{urls[0]}: {remark}")
     facts = _facts(config, frames, sorted(left_out, key=lambda entry: entry["clip"]))

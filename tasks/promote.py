@@ -87,7 +87,7 @@ def _by_trial(params: Params, dataset: str, versions: list[Version]) -> list[Can
     groups = {clip: array.attrs.get("group") for clip, array in clips.items()}
     _, held = hold_out(lengths, params.train.val_share, params.seed, groups)
     same = val_digest([(segment.clip.name, segment.start, segment.stop) for segment in held])
-    asked = params.calibrate.target_far_per_hour
+    asked = params.of(dataset).calibrate.target_far_per_hour
     fit = []
     for version in versions:
         rate = float(version.tags.get("target_far_per_hour", "nan"))

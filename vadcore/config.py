@@ -155,10 +155,15 @@ class Train(Section):
     save_seconds: PositiveFloat = 30.0  # seconds between checkpoints
 
 
-class Calibrate(Section):
+class AlarmRule(Section):
     target_far_per_hour: PositiveFloat = 12.0  # target false-alarm rate of the thresholds, per hour
     merge_gap_s: NonNegativeFloat = 1.0  # alarms at most this far apart are merged into one event, seconds
     min_event_s: NonNegativeFloat = 0.2  # events shorter than this after merging are dropped, seconds
+
+
+class Calibrate(AlarmRule):
+    # data set: the keys above that it has another value for, such as {yard: {target_far_per_hour: 6}}
+    datasets: dict[str, AlarmRule] = Field(default={})
 
 
 class Rollouts(Section):
@@ -278,6 +283,10 @@ class Params(Section):
                         f"{kind}.{name}: not a name for a folder; use letters, digits, - and _ "
                         f"(DVC takes a dot for a level), and not 'raw' or {FUSED!r}"
                     )
+        for name in self.calibrate.datasets:
+            if name not in self.dataset:
+                known = ", ".join(self.dataset) or "none"
+                raise ValueError(f"calibrate.datasets: {name!r} has no section dataset.{name}; there are: {known}")
         for name, fusion in self.fusion.items():
             if not is_fusion(name):
                 raise ValueError(f"fusion.{name}: call it {FUSION!r} or '{FUSION}-<variant>'")
@@ -292,6 +301,11 @@ class Params(Section):
     def all_models(self) -> tuple[str, ...]:
         """All listed models, then the fusions."""
         return (*self.models, *self.fusion)
+
+    def of(self, dataset: str) -> Params:
+        """Return a copy whose section ``calibrate`` is that of one data set."""
+        own = self.calibrate.datasets.get(dataset, AlarmRule()).model_dump(exclude_unset=True)
+        return self.model_copy(update={"calibrate": self.calibrate.model_copy(update={**own, "datasets": {}})})
 
     @property
     def needs_flow(self) -> bool:

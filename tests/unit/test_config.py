@@ -8,7 +8,7 @@ import yaml
 
 from tests.helpers.project import ROOT
 from vadcore.config import RENAMED, load_params
-from vadcore.models import list_models
+from vadcore.models import create_model, list_models
 from vadcore.utils.errors import VadError
 from vadcore.utils.folders import FUSION
 
@@ -61,7 +61,7 @@ def test_ped2_seed_profiles_repeat_their_profile(name):
 
 def test_paper_profile_has_three_seeds():
     first, more = (load_params(ROOT / f"profiles/{file}.yaml") for file in ("ped2-paper", "ped2-paper-seeds"))
-    learned = {*first.models} - {"frame_diff", "background", "flow_magnitude", "box_speed"}
+    learned = {name for name in first.models if create_model(name, first.model[name]).trained}
     assert set(more.all_models) == {f"{name}-{seed}" for name in learned for seed in (2, 3)}
     assert {name.partition("-")[0] for name in first.all_models} == {*list_models(), FUSION}
 
@@ -86,6 +86,7 @@ def test_default_params_are_the_demo_profile():
             {"dataset": {"street": {"format": "street"}, "../x": {"format": "street"}}},
             "dataset.../x: ",
         ),
+        ({"calibrate": {"datasets": {"yard": {}}}}, "calibrate.datasets: 'yard' ... dataset.yard; there are: street"),
         ({"calibrate": {"target_far_per_hour": float("inf")}}, "calibrate.target_far_per_hour: value inf"),
         ({"score": {"smoothing": float("inf")}}, "score.smoothing: value inf"),
         ({"machine": {"device": "gpu"}}, "machine.device: value 'gpu': ... auto|cpu|cuda"),
@@ -220,3 +221,12 @@ def test_names_that_dvc_cannot_take_are_refused(tmp_path, kind):
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(VadError, match=r"front\.door"):
         load_params(path)
+
+
+def test_calibration_of_one_data_set(tmp_path):
+    calibrate = {"merge_gap_s": 2, "datasets": {"yard": {"target_far_per_hour": 6}}}
+    data = {"street": {"format": "street"}, "yard": {"format": "street"}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({**smallest(), "dataset": data, "calibrate": calibrate}))
+    params = load_params(tmp_path / "params.yaml")
+    rules = [params.of(name).calibrate for name in data]
+    assert [(rule.target_far_per_hour, rule.merge_gap_s) for rule in rules] == [(12, 2), (6, 2)]

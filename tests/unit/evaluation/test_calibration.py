@@ -125,6 +125,13 @@ def test_smallest_threshold_that_keeps_the_rate():
     assert [len(find_events(scores, found.threshold_at(rate), 1.0)) for rate in (1, 2, 5, 8.9)] == [1, 2, 5, 8]
 
 
+def test_tied_scores_keep_the_rate():
+    scores = np.zeros(3600)  # one hour with alarms of height 3, and many that are clipped at 2
+    scores[10], scores[20:3600:4] = 3, 2
+    found = calibrate({"a": scores}, 1.0, 6)
+    assert len(find_events(scores, found.threshold, 1.0)) == 1
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("rate", [2, 12, 60, 300])
 def test_held_out_footage_keeps_the_rate(seed, rate):
