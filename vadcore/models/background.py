@@ -32,7 +32,6 @@ class Background(Model):
 
     def __init__(self, config: BackgroundConfig):
         super().__init__(config)
-        self.score = config.score
         self.mean_image = MeanImage(config.channels, config.image_size, subtract=True)
 
     def phases(self) -> list[Phase]:

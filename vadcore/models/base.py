@@ -35,6 +35,8 @@ class ModelConfig(Section):
     image_size: Size | None = None  # [height, width] of the model's input; null: the size of the stored frames
     color: Literal["grey", "rgb"] = "grey"
     seed: NonNegativeInt | None = None  # random seed; null: the seed of params.yaml
+    if TYPE_CHECKING:  # no field here: each model has its own measures; a model with one measure has no such key
+        score: str
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -211,11 +213,15 @@ class Model(Learner):
     """Base class of all models that are named in params.yaml. Subclasses annotate ``config`` with their section."""
 
     config: ModelConfig
-    score: str  # name of the measure that is the anomaly score, unless the configuration sets another
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+
+    @property
+    def score(self) -> str:
+        """Name of the measure that is the anomaly score: the key ``score`` of the configuration."""
+        return self.config.score
 
 
 class OnePhaseModel(Model):

@@ -32,9 +32,8 @@ class BoxSpeedConfig(ModelConfig):
 
     pool: PositiveInt = 2  # side of the blocks over which the flow is averaged first, pixels
     frames: PositiveInt = Field(default=9, ge=3)  # length of a box in time; its middle frame is scored
-    moving: PositiveFloat = (
-        20.0  # a pixel moves if it is faster than this times the lower quartile of all speeds (noise)
-    )
+    # a pixel moves if it is faster than this times the lower quartile of all speeds (noise)
+    moving: PositiveFloat = 20.0
     perspective: bool = True  # separate box sizes and usual speeds for each row; false: the same for all rows
     score: Literal["speed", "mean"] = "speed"
 
@@ -57,7 +56,6 @@ class BoxSpeed(Model):
 
     def __init__(self, config: BoxSpeedConfig):
         super().__init__(config)
-        self.score = config.score
         middle = config.frames // 2
         self.windows = Windows(length=config.frames, judged=(middle,), flow=True)
         self.register_buffer("heights", torch.zeros(2, ROWS, SIZES, dtype=torch.float64))

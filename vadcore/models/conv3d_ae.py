@@ -64,7 +64,6 @@ class Conv3dAutoencoder(Autoencoder):
     def __init__(self, config: Conv3dConfig):
         super().__init__(config)
         self.mean_image = MeanImage(config.channels, config.image_size, subtract=False)
-        self.score = config.score
         self.windows = Windows(config.frames, config.strides, judged=tuple(range(config.frames)), step=config.step)
         deepest = config.conv[-1]
         cells = deepest * config.grid[0] * config.grid[1] * config.grid[2]

@@ -87,7 +87,6 @@ class ConvAutoencoder(Autoencoder):
 
     def __init__(self, config: ConvAEConfig):
         super().__init__(config)
-        self.score = config.score
         self.windows = Windows(config.frames, config.strides, judged=tuple(range(config.frames)), step=config.step)
         self.mean_image = MeanImage(config.channels, config.image_size, config.subtract_mean)
         stacked = config.frames * config.channels

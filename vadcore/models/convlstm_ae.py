@@ -51,12 +51,11 @@ class ConvLSTMConfig(AutoencoderConfig):
 class ConvLSTM(nn.Module):
     """ConvLSTM layer (Shi et al. 2015) without peepholes: ``[B, T, C, H, W]`` to hidden states ``[B, T, hidden, H, W]``."""
 
-    def __init__(self, channels: int, hidden: int, kernel: int = 3):
+    def __init__(self, channels: int, hidden: int):
         super().__init__()
-        self.hidden = hidden
         # one convolution over the inputs of all frames; only the recurrent part is sequential
-        self.from_input = nn.Conv2d(channels, 4 * hidden, kernel, padding=kernel // 2)
-        self.from_state = nn.Conv2d(hidden, 4 * hidden, kernel, padding=kernel // 2, bias=False)
+        self.from_input = nn.Conv2d(channels, 4 * hidden, 3, padding=1)
+        self.from_state = nn.Conv2d(hidden, 4 * hidden, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         b, t = x.shape[:2]
@@ -85,7 +84,6 @@ class ConvLSTMAutoencoder(Autoencoder):
 
     def __init__(self, config: ConvLSTMConfig):
         super().__init__(config)
-        self.score = config.score
         self.windows = Windows(config.frames, config.strides, judged=tuple(range(config.frames)), step=config.step)
         self.mean_image = MeanImage(config.channels, config.image_size, config.subtract_mean)
         first, second = config.conv

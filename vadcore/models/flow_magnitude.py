@@ -37,7 +37,6 @@ class FlowMagnitude(Model):
 
     def __init__(self, config: FlowMagnitudeConfig):
         super().__init__(config)
-        self.score = config.score
         rows = 256  # fixed size of the stored scale, interpolated to the rows of the footage
         self.register_buffer("row_sum", torch.zeros(rows, dtype=torch.float64))
         self.register_buffer("row_count", torch.zeros((), dtype=torch.float64))

@@ -24,10 +24,6 @@ class FrameDiff(Model):
     config: FrameDiffConfig
     windows = Windows(length=2, judged=(1,))
 
-    def __init__(self, config: FrameDiffConfig):
-        super().__init__(config)
-        self.score = config.score
-
     def predict_step(self, batch: Batch) -> Prediction:
         difference = (batch.frames[:, 1] - batch.frames[:, 0]).abs().mean(1, keepdim=True)  # [B, 1, H, W] in 0..1
         block = min(self.config.block, *difference.shape[2:])

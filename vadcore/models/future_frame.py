@@ -16,18 +16,8 @@ from torch import Tensor, nn
 from vadcore.data.windows import Batch, Windows
 from vadcore.flow.flownet import Enlarge, FlowNetSD, flow_between, load_flownet, seen_size
 from vadcore.models import register_model
-from vadcore.models.base import (
-    FixedSizeConfig,
-    MapScore,
-    Model,
-    Phase,
-    Prediction,
-    Update,
-    check_sides,
-    stored_flow,
-)
+from vadcore.models.base import FixedSizeConfig, MapScore, Model, Phase, Prediction, Update, check_sides, stored_flow
 from vadcore.models.components.error_maps import frame_errors, gradient_error, highest_box
-from vadcore.models.components.losses import gradient_difference, least_squares
 from vadcore.utils.errors import VadError
 from vadcore.utils.schema import Size
 
@@ -40,16 +30,11 @@ class FutureFrameConfig(FixedSizeConfig):
     """Defaults are the published values for grey footage. A loss weight of 0 switches the loss off."""
 
     needs_flow: ClassVar[bool] = True
-    scoring_keys: ClassVar[tuple[str, ...]] = ("score",)
 
     image_size: Size = (256, 256)
     frames: PositiveInt = 4  # number of input frames
-    conv: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (
-        64,
-        128,
-        256,
-        512,
-    )  # channels of the U-Net's levels
+    # channels of the U-Net's levels
+    conv: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256, 512)
     batch_norm: bool = False  # BatchNorm in the U-Net; used by a known re-implementation, not by the original
     discriminator: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (128, 256, 512, 512)  # channels
     intensity: NonNegativeFloat = 1.0  # weight of the intensity loss
@@ -59,10 +44,8 @@ class FutureFrameConfig(FixedSizeConfig):
     # file with the FlowNet weights for the flow to the predicted frame, as optical_flow.weights; null: do not compute it
     flownet: str | None = "weights/flownet.safetensors"
     flownet_width: PositiveFloat = 0.25  # width of the network in that file; published: 1
-    flow_enlarge: Enlarge = (
-        1.5,
-        2,
-    )  # upscaling of FlowNet's input, as optical_flow.enlarge; published: input of 384 x 512
+    # upscaling of FlowNet's input, as optical_flow.enlarge; published: input of 384 x 512
+    flow_enlarge: Enlarge = (1.5, 2)
     batch_size: PositiveInt = 4
     iterations: PositiveInt = 80_000
     learning_rate: PositiveFloat = 1e-4
@@ -138,6 +121,24 @@ def patch_discriminator(before: int, channels: tuple[int, ...]) -> nn.Sequential
     return nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 4, padding=1), nn.Sigmoid())
 
 
+def gradient_difference(shown: Tensor, frames: Tensor) -> Tensor:
+    """Gradient difference loss of pictures ``[B, C, H, W]``: mean of ``| |dx frames| - |dx shown| |``, plus that of dy.
+
+    dx and dy are differences of neighbouring pixels, zero-padded at the border to one value per pixel. Mathieu et al. 2016,
+    "Deep Multi-Scale Video Prediction beyond Mean Square Error", with exponent 1.
+    """
+    loss = frames.new_zeros(())
+    for axis, pad in ((3, (0, 1, 0, 0)), (2, (0, 0, 0, 1))):
+        steep = [F.pad(picture, pad).diff(dim=axis).abs() for picture in (shown, frames)]
+        loss = loss + (steep[1] - steep[0]).abs().mean()
+    return loss
+
+
+def least_squares(verdict: Tensor, wanted: float) -> Tensor:
+    """LSGAN loss: half the mean squared distance of a discriminator output from the target (Mao et al. 2017)."""
+    return (verdict - wanted).square().mean() / 2
+
+
 @register_model("future_frame", FutureFrameConfig)
 class FutureFrame(Model):
     """Predict the next frame with a U-Net, trained with intensity, gradient, optical flow and adversarial losses.
@@ -148,11 +149,9 @@ class FutureFrame(Model):
     """
 
     config: FutureFrameConfig
-    score = "psnr"
 
     def __init__(self, config: FutureFrameConfig):
         super().__init__(config)
-        self.score = config.score
         self.windows = Windows(config.frames + 1, judged=(config.frames,), flow=True)
         self.generator = UNet(config.frames * config.channels, config.channels, config.conv, config.batch_norm)
         self.discriminator = patch_discriminator(config.channels, config.discriminator)

@@ -63,7 +63,6 @@ class GRUAutoencoder(Autoencoder):
     def __init__(self, config: GRUConfig):
         super().__init__(config)
         self.mean_image = MeanImage(config.channels, config.image_size, subtract=False)
-        self.score = config.score
         self.windows = Windows(config.frames, config.strides, judged=tuple(range(config.frames)), step=config.step)
         deepest = config.conv[-1]
         grid = (config.image_size[0] // SHRINK, config.image_size[1] // SHRINK)

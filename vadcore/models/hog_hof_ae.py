@@ -77,7 +77,6 @@ class HogHofAutoencoder(OnePhaseModel):
 
     def __init__(self, config: HogHofConfig):
         super().__init__(config)
-        self.score = config.score
         # one frame more than the cuboid length: flow leads from each frame to the next
         self.windows = Windows(config.frames + 1, judged=tuple(range(config.frames + 1)), step=config.step, flow=True)
         widths = (HOG + HOF, *config.layers)

@@ -131,7 +131,6 @@ class LatentLSTM(Model):
 
     def __init__(self, config: LatentLSTMConfig):
         super().__init__(config)
-        self.score = config.score
         settings = config.front_end
         self.front = VCAE(config, settings) if isinstance(settings, VCAEConfig) else CAEVAE(config, settings)
         skip, length = config.frame_skip, config.frames

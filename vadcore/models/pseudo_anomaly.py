@@ -1,4 +1,4 @@
-"""A network that learns to segment pseudo-anomalies: altered objects pasted into normal footage."""
+"""Segmentation network trained on pseudo-anomalies: altered objects pasted into normal footage."""
 
 from __future__ import annotations
 
@@ -25,33 +25,32 @@ from vadcore.utils.schema import Size
 if TYPE_CHECKING:
     from vadcore.data.loader import ClipLoader
 
-CONTRAST = 40 / 255  # what the difference from the background is divided by
-MOVING_WEIGHT = 20.0  # of the loss of places where something moves; elsewhere 1
-FLOOR = -2.0  # logit from which a place belongs to a region: a probability of 12 %
-MARGIN = 2  # places of the anomaly map at its border that belong to no region
-SCALES = (0.25, 2.0)  # that pictures are resized by
-NEARLY = (0.8, 1.25)  # what is between needs no resizing
+CONTRAST = 40 / 255  # divisor of the differences from the background
+MOVING_WEIGHT = 20.0  # weight of the loss at places where something moves; elsewhere 1
+FLOOR = -2.0  # logit above which a place belongs to a region: a probability of 12 %
+MARGIN = 2  # width of the border of the anomaly map that belongs to no region, places
+SCALES = (0.25, 2.0)  # range of the scale factor of pictures
+NEARLY = (0.8, 1.25)  # within this range, pictures are not resized
 
 
 class PseudoAnomalyConfig(ModelConfig):
     scoring_keys: ClassVar[tuple[str, ...]] = ("score", "places")
 
-    frames: PositiveInt = Field(default=8, ge=3)  # of a window; made for 8 to 10 frames a second
-    every: PositiveInt = 1  # the network sees every n-th frame: 3 for footage of 25 to 30 frames a second
-    background: PositiveInt = 300  # frames, of those that it sees, whose median is the still scene
-    object_height: PositiveFloat = 32.0  # pictures are resized so that the median moving object is so many pixels high
-    crop: Size = (144, 176)  # of training windows, in resized pixels
-    unaltered: NonNegativeInt = 3  # objects at most that are pasted into a window as they were
-    altered: PositiveInt = 2  # objects at most that are altered and pasted into a window
-    alterations: dict[Alteration, NonNegativeFloat] = Field(
-        default={**dict.fromkeys(ALTERATIONS, 1.0), "frozen": 2.0}
-    )  # how often each
+    frames: PositiveInt = Field(default=8, ge=3)  # window length; made for 8 to 10 frames per second
+    every: PositiveInt = 1  # frame stride: 3 for footage of 25 to 30 frames per second
+    background: PositiveInt = 300  # number of frames, ``every`` apart, whose median is the background
+    object_height: PositiveFloat = 32.0  # pictures are resized so that the median moving object has this height, pixels
+    crop: Size = (144, 176)  # height and width of training windows, in resized pixels
+    unaltered: NonNegativeInt = 3  # largest number of unaltered objects pasted into a window
+    altered: PositiveInt = 2  # largest number of altered objects pasted into a window
+    # relative frequency of each alteration
+    alterations: dict[Alteration, NonNegativeFloat] = Field(default={**dict.fromkeys(ALTERATIONS, 1.0), "frozen": 2.0})
     conv: Annotated[tuple[PositiveInt, ...], Field(min_length=3, max_length=3)] = (32, 64, 96)
     batch_size: PositiveInt = 16
     iterations: PositiveInt = 3_000
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.05
-    places: PositiveInt = 20  # of the anomaly map: a region has the mean of its highest ones as its value
+    places: PositiveInt = 20  # the value of a region is the mean of its highest places in the anomaly map, this many
     score: Literal["region", "max"] = "region"
 
     @field_validator("alterations")
@@ -64,27 +63,26 @@ class PseudoAnomalyConfig(ModelConfig):
 
 @register_model("pseudo_anomaly", PseudoAnomalyConfig)
 class PseudoAnomaly(Model):
-    """Learns from normal footage into which moving objects are pasted, some as they were, some altered.
+    """Segment altered objects. Trained on normal footage with pasted moving objects, some of them altered.
 
-    2D convolutions over a stack of grey or colour frames give, for each frame, a logit for each place of a map of a quarter
-    of the picture's size. The network sees the differences from the background, and what is usual at each place: the
-    background of the training footage, how often something moves there, and the row, as sizes and speeds depend on it.
+    2D convolutions over a stack of frames give a map of logits for each frame, at a quarter of the picture's size. The input
+    consists of the differences from the background, the difference of the background from that of all training footage, how
+    often something moves at each place (occupancy), and the row, because sizes and speeds depend on it.
 
-    In the anomaly map each connected region has one value, the mean of its ``places`` highest logits. A frame's score is
-    that of its highest region, averaged over the windows that contain the frame.
+    In the anomaly map, each connected region has one value, the mean of its ``places`` highest logits. The score of a frame
+    is the value of its highest region, averaged over the windows that contain the frame.
     """
 
     config: PseudoAnomalyConfig
-    scale: Tensor  # that pictures are resized by; 0: not yet known
+    scale: Tensor  # scale factor of pictures; 0 before training
     usual: Tensor  # [C, H, W] in 0..1, the background of all training footage; 1x1 before training
     occupancy: Tensor  # logarithm of how often something moves at each place, on a grid
 
     def __init__(self, config: PseudoAnomalyConfig):
         super().__init__(config)
-        self.score = config.score
         self.middle = config.frames // 2
         judged = tuple(range(0, config.frames * config.every, config.every))
-        step = 2 if config.every % 2 else 1  # an even step would leave out frames if only every second one is seen
+        step = 2 if config.every % 2 else 1  # with an even stride, an even step would leave frames without a score
         self.windows = Windows(judged[-1] + 1, judged=judged, step=step, background=config.background * config.every)
         self.register_buffer("scale", torch.zeros(()))
         self.register_buffer("usual", torch.zeros(config.channels, 1, 1))
@@ -151,18 +149,18 @@ class PseudoAnomaly(Model):
 
     @property
     def scene(self) -> Scene:
-        """What is usual in the training footage."""
+        """Background and occupancy of the training footage."""
         background = (self.usual * 255).round().byte().permute(1, 2, 0).cpu().numpy()
         return Scene.of(background, self.occupancy.cpu().numpy())
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        """The usual background has the size of the footage, which is known from training on."""
+        """Resize the buffer ``usual`` to the stored one, which has the size of the training footage."""
         if f"{prefix}usual" in state_dict:
             self.usual = torch.empty_like(state_dict[f"{prefix}usual"], device=self.usual.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _resized(self, size: Sequence[int]) -> tuple[int, int]:
-        """The size that the network sees pictures of ``size`` at."""
+        """Size of the network's input for pictures of ``size``."""
         scale = float(self.scale) or 1.0
         height, width = (max(8, round(side * scale)) for side in size)
         return height, width
@@ -172,9 +170,9 @@ class PseudoAnomaly(Model):
     ) -> Tensor:
         """Logits ``[B, T, h, w]`` of frames ``[B, T, C, H, W]`` and their background ``[B, C, H, W]``, in 0..1.
 
-        usual: the background of the training footage at the same place, ``[B, C, H, W]``. view: top, bottom, left and right
-        of the windows, ``[B, 4]`` in picture heights and widths; left and right are exchanged where the window is mirrored.
-        None: the windows are whole pictures.
+        usual: background of the training footage at the same place, ``[B, C, H, W]``. view: top, bottom, left and right of
+        the windows, ``[B, 4]`` in picture heights and widths; left and right are swapped in mirrored windows. None: the
+        windows are whole pictures.
         """
         x = self._seen(frames, background, usual, view)
         return self.network(x.contiguous(memory_format=torch.channels_last)).float()
@@ -182,8 +180,11 @@ class PseudoAnomaly(Model):
     def _seen(
         self, frames: Tensor, background: Tensor, usual: Tensor | None = None, view: Tensor | None = None
     ) -> Tensor:
-        """What the network sees, ``[B, (T + 1) * C + 2, H, W]``: differences of the frames from the background, difference
-        of the background from the usual one, occupancy, and the row from -1 to 1."""
+        """Input of the network, ``[B, (T + 1) * C + 2, H, W]``.
+
+        Differences of the frames from the background, difference of the background from the usual one, occupancy, and the
+        row from -1 to 1.
+        """
         b, _, _, *size = frames.shape
         if usual is None:
             usual = F.interpolate(self.usual[None], size, mode="bilinear", antialias=True)
@@ -191,9 +192,8 @@ class PseudoAnomaly(Model):
             view = torch.tensor([[0.0, 1.0, 0.0, 1.0]], device=frames.device)
         change = background - usual
         change = change - change.flatten(2).median(2).values[..., None, None]
-        x = (
-            torch.cat([(frames - background[:, None]).flatten(1, 2), change], dim=1) / CONTRAST
-        )  # [B, (T + 1) * C, H, W]
+        # [B, (T + 1) * C, H, W]
+        x = torch.cat([(frames - background[:, None]).flatten(1, 2), change], dim=1) / CONTRAST
         shown = self._resized(size)
         if list(shown) != size:
             x = F.interpolate(x, shown, mode="bilinear", antialias=True)
@@ -207,7 +207,7 @@ class PseudoAnomaly(Model):
         return torch.cat([x, occupancy, row[:, None]], dim=1)
 
     def loss(self, batch: PastedBatch) -> Tensor:
-        """Binary cross-entropy; places where something moves weigh :data:`MOVING_WEIGHT` times as much."""
+        """Binary cross-entropy with :data:`MOVING_WEIGHT` times the weight at places where something moves."""
         weight = 1 + (MOVING_WEIGHT - 1) * batch.moving
         losses = F.binary_cross_entropy_with_logits(
             self(batch.frames, batch.background, batch.usual, batch.view), batch.target, reduction="none"
@@ -220,7 +220,7 @@ class PseudoAnomaly(Model):
         return {"loss": loss.detach()}
 
     def _picture(self, batch: PastedBatch) -> np.ndarray:
-        """Middle frames of pasted windows, altered objects outlined, beside the probability that the network gives them."""
+        """Draw the middle frames of windows, with altered objects outlined, beside the predicted probabilities."""
         frames = (batch.frames[:, self.middle] * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # [B, H, W, C]
         logits = self(batch.frames, batch.background, batch.usual, batch.view)[:, self.middle]
         probability, targets = logits.sigmoid().cpu().numpy(), batch.target[:, self.middle].cpu().numpy()
@@ -239,11 +239,11 @@ class PseudoAnomaly(Model):
 
 
 def by_region(logits: Tensor, places: int) -> Tensor:
-    """Give each region of maps ``[B, h, w]`` the mean of its ``places`` highest logits.
+    """Replace the logits of each region of maps ``[B, h, w]`` by the mean of its ``places`` highest logits.
 
-    A region is a connected piece of logits above :data:`FLOOR`; one of fewer places is filled up with the floor. Outside of
-    regions the logits stay as they are. An object then has the same value everywhere, instead of a peak. No region reaches
-    into the :data:`MARGIN` outermost places, where objects are cut off.
+    A region is a connected component of the logits above :data:`FLOOR`. A region with fewer places is padded with the floor.
+    Logits outside of regions do not change, except at the border: there, where objects are cut off, a strip of
+    :data:`MARGIN` places is limited to the floor. All places of an object thus have the same value, without a peak.
     """
     maps = logits.detach().cpu().numpy().copy()
     outside = np.ones(maps.shape[1:], bool)

@@ -15,8 +15,7 @@ from vadcore.data.windows import Batch, Segment
 from vadcore.flow.compute import store_flow
 from vadcore.flow.flownet import FlowNetSD, flow_between, load_flownet, save_flownet, seen_size
 from vadcore.models import create_model, load_model, model_config, save_model
-from vadcore.models.components.losses import gradient_difference, least_squares
-from vadcore.models.future_frame import LOSSES, patch_discriminator
+from vadcore.models.future_frame import LOSSES, gradient_difference, least_squares, patch_discriminator
 from vadcore.training.trainer import _Updates
 from vadcore.utils.errors import VadError
 

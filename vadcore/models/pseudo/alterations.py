@@ -1,7 +1,8 @@
-"""How a pasted object is altered, and how it is drawn into a window."""
+"""Alterations of pasted objects, and drawing an object into a window."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -27,18 +28,18 @@ Alteration = Literal[
 ALTERATIONS: tuple[Alteration, ...] = get_args(Alteration)
 
 RELIT = 0.7  # share of the objects whose brightness, contrast and sharpness change
-GAINS, OFFSET = (0.75, 1.3), 12.0  # of their contrast; grey levels, standard deviation of their brightness
-BLUR = 0.9  # pixels, standard deviation of their blur at most
-MIDDLE = 110  # grey level that a change of contrast leaves as it is
+GAINS, OFFSET = (0.75, 1.3), 12.0  # range of the contrast factor; standard deviation of the brightness, grey levels
+BLUR = 0.9  # largest standard deviation of the blur, pixels
+MIDDLE = 110  # grey level that a change of contrast does not change
 
 
 @dataclass(frozen=True)
 class Paste:
-    """One object as it is drawn into a window of ``T`` frames.
+    """One object to draw into a window of ``T`` frames.
 
-    numbers: int ``[T]``, which picture of ``cutout`` each frame shows. path: float ``[T, 2]``, row and column of its centre
-    relative to that in the middle frame. shape: float ``[2, 2]``, maps (column, row) offsets of the patch to those in the
-    window. texture: uint8 ``[h, w, C]`` drawn instead of the object's pictures, or None.
+    numbers: int ``[T]``, index of the picture of ``cutout`` that each frame shows. path: float ``[T, 2]``, row and column of
+    the centre, relative to the middle frame. shape: float ``[2, 2]``, maps (column, row) offsets of the patch to those in
+    the window. texture: uint8 ``[h, w, C]``, drawn instead of the object's pictures, or None.
     """
 
     cutout: Cutout
@@ -49,8 +50,10 @@ class Paste:
 
 
 def as_it_was(cutout: Cutout, length: int, middle: int, scale: float, rng: np.random.Generator) -> Paste:
-    """``length`` neighbouring frames of the object from a random one on, enlarged by ``scale``; ``middle``: the position of
-    the middle frame in the window."""
+    """Paste ``length`` consecutive frames of the object without alteration, from a random frame on.
+
+    middle: position of the middle frame in the window. scale: factor of the object's size.
+    """
     first = int(rng.integers(len(cutout) - length + 1))
     numbers = first + np.arange(length)
     path = cutout.path[numbers]
@@ -65,18 +68,18 @@ def altered(
     others: list[Cutout],
     rng: np.random.Generator,
 ) -> Paste:
-    """``paste`` with every alteration of ``kinds`` applied.
+    """Apply the alterations ``kinds`` to ``paste``.
 
-    usual_speed: a high speed of normal objects in the row of this one, pixels a frame of the footage; fast objects become
-    faster than it. others: objects that lend their texture.
+    usual_speed: a high speed of normal objects in the same row, pixels per frame of the footage; the alteration "fast"
+    exceeds it. others: objects from which textures are taken.
     """
     for kind in kinds:
-        paste = _APPLY[kind](paste, middle, usual_speed, others, rng)
+        paste = _APPLY[kind](paste, middle, usual_speed, others, rng=rng)
     return paste
 
 
 def _fast(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
-    """Played 2 to 3 times as fast; an object that is slow or was followed for too short a time glides instead."""
+    """Play 2 to 3 times as fast. An object that is slow or has too few frames glides instead."""
     length, cutout = len(paste.numbers), paste.cutout
     factor = rng.uniform(2, 3)
     most = (len(cutout) - 1) / (length - 1)
@@ -94,7 +97,7 @@ def _fast(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], r
 
 
 def _glide(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
-    """Move 1.4 to 4 times as fast, and at least at 0.8 times the usual speed; in half of the cases with a frozen picture."""
+    """Move 1.4 to 4 times as fast, at 0.8 times the usual speed or more. Half of the objects show a frozen picture."""
     velocity = _velocity(paste.cutout, rng)
     least = 0.8 * usual_speed / np.linalg.norm(velocity)
     velocity = velocity * max(rng.uniform(1.4, 4), least) * _scale(paste)
@@ -102,23 +105,25 @@ def _glide(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], 
     if rng.random() < 0.5:
         return _still(paste, middle, steps * velocity)
     own = (paste.path[-1] - paste.path[0]) / (len(steps) - 1)
-    return replace(paste, path=paste.path + steps * (velocity - own))  # pictures and path sway together, as before
+    return replace(
+        paste, path=paste.path + steps * (velocity - own)
+    )  # keeps the sway of the path in step with the pictures
 
 
 def _frozen(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
-    """Move with a frozen picture along a straight line, at the speed of the object and at least 0.45 times the usual."""
+    """Move a frozen picture along a straight line, at the object's speed, but at least 0.45 times the usual speed."""
     velocity = _velocity(paste.cutout, rng)
     velocity = velocity * max(1, 0.45 * usual_speed / np.linalg.norm(velocity)) * _scale(paste)
     return _still(paste, middle, (np.arange(len(paste.numbers))[:, None] - middle) * velocity)
 
 
 def _still(paste: Paste, middle: int, path: np.ndarray) -> Paste:
-    """Show the picture of the middle frame along ``path``. A path with the sway of steps would give frozen objects away."""
+    """Show the picture of the middle frame along ``path``, which must be straight: sway would identify frozen objects."""
     return replace(paste, numbers=np.full(len(paste.numbers), paste.numbers[middle]), path=path)
 
 
 def _velocity(cutout: Cutout, rng: np.random.Generator) -> np.ndarray:
-    """Mean velocity of the object, ``[2]`` in pixels a frame; a slow random one, mostly sideways, where it hardly moves."""
+    """Mean velocity of the object, ``[2]`` in pixels per frame. If it hardly moves: random, slow and mostly sideways."""
     velocity = (cutout.path[-1] - cutout.path[0]).astype(np.float64) / max(1, len(cutout) - 1)
     if np.linalg.norm(velocity) >= 0.003 * cutout.height:
         return velocity
@@ -127,34 +132,34 @@ def _velocity(cutout: Cutout, rng: np.random.Generator) -> np.ndarray:
 
 
 def _scale(paste: Paste) -> float:
-    """By how much the object is enlarged."""
+    """Factor of the object's size, the square root of the area factor."""
     return float(np.sqrt(abs(np.linalg.det(paste.shape))))
 
 
 def _wide(paste: Paste, *_, rng: np.random.Generator) -> Paste:
-    """1.3 to 2.6 times as wide."""
+    """Make 1.3 to 2.6 times as wide."""
     return replace(paste, shape=np.diag([rng.uniform(1.3, 2.6), 1]) @ paste.shape)
 
 
 def _large(paste: Paste, *_, rng: np.random.Generator) -> Paste:
-    """1.3 to 2.3 times as large."""
+    """Make 1.3 to 2.3 times as large."""
     return replace(paste, shape=rng.uniform(1.3, 2.3) * paste.shape)
 
 
 def _tall(paste: Paste, *_, rng: np.random.Generator) -> Paste:
-    """1.4 to 2 times as tall."""
+    """Make 1.4 to 2 times as tall."""
     return replace(paste, shape=np.diag([1, rng.uniform(1.4, 2)]) @ paste.shape)
 
 
 def _rotated(paste: Paste, *_, rng: np.random.Generator) -> Paste:
-    """Rotated by 45 to 110 degrees, either way."""
+    """Rotate by 45 to 110 degrees in either direction."""
     angle = np.deg2rad(rng.uniform(45, 110)) * rng.choice((-1, 1))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return replace(paste, shape=turn @ paste.shape)
 
 
 def _direction(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
-    """Moves in a direction that differs by 60 to 300 degrees, its pictures and their sway as they were."""
+    """Turn the direction of motion by 60 to 300 degrees, without changing the pictures or the sway of the path."""
     angle = np.deg2rad(rng.uniform(60, 300))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     step = (paste.path[-1] - paste.path[0]) / (len(paste.path) - 1)
@@ -163,18 +168,18 @@ def _direction(paste: Paste, middle: int, usual_speed: float, others: list[Cutou
     return replace(paste, path=path - path[middle])
 
 
-def _left(paste: Paste, middle: int, *_) -> Paste:
-    """Does not move at all."""
+def _left(paste: Paste, middle: int, *_, rng: np.random.Generator) -> Paste:
+    """Show one picture at one place."""
     return _still(paste, middle, np.zeros_like(paste.path))
 
 
-def _misplaced(paste: Paste, *_) -> Paste:
-    """As it was, at a place where nothing moves otherwise; the place is chosen where the object is pasted."""
+def _misplaced(paste: Paste, *_, rng: np.random.Generator) -> Paste:
+    """Do not change the object. The caller pastes it at a place where normally nothing moves."""
     return paste
 
 
 def _texture(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
-    """Shows the upside-down surface of another object within its own outline."""
+    """Show the texture of another object, upside down, within the outline of this one."""
     other = others[int(rng.integers(len(others)))]
     height, width = paste.cutout.pictures.shape[1:3]
     surface = cv2.resize(other.pictures[int(rng.integers(len(other)))][::-1], (width, height))
@@ -184,7 +189,7 @@ def _texture(paste: Paste, middle: int, usual_speed: float, others: list[Cutout]
 
 
 def _foreign(paste: Paste, middle: int, usual_speed: float, others: list[Cutout], rng: np.random.Generator) -> Paste:
-    """A shape of random outline and surface, in place of the object, that moves at up to 3 times the usual speed."""
+    """Replace the object by a shape of random outline and texture that moves at up to 3 times the usual speed."""
     paste = _texture(paste, middle, usual_speed, others, rng)
     height, width = paste.cutout.alpha.shape[1:]
     coarse = rng.standard_normal((4, 3)).astype(np.float32)
@@ -198,18 +203,14 @@ def _foreign(paste: Paste, middle: int, usual_speed: float, others: list[Cutout]
     return replace(paste, cutout=blob, numbers=np.zeros(length, int), path=(np.arange(length) - middle)[:, None] * step)
 
 
-def _with_rng(function):
-    return lambda paste, middle, usual_speed, others, rng: function(paste, rng=rng)
-
-
-_APPLY = {
+_APPLY: dict[Alteration, Callable[..., Paste]] = {
     "fast": _fast,
     "glide": _glide,
     "frozen": _frozen,
-    "wide": _with_rng(_wide),
-    "large": _with_rng(_large),
-    "tall": _with_rng(_tall),
-    "rotated": _with_rng(_rotated),
+    "wide": _wide,
+    "large": _large,
+    "tall": _tall,
+    "rotated": _rotated,
     "direction": _direction,
     "texture": _texture,
     "foreign": _foreign,
@@ -219,9 +220,9 @@ _APPLY = {
 
 
 def relit(paste: Paste, rng: np.random.Generator) -> Paste:
-    """``paste`` with other brightness, contrast and sharpness, as other objects of the same kind have them.
+    """Vary brightness, contrast and sharpness at random.
 
-    Without this, enlarged objects differ from others by their blur alone.
+    Without this, the network could recognise enlarged objects by their blur alone.
     """
     if rng.random() > RELIT:
         return paste
@@ -230,11 +231,9 @@ def relit(paste: Paste, rng: np.random.Generator) -> Paste:
 
     def change(picture: np.ndarray) -> np.ndarray:
         changed = cv2.convertScaleAbs(np.maximum(picture * gain + offset, 0))
-        return (
-            cv2.GaussianBlur(changed, (0, 0), blur).reshape(picture.shape)
-            if blur > 0.25
-            else changed.reshape(picture.shape)
-        )
+        if blur > 0.25:
+            changed = cv2.GaussianBlur(changed, (0, 0), blur)
+        return changed.reshape(picture.shape)
 
     if paste.texture is not None:
         return replace(paste, texture=change(paste.texture))
@@ -245,9 +244,9 @@ def relit(paste: Paste, rng: np.random.Generator) -> Paste:
 
 
 def draw(window: np.ndarray, paste: Paste, centre: tuple[float, float]) -> np.ndarray:
-    """Blend ``paste`` into ``window`` float32 ``[T, h, w, C]``, in place; its soft mask, ``[T, h, w]``.
+    """Blend ``paste`` into ``window`` float32 ``[T, h, w, C]``, in place. Returns its soft mask ``[T, h, w]``.
 
-    centre: row and column of the object in the middle frame; it may lie partly outside.
+    centre: row and column of the object's centre in the middle frame. The object may lie partly outside the window.
     """
     height, width = paste.cutout.alpha.shape[1:]
     corners = np.array([[-width, -height], [width, -height], [width, height], [-width, height]]) / 2 @ paste.shape.T

@@ -1,4 +1,4 @@
-"""Cut moving objects out of normal footage: their pictures, their soft masks and their paths over some frames."""
+"""Cut moving objects out of normal footage: pictures, soft masks and paths over several frames."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 if TYPE_CHECKING:
     from vadcore.data.loader import ClipLoader
 
-LENGTH = 24  # frames that an object is followed at most
-HOP = 8  # frames between the starts of stretches of footage that objects are looked for in
-STRETCHES = 300  # of all footage, evenly spread
-MOST = 1_500  # objects that are kept, at random
-FAINT, CLEAR = 8.0, 18.0  # grey levels from the background at which the soft mask is 0 and 1
-LARGEST = (0.8, 0.5)  # height and width of an object, of the picture's
-PATCHES = 64  # pieces of the footage, where nothing moves
+LENGTH = 24  # largest number of frames of an object
+HOP = 8  # distance between the starts of two stretches of footage, frames
+STRETCHES = 300  # largest number of stretches in which objects are searched, evenly spaced over all footage
+MOST = 1_500  # largest number of objects; with more, a random choice
+FAINT, CLEAR = 8.0, 18.0  # difference from the background, in grey levels, at which the soft mask is 0 and 1
+LARGEST = (0.8, 0.5)  # largest height and width of an object, as shares of the picture's
+PATCHES = 64  # number of patches in place of objects, for footage without motion
 MARGIN = 3  # pixels around an object
-CHANGE = 1.8  # times an object's area may grow or shrink while it is followed
+CHANGE = 1.8  # largest factor by which the area of an object may change while it is tracked
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Cutout:
     """A moving object over ``T`` frames.
 
     pictures: uint8 ``[T, h, w, C]``. alpha: uint8 ``[T, h, w]``, the soft mask. path: float32 ``[T, 2]``, row and column
-    of the patch's centre. height: of the object itself, pixels. speed: its mean speed, pixels a frame.
+    of the patch's centre. height: height of the object without margin, pixels. speed: mean speed, pixels per frame.
     """
 
     pictures: np.ndarray
@@ -41,18 +41,21 @@ class Cutout:
 
     @property
     def width(self) -> int:
-        """Of the object itself, pixels; its patch has the same margin on all sides."""
+        """Width of the object without margin, pixels. The margin is the same on all sides."""
         return self.pictures.shape[2] - (self.pictures.shape[1] - self.height)
 
     @property
     def row(self) -> float:
-        """That its centre is in, in the middle of its path."""
+        """Row of the object's centre in the middle of its path."""
         return float(self.path[len(self.path) // 2, 0])
 
 
 def cut_out(footage: ClipLoader, shortest: int, every: int = 1) -> list[Cutout]:
-    """Objects of at least ``shortest`` frames, at most :data:`MOST`, in the order of the footage; where nothing moves,
-    pieces of the footage that stand in for objects. every: only each n-th frame is looked at."""
+    """Cut out at most :data:`MOST` objects of at least ``shortest`` frames, in the order of the footage.
+
+    If nothing moves in the footage, returns :data:`PATCHES` random patches of it instead. every: distance between the
+    frames that are used.
+    """
     starts = [
         (number, start)
         for number, length in enumerate(footage.lengths)
@@ -72,7 +75,7 @@ def cut_out(footage: ClipLoader, shortest: int, every: int = 1) -> list[Cutout]:
 
 
 def _patch(footage: ClipLoader, length: int, rng: np.random.Generator) -> Cutout:
-    """Where nothing moves: a round piece of the footage, a sixth of the picture high, that moves to either side."""
+    """Make an object from a random round patch, a sixth of the picture high, that moves to the left or right."""
     number = int(rng.integers(len(footage.lengths)))
     (picture,) = read_frames(footage, number, int(rng.integers(footage.lengths[number])), 1)
     tall = max(4, round(picture.shape[0] / 6))
@@ -88,18 +91,21 @@ def _patch(footage: ClipLoader, length: int, rng: np.random.Generator) -> Cutout
 
 
 def read_frames(footage: ClipLoader, number: int, start: int, count: int, stride: int = 1) -> np.ndarray:
-    """uint8 ``[count, H, W, C]`` of segment ``number``."""
+    """Read ``count`` frames of segment ``number``, ``stride`` apart: uint8 ``[count, H, W, C]``."""
     pictures, _ = footage.raw(np.array([[number, start, stride]]), count)
     return np.ascontiguousarray(pictures[0].cpu().numpy().transpose(0, 2, 3, 1))
 
 
 def still_scene(footage: ClipLoader, number: int, start: int) -> np.ndarray:
-    """uint8 ``[H, W, C]``: the background of a window of segment ``number`` that begins at frame ``start``."""
+    """Background of the window of segment ``number`` that begins at frame ``start``: uint8 ``[H, W, C]``."""
     return np.ascontiguousarray(footage.background(number, start).transpose(1, 2, 0))
 
 
 def soft_masks(frames: np.ndarray, still: np.ndarray) -> np.ndarray:
-    """How far frames ``[T, H, W, C]`` differ from the background ``[H, W, C]``: float32 ``[T, H, W]`` in 0..1."""
+    """Soft masks of what differs from the background.
+
+    frames: ``[T, H, W, C]``. still: the background, ``[H, W, C]``. Returns float32 ``[T, H, W]`` in 0..1.
+    """
     blurred = np.stack([_blurred(frame) for frame in frames]) - _blurred(still)
     return np.clip((np.abs(blurred).max(-1) - FAINT) / (CLEAR - FAINT), 0, 1)
 
@@ -109,7 +115,7 @@ def _blurred(picture: np.ndarray) -> np.ndarray:
 
 
 def cut_of_stretch(frames: np.ndarray, still: np.ndarray, shortest: int) -> list[Cutout]:
-    """The objects that are there in the first of ``frames`` ``[T, H, W, C]`` and can be followed for ``shortest`` frames."""
+    """Cut out the objects of the first of ``frames`` ``[T, H, W, C]`` that can be tracked for ``shortest`` frames."""
     masks = soft_masks(frames, still)
     pieces = [_pieces(mask) for mask in masks]
     _, stats = pieces[0]
@@ -118,14 +124,14 @@ def cut_of_stretch(frames: np.ndarray, still: np.ndarray, shortest: int) -> list
 
 
 def _pieces(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the connected pieces of a soft mask ``[H, W]``, and OpenCV's statistics of each; 0 is the background."""
+    """Labels and OpenCV's statistics of the connected components of a soft mask ``[H, W]``; 0 is the background."""
     solid = cv2.morphologyEx((mask > 0.5).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
     return labels, stats
 
 
 def object_centres(mask: np.ndarray) -> list[tuple[float, float]]:
-    """Row and column, in shares of the picture, of each object in a soft mask ``[H, W]``."""
+    """Row and column of the centre of each object in a soft mask ``[H, W]``, as shares of the picture's height and width."""
     _, stats = _pieces(mask)
     height, width = mask.shape
     return [
@@ -142,8 +148,10 @@ def _is_object(stats: np.ndarray, size: tuple[int, int]) -> bool:
 
 
 def _follow(frames: np.ndarray, masks: np.ndarray, pieces: list[tuple[np.ndarray, np.ndarray]], label: int) -> Cutout:
-    """The piece ``label`` of the first frame, in each frame what overlaps with it in the one before, until its area changes
-    too much (as where objects meet) or it leaves the picture."""
+    """Track the component ``label`` of the first frame: in each frame, the components that overlap it in the frame before.
+
+    Tracking ends when the area changes too much (objects merge or split) or the object leaves the picture.
+    """
     height, width = masks[0].shape
     left, top, wide, tall, area = pieces[0][1][label].tolist()
     margin = MARGIN + round(0.15 * tall)
@@ -180,7 +188,7 @@ def _follow(frames: np.ndarray, masks: np.ndarray, pieces: list[tuple[np.ndarray
 
 
 def _inside(labels: np.ndarray, stats: np.ndarray, found: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray]:
-    """The box around the pieces ``found``, as slices of rows and columns, and which of its pixels are theirs."""
+    """Bounding box of the components ``found``, as slices of rows and columns, and the mask of their pixels in it."""
     lefts, tops, widths, heights, _ = stats[found].T
     box = slice(tops.min(), (tops + heights).max()), slice(lefts.min(), (lefts + widths).max())
     return box, np.isin(labels[box], found)

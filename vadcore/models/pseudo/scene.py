@@ -1,4 +1,4 @@
-"""What is usual in a scene: its background over all training footage, and how often something moves at each place."""
+"""Background of all training footage, and how often something moves at each place (occupancy)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from vadcore.data.loader import ClipLoader
 
 GRID = (32, 48)  # rows and columns of the occupancy map
-SAMPLES = 400  # frames that occupancy is counted in
-BACKGROUNDS = 60  # backgrounds, of all footage, whose median is the usual one
-SPREAD = 1.0  # standard deviation, in places of the map, that occupancy is smoothed by
-FLOOR = 0.01  # of the mean occupancy; what is rarer counts as equally rare
-RARE = 0.1  # of the mean occupancy, below which a place is unusual
-FEWEST_CLIPS, PIECES = 5, 10  # with fewer clips, cross-validation divides the footage into so many pieces instead
-EXCEPTIONS = 0.002  # objects at unusual places in normal footage, for each frame, up to which occupancy is used
+SAMPLES = 400  # number of frames from which occupancy is estimated
+BACKGROUNDS = 60  # number of backgrounds whose median is the background of all footage
+SPREAD = 1.0  # standard deviation of the smoothing of the occupancy map, in its cells
+FLOOR = 0.01  # added to the occupancy (in multiples of its mean) before the logarithm
+RARE = 0.1  # occupancy (in multiples of its mean) below which a place is unusual
+FEWEST_CLIPS, PIECES = 5, 10  # with fewer clips, cross-validation uses this many pieces of the footage instead of clips
+EXCEPTIONS = 0.002  # occupancy is used up to this number of objects at unusual places, per frame of normal footage
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is usual at each place.
+    """Background and occupancy of a scene.
 
     background: uint8 ``[H, W, C]``. occupancy: float32 :data:`GRID`, how often something moves there, in multiples of the
     mean; 1 everywhere if normal objects appear at unusual places, too.
@@ -37,24 +37,24 @@ class Scene:
 
     @classmethod
     def of(cls, background: np.ndarray, logarithm: np.ndarray) -> Scene:
-        """The scene of a :attr:`logarithm`."""
+        """Create a scene from the :attr:`logarithm` of its occupancy."""
         return cls(background, np.exp(2 * logarithm) - FLOOR)
 
     @property
     def logarithm(self) -> np.ndarray:
-        """Occupancy as the network sees it: -2.3 where nothing ever moves, 0 for the mean; float32 :data:`GRID`."""
+        """Half the logarithm of the occupancy, float32 :data:`GRID`: -2.3 without motion, 0 for the mean."""
         return np.log(self.occupancy + FLOOR) / 2
 
     def at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Occupancy at places that are given in shares of the picture's height and width, 0..1."""
+        """Occupancy at places given as shares of the picture's height and width, 0..1."""
         return self.occupancy[_places(rows, columns)]
 
 
 def learn_scene(footage: ClipLoader, every: int) -> Scene:
-    """What is usual in ``footage``; ``every``: distance between the frames that a window consists of.
+    """Estimate the scene of ``footage``. every: distance between the frames of a window.
 
-    Whether unusual places mean anything is decided by cross-validation over clips: objects of each clip are looked up in
-    the occupancy of the other clips. If more than :data:`EXCEPTIONS` of them are at unusual places, occupancy is not used.
+    Cross-validation over clips decides whether occupancy is used: the objects of each clip are looked up in the occupancy of
+    the other clips. If more than :data:`EXCEPTIONS` of them are at unusual places, occupancy is not used.
     """
     frames = [(number, frame) for number, length in enumerate(footage.lengths) for frame in range(0, length, every)]
     chosen = [frames[n] for n in np.unique(np.linspace(0, len(frames) - 1, SAMPLES).astype(int))]

@@ -1,4 +1,4 @@
-"""Training windows with pseudo-anomalies in them: normal footage, objects pasted as they were, and altered objects."""
+"""Training windows with pseudo-anomalies: normal footage with pasted objects, some of them altered."""
 
 from __future__ import annotations
 
@@ -19,32 +19,35 @@ from vadcore.models.pseudo.scene import RARE, Scene
 if TYPE_CHECKING:
     from vadcore.data.loader import ClipLoader
 
-NEIGHBOURS = 200  # objects by row, among which the most frequent size is looked for
-SPREAD = (0.22, 0.35)  # log of height and of width: how far an object of typical size may be from the most frequent one
-ONE_WAY = 0.2  # share of the objects that move to one side; with less, windows are not mirrored
-EDGE = 4.0  # pixels from the window's border to the centre of an unaltered object, at least
-INSIDE = 0.4  # heights of an altered one: what the border cuts off is ambiguous, and should not raise an alarm
-CROWDED = 0.3  # share of the objects that are pasted next to another one
-PLACES = 16  # that are tried for an object
-ABSORBED = 0.5  # share of the objects that do not move which are part of the background already
-GHOSTS = 0.2  # share of the windows whose background holds an object that is gone
-FEWEST = 20  # objects of typical size; with fewer all objects are used
-MIDDLE = 128  # grey level that a gain leaves as it is
-SLIP = 0.1  # picture heights: scale of the distances (Student's t, 2 degrees of freedom) from an object's own row
-SMALLEST, LARGEST = 0.5, 2.0  # that the perspective scales an object by
-DARKER, LIGHTER = 0.08, 8.0  # standard deviations of the gain, and of the offset in grey levels, of a window's light
-FIELD = 0.06  # of the range: standard deviation of a smooth light field over the picture
-RAMP, NOISE = 3.0, 1.5  # grey levels: standard deviations of its change over a window, and of the pixels' noise
+NEIGHBOURS = 200  # number of objects nearest by row that determine the most frequent size
+SPREAD = (
+    0.22,
+    0.35,
+)  # largest difference of a typical size from the most frequent one: logarithm of height and of width
+ONE_WAY = 0.2  # windows are mirrored only if at least this share of the objects moves to each side
+EDGE = 4.0  # smallest distance from the border to the centre of an unaltered object, pixels
+INSIDE = 0.4  # the same for an altered object, in object heights; objects cut off by the border are ambiguous
+CROWDED = 0.3  # share of the objects that are pasted next to the previous one
+PLACES = 16  # number of random places tried for an object
+ABSORBED = 0.5  # share of the objects without motion that are also drawn into the background
+GHOSTS = 0.2  # share of the windows with an object that is drawn into the background only
+FEWEST = 20  # with fewer objects of typical size, all objects are used
+MIDDLE = 128  # grey level that a gain does not change
+SLIP = 0.1  # scale of the distance from an object's own row (Student's t, 2 degrees of freedom), picture heights
+SMALLEST, LARGEST = 0.5, 2.0  # range of the perspective's scale factor
+DARKER, LIGHTER = 0.08, 8.0  # standard deviations of a window's gain, and of its offset in grey levels
+FIELD = 0.06  # largest standard deviation of a smooth light field over the picture, as a share of the value range
+RAMP, NOISE = 3.0, 1.5  # standard deviations of the light field's change over a window and of pixel noise, grey levels
 
 
 @dataclass
 class PastedBatch:
     """Windows on the model's device.
 
-    frames: float ``[B, T, C, H, W]`` in 0..1. background: float ``[B, C, H, W]``, the still scene. usual: float
-    ``[B, C, H, W]``, the background of all training footage. view: float ``[B, 4]``, top, bottom, left and right of the
-    windows, in picture heights and widths. target: float ``[B, T, h, w]``, share of each place
-    that altered objects cover in each frame. moving: float ``[B, T, h, w]`` in 0..1, where something moves or was pasted.
+    frames: float ``[B, T, C, H, W]`` in 0..1. background: float ``[B, C, H, W]``, of the window. usual: float
+    ``[B, C, H, W]``, background of all training footage. view: float ``[B, 4]``, top, bottom, left and right of the
+    windows, in picture heights and widths. target: float ``[B, T, h, w]``, share of each place that altered objects cover.
+    moving: float ``[B, T, h, w]`` in 0..1, where something moves or was pasted.
     """
 
     frames: Tensor
@@ -57,12 +60,12 @@ class PastedBatch:
 
 @dataclass(frozen=True)
 class Pasting:
-    """What is pasted.
+    """Settings of the windows and of the pasted objects.
 
-    crop: height and width of the windows, in pixels of the footage. map_size: of target and moving. length: frames of a
-    window. middle: the position of the middle one. every: the distance between two of them in the footage. unaltered,
-    altered: objects of either kind in a window, at most. weights: how often each alteration is drawn. least: altered
-    objects in a window.
+    crop: height and width of the windows, in pixels of the footage. map_size: height and width of target and moving. length:
+    number of frames in a window. middle: position of the middle frame. every: distance between frames in the footage.
+    unaltered, altered: largest number of such objects in a window. weights: relative frequency of each alteration. least:
+    smallest number of altered objects in a window.
     """
 
     crop: tuple[int, int]
@@ -78,8 +81,11 @@ class Pasting:
 
 @dataclass
 class _Canvas:
-    """What is drawn into. window: float32 ``[T, h, w, C]`` in 0..255. background: the same for its background, ``T`` = 1.
-    corner: row and column of its corner in the picture. size: of the picture. last: where the object before was drawn."""
+    """Target of drawing.
+
+    window: float32 ``[T, h, w, C]`` in 0..255. background: its background, ``T`` = 1. corner: row and column of the window's
+    top left corner in the picture. size: height and width of the picture. last: place of the previous object, or None.
+    """
 
     window: np.ndarray
     background: np.ndarray
@@ -90,10 +96,10 @@ class _Canvas:
 
 
 class PastedWindows:
-    """Windows of ``footage`` with pasted objects; stands in place of the footage in training.
+    """Source of windows of ``footage`` with pasted objects.
 
-    A window depends on its pick (segment, start, unused, number) and ``seed`` alone: a resumed training goes on with the
-    same windows. usual_speed: a high speed of objects, in usual heights of their row a frame.
+    A window depends only on its pick (segment, start, unused, number) and ``seed``, so a resumed training continues with the
+    same windows. usual_speed: 90th percentile of the objects' speeds, in usual heights of their row per frame.
     """
 
     def __init__(self, footage: ClipLoader, cutouts: list[Cutout], scene: Scene, pasting: Pasting, seed: int):
@@ -114,7 +120,7 @@ class PastedWindows:
         self._shares = weights / weights.sum()
 
     def batches(self, plan: Iterable[np.ndarray], length: int) -> Iterator[PastedBatch]:
-        """A batch for every entry of ``plan``, made ahead by threads."""
+        """Yield a batch for every entry of ``plan``, prepared ahead in threads."""
         from vadcore.data.loader import made_ahead
 
         for _, parts in made_ahead(plan, self._batch):
@@ -124,7 +130,7 @@ class PastedWindows:
         return [np.stack(part) for part in zip(*map(self.make, picks), strict=True)]
 
     def make(self, pick: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The window ``pick``, as in :class:`PastedBatch` but for the first dimension."""
+        """Create the window ``pick``: the arrays of :class:`PastedBatch` without their first dimension."""
         pasting, (number, start, _, drawn) = self.pasting, pick.tolist()
         rng = np.random.default_rng([self.seed, 4, drawn])
         whole = read_frames(self.footage, number, start, pasting.length, pasting.every)
@@ -168,7 +174,7 @@ class PastedWindows:
         return *map(np.ascontiguousarray, parts), np.array(where, np.float32), *map(np.ascontiguousarray, planes)
 
     def _ghost(self, canvas: _Canvas) -> np.ndarray:
-        """Draw a random object into the background alone, as one that stood there and is gone; its mask."""
+        """Draw a random object into the background only, as if it had stood there and left. Returns its mask."""
         cutout = self.cutouts[int(canvas.rng.integers(len(self.cutouts)))]
         middle = self.pasting.middle
         place, _ = self._place(canvas, cutout, EDGE)
@@ -176,7 +182,7 @@ class PastedWindows:
         return draw(canvas.background, _one_frame(paste, middle), place)
 
     def _paste(self, canvas: _Canvas, wanted: bool) -> tuple[np.ndarray, bool]:
-        """Draw a random object, altered if ``wanted``; its soft mask ``[T, h, w]``, and whether it is altered."""
+        """Draw a random object, altered if ``wanted``. Returns its soft mask ``[T, h, w]`` and whether it is altered."""
         pasting, rng = self.pasting, canvas.rng
         chosen = int(rng.integers(len(self.cutouts)))
         cutout, height = self.cutouts[chosen], self._heights[chosen]
@@ -197,10 +203,11 @@ class PastedWindows:
     def _place(
         self, canvas: _Canvas, cutout: Cutout, margin: float, rare: bool = False
     ) -> tuple[tuple[float, float], bool]:
-        """Row and column in the window for the centre of an object, and whether nothing moves there usually.
+        """Choose row and column in the window for the centre of an object. Also returns whether motion is rare there.
 
-        Of :data:`PLACES` random ones near its own row, and near the object before in :data:`CROWDED` of the cases: the least
-        usual one if ``rare``, otherwise the first one that is not rare. margin: least distance from the window's border.
+        Tries :data:`PLACES` random places near the object's own row, or near the previous object in :data:`CROWDED` of the
+        cases. Takes the place with the lowest occupancy if ``rare``, otherwise the first one that is not rare. margin:
+        smallest distance from the window's border.
         """
         rng, (height, width) = canvas.rng, canvas.window.shape[1:3]
         slip = SLIP * (2 if rare else 1) * canvas.size[0]
@@ -220,10 +227,10 @@ class PastedWindows:
 
 
 def _perspective(canvas: _Canvas, cutout: Cutout, place: tuple[float, float]) -> float:
-    """The scale of an object that was moved from its own row to that of ``place``.
+    """Scale factor for an object that is moved from its own row to the row of ``place``.
 
-    On a plane, sizes are proportional to the distance from the row of the horizon. Training footage often shows objects in
-    few rows, which does not tell where that is: it is drawn at random, from the top of the picture to infinitely far above.
+    On a plane, sizes are proportional to the distance from the row of the horizon. Footage with objects in only a few rows
+    does not determine that row, so it is drawn at random, from the top of the picture to infinitely far above it.
     """
     row = float(place[0] + canvas.corner[0])
     ratio = np.clip(row / max(cutout.row, 1.0), SMALLEST, LARGEST)
@@ -231,16 +238,15 @@ def _perspective(canvas: _Canvas, cutout: Cutout, place: tuple[float, float]) ->
 
 
 def _one_frame(paste: Paste, middle: int) -> Paste:
-    """``paste`` as a window of the middle frame alone."""
+    """Reduce ``paste`` to the middle frame."""
     return replace(paste, numbers=paste.numbers[middle : middle + 1], path=paste.path[middle : middle + 1])
 
 
 def typical_sizes(cutouts: list[Cutout]) -> tuple[np.ndarray, np.ndarray]:
-    """Which objects have a typical size for their row, bool ``[n]``, and the usual height in their row, ``[n]`` in pixels.
+    """Find objects with a typical size for their row, bool ``[n]``, and the usual height in their row, ``[n]`` in pixels.
 
-    The usual size is the most frequent one among the :data:`NEIGHBOURS` objects that are nearest by row: size depends on the
-    row. Groups of objects and parts of objects are not typical. Pasted unaltered, they would teach the network that any
-    shape is normal.
+    The usual size is the most frequent one among the :data:`NEIGHBOURS` objects nearest by row. Groups of objects and parts
+    of objects are not typical. If they were pasted unaltered, the network would learn that any shape is normal.
     """
     order = np.argsort([cutout.row for cutout in cutouts], kind="stable")
     sizes = np.log([[cutouts[n].height, cutouts[n].width] for n in order]) / SPREAD  # [n, 2]
@@ -256,8 +262,10 @@ def typical_sizes(cutouts: list[Cutout]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _relight(window: np.ndarray, rng: np.random.Generator) -> None:
-    """Vary the light of ``window`` ``[T, h, w, C]`` in 0..255 as it varies from day to day and within a second, add noise,
-    and bring it to 0..1; in place."""
+    """Vary the light of ``window`` ``[T, h, w, C]``, between windows and over time, and add noise. In place.
+
+    Converts the value range from 0..255 to 0..1.
+    """
     length, height, width, _ = window.shape
     if rng.random() < 0.7:
         field = cv2.resize(rng.standard_normal((3, 4)).astype(np.float32), (width, height))
@@ -276,5 +284,5 @@ def _relight(window: np.ndarray, rng: np.random.Generator) -> None:
 
 @cache
 def _noise(size: int) -> np.ndarray:
-    """``size`` values of Gaussian noise to take pieces of: drawing it anew takes half of the time of a window."""
+    """``size`` values of Gaussian noise, created once: drawing noise for every window would take half of its time."""
     return NOISE * np.random.default_rng(0).standard_normal(size, dtype=np.float32)
