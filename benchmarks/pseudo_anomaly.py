@@ -27,7 +27,7 @@ from vadcore.config import load_params
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
 from vadcore.data.windows import Segment, hold_out
-from vadcore.evaluation.inference import score_clips
+from vadcore.evaluation.inference import score_clip
 from vadcore.models import create_model
 from vadcore.models.pseudo.alterations import ALTERATIONS
 from vadcore.models.pseudo.windows import PastedWindows
@@ -119,8 +119,8 @@ def test_auc(model: PseudoAnomaly, frames: ClipStore, tests: list[Segment], devi
     labels = [frames.labels(segment.clip) for segment in tests]
     if any(label is None for label in labels):
         return {}
-    measured = score_clips(model, ClipLoader.for_model(model, frames, tests, None, device=device), dtype)
-    scores = [part.measures[model.score] for part in measured]
+    footage = ClipLoader.for_model(model, frames, tests, None, device=device)
+    scores = [score_clip(model, footage, number, dtype).measures[model.score] for number in range(len(tests))]
     judged = [~np.isnan(score) for score in scores]
     pairs = [(label[there], score[there]) for label, score, there in zip(labels, scores, judged, strict=True)]
     micro = roc_auc_score(*(np.concatenate(part) for part in zip(*pairs, strict=True)))

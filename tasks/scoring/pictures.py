@@ -15,9 +15,10 @@ from vadcore.data.store import ClipId, ClipStore
 from vadcore.data.windows import Segment
 from vadcore.evaluation.inference import ClipScores
 from vadcore.evaluation.rollout import RollsOut, marked, mean_frame, per_step, roll_outs, strip_steps
-from vadcore.evaluation.snapshots import Snapshot, snapshot_frames, write_index, write_sheets
+from vadcore.evaluation.snapshots import Snapshot, snapshot_frames, write_sheets
 from vadcore.utils.files import complete, write_json, write_text
 from vadcore.utils.render import animation, beside, stacked, write_animation, write_png
+from vadcore.utils.spaced import spaced
 
 AT_ONCE = 128  # frames read at a time
 
@@ -67,7 +68,7 @@ def draw_snapshots(
             for at, picture, mask in zip(numbers.tolist(), _each(frames, clip, numbers), true, strict=True)
         )
         written[name] = write_sheets(folder, name, numbers, drawn, scale)
-    write_index(folder, written)
+    write_json(folder / "snapshots.json", written)
 
 
 def _each(store: ClipStore, clip: ClipId, numbers: np.ndarray) -> Iterator[np.ndarray]:
@@ -106,7 +107,7 @@ def draw_rollouts(stage: Stage, folder: Path, model, footage: ClipLoader, dtype)
     table = per_step(done, mean_frame(training))
     with complete(folder / "steps.csv") as temporary:
         table.to_csv(temporary, index=False)
-    drawn = [done[n] for n in np.unique(np.linspace(0, len(done) - 1, settings.shown).round().astype(int))]
+    drawn = [done[n] for n in spaced(len(done), settings.shown)]
     for rollout in drawn:
         picture = stacked(rollout.rows, strip_steps(rollout.prime, len(rollout.truth)))
         write_png(folder / f"{rollout.clip}-{rollout.start:05d}.png", picture)

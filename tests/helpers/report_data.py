@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from vadcore.evaluation.cost import read_cost, write_cost
+from vadcore.evaluation.evaluate import EVENT_COLUMNS
 from vadcore.evaluation.frame_metrics import frame_metrics, roc_curve
-from vadcore.evaluation.snapshots import Snapshot, write_index, write_sheets
+from vadcore.evaluation.snapshots import Snapshot, write_sheets
 from vadcore.report import build_report
 from vadcore.report.text import intervals
+from vadcore.utils.files import write_json
 from vadcore.utils.render import animation, encode, encode_animation, strip, write_png
 
 DATASETS, MODELS = ["street", "ped2_small"], ["future_frame", "convlstm_ae", "frame_diff"]
@@ -65,17 +67,7 @@ def write_system(
             )
     table = pd.concat(parts, ignore_index=True)
     table.to_parquet(scored / "frames.parquet")
-    columns = [
-        "clip",
-        "start_frame",
-        "end_frame",
-        "peak_frame",
-        "peak_score",
-        "p_value",
-        "start_seconds",
-        "end_seconds",
-    ]
-    pd.DataFrame(events, columns=columns).to_csv(scored / "events.csv", index=False)
+    pd.DataFrame(events, columns=EVENT_COLUMNS).to_csv(scored / "events.csv", index=False)
     judged = table.dropna(subset=["score", "label"] if labelled else "score")
     auc = frame_metrics(table)["auc_micro"] if labelled else None
     if labelled:
@@ -184,7 +176,8 @@ def write_system(
         for number in shown
     ]
     sheets = write_sheets(scored / "snapshots", "clips", shown, pictures, (0.0, 1.0))  # the same for all clips
-    write_index(scored / "snapshots", dict.fromkeys(names or [f"{clip + 1:02d}" for clip in range(clips)], sheets))
+    every = names or [f"{clip + 1:02d}" for clip in range(clips)]
+    write_json(scored / "snapshots" / "snapshots.json", dict.fromkeys(every, sheets))
 
 
 @cache

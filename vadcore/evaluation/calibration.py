@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Mapping
 from types import MappingProxyType
-from typing import Literal, TypedDict
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -233,6 +233,7 @@ def calibrate(
     of_unseen = _alarm_levels_of(unseen, *rule)
     of_all = of_unseen if len(unseen) == len(scores) else _alarm_levels_of(scores, *rule)
     values = np.concatenate(judged)
+    distinct, above = _order_statistics(values)
     quartiles = np.array([np.quantile(of_clip, [0.25, 0.75]) for of_clip in (values, *judged)])  # [1 + clips, 2]
     calibration = Calibration(
         threshold=0.0,
@@ -250,7 +251,8 @@ def calibrate(
         normal=of_all,
         quiet=min(quartiles[0, 0], quartiles[1:, 1].min()),
         busy=max(quartiles[0, 1], quartiles[1:, 0].max()),
-        **_order_statistics(values),
+        scores=distinct,
+        above=above,
     )
     return calibration.at_rate(target_far_per_hour)
 
@@ -268,11 +270,15 @@ def _alarm_levels_of(
     for clip, of_clip in scores.items():
         starts, stops = shown(len(of_clip), fps_of(fps, clip), seconds.get(clip))
         lengths.append((stops - starts)[~np.isnan(of_clip)].sum() / fps_of(fps, clip))
+    base, events, scale, shape = _fit_tail(levels, float(values.std()))
     return AlarmLevels(
         hours=float(sum(lengths)) / SECONDS_AN_HOUR,
         level_events=tuple((kept + 1).tolist()),
         levels=tuple(levels[kept].tolist()),
-        **_fit_tail(levels, float(values.std())),
+        tail_base=base,
+        tail_events=events,
+        tail_scale=scale,
+        tail_shape=shape,
     )
 
 
@@ -342,15 +348,8 @@ def _kept_levels(count: int) -> np.ndarray:
     return np.unique(np.concatenate((np.arange(LEVELS_KEPT), rest)))
 
 
-class _Tail(TypedDict):
-    tail_base: float
-    tail_events: int
-    tail_scale: float
-    tail_shape: float
-
-
-def _fit_tail(levels: np.ndarray, spread: float) -> _Tail:
-    """Fit a generalised Pareto tail to the alarm levels (peaks over threshold).
+def _fit_tail(levels: np.ndarray, spread: float) -> tuple[float, int, float, float]:
+    """Fit a generalised Pareto tail to the alarm levels (peaks over threshold): base, events, scale and shape.
 
     The alarm levels are the peaks; they are declustered by the definition of an event. The fit uses
     probability-weighted moments (Hosking & Wallis 1987) on the highest tenth of the levels. The shape is clipped to
@@ -369,15 +368,10 @@ def _fit_tail(levels: np.ndarray, spread: float) -> _Tail:
     scale = mean * (1 - shape)
     if len(excess) < FEW_LEVELS - 1:
         scale = max(scale, spread)
-    return {"tail_base": float(base), "tail_events": count, "tail_scale": scale, "tail_shape": shape}
+    return float(base), count, scale, shape
 
 
-class _OrderStatistics(TypedDict):
-    scores: tuple[float, ...]
-    above: tuple[int, ...]
-
-
-def _order_statistics(values: np.ndarray) -> _OrderStatistics:
+def _order_statistics(values: np.ndarray) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Distinct scores in ascending order, and for each the number of scores above it; thinned to ``SCORES_KEPT``.
 
     The upper half of the kept scores has no gaps. The lower half is spaced at equal counts of scores.
@@ -391,4 +385,4 @@ def _order_statistics(values: np.ndarray) -> _OrderStatistics:
         body = np.searchsorted(-above, -wanted)  # first score with at most that many scores above it
         kept = np.unique(np.concatenate((body, np.arange(tail, len(distinct)))))
         distinct, above = distinct[kept], above[kept]
-    return {"scores": tuple(distinct.tolist()), "above": tuple(above.tolist())}
+    return tuple(distinct.tolist()), tuple(above.tolist())

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
 
 from vadcore.config import Calibrate
 from vadcore.evaluation.calibration import Calibration
-from vadcore.evaluation.events import detection_metrics, find_events, smooth, times_of
+from vadcore.evaluation.events import Event, detection_metrics, find_events, smooth, times_of
 from vadcore.evaluation.frame_metrics import frame_metrics
 from vadcore.evaluation.pixel_metrics import localisation_metrics
 from vadcore.utils.times import shown
 
+EVENT_COLUMNS = ["clip", *(field.name for field in fields(Event)), "p_value", "start_seconds", "end_seconds"]
 RANKING = ("auc_micro", "auc_micro_minmax", "auc_macro", "ap", "eer")  # metrics of how well a measure ranks frames
 
 
@@ -66,16 +68,6 @@ def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibra
 
     table: that of :func:`score_table`. settings: ``merge_gap_s`` and ``min_event_s`` define an event.
     """
-    columns = [
-        "clip",
-        "start_frame",
-        "end_frame",
-        "peak_frame",
-        "peak_score",
-        "p_value",
-        "start_seconds",
-        "end_seconds",
-    ]
     rows = []
     for clip, frames in table.groupby("clip", sort=True):
         fps, seconds = times_of(frames)
@@ -85,16 +77,13 @@ def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibra
             rows.append(
                 {
                     "clip": clip,
-                    "start_frame": event.start_frame,
-                    "end_frame": event.end_frame,
-                    "peak_frame": event.peak_frame,
-                    "peak_score": event.peak_score,
-                    "p_value": float(calibration.p_value(np.array([event.peak_score]))[0]),
+                    **vars(event),
+                    "p_value": float(calibration.p_value(event.peak_score)),
                     "start_seconds": round(starts[event.start_frame] / fps, 3),
                     "end_seconds": round(stops[event.end_frame] / fps, 3),
                 }
             )
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=EVENT_COLUMNS)
 
 
 def result_row(

@@ -85,12 +85,6 @@ def score_clip(
     return ClipScores(scorer.finish(), np.concatenate(maps), scorer.reconstructions)
 
 
-def score_clips(model: Model, footage: ClipLoader, dtype: torch.dtype = torch.float32) -> Iterator[ClipScores]:
-    """Apply :func:`score_clip` to every segment of ``footage``, in order."""
-    for number in range(len(footage.segments)):
-        yield score_clip(model, footage, number, dtype)
-
-
 def windows_of(frames: Iterable[int], starts: np.ndarray, judged: Sequence[int]) -> dict[int, list[int]]:
     """Choose few windows that score all of ``frames``, except those that no window scores.
 

@@ -14,6 +14,7 @@ from vadcore.evaluation.calibration import Calibration
 from vadcore.evaluation.events import detection_metrics
 
 RATES = tuple(step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 5, 7))  # per hour, 1 to 7,000
+FIGURES = ("alarm_precision", "detection_rate", "detection_delay_seconds", "false_alarms_per_hour", "normal_alarmed")
 
 
 def operating_points(table: pd.DataFrame, calibration: Calibration, settings: Calibrate) -> pd.DataFrame:
@@ -32,19 +33,16 @@ def operating_points(table: pd.DataFrame, calibration: Calibration, settings: Ca
     fps = table.groupby("clip")["fps"].first().to_dict()
     rows = []
     for rate in asked:
-        threshold = calibration.threshold_at(rate)
-        found = detection_metrics(table, threshold, fps, settings.merge_gap_s, settings.min_event_s)
+        at_rate = calibration.at_rate(rate)
+        found = detection_metrics(table, at_rate.threshold, fps, settings.merge_gap_s, settings.min_event_s)
         rows.append(
             {
                 "target_far_per_hour": rate,
-                "threshold": threshold,
-                "extrapolated": rate < calibration.resolvable_rate * (1 - 1e-9),
+                "threshold": at_rate.threshold,
+                "extrapolated": at_rate.extrapolated,
                 "chosen": rate == settings.target_far_per_hour,
                 "alarms": found["alarms"],
                 **{key: np.nan if found[key] is None else found[key] for key in FIGURES},
             }
         )
     return pd.DataFrame(rows)
-
-
-FIGURES = ("alarm_precision", "detection_rate", "detection_delay_seconds", "false_alarms_per_hour", "normal_alarmed")

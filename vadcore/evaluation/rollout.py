@@ -17,6 +17,7 @@ from vadcore.evaluation.image_quality import psnr, ssim
 from vadcore.flow.estimators import dis
 from vadcore.utils.device import autocast
 from vadcore.utils.images import resize_flow, resize_picture
+from vadcore.utils.spaced import spaced
 
 AT_ONCE = 4  # sequences in one batch
 MOVING = 1e3  # weight added per pixel of motion where several pixels arrive; a static pixel has weight 1
@@ -83,7 +84,7 @@ def roll_outs(
     if max(footage.lengths, default=0) < windows.span(*windows.strides):
         return []
     every = training_windows(footage.lengths, windows)
-    picks = every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
+    picks = every[spaced(len(every), count)]
     done = []
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(SEED)
@@ -102,7 +103,7 @@ def roll_outs(
 def mean_frame(footage: ClipLoader) -> np.ndarray:
     """Mean of at most :data:`MEAN_OF` frames, evenly spread over ``footage``: ``[C, H, W]`` in 0..1."""
     every = training_windows(footage.lengths, Windows(1))
-    picks = every[np.unique(np.linspace(0, len(every) - 1, MEAN_OF).round().astype(int))]
+    picks = every[spaced(len(every), MEAN_OF)]
     groups = np.array_split(picks, -(-len(picks) // 50))
     sums = (footage.batch(group, 1).frames.double().sum(dim=(0, 1)) for group in groups)
     total = sum(sums, start=torch.zeros((), dtype=torch.float64))  # [C, H, W]

@@ -15,7 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vadcore.utils.files import complete, write_json
+from vadcore.utils.files import complete
+from vadcore.utils.images import reduced
 from vadcore.utils.render import encode, heat, outlined
 
 WIDTHS = {"frame": 240, "reconstruction": 192, "error": 96}  # maximum width of a thumbnail, pixels
@@ -61,10 +62,10 @@ def write_sheets(
     small: dict[str, list[np.ndarray | None]] = {kind: [] for kind in WIDTHS}
     for snapshot in snapshots:
         thickness = max(1, snapshot.frame.shape[1] // WIDTHS["frame"])  # about one pixel of the thumbnail
-        small["frame"].append(_small(outlined(snapshot.frame, snapshot.mask, thickness), "frame"))
+        small["frame"].append(reduced(outlined(snapshot.frame, snapshot.mask, thickness), WIDTHS["frame"]))
         rebuilt = snapshot.reconstruction
-        small["reconstruction"].append(None if rebuilt is None else _small(_rgb(rebuilt), "reconstruction"))
-        small["error"].append(_small(heat(snapshot.error.astype(np.float32), *scale), "error"))
+        small["reconstruction"].append(None if rebuilt is None else reduced(_rgb(rebuilt), WIDTHS["reconstruction"]))
+        small["error"].append(reduced(heat(snapshot.error.astype(np.float32), *scale), WIDTHS["error"]))
     with ThreadPoolExecutor() as pool:  # compression releases the GIL
         sheets = dict(
             zip(small, pool.map(lambda kind: _write_sheet(folder, clip, kind, small[kind]), small), strict=True)
@@ -83,20 +84,6 @@ def _write_sheet(folder: Path, clip: str, kind: str, pictures: list[np.ndarray |
         sheet = _sheet(pictures, (height, width), columns)
         temporary.write_bytes(encode(sheet, ".webp", cv2.IMWRITE_WEBP_QUALITY, QUALITY[kind]))
     return {"file": file, "columns": columns, "width": width, "height": height}
-
-
-def write_index(folder: Path, clips: dict[str, dict]) -> None:
-    """Write ``snapshots.json``. clips: clip -> result of :func:`write_sheets`."""
-    write_json(folder / "snapshots.json", clips)
-
-
-def _small(picture: np.ndarray, kind: str) -> np.ndarray:
-    """Reduce an RGB picture ``[H, W, 3]`` to the maximum width of its kind."""
-    height, width = picture.shape[:2]
-    if width <= WIDTHS[kind]:
-        return picture
-    size = WIDTHS[kind], max(1, round(height * WIDTHS[kind] / width))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def _sheet(pictures: list[np.ndarray | None], size: tuple[int, int], columns: int) -> np.ndarray:

@@ -26,11 +26,10 @@ OPAQUE, BRIGHTER = 0.7, 60.0  # smoke: greatest opacity, and how much brighter t
 
 @dataclass(frozen=True)
 class Altered:
-    """Footage with one synthetic anomaly: ``frames`` uint8 ``[T, H, W, C]``, ``abnormal`` bool ``[T]``, and its kind."""
+    """Footage with one synthetic anomaly: ``frames`` uint8 ``[T, H, W, C]`` and ``abnormal`` bool ``[T]``."""
 
     frames: np.ndarray
     abnormal: np.ndarray
-    kind: Kind
 
 
 def alter(frames: np.ndarray, kind: Kind, seed: int) -> Altered:
@@ -56,7 +55,7 @@ def alter(frames: np.ndarray, kind: Kind, seed: int) -> Altered:
         patch = _patch(part, rng)
         _draw(part, patch, _path(part.shape, patch.shape[1:3], rng))
     made[abnormal] = part
-    return Altered(made, abnormal, kind)
+    return Altered(made, abnormal)
 
 
 def _patch(source: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -11,6 +11,7 @@ from vadcore.data.windows import Segment
 from vadcore.evaluation.synthetic_anomalies import KINDS, alter
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import digest_of
+from vadcore.utils.spaced import spaced
 
 MOST_FRAMES = 300  # maximum frames in a piece; longer clips are split into several pieces
 MOST_PIECES = 24  # maximum number of pieces, evenly spread over the held-out footage
@@ -66,5 +67,4 @@ def _pieces(held: list[Segment]) -> list[Segment]:
         for start in range(segment.start, segment.stop, MOST_FRAMES)
     ]
     every = [piece for piece in every if len(piece) >= 6]
-    places = np.unique(np.linspace(0, len(every) - 1, min(MOST_PIECES, len(every))).round().astype(int))
-    return [every[place] for place in places]
+    return [every[place] for place in spaced(len(every), MOST_PIECES)]

@@ -10,6 +10,7 @@ import numpy as np
 from vadcore.data.store import ClipId, ClipStore, flow_from_fixed
 from vadcore.utils.images import resize_flow
 from vadcore.utils.render import flow_to_rgb
+from vadcore.utils.spaced import spaced
 
 LEAST_HEIGHT = 240  # pixels; smaller frames are enlarged by an integer factor
 CELL = 12  # side of the square cell of an arrow, pixels of the picture
@@ -37,13 +38,10 @@ def pairs_with_most_motion(frames: ClipStore, flow: ClipStore, count: int) -> li
     """
     known = set(flow.clips())
     clips = [clip for clip in frames.clips() if clip in known]
-    chosen = sorted({int(n) for n in np.linspace(0, len(clips) - 1, count).round()}) if clips else []
     shown = []
-    for clip in (clips[n] for n in chosen):
-        length = flow.length(clip)
+    for clip in (clips[n] for n in spaced(len(clips), count)):
         fields = {
-            int(t): flow_from_fixed(flow.read(clip, int(t), int(t) + 1))[0]
-            for t in np.linspace(0, length - 1, min(length, LOOKED_AT)).round()
+            t: flow_from_fixed(flow.read(clip, t, t + 1))[0] for t in spaced(flow.length(clip), LOOKED_AT).tolist()
         }
         best = max(fields, key=lambda t: np.percentile(np.hypot(*fields[t]), 99))
         picture = frames.read(clip, best, best + 1)[0]

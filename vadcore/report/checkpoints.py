@@ -10,9 +10,11 @@ import pandas as pd
 
 from vadcore.report import charts
 from vadcore.report.load import System
-from vadcore.report.media import embedded, excerpt, film, read_picture, reduced
+from vadcore.report.media import embedded, excerpt, film, read_picture
 from vadcore.report.table import Cell
 from vadcore.report.text import NONE
+from vadcore.utils.images import reduced
+from vadcore.utils.spaced import spaced
 
 MOST_ITERATIONS = 3  # number of iterations shown when none are configured
 STRIP_FRAMES = 4  # frames per window
@@ -135,8 +137,7 @@ def chosen(known: list[CheckPoints], wanted: tuple[int, ...] | None) -> list[int
     if wanted is not None:
         return [iteration for iteration in every if iteration in wanted]
     shared = [iteration for iteration in every if all(iteration in points.table.index for points in known)] or every
-    places = np.linspace(0, len(shared) - 1, min(MOST_ITERATIONS, len(shared))).round().astype(int)
-    return [shared[place] for place in places]
+    return [shared[place] for place in spaced(len(shared), MOST_ITERATIONS)]
 
 
 def _chart(measure: Measure, known: list[CheckPoints]) -> dict:

@@ -11,7 +11,9 @@ import numpy as np
 
 from vadcore.report.load import System
 from vadcore.utils.errors import VadError
+from vadcore.utils.images import reduced
 from vadcore.utils.render import FRAMES_PER_SECOND, SEPARATOR, encode, encode_animation, join
+from vadcore.utils.spaced import spaced
 
 FILM_WIDTH, FILM_QUALITY = 520, 72  # maximum width in pixels; WebP quality, 0..100
 PICTURE_WIDTH, PICTURE_QUALITY = 1200, 80
@@ -55,13 +57,6 @@ def embedded(image: np.ndarray, quality: int = FILM_QUALITY) -> dict:
     return {"uri": _uri(encode(image, ".webp", cv2.IMWRITE_WEBP_QUALITY, quality)), "width": width, "height": height}
 
 
-def reduced(image: np.ndarray, width: int) -> np.ndarray:
-    """Shrink ``image`` ``[H, W, ...]`` to ``width`` if it is wider."""
-    if image.shape[1] <= width:
-        return image
-    return cv2.resize(image, (width, round(image.shape[0] * width / image.shape[1])), interpolation=cv2.INTER_AREA)
-
-
 def _uri(webp: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(webp).decode('ascii')}"
 
@@ -96,7 +91,7 @@ def excerpt(picture: np.ndarray, size: tuple[int, int], count: int) -> np.ndarra
     frames, rest = divmod(picture.shape[1] + SEPARATOR, width)
     if rest or picture.shape[0] % height:
         return picture
-    starts = np.linspace(0, frames - 1, min(count, frames)).round().astype(int) * width
+    starts = spaced(frames, count) * width
     return join([picture[:height, start : start + size[1]] for start in starts], axis=1)
 
 

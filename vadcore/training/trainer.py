@@ -28,6 +28,7 @@ from vadcore.training.checkpoint import CheckpointFolder, random_state, set_rand
 from vadcore.utils.device import autocast, peak_memory_mb
 from vadcore.utils.errors import VadError
 from vadcore.utils.render import animation, strip, write_animation, write_png
+from vadcore.utils.spaced import spaced
 from vadcore.utils.turns import take_turns
 
 PICTURED = 3  # validation windows in the sample pictures
@@ -402,7 +403,7 @@ class _Run:
         predict_step = phase.predict_step or self.model.predict_step
         windows = phase.windows if phase.predict_step else self.model.windows
         picks = spread(self.val.lengths, windows, self.settings.val_windows)
-        pictured = np.linspace(0, len(picks) - 1, min(PICTURED, len(picks))).round().astype(int)
+        pictured = spaced(len(picks), PICTURED)
         groups = np.array_split(np.arange(len(picks)), -(-len(picks) // phase.batch_size))
         quality, drawn = PictureQuality(), []
         batches = self.val.batches([picks[group] for group in groups], windows.length)
@@ -455,5 +456,5 @@ def spread(lengths: list[int], windows: Windows, count: int) -> np.ndarray:
             f"{max(lengths)}); hold out more, give longer clips, or set a shorter window"
         )
     every = training_windows(lengths, replace(windows, strides=(1,)))
-    chosen = every[np.unique(np.linspace(0, len(every) - 1, count).round().astype(int))]
+    chosen = every[spaced(len(every), count)]
     return np.column_stack([chosen, np.arange(len(chosen))])

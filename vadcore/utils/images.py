@@ -24,3 +24,11 @@ def resize_flow(field: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def to_color(picture: np.ndarray, channels: int) -> np.ndarray:
     """Convert RGB ``[H, W, 3]`` to grey ``[H, W, 1]`` if ``channels`` is 1. Callers must not request grey to RGB."""
     return picture if picture.shape[2] == channels else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
+
+
+def reduced(picture: np.ndarray, width: int) -> np.ndarray:
+    """Shrink an RGB picture ``[H, W, 3]`` to ``width`` by area averaging if it is wider."""
+    height, wide = picture.shape[:2]
+    if wide <= width:
+        return picture
+    return cv2.resize(picture, (width, max(1, round(height * width / wide))), interpolation=cv2.INTER_AREA)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from vadcore.utils.spaced import spaced
+
 if TYPE_CHECKING:
     from vadcore.data.loader import ClipLoader
 
@@ -62,10 +64,8 @@ def cut_out(footage: ClipLoader, shortest: int, every: int = 1) -> list[Cutout]:
         for start in range(0, length - (shortest - 1) * every, HOP * every)
     ]
     rng = np.random.default_rng(3)
-    chosen = np.unique(np.linspace(0, len(starts) - 1, min(STRETCHES, len(starts))).round().astype(int))
     found: list[Cutout] = []
-    for place in chosen:
-        number, start = starts[place]
+    for number, start in (starts[place] for place in spaced(len(starts), STRETCHES)):
         count = min(LENGTH, (footage.lengths[number] - start - 1) // every + 1)
         stretch = read_frames(footage, number, start, count, every)
         found += cut_of_stretch(stretch, still_scene(footage, number, start), shortest)
