@@ -8,7 +8,7 @@ import it, so that processes that only decode start faster.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ def raft(weights: str, network: str = "small", device: str = "cpu") -> Estimator
     """RAFT (Teed & Deng 2020) from torchvision. ``weights``: path of its state dict. ``network``: small or large."""
     from vadcore.flow.flownet import at_size
 
-    net = _kept({"small": _raft_small, "large": _raft_large}[network], weights, device)
+    net = _kept(_RAFT[network], weights, device)
 
     def estimate(first: Tensor, second: Tensor) -> Tensor:  # float [N, C, H, W] in 0..1
         first, second = (picture.expand(-1, 3, -1, -1) * 2 - 1 for picture in (first, second))
@@ -147,14 +147,6 @@ def _batched(estimate: Callable, device: str, pixels: float = 1) -> Estimator:
     return over_all
 
 
-def _raft_small(weights: str):
-    return _raft("raft_small", weights)
-
-
-def _raft_large(weights: str):
-    return _raft("raft_large", weights)
-
-
 def _raft(network: str, weights: str):
     import torch
 
@@ -172,6 +164,9 @@ def _raft(network: str, weights: str):
         reason = " ".join(str(error).split())[:200]
         raise VadError(f"{weights}: not torchvision's weights of {network} ({reason}); fetch them again") from error
     return net.eval().requires_grad_(False)
+
+
+_RAFT = {network: partial(_raft, f"raft_{network}") for network in ("small", "large")}  # one object each, for the cache
 
 
 def _kept(load: Callable, weights: str, device: str):

@@ -1,7 +1,8 @@
 """Generated pairs of pictures with exact optical flow, to train FlowNet.
 
 Textured shapes move in front of a textured background, each by its own affine map. Displacements are small, as in
-ChairsSDHom, the training set of FlowNet2-SD. The background is often static, as with a fixed camera.
+ChairsSDHom, the training set of FlowNet2-SD. The background is often static, as with a fixed camera. Brightness, contrast,
+gamma and colours vary, and noise is added.
 """
 
 from __future__ import annotations
@@ -37,18 +38,6 @@ class Pairs:
     flow: np.ndarray
     layers: np.ndarray
 
-    def visible(self) -> np.ndarray:
-        """Mask of the pixels of the first frame that are not occluded in the second, bool ``[N, H, W]``.
-
-        These pixels move to a position in the second frame that has the same layer.
-        """
-        n, _, height, width = self.flow.shape
-        to = np.rint(self.flow + np.mgrid[:height, :width][::-1]).astype(int)  # x, y
-        x, y = to[:, 0], to[:, 1]
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        shown = self.layers[np.arange(n)[:, None, None], 1, y.clip(0, height - 1), x.clip(0, width - 1)]
-        return inside & (shown == self.layers[:, 0])
-
 
 class PairGenerator:
     """Generator of numbered pairs. Pair ``n`` depends only on the settings and ``n``.
@@ -59,18 +48,10 @@ class PairGenerator:
     seed: random seed.
     motion: mean displacement of a shape relative to the background, pixels. Displacements are exponentially distributed.
     still: share of the pairs with a static background.
-    augment: whether to vary brightness, contrast, gamma and colour (also slightly within a pair) and to add noise.
     """
 
-    def __init__(
-        self,
-        size: tuple[int, int],
-        seed: int,
-        motion: float = 3.0,
-        still: float = 0.25,
-        augment: bool = True,
-    ):
-        self.size, self.seed, self.motion, self.still, self.augment = size, seed, motion, still, augment
+    def __init__(self, size: tuple[int, int], seed: int, motion: float = 3.0, still: float = 0.25):
+        self.size, self.seed, self.motion, self.still = size, seed, motion, still
         self.textures, self.noise = _textures_and_noise(seed)
 
     def batch(self, numbers: np.ndarray) -> Pairs:
@@ -111,7 +92,7 @@ class PairGenerator:
                 layers[n, rows, columns][inside] = number_of_shape
                 if n == 0:
                     flow[:, rows, columns][:, inside] = displacement(motion, rows, columns)[:, inside]
-        return self._film(rng, frames) if self.augment else frames, flow, layers
+        return self._film(rng, frames), flow, layers
 
     def _paint(self, rng: np.random.Generator, centre: np.ndarray):
         """Choose a random texture, position and colours.
@@ -140,7 +121,7 @@ class PairGenerator:
         return paint
 
     def _film(self, rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
-        """Simulate the camera: random tone curve, colours and noise, and a small change of light between the frames."""
+        """Simulate the camera: random brightness, contrast, gamma, colours and noise; small changes within a pair."""
         levels = np.linspace(0, 1, 256)[:, None]
         gamma, contrast, light = np.exp(rng.normal(0, 0.15)), rng.uniform(0.7, 1.2), rng.normal(0, 0.06)
         balance = np.exp(rng.normal(0, 0.06, 3))

@@ -6,9 +6,7 @@ resume, selection of the best weights on validation pairs, and distributed train
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vadcore.config import FlowTraining
+from vadcore.data.loader import made_ahead
 from vadcore.data.windows import Batch, Windows
 from vadcore.flow.flownet import FLOW_UNIT, FlowNetSD, flow_between, save_flownet
 from vadcore.flow.synthetic_pairs import HELD_OUT_SEED, PairGenerator
@@ -29,7 +28,6 @@ from vadcore.utils.render import flow_to_rgb, write_png
 WEIGHTS = (0.005, 0.01, 0.02, 0.08, 0.32)  # loss weights of the scales, finest first, as published
 HALVINGS = (1 / 2, 2 / 3, 5 / 6)  # of training, when the learning rate halves; published: 300k, 400k, 500k of 600k
 DIFFERENT = 1 << 20  # number of different pairs, which then repeat
-AHEAD = 4  # batches generated ahead
 PICTURED = 4  # validation pairs in the sample pictures
 
 
@@ -72,14 +70,7 @@ class GeneratedPairs:
 
     def batches(self, plan: Iterable[np.ndarray], length: int = 2) -> Iterator[Batch]:
         """Yield a batch for every entry of ``plan``, generated ahead in threads."""
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            ahead: deque[Future[Batch]] = deque()
-            for picks in plan:
-                ahead.append(pool.submit(self.batch, picks, length))
-                if len(ahead) > AHEAD:
-                    yield ahead.popleft().result()
-            for batch in ahead:
-                yield batch.result()
+        return (batch for _, batch in made_ahead(plan, lambda picks: self.batch(picks, length)))
 
 
 class FlowLearner(Learner):
