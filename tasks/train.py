@@ -19,7 +19,7 @@ from vadcore.evaluation.inference import MAP_MAX, score_clip
 from vadcore.models import Model, ModelConfig, create_model, save_model, system_of
 from vadcore.models.card import model_card
 from vadcore.training.checkpoint import CheckpointFolder
-from vadcore.training.trainer import Callback, TrainSettings, train
+from vadcore.training.trainer import Callback, Trained, TrainSettings, train
 from vadcore.utils.code import code_digest
 from vadcore.utils.device import choose_device, choose_precision, peak_memory_mb
 from vadcore.utils.errors import VadError
@@ -33,9 +33,18 @@ for _method in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 FOLDS = 3  # parts of the training clips, each scored by statistics of the others
 MOST_SEEN = 6_000  # normal frames in all, up to which the clips that a network was trained on are scored, too
 MOST_UNSEEN = 36_000  # the same for systems without a trained network
-Scoring = tuple[
-    Model, list[Segment], bool
-]  # a model, the normal footage that it scores, and whether it was trained on that
+# a model, the normal footage that it scores, and whether it was trained on that
+Scoring = tuple[Model, list[Segment], bool]
+PICTURE_FIGURES = ("psnr", "ssim", "sharpness")
+PRINTED = (
+    "parameters",
+    "iterations",
+    "best_iteration",
+    "val_loss",
+    *PICTURE_FIGURES,
+    "train_seconds",
+    "peak_memory_mb",
+)
 
 
 def work(stage: Stage) -> None:
@@ -97,7 +106,7 @@ def work(stage: Stage) -> None:
         say=stage.say,
         progress=sys.stderr.isatty(),
     )
-    result, scorings = None, [(model, held, False)]
+    result, scorings = Trained(), [(model, held, False)]
     if phases:
         footage = ClipLoader.for_model(model, frames, split_at_pauses(kept, frames), flow, **where)
         stage.say(
@@ -141,20 +150,20 @@ def work(stage: Stage) -> None:
         "seed": seed,
         "trained": model.trained,
         "parameters": parameters,
-        "iterations": result.iterations if result else 0,
-        "best_iteration": result.best_iteration if result else None,
-        "val_loss": result.val_loss if result else None,
+        "iterations": result.iterations,
+        "best_iteration": result.best_iteration,
+        "val_loss": result.val_loss,
         **dict.fromkeys(PICTURE_FIGURES),  # of the kept weights, if the system makes pictures
-        **(result.quality if result else {}),
+        **result.quality,
         "image_size": list(val.size),
         "color": config.color,
         "precision": str(dtype if model.trained else torch.float32).removeprefix("torch."),
         "device": _device_name(device),
     }
     cost = {
-        "train_seconds": round(result.seconds, 1) if result else 0.0,  # including check points and saving
-        "windows_per_second": round(result.windows / result.step_seconds, 1) if result and result.windows else None,
-        "peak_memory_mb": round(result.peak_memory_mb if result else peak_memory_mb(device)),
+        "train_seconds": round(result.seconds, 1),  # including check points and saving
+        "windows_per_second": round(result.windows / result.step_seconds, 1) if result.windows else None,
+        "peak_memory_mb": round(result.peak_memory_mb or peak_memory_mb(device)),
     }
     write_json(out / "metrics.json", metrics)
     write_text(out / "README.md", model_card(name, config, metrics, len(kept), len(held), str(out)))
@@ -163,7 +172,7 @@ def work(stage: Stage) -> None:
     # kept_psnr and so on: psnr itself is a curve over iterations, and this value would be added to it at step 0
     numbers = {f"kept_{k}" if k in PICTURE_FIGURES else k: v for k, v in metrics.items()}
     stage.run.metrics({k: v for k, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool)})
-    stage.say(f"{out}: " + ", ".join(f"{k} {v}" for k, v in metrics.items() if k in _SHOWN and v is not None))
+    stage.say(f"{out}: " + ", ".join(f"{k} {v}" for k, v in metrics.items() if k in PRINTED and v is not None))
     stage.run.artifact(out / "metrics.json")
     stage.run.model(out)
     for made in sorted(out.iterdir()):
@@ -210,19 +219,10 @@ def differing_flow_settings(flow: ClipStore, wanted: dict, frames: ClipStore, ch
     return settings
 
 
-PICTURE_FIGURES = ("psnr", "ssim", "sharpness")
-_SHOWN = (
-    *("parameters", "iterations", "best_iteration", "val_loss"),
-    *PICTURE_FIGURES,
-    *("train_seconds", "peak_memory_mb"),
-)
-
-
-def _write(out: Path, name: str, model, checkpoints: list[CheckpointFolder], result) -> None:
+def _write(out: Path, name: str, model: Model, checkpoints: list[CheckpointFolder], result: Trained) -> None:
     """Write the outs of a training from its final state, even if a killed stage had already written some of them."""
     save_model(model, name, out)
-    rows = result.history if result else []
-    history = pd.DataFrame(rows, columns=None if rows else ["phase", "iteration", "loss", "val"])
+    history = pd.DataFrame(result.history, columns=None if result.history else ["phase", "iteration", "loss", "val"])
     lengths = history.groupby("phase", sort=False)["iteration"].max()
     history["step"] = history["iteration"] + history["phase"].map(lengths.cumsum() - lengths)  # counted over all phases
     with complete(out / "history.csv") as temporary:

@@ -124,14 +124,10 @@ def _write(
     out.mkdir(parents=True, exist_ok=True)
     with complete(out / "frames.parquet") as temporary:
         table.to_parquet(temporary, index=False)
-    with complete(out / "roc.csv") as temporary:
-        roc_curve(table).to_csv(temporary, index=False)
-    with complete(out / "events.csv") as temporary:
-        events.to_csv(temporary, index=False)
-    with complete(out / "operating.csv") as temporary:
-        operating.to_csv(temporary, index=False)
-    with complete(out / "measures.csv") as temporary:
-        measures.to_csv(temporary, index=False)
+    tables = {"roc": roc_curve(table), "events": events, "operating": operating, "measures": measures}
+    for name, written in tables.items():
+        with complete(out / f"{name}.csv") as temporary:
+            written.to_csv(temporary, index=False)
     write_text(out / "calibration.json", calibration.to_json())
     shutil.rmtree(out / "maps", ignore_errors=True)
     (out / "maps").mkdir()

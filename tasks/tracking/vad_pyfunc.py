@@ -9,11 +9,10 @@ import torch
 
 from vadcore.detection.detector import Detector, load_detector
 from vadcore.detection.stream import score_pictures
+from vadcore.evaluation.inference import FRAMES_AT_ONCE
 from vadcore.evaluation.preprocess import MEMBERS
 from vadcore.models import Batch, Model, load_model
 from vadcore.utils.device import choose_device
-
-FRAMES_AT_ONCE = {"cpu": 80, "cuda": 640}  # frames in a batch of windows
 
 
 class VadModel:
@@ -48,10 +47,8 @@ class VadModel:
                 flow = part["flow"].to(self.device) if "flow" in part else None
                 clip = torch.arange(first, first + b)  # treat each window as a separate clip
                 batch = Batch(frames, clip, torch.arange(length).expand(b, length), flow)
-                if "background" in part:
-                    batch.background = (
-                        part["background"].to(self.device).permute(0, 3, 1, 2).float() / 255
-                    )  # [b, C, H, W]
+                if "background" in part:  # to [b, C, H, W]
+                    batch.background = part["background"].to(self.device).permute(0, 3, 1, 2).float() / 255
                 scores = self.model.predict_step(batch).measures[self.model.score]  # [b, J]
                 parts.append(scores.float().cpu().numpy())
         return np.concatenate(parts)
