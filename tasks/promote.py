@@ -191,8 +191,7 @@ def promote(params: Params, dataset: str, by: str, run: StageRun) -> None:
         print(f"{best} is champion of {dataset}" + (f"; before: {before}" if before else ""))
     run.params({"by": by, "champion": best.model, "version": best.number})
     for candidate in ranked:
-        known = {key: value for key, value in candidate.figures.items() if value is not None}
-        run.metrics({f"{key} {candidate.version.model}": value for key, value in known.items()})
+        run.metrics({f"{key} {candidate.version.model}": value for key, value in candidate.figures.items()})
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "comparison.csv"
         table.to_csv(file, index=False)

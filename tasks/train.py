@@ -170,8 +170,7 @@ def work(stage: Stage) -> None:
     write_cost(out, cost)
     metrics |= cost
     # kept_psnr and so on: psnr itself is a curve over iterations, and this value would be added to it at step 0
-    numbers = {f"kept_{k}" if k in PICTURE_FIGURES else k: v for k, v in metrics.items()}
-    stage.run.metrics({k: v for k, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool)})
+    stage.run.metrics({f"kept_{k}" if k in PICTURE_FIGURES else k: v for k, v in metrics.items()})
     stage.say(f"{out}: " + ", ".join(f"{k} {v}" for k, v in metrics.items() if k in PRINTED and v is not None))
     stage.run.artifact(out / "metrics.json")
     stage.run.model(out)

@@ -57,7 +57,7 @@ def work(stage: Stage) -> None:
     write_json(out / "metrics.json", metrics)
     write_cost(out, cost)
     metrics |= cost
-    stage.run.metrics({key: value for key, value in metrics.items() if isinstance(value, int | float)})
+    stage.run.metrics(metrics)
     stage.say(f"{out}: " + ", ".join(f"{key} {value}" for key, value in metrics.items()))
     stage.run.artifact(out / "metrics.json")
     for made in sorted(out.iterdir()):

@@ -166,10 +166,7 @@ def _worst(table: pd.DataFrame, calibration: Calibration, params: Params) -> lis
 
 
 def _log(stage: Stage, out: Path, row: dict) -> None:
-    numbers = {
-        key: value for key, value in row.items() if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    stage.run.metrics(numbers)
+    stage.run.metrics(row)
     for step, figures in curves(pd.read_csv(out / "roc.csv"), pd.read_csv(out / "operating.csv")):
         stage.run.metrics(figures, step)
     for measure in pd.read_csv(out / "measures.csv").to_dict("records"):

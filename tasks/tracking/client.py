@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from vadcore.utils.errors import VadError
+from vadcore.utils.errors import VadError, one_line
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -49,7 +49,7 @@ def without_secrets(uri: str) -> str:
 
 def reason_of(error: BaseException) -> str:
     """Return the reason of an error in one short line without passwords; of chained network errors, the innermost."""
-    text = without_secrets(" ".join(str(error).split())) or type(error).__name__
+    text = without_secrets(one_line(error, most=2000)) or type(error).__name__
     inner = re.search(r"\[Errno -?\d+\] ([^')\"]+)|(Read timed out[^)'\"]*)", text)
     return next(filter(None, inner.groups())) if inner else text[:200]
 

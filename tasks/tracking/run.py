@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from numbers import Real
 from pathlib import Path
 
 import psutil
@@ -56,9 +57,15 @@ class StageRun:
         self._params.update(fresh)
         self._write({"params": fresh})
 
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers at a step; None is for the run as a whole, stored at step 0. NaN and infinities are allowed."""
-        numbers = {tag_name(name): float(value) for name, value in values.items()}
+    def metrics(self, values: Mapping[str, object], step: int | None = None) -> None:
+        """Log the numbers among ``values`` at a step; other values, such as texts and booleans, are left out.
+
+        step: None is for the run as a whole, stored at step 0. NaN and infinities are allowed.
+        """
+        known = {
+            name: value for name, value in values.items() if isinstance(value, Real) and not isinstance(value, bool)
+        }
+        numbers = {tag_name(name): float(value) for name, value in known.items()}
         event = {"metrics": numbers, "step": step or 0, "time": now_ms()}
         self._metrics.update({name: (value, event["time"], event["step"]) for name, value in numbers.items()})
         self._write(event)

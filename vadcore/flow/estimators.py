@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from vadcore.utils.errors import VadError
+from vadcore.utils.errors import VadError, one_line
 from vadcore.utils.files import sha256_files
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _raft(network: str, weights: str):
     try:
         net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load can raise any exception for other files
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise VadError(f"{weights}: not torchvision's weights of {network} ({reason}); fetch them again") from error
     return net.eval().requires_grad_(False)
 

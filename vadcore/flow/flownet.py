@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vadcore.utils.errors import VadError
+from vadcore.utils.errors import VadError, one_line
 from vadcore.utils.files import complete
 
 FLOW_UNIT = 20.0  # unit of the network's flow, pixels
@@ -179,7 +179,7 @@ def load_flownet(path: Path | str) -> FlowNetSD:
     try:
         net.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise VadError(f"{path}: weights of another network than FlowNet2-SD of width {width} ({reason})") from error
     return net.eval().requires_grad_(False)
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from vadcore.data.windows import Batch
 from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update
-from vadcore.utils.errors import VadError
+from vadcore.utils.errors import VadError, one_line
 from vadcore.utils.files import complete, write_text
 from vadcore.utils.folders import FUSION
 
@@ -117,14 +117,13 @@ def load_model(folder: Path | str) -> Model:
         name = values.pop("system")
         model = create_model(name, values)
     except (AttributeError, KeyError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise VadError(
-            f"{folder / 'config.yaml'}: not the configuration of a system known here ({reason}); train again"
+            f"{folder / 'config.yaml'}: not the configuration of a system known here ({one_line(error)}); train again"
         ) from error
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise VadError(f"{file}: does not fit the model in {folder / 'config.yaml'} ({reason}); train again") from error
     return model.eval()
 

@@ -35,7 +35,7 @@ class ModelConfig(Section):
     image_size: Size | None = None  # [height, width] of the model's input; null: the size of the stored frames
     color: Literal["grey", "rgb"] = "grey"
     seed: NonNegativeInt | None = None  # random seed; null: the seed of params.yaml
-    if TYPE_CHECKING:  # no field here: each model has its own measures; a model with one measure has no such key
+    if TYPE_CHECKING:  # not a field: a model with a single measure has no such key
         score: str
 
     @property
@@ -153,6 +153,21 @@ class Update(Protocol):
     def __call__(self, optimizer: str, loss: Tensor, /) -> None: ...
 
 
+def step_of(losses: Callable[[BatchT], Tensor | dict[str, Tensor]]) -> Callable[[BatchT, Update], dict[str, Tensor]]:
+    """Return the training step of a phase with one optimizer, which is named ``optimizer``.
+
+    losses: returns the loss of a batch, or a dict of scalars to log whose first one, ``loss``, is the loss.
+    """
+
+    def step(batch: BatchT, update: Update) -> dict[str, Tensor]:
+        found = losses(batch)
+        named = {"loss": found} if isinstance(found, Tensor) else found
+        update("optimizer", named["loss"])
+        return {name: value.detach() for name, value in named.items()}
+
+    return step
+
+
 @dataclass
 class Phase(Generic[BatchT]):
     """One training phase: its windows, optimizers and training step. A phase without optimizers gathers statistics.
@@ -241,7 +256,7 @@ class OnePhaseModel(Model):
             self.config.iterations,
             self.windows,
             self.config.batch_size,
-            self._step,
+            step_of(self.loss),
             optimizers={"optimizer": self.optimizer()},
             val=self.loss,
             sampling=self.sampling,
@@ -255,11 +270,6 @@ class OnePhaseModel(Model):
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
         """Training and validation loss of a batch, a scalar."""
-
-    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        loss = self.loss(batch)
-        update("optimizer", loss)
-        return {"loss": loss.detach()}
 
 
 class Autoencoder(OnePhaseModel):

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
-from vadcore.utils.errors import VadError
+from vadcore.utils.errors import VadError, one_line
 from vadcore.utils.files import write_text
 from vadcore.utils.folders import FUSED, is_fusion
 from vadcore.utils.images import resize_picture
@@ -160,6 +160,4 @@ def load_fusion(folder: Path) -> Fusion:
     except FileNotFoundError as error:
         raise VadError(f"{file}: missing; run the fuse stage first") from error
     except (yaml.YAMLError, ValidationError) as error:
-        raise VadError(
-            f"{file}: not a fusion ({' '.join(str(error).split())[:200]}); run the fuse stage again"
-        ) from error
+        raise VadError(f"{file}: not a fusion ({one_line(error)}); run the fuse stage again") from error

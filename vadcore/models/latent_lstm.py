@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import FixedSizeConfig, MapScore, Model, Phase, Prediction, Update, check_sides
+from vadcore.models.base import FixedSizeConfig, MapScore, Model, Phase, Prediction, Update, check_sides, step_of
 from vadcore.models.components.error_maps import frame_errors
 from vadcore.models.latent.cae_vae import CAEVAE, SHRINK, CAEVAEConfig
 from vadcore.models.latent.front_end import FrontEnd
@@ -225,7 +225,7 @@ class LatentLSTM(Model):
             config.iterations,
             sequences,
             config.batch_size,
-            self._step,
+            step_of(self._loss),
             {"optimizer": torch.optim.Adam(own, config.learning_rate, fused=True)},
             clip_norm={"optimizer": config.clip_norm},
             val=self._loss,
@@ -251,11 +251,6 @@ class LatentLSTM(Model):
         if self.config.diffs:  # log sigma of the difference of two independent Gaussians
             true = torch.logaddexp(2 * true, 2 * batch.log_sigma[:, :-1]) / 2
         return divergence(following, true, density.mean.squeeze(-2), density.log_sigma.squeeze(-2)).mean()
-
-    def _step(self, batch: PointBatch, update: Update) -> dict[str, Tensor]:
-        loss = self._loss(batch)
-        update("optimizer", loss)
-        return {"loss": loss.detach()}
 
     @torch.no_grad()
     def _gather(self, batch: PointBatch, update: Update) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vadcore.data.windows import Batch, Windows
 from vadcore.models import register_model
-from vadcore.models.base import Model, ModelConfig, Phase, Prediction, Update
+from vadcore.models.base import Model, ModelConfig, Phase, Prediction, step_of
 from vadcore.models.pseudo.alterations import ALTERATIONS, Alteration
 from vadcore.models.pseudo.cutouts import cut_out
 from vadcore.models.pseudo.scene import GRID, Scene, learn_scene
@@ -110,7 +110,7 @@ class PseudoAnomaly(Model):
                 config.iterations,
                 self.windows,
                 config.batch_size,
-                self._step,
+                step_of(self.loss),
                 optimizers={"optimizer": optimizer},
                 schedulers={"optimizer": torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations)},
                 val=self.loss,
@@ -213,11 +213,6 @@ class PseudoAnomaly(Model):
             self(batch.frames, batch.background, batch.usual, batch.view), batch.target, reduction="none"
         )
         return (losses * weight).sum() / weight.sum()
-
-    def _step(self, batch: PastedBatch, update: Update) -> dict[str, Tensor]:
-        loss = self.loss(batch)
-        update("optimizer", loss)
-        return {"loss": loss.detach()}
 
     def _picture(self, batch: PastedBatch) -> np.ndarray:
         """Draw the middle frames of windows, with altered objects outlined, beside the predicted probabilities."""

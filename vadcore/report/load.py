@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from vadcore.evaluation.cost import read_costs
-from vadcore.utils.errors import VadError
+from vadcore.utils.errors import VadError, one_line
 from vadcore.utils.folders import folder_of, is_fusion
 
 FRAME_COLUMNS = ["clip", "frame", "label", "fps", "score", "p_value"]
@@ -107,7 +107,7 @@ class _Outputs:
         try:
             return reader(path, **options)
         except (ValueError, OSError) as error:  # pandas, pyarrow and json raise subclasses of these
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise VadError(f"{path}: cannot be read ({reason}); run `dvc repro --force {self.stage}`") from error
 
     def json(self, name: str) -> Any:

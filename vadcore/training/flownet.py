@@ -20,7 +20,7 @@ from vadcore.data.loader import made_ahead
 from vadcore.data.windows import Batch, Windows
 from vadcore.flow.flownet import FLOW_UNIT, FlowNetSD, flow_between, save_flownet
 from vadcore.flow.synthetic_pairs import HELD_OUT_SEED, PairGenerator
-from vadcore.models.base import Learner, Phase, Prediction, Update, stored_flow
+from vadcore.models.base import Learner, Phase, Prediction, step_of, stored_flow
 from vadcore.training.checkpoint import CheckpointFolder
 from vadcore.training.trainer import Callback, Trained, TrainSettings, train
 from vadcore.utils.render import flow_to_rgb, write_png
@@ -94,18 +94,15 @@ class FlowLearner(Learner):
                 config.iterations,
                 self.windows,
                 config.batch_size,
-                self._step,
-                optimizers={"adam": adam},
-                schedulers={"adam": halving},
+                step_of(self._loss),
+                optimizers={"optimizer": adam},
+                schedulers={"optimizer": halving},
                 val=lambda batch: self.predict_step(batch).measures["epe"].mean(),
             )
         ]
 
-    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        flows = self.net(batch.frames[:, 0], batch.frames[:, 1])
-        loss = multiscale_loss(flows, stored_flow(batch)[:, 0])
-        update("adam", loss)
-        return {"loss": loss.detach()}
+    def _loss(self, batch: Batch) -> Tensor:
+        return multiscale_loss(self.net(batch.frames[:, 0], batch.frames[:, 1]), stored_flow(batch)[:, 0])
 
     def estimate(self, batch: Batch) -> Tensor:
         """Estimate the flow of each pair, ``[B, 2, H, W]`` in pixels."""

@@ -2,6 +2,8 @@
 
 import time
 
+import numpy as np
+
 from tasks.tracking import StageRun
 from tasks.tracking.client import reason_of, without_secrets
 from tasks.tracking.lineage import out_digest
@@ -31,6 +33,12 @@ def test_metric_logging_is_fast(tmp_path):
         run.metrics({"loss": 0.5, "rate": 0.1}, step)
     seconds = (time.perf_counter() - started) / 1000
     assert seconds < 0.02 * 0.025, "2 % of a training step of 25 ms, a short one"
+
+
+def test_metrics_are_the_numbers_among_the_values(tmp_path):
+    log = EventLog.create(tmp_path, "k", {})
+    StageRun(log).metrics({"a": 1, "b": np.float32(0.5), "trained": True, "model": "gru_ae", "best": None})
+    assert [event["metrics"] for event, _ in log.events()] == [{"a": 1.0, "b": 0.5}]
 
 
 def test_digests_equal_dvc_digests(tmp_path):

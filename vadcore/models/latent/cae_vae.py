@@ -16,7 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from vadcore.data.windows import Batch
-from vadcore.models.base import FixedSizeConfig, Phase, Prediction, Update
+from vadcore.models.base import FixedSizeConfig, Phase, Prediction, step_of
 from vadcore.models.latent.front_end import FrontEnd
 from vadcore.models.latent.gaussians import bounded, divergence_from_standard, draw
 from vadcore.utils.schema import Section
@@ -153,17 +153,12 @@ class CAEVAE(FrontEnd):
             self._learning = name
             self.train(self.training)
 
-        def step(batch: Batch, update: Update) -> dict[str, Tensor]:
-            losses = loss(batch, self.settings.samples)
-            update("optimizer", losses["loss"])
-            return {key: value.detach() for key, value in losses.items()}
-
         return Phase(
             name,
             iterations,
             self.windows,
             self.settings.batch_size,
-            step,
+            step_of(lambda batch: loss(batch, self.settings.samples)),
             {"optimizer": torch.optim.Adam(parameters, learning_rate, fused=True)},
             clip_norm={"optimizer": self.settings.clip_norm} if name == "cae" else {},
             val=lambda batch: loss(batch, 0)["loss"],

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from vadcore.data.windows import Batch
-from vadcore.models.base import FixedSizeConfig, Phase, Update
+from vadcore.models.base import FixedSizeConfig, Phase, step_of
 from vadcore.models.latent.front_end import FrontEnd
 from vadcore.models.latent.gaussians import bounded, divergence_from_standard, draw
 from vadcore.utils.schema import Section
@@ -77,17 +77,12 @@ class VCAE(FrontEnd):
                 settings.iterations,
                 self.windows,
                 settings.batch_size,
-                self._step,
+                step_of(lambda batch: self._losses(batch, settings.samples)),
                 {"optimizer": optimizer},
                 val=lambda batch: self._losses(batch, samples=0)["loss"],
                 predict_step=self.predict_step,
             )
         ]
-
-    def _step(self, batch: Batch, update: Update) -> dict[str, Tensor]:
-        losses = self._losses(batch, self.settings.samples)
-        update("optimizer", losses["loss"])
-        return {name: value.detach() for name, value in losses.items()}
 
     def _losses(self, batch: Batch, samples: int) -> dict[str, Tensor]:
         """VAE loss, nats per frame. samples: latent vectors sampled per frame; 0: use the mean (deterministic)."""
