@@ -40,8 +40,7 @@ def work(stage: Stage) -> None:
         raise VadError(f"{raw}: none of its {split} clips can be read; replace the files listed above")
     seconds = time.monotonic() - started
 
-    wanted = {extracted.clip for extracted in done}
-    frames.keep_only(wanted)
+    frames.keep_only({extracted.clip for extracted in done})
     masks.keep_only({extracted.clip for extracted in done if extracted.masks})
     remarks = [remark for extracted in sorted(done, key=lambda one: one.clip) for remark in extracted.remarks]
     differences = compared(frames, clips)
@@ -50,8 +49,7 @@ def work(stage: Stage) -> None:
         stage.say(f"{urls[0]}: {remark}")
     facts = _facts(config, frames, sorted(left_out, key=lambda entry: entry["clip"]))
     not_used = left_out_lines(left_out_files(raw, [file for clip in clips for file in clip.files]))
-    remarks = differences + remarks
-    facts.update({"remarks": remarks} if remarks else {}, **({"not_used": not_used} if not_used else {}))
+    facts |= {key: lines for key, lines in (("remarks", differences + remarks), ("not_used", not_used)) if lines}
     write_json(paths.facts(stage.dataset), facts)
     fresh = sum(extracted.frames for extracted in done if not extracted.kept)
     stage.say(

@@ -30,16 +30,9 @@ def launched() -> bool:
 
 def launch(count: int, words: Sequence[str]) -> NoReturn:
     """Replace this process by ``count`` processes of ``python -m tasks <words>``, on the GPUs or else the CPU cores."""
-    options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    # --multi_gpu means several processes, with or without a GPU
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        "--num_processes",
-        str(count),
-        *options,
-    ]
+    options = ["--multi_gpu", "--num_processes", str(count)]  # several processes, with or without a GPU
+    options += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
-    os.execv(sys.executable, [*command, "--module", "tasks", *words])
+    os.execv(
+        sys.executable, [sys.executable, "-m", "accelerate.commands.launch", *options, "--module", "tasks", *words]
+    )

@@ -24,6 +24,7 @@ from vadcore.utils.code import code_digest
 from vadcore.utils.device import choose_device, choose_precision, peak_memory_mb
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import complete, digest_of, sha256_files, write_json, write_text
+from vadcore.utils.provenance import processor
 
 # torch's optimizers import torch._dynamo at first use, which takes 0.8 s and is needed only for torch.compile
 for _method in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
@@ -158,7 +159,7 @@ def work(stage: Stage) -> None:
         "image_size": list(val.size),
         "color": config.color,
         "precision": str(dtype if model.trained else torch.float32).removeprefix("torch."),
-        "device": _device_name(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
     }
     cost = {
         "train_seconds": round(result.seconds, 1),  # including check points and saving
@@ -274,9 +275,3 @@ def _score_normal(
         )
     with complete(path) as temporary:
         table.to_parquet(temporary, index=False)
-
-
-def _device_name(device: torch.device) -> str:
-    from vadcore.utils.provenance import processor
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()

@@ -107,7 +107,7 @@ def roc_curve(table: pd.DataFrame) -> pd.DataFrame:
     if not _both_classes(used["label"].to_numpy()):
         return pd.DataFrame({"fpr": [], "tpr": [], "threshold": []}, dtype=np.float64)
     fpr, tpr, threshold = _roc(used["label"].to_numpy(), used["score"].to_numpy())
-    return _thin(pd.DataFrame({"fpr": fpr, "tpr": tpr, "threshold": threshold}), "fpr", "tpr")
+    return _thin(pd.DataFrame({"fpr": fpr, "tpr": tpr, "threshold": threshold}))
 
 
 def _evaluated(table: pd.DataFrame) -> pd.DataFrame:
@@ -162,10 +162,10 @@ def _equal_error_rate(label: np.ndarray, score: np.ndarray) -> float:
     return float(np.interp(1.0, fpr + tpr, fpr))
 
 
-def _thin(curve: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Thin a curve to at most CURVE_POINTS rows, evenly spaced along its city-block length; both ends are kept."""
+def _thin(curve: pd.DataFrame) -> pd.DataFrame:
+    """Thin a ROC curve to at most CURVE_POINTS rows, evenly spaced along its city-block length; both ends are kept."""
     if len(curve) <= CURVE_POINTS:
         return curve
-    along = np.concatenate(([0.0], np.cumsum(curve[x].diff().abs() + curve[y].diff().abs())[1:]))
+    along = np.concatenate(([0.0], np.cumsum(curve["fpr"].diff().abs() + curve["tpr"].diff().abs())[1:]))
     kept = np.searchsorted(along, np.linspace(0.0, along[-1], CURVE_POINTS - 1))
     return curve.iloc[np.unique(np.append(kept, len(curve) - 1))].reset_index(drop=True)

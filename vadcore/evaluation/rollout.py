@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -28,19 +28,11 @@ RECONSTRUCTION = "reconstruction"
 MEAN_OF = 500  # maximum number of frames in the mean frame
 
 
-class SkippingConfig(Protocol):
-    """Configuration of a model that predicts frames ``frame_skip`` apart."""
-
-    @property
-    def frame_skip(self) -> int: ...
-
-
 @runtime_checkable
 class RollsOut(Protocol):
     """A model that can predict further frames from its own predictions."""
 
-    @property
-    def config(self) -> SkippingConfig: ...
+    config: Any  # with ``frame_skip``, the distance between the frames of a sequence
 
     def roll_out(self, frames: Tensor, steps: int) -> Tensor:
         """Predict frames 1 to P - 1 + steps: ``[B, P, C, H, W]`` in 0..1 to ``[B, P - 1 + steps, C, H, W]``."""

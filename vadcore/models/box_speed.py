@@ -74,7 +74,7 @@ class BoxSpeed(Model):
     def _gather_speeds(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         speed = _length(self._pooled(stored_flow(batch)[:, 0]), 1)
         self.speeds += torch.bincount(_place(speed.flatten(), SLOWEST, SPEEDS), minlength=SPEEDS)
-        return {"loss": speed.mean()}  # nothing is minimised: picture heights a frame, to watch
+        return {"loss": speed.mean()}  # for the log only: mean speed, picture heights per frame
 
     def _gather_sizes(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         speed = _length(self._pooled(stored_flow(batch)[:, 0]), 1)  # [B, h, w]
@@ -86,7 +86,7 @@ class BoxSpeed(Model):
                 place = (centre * ROWS).long() * SIZES + _place(size, SMALLEST, SIZES)
                 for number, chosen in enumerate((place, place[width <= ALONE * height])):
                     kept[number] += torch.bincount(chosen, minlength=ROWS * SIZES).view(ROWS, SIZES)
-        return {"loss": torch.tensor(len(boxes) / len(speed))}  # objects a frame, to watch
+        return {"loss": torch.tensor(len(boxes) / len(speed))}  # for the log only: objects per frame
 
     def _gather_boxes(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         fastest = self._boxes(batch).amax(2)  # [B, h]
@@ -95,7 +95,7 @@ class BoxSpeed(Model):
         place = band * SPEEDS + _place(fastest, SLOWEST, SPEEDS)  # [B, h]
         moving = place[fastest > self.threshold]
         self.moving += torch.bincount(moving, minlength=ROWS * SPEEDS).view(ROWS, SPEEDS)
-        return {"loss": fastest.mean()}  # picture heights a frame, to watch
+        return {"loss": fastest.mean()}  # for the log only: picture heights per frame
 
     @property
     def threshold(self) -> float:

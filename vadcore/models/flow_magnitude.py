@@ -55,7 +55,7 @@ class FlowMagnitude(Model):
         rows = self._magnitude(batch).mean((0, 2))  # [h]
         self.row_sum += F.interpolate(rows[None, None], len(self.row_sum), mode="linear")[0, 0].double()
         self.row_count += 1
-        return {"loss": rows.mean()}  # for the log only, nothing is minimised: mean speed, px/frame
+        return {"loss": rows.mean()}  # for the log only: mean speed, px/frame
 
     def predict_step(self, batch: Batch) -> Prediction:
         speed = self._magnitude(batch)  # [B, h, w]

@@ -259,7 +259,7 @@ class LatentLSTM(Model):
         self.train()
         self.spread_sum += error.flatten(0, 1).sum(0).double()
         self.spread_count += error.shape[0] * error.shape[1]
-        return {"loss": error.mean()}  # for the log only, nothing is minimised
+        return {"loss": error.mean()}  # for the log only
 
     # --- frames ------------------------------------------------------------------------------------------------------
 

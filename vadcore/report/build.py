@@ -81,7 +81,7 @@ def build_report(
     results = {"run": facts, "rows": [system.row for system in systems]}
     # Render everything before writing: if rendering fails, the previous report is unchanged.
     page = render_page(
-        groups, facts, digest_of(results), params, dataset_facts, title, check_points, dict(flow_pictures or {})
+        groups, facts, digest_of(results), params, dataset_facts, title, check_points, flow_pictures or {}
     )
     out = Path(out)
     write_run(out / RUN, results, run, run_cells(run, groups))

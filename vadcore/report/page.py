@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 import yaml
@@ -31,7 +33,7 @@ def render_page(
     dataset_facts: dict[str, dict],
     title: str,
     wanted: tuple[int, ...] | None = None,
-    flow_pictures: dict[str, Path] | None = None,
+    flow_pictures: Mapping[str, Path] = MappingProxyType({}),
 ) -> str:
     """Return the page as text. See :func:`vadcore.report.build_report` for the parameters.
 
@@ -52,7 +54,7 @@ def render_page(
             | {measure.key: measure.title for measure in MEASURES if any(map(check_points, systems))},
             datasets=[
                 _dataset(f"d{number}", name, group, dataset_facts.get(name, {}), wanted)
-                | {"flow": load_flow_pictures(flow_pictures[name]) if flow_pictures and name in flow_pictures else None}
+                | {"flow": load_flow_pictures(flow_pictures[name]) if name in flow_pictures else None}
                 for number, (name, group) in enumerate(groups.items(), 1)
             ],
             models=[system.model for system in next(iter(groups.values()))],

@@ -47,4 +47,4 @@ class MeanImage(nn.Module):
     def _add(self, batch: Batch, update: Update) -> dict[str, Tensor]:
         self.sum += batch.frames[:, 0].mean(0)
         self.count += 1
-        return {"loss": batch.frames.var()}  # for the log only, nothing is minimised: variance of the frames
+        return {"loss": batch.frames.var()}  # for the log only: variance of the frames

@@ -106,44 +106,22 @@ class CAEVAE(FrontEnd):
         return self.vae_decoder(z).float().unflatten(1, self.grid)
 
     def phases(self) -> list[Phase]:
-        settings = self.settings
         first = [self.features, self.bottleneck, self.cae_decoder]
         return [
-            self._phase(
-                "cae",
-                settings.cae_iterations,
-                settings.cae_learning_rate,
-                first,
-                self._autoencode,
-                self._judge_autoencoder,
-            ),
-            self._phase(
-                "vae",
-                settings.vae_iterations,
-                settings.vae_learning_rate,
-                [self.vae_encoder, self.vae_decoder],
-                self._reduce,
-                self._judge_features,
-            ),
-            self._phase(
-                "deconv",
-                settings.deconv_iterations,
-                settings.deconv_learning_rate,
-                [self.deconv],
-                self._draw,
-                self.predict_step,
-            ),
+            self._phase("cae", first, self._autoencode, self._judge_autoencoder),
+            self._phase("vae", [self.vae_encoder, self.vae_decoder], self._reduce, self._judge_features),
+            self._phase("deconv", [self.deconv], self._draw, self.predict_step),
         ]
 
     def _phase(
         self,
         name: str,
-        iterations: int,
-        learning_rate: float,
         modules: Sequence[nn.Module],
         loss: Callable[[Batch, int], dict[str, Tensor]],
         predict_step: Callable[[Batch], Prediction],
     ) -> Phase[Batch]:
+        """Create the phase that trains ``modules``. Its settings are called ``<name>_iterations`` and so on."""
+        settings = self.settings
         parameters = [p for module in modules for p in module.parameters()]
 
         def begin() -> None:
@@ -155,12 +133,12 @@ class CAEVAE(FrontEnd):
 
         return Phase(
             name,
-            iterations,
+            getattr(settings, f"{name}_iterations"),
             self.windows,
-            self.settings.batch_size,
-            step_of(lambda batch: loss(batch, self.settings.samples)),
-            {"optimizer": torch.optim.Adam(parameters, learning_rate, fused=True)},
-            clip_norm={"optimizer": self.settings.clip_norm} if name == "cae" else {},
+            settings.batch_size,
+            step_of(lambda batch: loss(batch, settings.samples)),
+            {"optimizer": torch.optim.Adam(parameters, getattr(settings, f"{name}_learning_rate"), fused=True)},
+            clip_norm={"optimizer": settings.clip_norm} if name == "cae" else {},
             val=lambda batch: loss(batch, 0)["loss"],
             begin=begin,
             predict_step=predict_step,
