@@ -67,14 +67,10 @@ def score_clip(
     reconstruct: frames, ascending, whose reconstructions or predictions are returned. Frames that no window scores are
     left out, and all frames if the model produces no pictures of the scored frames.
     """
-    segment, length = footage.segments[number], footage.lengths[number]
+    segment = footage.segments[number]
     parts = split_at_pauses([segment], footage.frames)
     edges = [(part.start - segment.start, part.stop - segment.start) for part in parts]
     starts = np.concatenate([start + scoring_windows(stop - start, model.windows) for start, stop in edges])
-    if not len(starts):  # shorter than a window
-        measures = {model.score: np.full(length, np.nan, np.float32)}
-        height, width = footage.size
-        return ClipScores(measures, np.full((length, *map_size((height, width))), np.nan, np.float16))
     pictured = windows_of(reconstruct, starts, model.windows.judged)
     maps: list[np.ndarray] = []
     scorer = StreamScorer(model, footage.device, dtype, maps.append, str(segment.clip), segment.start, pictured)

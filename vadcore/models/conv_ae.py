@@ -62,9 +62,7 @@ class SubpixelConvTranspose2d(nn.ConvTranspose2d):
 
     bias: Tensor
 
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if output_size is not None:
-            return super().forward(input, output_size)
+    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]
         kernel, stride, (h, w) = self.kernel_size[0], self.stride[0], input.shape[2:]
         taps = -(-kernel // stride)  # input pixels per output pixel, along one side
         spare = taps * stride - kernel

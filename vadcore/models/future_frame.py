@@ -226,23 +226,24 @@ class FutureFrame(Model):
         if config.gradient:
             losses["gradient"] = gradient_difference(predicted, true)
         if config.flow and self.flownet is not None:
-            losses["flow"] = self._flow_loss(self.flownet, batch, predicted)
+            losses["flow"] = self._flow_difference(batch, predicted)
         terms = [getattr(config, name) * losses[name] for name in LOSSES if name in losses]
         loss = torch.stack(terms).sum()
         update("generator", loss)
         return {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}}
 
-    def _flow_error(self, flownet: FlowNetSD, batch: Batch, predicted: Tensor) -> Tensor:
-        """Absolute difference of the flow from the last input frame to the predicted frame and the stored flow.
+    def _flow(self, batch: Batch, predicted: Tensor) -> Tensor:
+        """Flow from the last input frame to the predicted frame, ``[B, 2, H, W]`` in pixels, differentiable."""
+        if self.flownet is None:
+            raise ValueError("flownet is null: the flow to the predicted frame cannot be computed")
+        return flow_between(self.flownet, batch.frames[:, -2], (predicted + 1) / 2, self.config.flow_enlarge)
 
-        ``[B, 2, H, W]`` in pixels, differentiable.
+    def _flow_difference(self, batch: Batch, predicted: Tensor) -> Tensor:
+        """Mean absolute difference between the flow to the predicted frame and the stored flow.
+
+        In pixels of FlowNet's input size, because the published loss weight is for that unit.
         """
-        flow = flow_between(flownet, batch.frames[:, -2], (predicted + 1) / 2, self.config.flow_enlarge)
-        return (flow - stored_flow(batch)[:, -1]).abs()
-
-    def _flow_loss(self, flownet: FlowNetSD, batch: Batch, predicted: Tensor) -> Tensor:
-        """Mean flow error in pixels of FlowNet's input size, because the published loss weight is for that unit."""
-        apart = self._flow_error(flownet, batch, predicted).mean((0, 2, 3))  # [2]: right, down
+        apart = (self._flow(batch, predicted) - stored_flow(batch)[:, -1]).abs().mean((0, 2, 3))  # [2]: right, down
         height, width = predicted.shape[2:]
         seen = seen_size((height, width), self.config.flow_enlarge)
         return (apart * apart.new_tensor((seen[1] / width, seen[0] / height))).mean()
@@ -258,5 +259,5 @@ class FutureFrame(Model):
         measures["gradient_box"] = highest_box(gradient_error(shown[:, 0], batch.frames[:, -1]))[:, None]
         measures["psnr"] = 10 * measures["mse"].clamp(min=1e-10).log10()  # negative: higher is more anomalous
         if self.flownet is not None:
-            measures["flow"] = self._flow_error(self.flownet, batch, predicted).mean((1, 2, 3))[:, None]
+            measures["flow"] = (self._flow(batch, predicted) - stored_flow(batch)[:, -1]).abs().mean((1, 2, 3))[:, None]
         return Prediction(measures, maps, lambda: shown)

@@ -38,7 +38,7 @@ class PseudoAnomalyConfig(ModelConfig):
 
     frames: PositiveInt = Field(default=8, ge=3)  # window length; made for 8 to 10 frames per second
     every: PositiveInt = 1  # frame stride: 3 for footage of 25 to 30 frames per second
-    background: PositiveInt = 300  # number of frames, ``every`` apart, whose median is the background
+    background: PositiveInt = 300  # number of frames (every n-th one) whose median is the background
     object_height: PositiveFloat = 32.0  # pictures are resized so that the median moving object has this height, pixels
     crop: Size = (144, 176)  # height and width of training windows, in resized pixels
     unaltered: NonNegativeInt = 3  # largest number of unaltered objects pasted into a window
@@ -50,7 +50,7 @@ class PseudoAnomalyConfig(ModelConfig):
     iterations: PositiveInt = 3_000
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.05
-    places: PositiveInt = 20  # the value of a region is the mean of its highest places in the anomaly map, this many
+    places: PositiveInt = 20  # number of highest places in the anomaly map whose mean is the value of a region
     score: Literal["region", "max"] = "region"
 
     @field_validator("alterations")

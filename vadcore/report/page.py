@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from vadcore.report import charts, events, text
 from vadcore.report.checkpoints import MEASURES, check_points, side_by_side
-from vadcore.report.load import System, load_flow_pictures
+from vadcore.report.load import System, load_flow_pictures, plain
 from vadcore.report.media import film, first_and_last, picture, snapshots
 from vadcore.report.rollouts import rollouts
 from vadcore.report.table import columns_of, evaluation_facts, highlights, results_table
@@ -123,7 +123,7 @@ def _clips(dataset_id: str, group: list[System]) -> list[dict]:
         found = [of_clip.get(name, system.events.iloc[:0]) for system, of_clip in zip(group, raised, strict=True)]
         matches = [events.match_labels(*both) for both in zip(scored, found, strict=True)]
         lanes = [
-            (system, charts.timeline(part, alarms, system.threshold, *scale, every), part["score"].max())
+            (system, charts.timeline(part, alarms, system.threshold, *scale, every), plain(float(part["score"].max())))
             for system, part, alarms, scale in zip(group, scored, found, scales, strict=True)
         ]
         alarms, missed = events.alarms_of(group, found, matches), events.missed(group, matches, own)
@@ -139,7 +139,7 @@ def _clips(dataset_id: str, group: list[System]) -> list[dict]:
                 "abnormal": bool((own["label"] == 1).any()),
                 "truth": text.truth(own),
                 "unlabelled": text.unlabelled(own),
-                "lanes": [(system, svg, None if pd.isna(peak) else float(peak)) for system, svg, peak in lanes],
+                "lanes": lanes,
                 "pictures": snapshots(f"{dataset_id}c{number}", name, group),
                 "alarms": alarms,
                 "listed": events.listed(alarms),
