@@ -47,7 +47,7 @@ def small(iterations: int = 10, **changes) -> Model:
 
 def run(model: Model, split: Split, folder: Path, settings: TrainSettings = SETTINGS, **watching) -> Trained:
     """Train ``model``; ``watching`` are fields of the callback."""
-    callback = Callback(say=lambda text: None, **watching)
+    callback = Callback(**{"say": lambda text: None, **watching})
     return train(model, *split, settings, CheckpointFolder(folder, "train-x"), callback)
 
 

@@ -131,9 +131,6 @@ class _Means:
         self.total: np.ndarray = np.zeros((0, *shape), dtype)
         self.count: np.ndarray = np.zeros(0, np.int64)
 
-    def __len__(self) -> int:
-        return len(self.total)
-
     def add(self, frames: np.ndarray, values: np.ndarray) -> None:
         """Add the values of windows.
 

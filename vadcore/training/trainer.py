@@ -83,8 +83,6 @@ class Trained:
     step_seconds: float = 0.0
     windows: int = 0
     peak_memory_mb: float = 0.0  # maximum over the processes
-    resumed_from: int | None = None  # iteration within its phase at which this process resumed
-    found_finished: bool = False  # training had finished before; nothing was run
 
     def after(self, first: Trained) -> Trained:
         """Merge with the result of a submodel trained first. ``windows`` and ``step_seconds`` remain those of this one."""
@@ -215,9 +213,7 @@ class _Run:
         self.best, self.pending_count = state["best"], state["pending_count"]
         self.pending = {key: value.to(self.footage.device) for key, value in state["pending"].items()}
         self.result = Trained(**state["result"])
-        self.result.resumed_from = self.iteration
-        self.result.found_finished = self.phase_number == len(self.phases)
-        if self.result.found_finished:
+        if self.phase_number == len(self.phases):
             self.callback.say(f"already trained with these settings; to train again, delete {self.checkpoint.folder}")
             self.replay_metrics()
             return

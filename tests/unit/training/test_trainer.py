@@ -20,7 +20,7 @@ def split(tmp_path_factory) -> Split:
 
 
 def without_seconds(result):
-    passing = ("seconds", "step_seconds", "peak_memory_mb", "resumed_from", "found_finished")
+    passing = ("seconds", "step_seconds", "peak_memory_mb")
     return {key: value for key, value in vars(result).items() if key not in passing}
 
 
@@ -49,9 +49,9 @@ def test_resume_after_kill_is_exact(split, tmp_path, killed_at, undisturbed):
     often = TrainSettings(**{**vars(SETTINGS), "save_seconds": ALWAYS})
     with pytest.raises(Killed):
         run(small(), split, tmp_path / "b", often, metrics=kill)
-    resumed = small()
-    result = run(resumed, split, tmp_path / "b")
-    assert result.resumed_from == killed_at - 1
+    resumed, said = small(), []
+    result = run(resumed, split, tmp_path / "b", say=said.append)
+    assert f"at iteration {killed_at - 1} of phase 1" in said[0]
     assert same(resumed, model)
     assert without_seconds(result) == without_seconds(expected)
 
@@ -61,6 +61,7 @@ def test_finished_training_reports_again(split, tmp_path):
     first, second = small(), small()
     reported: list[list] = [[], []]
     pictures: list[list] = [[], []]
+    said: list[str] = []
     for number, model in enumerate((first, second)):
         result = run(
             model,
@@ -68,8 +69,9 @@ def test_finished_training_reports_again(split, tmp_path):
             tmp_path,
             metrics=lambda phase, step, values, n=number: reported[n].append((step, values)),
             picture=pictures[number].append,
+            say=said.append,
         )
-    assert result.found_finished
+    assert said[-1].startswith("already trained")
     assert same(first, second)
     assert result.peak_memory_mb > 0
 
