@@ -22,7 +22,7 @@ PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opt
 
 
 def _run(*command: str) -> None:
-    """Become a program of this environment, in the project's folder, so that Ctrl-C reaches it and nothing else."""
+    """Replace this process by a Python module of this environment, so that only that module receives Ctrl-C."""
     if not Path("dvc.yaml").exists():
         sys.exit("error: no dvc.yaml here; run vad in the project's folder")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # stages call `python`

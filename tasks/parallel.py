@@ -95,7 +95,7 @@ def _prepare_worker(alive: Connection, threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch at its first import, which comes later
 
     def wait() -> None:
-        alive.poll(None)  # nothing is ever sent
+        alive.poll(None)  # returns when the other end is closed; nothing is sent
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

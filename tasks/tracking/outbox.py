@@ -59,7 +59,7 @@ class EventLog:
         folder = outbox / key
         (folder / "files").mkdir(parents=True)
         log = (folder / "events.jsonl").open("a", encoding="utf-8")
-        lock(log)  # before run.json exists, from which others know the run
+        lock(log)  # before run.json exists, by which other processes find the run
         write_json(folder / "run.json", about)
         run = cls(folder)
         run._log = log

@@ -58,7 +58,7 @@ class Sender:
         URI and the id of the run before it may end.
         """
         with FileLock(self.events.folder.parents[1] / "sender.lock"):
-            killed = not self.events.writer_lives()  # asked before the log is read: a stage may end meanwhile
+            killed = not self.events.writer_lives()  # before the log is read, because the stage may end during reading
             self.state = self.events.state
             self.state.pop("fault", None)
             if "done" in self.state:

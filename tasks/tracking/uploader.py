@@ -47,7 +47,7 @@ def start_uploader(settings: str) -> None:
     with _lock_file(TRACKING, settings).open("w") as file:
         if not lock(file):
             return
-        # the new process inherits the lock, so that it holds it from its first moment to its end
+        # the new process inherits the lock and holds it until it ends
         words = [sys.executable, "-m", "tasks.tracking", "follow", settings, str(file.fileno())]
         try:
             with (TRACKING / LOG).open("w") as log:
@@ -110,7 +110,7 @@ class Uploader:
                 if time.monotonic() >= self._due.get((run.key, over), 0):
                     self._send(run, over)
                     if not lives:
-                        break  # look after the running stages again, before the next run that was left
+                        break  # running stages take precedence over further runs of stages that have ended
             except FileNotFoundError:  # another process has sent it
                 continue
         return running

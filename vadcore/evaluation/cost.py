@@ -1,4 +1,4 @@
-"""Cost of a run (times, throughput). Stored beside the results in a separate file, because it depends on the machine."""
+"""Cost of a run (times, throughput). Stored in a file of its own, because it depends on the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TABLED = ("score_fps", "train_seconds")  # shown in tables of results
 
 
 def write_cost(folder: Path, cost: dict) -> None:
-    """Write ``cost`` to ``folder``, beside the metrics.json of the results it belongs to."""
+    """Write ``cost`` to ``folder``, which contains the metrics.json of the results."""
     write_json(folder / FILE, {"of": _digest(folder), **cost})
 
 

@@ -28,7 +28,7 @@ AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 22}  # pixels per network call; more is 
 def dis(preset: str = "medium") -> Estimator:
     """Dense Inverse Search (Kroeger et al. 2016) from OpenCV. ``preset``: ultrafast, fast or medium."""
     search = cv2.DISOpticalFlow.create(getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}"))
-    # OpenCV's stub does not know that the flow may be None: no initial flow
+    # None: no initial flow; missing in OpenCV's type stub
     return _pair_by_pair(lambda first, second: search.calc(first, second, None))  # type: ignore[call-overload]
 
 
@@ -43,7 +43,7 @@ def farneback(
     """Polynomial expansion (Farneback 2003) from OpenCV, with OpenCV's argument names and usual values."""
 
     def estimate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        # OpenCV's stub does not know that the flow may be None: no initial flow
+        # None: no initial flow; missing in OpenCV's type stub
         return cv2.calcOpticalFlowFarneback(  # type: ignore[call-overload]
             first, second, None, pyr_scale, levels, winsize, iterations, poly_n, poly_sigma, 0
         )

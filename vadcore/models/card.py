@@ -1,4 +1,4 @@
-"""Model cards in the form of the Hugging Face Hub: a README.md with metadata, beside the weights."""
+"""Model cards in the form of the Hugging Face Hub: a README.md with metadata, in the folder of the weights."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class ConvLSTMConfig(AutoencoderConfig):
 
     image_size: Size = (256, 256)
     frames: PositiveInt = Field(default=10, ge=2)  # window length
-    # frame strides in training; with stride 1 alone, the published result is not reached
+    # frame strides in training; the published result needs more than stride 1
     strides: tuple[PositiveInt, ...] = Field(default=(1, 2, 3, 4), min_length=1)
     conv: tuple[PositiveInt, PositiveInt] = (128, 64)  # channels of the spatial encoder
     lstm: tuple[PositiveInt, ...] = (64, 32, 64)  # channels of the ConvLSTM layers; the last feeds the decoder

@@ -120,8 +120,8 @@ class LatentLSTM(Model):
     """Predict the latent vector of each frame from the previous ones, and decode it to a frame.
 
     The score is the error of the predicted frame. The measure ``latent_nll`` is the negative log-likelihood of the true
-    latent vector, in nats. With the loss ``mse``, which predicts no density, it is that under a Gaussian with the spread of
-    the prediction errors on training footage.
+    latent vector, in nats. The loss ``mse`` predicts no density; there, the measure uses a Gaussian with the spread of the
+    prediction errors on training footage.
     """
 
     config: LatentLSTMConfig

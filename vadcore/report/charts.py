@@ -107,8 +107,8 @@ def frames_per_score(scores: int, most: int = MOST_SCORES) -> int:
 def pack_scores(frames: np.ndarray, scores: np.ndarray, threshold: float | None, every: int) -> str:
     """Encode the highest score of every ``every`` frames as little-endian float32 in base64.
 
-    A million scores take 5 MB of the page. For more footage, one number stands for several frames and is their highest
-    score, so the peak score of every alarm is kept. The page says which frames a number covers.
+    A million scores take 5 MB of the page. For more footage, one number is the highest score of several frames, so that the
+    peak score of every alarm is kept. The page shows the range of frames.
 
     Parameters
     ----------

@@ -102,7 +102,7 @@ def foremost(clips: list[dict]) -> dict | None:
     """Return the alarms with the lowest p-values over all clips, and the number of all alarms. None without alarms.
 
     Ties go to the alarm on which more systems agree. ``agreed`` is the alarm on which most systems agree; ties go to the
-    lower p-value. ``cut`` says whether some clip does not list all its alarms.
+    lower p-value. ``cut``: whether the list of any clip is incomplete.
 
     clips: ``id``, ``name`` and ``alarms`` (all of them) of each clip.
     """

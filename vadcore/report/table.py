@@ -14,9 +14,9 @@ from vadcore.report.text import duration, plural, significant, write
 
 @dataclass(frozen=True)
 class Column:
-    """One figure in a row of metrics.json, or a cost of a system. ``better`` says which end is marked as the best.
+    """One figure in a row of metrics.json, or a cost of a system. The template terms.html.j2 explains each.
 
-    The template terms.html.j2 has the meaning of each.
+    better: whether the highest or the lowest figure is marked as the best. None: no figure is marked.
     """
 
     key: str
@@ -76,7 +76,7 @@ def columns_of(group: list[System]) -> list[Column]:
 def results_table(group: list[System]) -> dict:
     """Return the columns, their upper headings as (title, number of columns), the rows and the settings in common.
 
-    ``extrapolated`` says whether a threshold is extrapolated.
+    ``extrapolated``: whether any threshold is extrapolated.
     """
     columns = columns_of(group)
     titles = [column.group for column in columns]
