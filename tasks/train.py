@@ -257,16 +257,12 @@ def _score_normal(
         footage = ClipLoader.for_model(model.to(where["device"]), frames, segments, flow, **where)
         for place, segment in enumerate(segments):
             measured = score_clip(model, footage, place, dtype)
-            table = pd.DataFrame(measured.measures | {MAP_MAX: measured.map_max})
-            table.insert(0, "clip", segment.clip.name)
-            table.insert(1, "start", segment.start)
-            table.insert(2, "frame", np.arange(segment.start, segment.stop))
-            table.insert(3, "fps", frames.attributes(segment.clip)["fps"])
-            table.insert(4, "held_out", number == 0)
-            table.insert(5, "seen", seen)
+            known = {"clip": segment.clip.name, "start": segment.start, "frame": np.arange(segment.start, segment.stop)}
+            known["fps"] = frames.attributes(segment.clip)["fps"]
             if times:
-                table.insert(4, "seconds", frames.times(segment.clip)[segment.start : segment.stop])
-            tables.append(table)
+                known["seconds"] = frames.times(segment.clip)[segment.start : segment.stop]
+            known |= {"held_out": number == 0, "seen": seen}
+            tables.append(pd.DataFrame({**known, **measured.measures, MAP_MAX: measured.map_max}))
     table, model = pd.concat(tables, ignore_index=True), scorings[0][0]
     if table.loc[table["held_out"], model.score].notna().sum() == 0:
         raise VadError(
