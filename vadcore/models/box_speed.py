@@ -119,8 +119,10 @@ class BoxSpeed(Model):
         return self._by_row(moving, LEAST_SHARE * float(moving.sum()), HIGH, SLOWEST, rows)
 
     def _by_row(self, histogram: Tensor, least: float, share: float, lowest: float, rows: int) -> Tensor:
-        """A line over the rows through the quantile ``share`` of each band of ``histogram`` ``[ROWS, bins]`` that has at
-        least ``least`` entries; constant beyond these bands."""
+        """Fit a line over the rows to the quantile ``share`` of each band of ``histogram`` ``[ROWS, bins]``.
+
+        Uses the bands with at least ``least`` entries. The line is constant beyond them.
+        """
         known = histogram.sum(1) >= max(least, 1)
         if not known.any():  # nothing moved: a tenth of the picture
             return torch.full((rows,), 0.1, dtype=torch.float64)
@@ -148,8 +150,10 @@ class BoxSpeed(Model):
         return box_means(speed, self.box_sizes(rows).to(speed.device) * rows)
 
     def _pooled_windows(self, batch: Batch) -> Tensor:
-        """The flow of the windows, pooled: ``[B, T-1, 2, h, w]`` in picture heights. Windows share most of their fields, so
-        each field is pooled once."""
+        """Pooled flow of the windows, ``[B, T-1, 2, h, w]`` in picture heights.
+
+        Windows share most of their flow fields; each field is pooled once.
+        """
         flow = stored_flow(batch)
         b, t = flow.shape[:2]
         fields = torch.stack([batch.clip[:, None].expand(b, t), batch.numbers[:, :-1]], dim=-1).reshape(-1, 2)
@@ -160,8 +164,10 @@ class BoxSpeed(Model):
         return pooled[which.to(pooled.device)].view(b, t, *pooled.shape[1:])
 
     def _along(self, flow: Tensor) -> Tensor:
-        """Mean speed over the window of what is at each place of the judged frame, ``[B, h, w]``: speeds in earlier frames
-        are moved forward along the flow, those in later frames backward."""
+        """Mean speed over the window along the motion path through each place of the judged frame, ``[B, h, w]``.
+
+        Speeds in earlier frames are warped forward along the flow, those in later frames backward.
+        """
         middle = self.windows.judged[0]
         speed = _length(flow, 2)  # [B, T-1, h, w]
         past = torch.zeros_like(speed[:, 0])
@@ -191,7 +197,7 @@ def _moved(values: Tensor, flow: Tensor, sign: int) -> Tensor:
 
 
 def _objects(moving: np.ndarray) -> list[tuple[float, int, int]]:
-    """Centre row, height and width of each connected piece of ``moving`` ``[h, w]`` that lies inside the picture."""
+    """Centre row, height and width of each connected component of ``moving`` ``[h, w]`` that does not touch the border."""
     height, width = moving.shape
     _, _, boxes, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
     return [
@@ -202,8 +208,10 @@ def _objects(moving: np.ndarray) -> list[tuple[float, int, int]]:
 
 
 def box_means(values: Tensor, sizes: Tensor) -> Tensor:
-    """Mean of ``values`` ``[B, h, w]`` over the box around each place; ``sizes`` ``[2, h]``: its height and width by row, in
-    places. At the border only the part inside the picture counts."""
+    """Mean of ``values`` ``[B, h, w]`` over the box around each place. At the border, over its part inside the picture.
+
+    sizes: ``[2, h]``, height and width of the box by row, in places.
+    """
     _, h, w = values.shape
     total = F.pad(values.double().cumsum(1).cumsum(2), (1, 0, 1, 0))  # [B, h+1, w+1]
     half = ((sizes - 1) / 2).clamp(min=0).round().long()
@@ -222,6 +230,6 @@ def _place(values: Tensor, lowest: float, bins: int) -> Tensor:
 
 
 def _quantile(histogram: Tensor, share: float, lowest: float) -> float:
-    """The value below which a ``share`` of the entries is."""
+    """Quantile ``share`` of the values of a ``histogram`` with the bins of :func:`_place`."""
     place = torch.searchsorted(histogram.cumsum(0), share * histogram.sum())
     return float(lowest ** (1 - (float(place) + 0.5) / len(histogram)))
