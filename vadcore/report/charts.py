@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import overload
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -76,14 +76,9 @@ def path(x: np.ndarray, y: np.ndarray, low: float, high: float, buckets: int = B
     return "".join(pieces)
 
 
-@overload
-def height_of(value: float, low: float, high: float) -> int: ...
-@overload
-def height_of(value: np.ndarray, low: float, high: float) -> np.ndarray: ...
-def height_of(value: float | np.ndarray, low: float, high: float) -> int | np.ndarray:
-    """Map a value to y: 0 at ``high``, 1000 at ``low``, rounded."""
-    y = np.rint((high - np.asarray(value, dtype=np.float64)) / (high - low) * HEIGHT).astype(np.int64)
-    return y if y.ndim else int(y)
+def height_of(value: float | np.ndarray, low: float, high: float) -> Any:
+    """Map a value or an array to y: 0 at ``high``, 1000 at ``low``; int64 of the same shape."""
+    return np.rint((high - np.asarray(value, dtype=np.float64)) / (high - low) * HEIGHT).astype(np.int64)
 
 
 def score_range(scores: np.ndarray, threshold: float | None) -> tuple[float, float]:
