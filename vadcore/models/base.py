@@ -147,10 +147,7 @@ class WindowSource(Protocol[BatchT_co]):
     def batches(self, plan: Iterable[np.ndarray], length: int) -> Iterator[BatchT_co]: ...
 
 
-class Update(Protocol):
-    """Callback passed to :attr:`Phase.step`: one step of the named optimizer on ``loss``."""
-
-    def __call__(self, optimizer: str, loss: Tensor, /) -> None: ...
+Update = Callable[[str, Tensor], None]  # passed to Phase.step: one step of the named optimizer on a loss
 
 
 def step_of(losses: Callable[[BatchT], Tensor | dict[str, Tensor]]) -> Callable[[BatchT, Update], dict[str, Tensor]]:
