@@ -256,7 +256,7 @@ def test_memory_does_not_grow_with_length(place_of):
     for start in range(0, 304, AHEAD):
         frames = torch.randint(0, 255, (AHEAD, 1, *SIZE), dtype=torch.uint8)
         scorer.add(frames, torch.zeros((AHEAD if start else AHEAD - 1, 2, *SIZE), dtype=torch.int16))
-        held = len(scorer._frames), len(scorer._flow), 0 if scorer._maps is None else len(scorer._maps)
+        held = len(scorer._frames), len(scorer._flow), 0 if scorer._maps is None else len(scorer._maps.total)
         part = "first" if start < 112 else "rest"
         most[part] = tuple(np.maximum(most[part], held))
     assert most["first"] == most["rest"]
