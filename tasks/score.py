@@ -37,7 +37,7 @@ def work(stage: Stage) -> None:
     device = choose_device(params.machine.device)
     trained = json.loads((folder / "metrics.json").read_text())
     dtype, why = choose_precision(trained["precision"], device)
-    stage.say(f"{name} on {dataset}: {device}, {why} (as in training)")
+    stage.say(f"{name} on {dataset}: {device}" + (f", {why} (as in training)" if model.trained else ""))
 
     for remark in compared(frames):
         stage.say(f"{frames.url}: {remark}")

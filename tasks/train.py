@@ -54,7 +54,6 @@ def work(stage: Stage) -> None:
     seed = params.seed if config.seed is None else config.seed
     device = choose_device(params.machine.device)
     dtype, why = choose_precision(settings.precision, device)
-    stage.say(f"{name} on {dataset}: {device}, {why}")
 
     frames = ClipStore(paths.frames(dataset), "frames")
     flow = ClipStore(paths.flow(dataset), "flow") if config.needs_flow else None
@@ -66,6 +65,7 @@ def work(stage: Stage) -> None:
     kept, held = hold_out(lengths, settings.val_share, params.seed, groups)  # the same clips for every system
     torch.manual_seed(seed)
     model = create_model(name, config)
+    stage.say(f"{name} on {dataset}: {device}, {why if model.trained else 'without training'}")
     where = {"device": device, "cache": params.machine.cache}
     val = ClipLoader.for_model(model, frames, split_at_pauses(held, frames), flow, **where)
 
