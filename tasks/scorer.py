@@ -19,7 +19,7 @@ from vadcore.detection.detector import Detector, make_detector, read_calibration
 from vadcore.detection.inbox import Inbox, work_off
 from vadcore.detection.naming import free_name, printable, result_key
 from vadcore.detection.output import Detection, Taken, detect
-from vadcore.detection.stream import UnreadableVideo
+from vadcore.detection.source import UnreadableVideo
 from vadcore.evaluation.preprocess import PreprocessSpec, describe
 from vadcore.utils.targets import Target
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from vadcore.detection.alerts import QUEUE, READY, queue, write_ready
 from vadcore.detection.inbox import DONE, FAILED, WORK, Claim, Inbox, work_off
 from vadcore.detection.output import EVENTS, making
-from vadcore.detection.stream import UnreadableVideo
+from vadcore.detection.source import UnreadableVideo
 from vadcore.utils.files import sha256_files, write_json
 
 PAUSE = 0.01  # seconds; two pauses per video, in which a worker can be killed

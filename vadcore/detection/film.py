@@ -23,7 +23,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from vadcore.detection.stream import Scanned, VideoSource, ahead
+from vadcore.detection.source import VideoSource
+from vadcore.detection.stream import Scanned, ahead
 from vadcore.evaluation.maps import colour_scale, smooth_for_display
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import LEAST_FREE

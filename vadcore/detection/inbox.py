@@ -40,7 +40,7 @@ from pathlib import Path
 from vadcore.detection.incoming import incoming, is_settled, is_video
 from vadcore.detection.naming import free_name, is_text, printable, result_key
 from vadcore.detection.output import LOCK, Taken, hold, made_from, sweep
-from vadcore.detection.stream import UnreadableVideo
+from vadcore.detection.source import UnreadableVideo
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import write_json, write_text
 

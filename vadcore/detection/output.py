@@ -37,7 +37,8 @@ from vadcore.detection import alerts
 from vadcore.detection.detector import Detector
 from vadcore.detection.film import write_film, write_timeline
 from vadcore.detection.naming import printable, result_key
-from vadcore.detection.stream import BOX, Scanned, check_there, scan
+from vadcore.detection.source import check_there
+from vadcore.detection.stream import BOX, Scanned, scan
 from vadcore.utils.errors import VadError
 from vadcore.utils.files import sha256_files, write_json
 
@@ -96,7 +97,7 @@ def detect(
     progress: called with the number of frames of the video that have been read.
     max_missing: share of the video's frames that may be missing.
 
-    Raises :class:`~vadcore.detection.stream.UnreadableVideo` if the video cannot be read, and :class:`Taken` if the folder
+    Raises :class:`~vadcore.detection.source.UnreadableVideo` if the video cannot be read, and :class:`Taken` if the folder
     belongs to another video or another process is making it.
     """
     video, out = Path(video), Path(out)

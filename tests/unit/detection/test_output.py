@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.videos import RUNS, events_of, make_video
 from vadcore.detection import output
 from vadcore.detection.output import Taken, detect, making, sweep
-from vadcore.detection.stream import UnreadableVideo
+from vadcore.detection.source import UnreadableVideo
 from vadcore.utils.files import sha256_files, write_json
 
 pytestmark = pytest.mark.xdist_group("results")

@@ -13,7 +13,8 @@ from tests.helpers.tiny_systems import TINY
 from tests.helpers.videos import RUNS, SIZE, Place, make_video, square_at
 from vadcore.data.loader import ClipLoader
 from vadcore.data.windows import Segment
-from vadcore.detection.stream import AHEAD, Sampling, UnreadableVideo, VideoSource, sampling_of, scan
+from vadcore.detection.source import Sampling, UnreadableVideo, VideoSource, sampling_of
+from vadcore.detection.stream import AHEAD, scan
 from vadcore.evaluation.evaluate import event_table, score_table
 from vadcore.evaluation.inference import StreamScorer, score_clip
 from vadcore.evaluation.maps import Maps, place
