@@ -34,7 +34,7 @@ from tasks.tracking.registry import (
     move_aliases,
     registered_name,
 )
-from vadcore.config import Calibrate, Params, load_params
+from vadcore.config import AlarmRule, Params, load_params
 from vadcore.data.loader import ClipLoader
 from vadcore.data.store import ClipStore
 from vadcore.data.windows import Segment, hold_out
@@ -130,8 +130,8 @@ def _tried(params: Params, version: Version, trial: ClipStore, folder: Path, kno
     scored = measures, detector.score, fps, recipe.smoothing
     labels = {segment.clip.name: trial.labels(segment.clip) for segment in segments}
     table = join_labels(score_table(*scored, calibration, times), labels)
-    rules = {key: getattr(calibration, key) for key in Calibrate.model_fields}
-    return result_row(table, calibration, Calibrate(**rules), {}, {})
+    rules = {key: getattr(calibration, key) for key in AlarmRule.model_fields}
+    return result_row(table, calibration, AlarmRule(**rules), {}, {})
 
 
 def _measured(

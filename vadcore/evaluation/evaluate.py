@@ -8,7 +8,7 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 
-from vadcore.config import Calibrate
+from vadcore.config import AlarmRule
 from vadcore.evaluation.calibration import Calibration
 from vadcore.evaluation.events import Event, detection_metrics, find_events, smooth, times_of
 from vadcore.evaluation.frame_metrics import frame_metrics
@@ -63,7 +63,7 @@ def measure_table(table: pd.DataFrame, measures: Iterable[str], smoothing: float
     return pd.DataFrame(rows, columns=["measure", *RANKING])
 
 
-def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibrate | Calibration) -> pd.DataFrame:
+def event_table(table: pd.DataFrame, calibration: Calibration, settings: AlarmRule | Calibration) -> pd.DataFrame:
     """Table of all events above the calibrated threshold: clip, frames, seconds, peak score and its p-value.
 
     table: that of :func:`score_table`. settings: ``merge_gap_s`` and ``min_event_s`` define an event.
@@ -89,7 +89,7 @@ def event_table(table: pd.DataFrame, calibration: Calibration, settings: Calibra
 def result_row(
     table: pd.DataFrame,
     calibration: Calibration,
-    settings: Calibrate,
+    settings: AlarmRule,
     maps: dict[str, np.ndarray],
     masks: dict[str, np.ndarray],
 ) -> dict[str, int | float | str | None]:

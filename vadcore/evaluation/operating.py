@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from vadcore.config import Calibrate
+from vadcore.config import AlarmRule
 from vadcore.evaluation.calibration import Calibration
 from vadcore.evaluation.events import detection_metrics
 
@@ -17,7 +17,7 @@ RATES = tuple(step * 10**power for power in range(4) for step in (1, 1.5, 2, 3, 
 FIGURES = ("alarm_precision", "detection_rate", "detection_delay_seconds", "false_alarms_per_hour", "normal_alarmed")
 
 
-def operating_points(table: pd.DataFrame, calibration: Calibration, settings: Calibrate) -> pd.DataFrame:
+def operating_points(table: pd.DataFrame, calibration: Calibration, settings: AlarmRule) -> pd.DataFrame:
     """Table with one row per target false-alarm rate, ascending, up to ``calibration.highest_rate``.
 
     table: that of :func:`vadcore.evaluation.evaluate.score_table`, with labels joined. settings: the target rate in
