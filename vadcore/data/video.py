@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vadcore.data.interlacing import FieldDetector, deinterlaced
-from vadcore.data.video_index import END_UNKNOWN, MOST_ERRORS, SAME_RATE, opened_video, packets, video_index
+from vadcore.data.video_index import (
+    END_UNKNOWN,
+    HIGHEST_RATE,
+    MOST_ERRORS,
+    SAME_RATE,
+    opened_video,
+    packets,
+    quoted,
+    video_index,
+)
 from vadcore.utils.errors import VadError
 
 if TYPE_CHECKING:  # PyAV is imported where a video is read: stored frames need no decoder
@@ -31,7 +40,6 @@ VIDEO_ENDINGS = frozenset([
 ])
 # fmt: on
 MAX_MISSING = 0.1  # share of the frames that may be missing before a video is refused
-HIGHEST_RATE = 1000.0  # frames per second; a higher value in a header is the clock rate, not the frame rate
 _RAW = {"rawvideo", "v210", "v410", "r210", "yuv4", "ayuv", "wrapped_avframe"}  # codecs whose packets may be zeros
 _REORDERED = 4  # frames by which the order of showing and of decoding differ
 
@@ -93,7 +101,7 @@ class VideoReader:
         if fields.interlaced:
             self.remarks.append(
                 f"{self.path.name}: its frames look interlaced, though the file says that they are not: edges that move are "
-                f"combed; deinterlace it with: ffmpeg -i {self.path.name} -vf yadif NEW.mp4"
+                f"combed; deinterlace it with: ffmpeg -i {quoted(self.path)} -vf yadif NEW.mp4"
             )
         self._check()
 
@@ -117,15 +125,21 @@ class VideoReader:
     def _matched(self, container, stream) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield (frame number, frame) as the decoder gives them."""
         stamps = None if self.index.stamps is None else self.index.stamps.tolist()
+        moved, by_decoding = self.index.moved, self.index.by_decoding
         number, size = -1, None
         decoded: int | None = None
+        shift = 0  # of the places in an AVI file, by packets that its index names and that were not found
         for frame, errors in _decoded(container, stream):
             step = 1 if stamps is not None else 1 + errors
-            if errors and self._packets_are_frames and decoded is not None and frame.dts is not None:
-                step = max(step, frame.dts - decoded)  # the decoder gives no frame for some packets after a lost one
-            number, decoded = number + step, frame.dts
-            if stamps is not None and frame.pts is not None:
-                number = bisect_left(stamps, frame.pts)
+            place = frame.dts if by_decoding else frame.pts
+            stamp = place if place is None else moved.get(place, place)
+            if by_decoding and stamps is None and place is not None and stamp is not None:
+                if (errors or stamp - place != shift) and self._packets_are_frames and decoded is not None:
+                    step = max(step, stamp - decoded)  # the decoder gives no frame for some packets after a lost one
+                decoded, shift = stamp, stamp - place
+            number += step
+            if stamps is not None and stamp is not None:
+                number = bisect_left(stamps, stamp)
             size = size or (frame.width, frame.height)
             if (frame.width, frame.height) != size:
                 raise VadError(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shlex
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,15 +22,25 @@ from vadcore.utils.times import PAUSE
 if TYPE_CHECKING:  # PyAV is imported where a video is read: stored frames need no decoder
     import av
 
+HIGHEST_RATE = 1000.0  # frames per second; a higher value in a header is the clock rate, not the frame rate
 SAME_RATE = 0.02  # relative tolerance of frame rates: 29.97 and 30 fps count as equal
 _CLOCK_ERROR = 1e-3  # seconds; many recorders write times in whole milliseconds
-_CLOCK_RESET = 0.5  # seconds that the clock has to go back to count as reset
+_CLOCK_RESET = (
+    0.5  # seconds that the clock has to go back to count as reset; half a frame where decoding times are stored
+)
+_SPIKE = 8  # frames in a row that may have wrong times before these count as a clock of their own
+_PROBED = 48  # frames that are decoded where their order is in doubt
+_APART = 16  # frames around wrong times that have to be right
+_SPAN = 8  # frames over which a rate is measured where single steps vary
+_FLV_ERROR = 0.15  # seconds that the duration in an FLV file may be too long
+_SAME = 0.5  # share of equal times in a row from which times are not used
 _SOUND_ERROR = 0.25  # seconds that the sound may end before the stated duration
 MOST_ERRORS = 16  # errors of the demuxer in a row before the rest of the file is given up
 _FEW_UNTIMED = 0.1  # share of the frames that may lack a time as by damage
 _PICTURES = {"image2", "gif", "webp", "apng", "ico"}
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # identifier of the File Properties Object
 _UNKNOWN_CODEC = re.compile(r"Video: none \((\w+)")
+_RAW_STREAMS = {"h264", "hevc", "mjpeg", "m4v", "h263", "mpegvideo"}  # formats without times
 _ENDLESS = {"mpegts", "mpeg", "mpegvideo", "m4v", "mjpeg", "h264", "hevc", "dv"}  # containers that state no length
 END_UNKNOWN = "its end may be missing; how much cannot be known"
 _LISTS = {"concat", "hls", "dash", "sdp"}
@@ -44,8 +56,10 @@ class VideoIndex:
     fps: frame rate while frames are recorded, frames per second: the rate in the header if the times agree with it, else
         the rate of the times. 0: the file has neither.
     times: time of every frame in seconds from the first one, float64 ``[T]``, in order.
-    stamps: timestamp of every frame in ticks, int64 ``[T]``, in order. None if timestamps do not identify the frames; then
-        the k-th frame has the k-th time.
+    stamps: timestamp of every frame in ticks, int64 ``[T]``, in order: of presentation, or of decoding if ``by_decoding``.
+        None if timestamps do not identify the frames; then the k-th frame has the k-th time.
+    by_decoding: whether frames are identified by the times of decoding, as in AVI, which has no others.
+    moved: timestamp in the file -> right timestamp, where they differ.
     tick: unit of the timestamps, seconds.
     cut_off: number of frames that are missing at the end of the file, as far as the container states its length.
     endless: whether the container states no length, so that a missing end cannot be counted.
@@ -56,6 +70,8 @@ class VideoIndex:
     fps: float
     times: np.ndarray
     stamps: np.ndarray | None
+    by_decoding: bool
+    moved: Mapping[int, int]
     tick: float
     cut_off: int
     endless: bool
@@ -92,7 +108,13 @@ def _index(path: Path, _identity) -> VideoIndex:
     with opened_video(path) as (container, stream):
         kind = container.format.name.split(",")[0]
         tick = float(stream.time_base)
+        # In an AVI file the index tells the place of a frame, also after damage.
+        places = (
+            {entry.pos + 8: entry.timestamp for entry in stream.index_entries if entry.size} if kind == "avi" else {}
+        )
         stamps: list[tuple[int | None, int | None]] = []
+        moved: dict[int, int] = {}
+        found: set[int] = set()
         torn = False
         samples, ticks, others_end = 0, 0, 0.0
         for packet in packets(container):
@@ -103,15 +125,28 @@ def _index(path: Path, _identity) -> VideoIndex:
             samples += 1
             if packet.size and not packet.is_discard:
                 torn = packet.is_corrupt
-                stamps.append((packet.pts, packet.dts))
+                place = places.get(packet.pos)
+                if place is not None and packet.dts is not None:
+                    found.add(place)
+                    if place != packet.dts:
+                        moved[packet.dts] = place
+                stamps.append((packet.pts, packet.dts if place is None else place))
                 ticks = packet.duration or 0
         codec = stream.codec_context.name.removeprefix("lib")
         if not stamps:
             raise VadError(f"{path}: holds no picture ({codec}); copy it again, or delete it")
         remarks, time_remarks = _deep_grey(stream), []
-        if len(container.streams.video) > 1:
-            remarks.append(f"it holds {len(container.streams.video)} video streams; only the first is read")
-        stated = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+        if len(shown_streams(container)) > 1:
+            remarks.append(
+                f"it holds {len(shown_streams(container))} video streams; only stream {stream.index} is read"
+            )
+        if found:
+            stamps += [(None, place) for place in places.values() if place not in found]
+            stamps.sort(key=lambda stamp: -1 if stamp[1] is None else stamp[1])
+        own = stream.codec_context.framerate if kind in _RAW_STREAMS else None
+        stated = [
+            float(rate) for rate in (own, stream.average_rate, stream.guessed_rate) if rate and rate <= HIGHEST_RATE
+        ]
         # AVI stores no presentation times, and FFmpeg's guess is wrong for frames that are not stored in order.
         shown = [dts if kind == "avi" else pts for pts, dts in stamps]
         estimated = shown.count(None) > _FEW_UNTIMED * len(stamps)
@@ -120,10 +155,7 @@ def _index(path: Path, _identity) -> VideoIndex:
         timed = [number for number, time in enumerate(shown) if time is not None]
         if len(timed) < _FEW_UNTIMED * len(stamps):
             fps = stated[0] if stated else 0.0
-            time_remarks.append(f"it has no times; {fps:g} frames a second are assumed")
-            times = np.arange(len(stamps)) / (fps or 1)
-            said_of = tuple(remarks), tuple(time_remarks)
-            return VideoIndex(codec, fps, times, None, tick, 0, kind in _ENDLESS, *said_of)
+            return _without_times(codec, fps, len(stamps), tick, kind in _ENDLESS, remarks)
         if len(timed) < len(stamps):
             said = (
                 "estimated from the others" if estimated else "not counted; their pictures are left out or fill a gap"
@@ -133,8 +165,16 @@ def _index(path: Path, _identity) -> VideoIndex:
             presented = decoded = _filled(shown, timed)
         else:
             pairs = [(shown[number], stamps[number][1]) for number in timed]
-            presented, decoded = np.array([(time, time if dts is None else dts) for time, dts in pairs]).T
-        order, resets = continuous(presented, decoded, tick)
+            read, decoded = np.array([(time, time if dts is None else dts) for time, dts in pairs]).T
+            presented, decoded = (without_spikes(part, tick) for part in (read, decoded))
+            moved |= {int(a): int(b) for a, b in zip(read, presented, strict=True) if a != b}
+            if spikes := int((read != presented).sum()):
+                time_remarks.append(f"{spikes} of its frames have wrong times; they are estimated from the others")
+        if len(presented) > 2 and np.mean(np.diff(presented) == 0) > _SAME:
+            return _without_times(codec, stated[0] if stated else 0.0, len(stamps), tick, kind in _ENDLESS, remarks)
+        if kind == "mjpeg":
+            time_remarks.append(f"it has no times; {stated[0] if stated else 0:g} frames a second are assumed")
+        order, resets = continuous(presented, decoded, tick, kind == "mpegts" and not estimated)
         if getattr(stream.codec_context, "field_order", 0) > 1:
             order = merge_fields(order, tick, stated)
         seconds = (order - order[0]) * tick
@@ -150,11 +190,61 @@ def _index(path: Path, _identity) -> VideoIndex:
             remarks.append(f"its last packet holds zeros, as a failing disk leaves them; {END_UNKNOWN}")
         if unknown:
             remarks.append("its length is not known; whether its end is missing cannot be known")
-        unordered = kind == "avi" and stream.codec_context.has_b_frames
+        unordered = stream.codec_context.has_b_frames and (
+            kind == "avi" or (bool((np.diff(presented) > 0).all()) and _times_of_decoding(path))
+        )
         identified = not (len(resets) or unordered or estimated) and len(np.unique(order)) == len(order)
         stamped = order if identified else None
         said_of = tuple(remarks), tuple(time_remarks)
-        return VideoIndex(codec, fps, times, stamped, tick, cut_off, kind in _ENDLESS, *said_of)
+        return VideoIndex(codec, fps, times, stamped, kind == "avi", moved, tick, cut_off, kind in _ENDLESS, *said_of)
+
+
+def _times_of_decoding(path: Path) -> bool:
+    """Whether the presentation times are those of decoding, as some programs write them: decoded frames jump back."""
+    import av
+
+    shown: list[int] = []
+    with opened_video(path) as (container, stream), suppress(av.FFmpegError):
+        for frame in islice(container.decode(stream), _PROBED):
+            shown += [] if frame.pts is None else [frame.pts]
+    return bool((np.diff(shown) < 0).any())
+
+
+def _without_times(codec: str, fps: float, count: int, tick: float, endless: bool, remarks: list[str]) -> VideoIndex:
+    """Return the index of a video without usable times: frame k is at ``k / fps``."""
+    said = (f"it has no times; {fps:g} frames a second are assumed",)
+    return VideoIndex(
+        codec, fps, np.arange(count) / (fps or 1), None, False, {}, tick, 0, endless, tuple(remarks), said
+    )
+
+
+def without_spikes(times: np.ndarray, tick: float) -> np.ndarray:
+    """Replace wrong times: up to ``_SPIKE`` in a row that are far from both neighbours, which are close to each other.
+
+    times: timestamps, int ``[T]``, in the order of the file. tick: their unit, seconds. A single time is put into the
+    largest gap of those around it, several are spread evenly.
+    """
+    if len(times) < 4:
+        return times
+    steps = np.diff(times)
+    step = float(np.median(np.abs(steps)))
+    far = max(_CLOCK_RESET / tick, 4 * step)
+    right, jumps = times.copy(), (np.flatnonzero(np.abs(steps) > far) + 1).tolist()
+    for before, first, after, following in zip(
+        [-math.inf, *jumps], jumps, jumps[1:], [*jumps[2:], math.inf], strict=False
+    ):
+        count = after - first
+        # Around a pause, frames that are stored in another order than shown jump forth, back and forth again.
+        alone = first - before > _APART and following - after > _APART
+        if not alone or count > _SPIKE or abs(times[after] - times[first - 1]) > far / 2 + (count + 1) * step:
+            continue
+        if count == 1:
+            near = np.sort(np.delete(right[max(0, first - _SPAN) : first + _SPAN + 1], min(first, _SPAN)))
+            gap = int(np.argmax(np.diff(near)))
+            right[first] = (near[gap] + near[gap + 1]) // 2
+        else:
+            right[first:after] = np.linspace(times[first - 1], times[after], count + 2)[1:-1].round()
+    return right
 
 
 def _deep_grey(stream) -> list[str]:
@@ -184,7 +274,12 @@ def _states_no_length(kind, container, stream, samples: int, path: Path) -> bool
         return tail[-12:-8] != b"mfro"
     if kind == "ogg":
         page = tail.rfind(b"OggS")
-        return page >= 0 and not tail[page + 5] & 4  # no end of stream
+        header = tail[page : page + 27]
+        if page < 0 or len(header) < 27:
+            return page >= 0
+        parts = tail[page + 27 : page + 27 + header[26]]
+        whole = len(parts) == header[26] and len(tail) >= page + 27 + len(parts) + sum(parts)
+        return not (whole and header[5] & 4)  # 4: end of stream
     return False
 
 
@@ -221,14 +316,20 @@ def _in_a_packet(path: Path) -> bool:
     return False
 
 
-def continuous(shown: np.ndarray, decoded: np.ndarray, tick: float) -> tuple[np.ndarray, list[float]]:
+def continuous(
+    shown: np.ndarray, decoded: np.ndarray, tick: float, stored: bool = False
+) -> tuple[np.ndarray, list[float]]:
     """Sort timestamps; where the clock goes back, shift the rest to follow without a gap.
 
     shown: presentation times, int ``[T]``, in the order of the file. decoded: decoding times. tick: their unit, seconds.
+    stored: whether the decoding times are those of the file, so that any step back is a reset.
 
     Returns the sorted timestamps and the seconds (from the first frame) at which the clock goes back.
     """
-    back = np.maximum.accumulate(decoded) - decoded > _CLOCK_RESET / tick
+    reset = _CLOCK_RESET / tick
+    if stored and len(decoded) > 1:
+        reset = min(reset, float(np.median(np.abs(np.diff(decoded)))) / 2)
+    back = np.maximum.accumulate(decoded) - decoded > reset
     starts = np.flatnonzero(back[1:] & ~back[:-1]) + 1
     parts = [np.sort(part) for part in np.split(shown, starts)]
     step = int(np.median(np.diff(parts[0]))) if len(parts[0]) > 1 else 1
@@ -254,13 +355,19 @@ def merge_fields(order: np.ndarray, tick: float, stated: list[float]) -> np.ndar
 
 
 def _rate(seconds: np.ndarray, stated: list[float]) -> float:
-    """Return the first stated rate that the times agree with, or else the rate of the times."""
+    """Return the first stated rate that the times agree with, or else the rate of the times.
+
+    Where frames come in bursts, a stated rate counts that agrees with the time over ``_SPAN`` frames.
+    """
     step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
+    span = min(_SPAN, len(seconds) - 1)
+    over = float(np.median(seconds[span:] - seconds[:-span])) / span if span > 0 else 0.0
+    for each in (step, over):
+        for rate in stated if each > 0 else ():
+            if abs(each * rate - 1) <= SAME_RATE or abs(each - 1 / rate) <= _CLOCK_ERROR:
+                return rate
     if step <= 0:
         return stated[0] if stated else 0.0
-    for rate in stated:
-        if abs(step * rate - 1) <= SAME_RATE or abs(step - 1 / rate) <= _CLOCK_ERROR:
-            return rate
     rate = 1 / step
     return float(round(rate)) if abs(step - 1 / max(1, round(rate))) <= _CLOCK_ERROR else rate
 
@@ -285,7 +392,9 @@ def _cut_off(kind, container, stream, samples, order, ticks, fps, others_end, pa
         return 0
     end = (order[-1] + (ticks or 1 / fps / tick)) * tick
     missing = _stated_seconds(kind, container, path) - max(end, others_end)
-    if others_end > end and missing < _SOUND_ERROR:
+    if kind == "asf":
+        missing -= order[0] * tick  # FFmpeg writes a duration that is too long by the time of the first frame
+    if (others_end > end and missing < _SOUND_ERROR) or (kind == "flv" and missing < _FLV_ERROR):
         return 0
     return max(0, int(missing * fps + 0.5))
 
@@ -331,16 +440,30 @@ def opened_video(path: Path):
             raise VadError(f"{path}: a picture ({kind}), not a video; remove it or give it its right ending")
         if kind in _LISTS:
             raise VadError(f"{path}: a list of files ({kind}), not a video; bring the videos themselves")
-        videos = [one for one in container.streams.video if not one.disposition & av.stream.Disposition.attached_pic]
+        videos: list[Any] = shown_streams(container)
         if not videos:
             raise VadError(f"{path}: holds no video stream ({kind}); remove it")
-        if videos[0].codec_context is None:
+        best = container.streams.best("video")  # as FFmpeg chooses: the default one, the largest picture, ...
+        video: Any = best if best in videos else videos[0]
+        if video.codec_context is None:  # its codec is unknown to FFmpeg
             name = _UNKNOWN_CODEC.search(_messages(path))
             raise VadError(
                 f"{path}: its codec {name[1] + ' ' if name else ''}is unknown here; convert it with the recorder's own "
-                f"software, or where FFmpeg knows it: ffmpeg -i {path.name} -c:v libx264 NEW.mp4"
+                f"software, or where FFmpeg knows it: ffmpeg -i {quoted(path)} -c:v libx264 NEW.mp4"
             )
-        yield container, videos[0]
+        yield container, video
+
+
+def shown_streams(container) -> list[Any]:
+    """Return the video streams of a container, without attached pictures (covers)."""
+    import av
+
+    return [one for one in container.streams.video if not one.disposition & av.stream.Disposition.attached_pic]
+
+
+def quoted(path: Path) -> str:
+    """Return the name of a file as an argument of FFmpeg in a shell."""
+    return shlex.quote(f"file:{path.name}" if ":" in path.name or path.name.startswith("-") else path.name)
 
 
 def _messages(path: Path) -> str:

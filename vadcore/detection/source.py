@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from vadcore.data.sampling import Subsampling, peak_rate
-from vadcore.data.video import HIGHEST_RATE, MAX_MISSING, VideoReader
-from vadcore.data.video_index import SAME_RATE, video_fps, video_index
+from vadcore.data.video import MAX_MISSING, VideoReader
+from vadcore.data.video_index import HIGHEST_RATE, SAME_RATE, video_fps, video_index
 from vadcore.detection.naming import is_text, printable
 from vadcore.utils.errors import VadError
 from vadcore.utils.times import is_pause
