@@ -13,7 +13,15 @@ from tests.helpers.encode import encode, walking_square, zero_packet
 from tests.helpers.sources import picture, write_video
 from vadcore.data.image_files import numbered, read_images
 from vadcore.data.video import VideoReader, read_video
-from vadcore.data.video_index import continuous, count_frames, merge_fields, packets, video_fps, video_index
+from vadcore.data.video_index import (
+    continuous,
+    count_frames,
+    merge_fields,
+    packets,
+    video_fps,
+    video_index,
+    without_spikes,
+)
 from vadcore.utils.errors import VadError
 
 KINDS = [  # ending, codec, options
@@ -31,6 +39,9 @@ KINDS = [  # ending, codec, options
     (".avi", "mjpeg", {"pixels": "yuvj420p"}),
     (".avi", "mpeg4", {"bf": "2"}),
     (".avi", "libx264", {}),  # with frames out of order, which AVI cannot time
+    (".avi", "libx264", {"bf": "0"}),
+    (".asf", "libx264", {}),  # FFmpeg writes the times of decoding
+    (".mxf", "libx264", {}),
     (".ts", "libx264", {}),
     (".m2ts", "mpeg2video", {}),
     (".mts", "libx264", {}),
@@ -430,6 +441,102 @@ def test_clock_that_goes_back_is_joined():
     order, resets = continuous(shown, np.array([0, 1, 2, 3, 4, 0, 1, 2, 3, 4]) * 100, 0.01)
     assert (order // 100).tolist() == list(range(10))
     assert resets == [5.0]
+
+
+@pytest.mark.parametrize(("name", "fps"), [("a.h264", 10), ("a.h264", 12.5), ("a.h265", 30)])
+def test_rate_of_a_raw_stream(tmp_path, name, fps):
+    kind = ("libx264", "h264") if name == "a.h264" else ("libx265", "hevc")
+    options = {"x265-params": "log-level=none"} if name == "a.h265" else {}
+    reader, shown = read(encode(tmp_path / name, 20, kind[0], fps, container=kind[1], **options))
+    assert (len(shown), reader.fps) == (20, fps)
+    assert f"{fps:g} frames a second are assumed" in reader.remarks[0]
+
+
+def test_wrong_times_are_estimated():
+    times = np.arange(100) * 40
+    for wrong in ([50], [50, 51, 52]):
+        for by in (4000, -1500):
+            spiked = times.copy()
+            spiked[wrong] += by
+            assert without_spikes(spiked, 1e-3).tolist() == times.tolist()
+    reordered = np.array([0, 120, 40, 80, 240, 160, 200])
+    reordered = np.concatenate([reordered + 280 * k for k in range(8)])
+    spiked = reordered.copy()
+    spiked[29] += 1024
+    assert without_spikes(spiked, 1e-3).tolist() == reordered.tolist()
+    for kept in (times + 5000 * (times > 1000), np.arange(20) * 2000, np.tile(times, 2)):  # pause, slow, joined
+        assert without_spikes(kept, 1e-3).tolist() == kept.tolist()
+
+
+def test_one_wrong_time_in_the_file(tmp_path):
+    path = encode(tmp_path / "a.mkv", 60, bf="0")
+    with av.open(str(path)) as file:
+        packet = [packet for packet in file.demux(video=0) if packet.size][30]
+        place = path.read_bytes().index(bytes(packet)[:16], packet.pos)
+    data = bytearray(path.read_bytes())
+    data[place - 3] ^= 0x04  # 1024 ms in the time of the block
+    path.write_bytes(data)
+    reader, shown = read(path)
+    assert reader.times.tolist() == [number / 25 for number in range(60)]
+    assert reader.numbers == list(range(60))
+    assert "1 of its frames have wrong times" in reader.remarks[0]
+    assert square_of(shown[30]) == pytest.approx(square_of(walking_square(60)[30]), abs=5)
+
+
+def test_times_that_are_all_equal(tmp_path):
+    source = encode(tmp_path / "a.mkv", 20, bf="0")
+    with av.open(str(source)) as file, av.open(str(tmp_path / "zero.mkv"), "w") as copy:
+        stream = copy.add_stream_from_template(file.streams.video[0])
+        for packet in file.demux(video=0):
+            if packet.size:
+                packet.pts = packet.dts = 0
+                packet.stream = stream
+                copy.mux(packet)
+    reader, shown = read(tmp_path / "zero.mkv")
+    assert (len(shown), reader.times.tolist()) == (20, [number / 25 for number in range(20)])
+    assert "it has no times; 25 frames a second are assumed" in reader.remarks[0]
+
+
+def test_frames_after_a_gap_in_avi_keep_their_places(tmp_path):
+    path = encode(tmp_path / "a.avi", 60, "mjpeg", pixels="yuvj420p")
+    data = bytearray(path.read_bytes())
+    start = len(data) * 4 // 10
+    data[start : start + len(data) // 12] = bytes(len(data) // 12)
+    path.write_bytes(data)
+    reader, shown = read(path, max_missing=0.2)
+    assert reader.length == 60
+    assert 50 < len(shown) < 60
+    truth = walking_square(60)[reader.numbers]
+    after = [k for k, number in enumerate(reader.numbers) if number > 40]
+    assert [square_of(shown[k]) for k in after] == pytest.approx([square_of(truth[k]) for k in after], abs=5)
+    assert f"{60 - len(shown)} of 60 frames are missing" in reader.remarks[-1]
+    assert "at the end" not in reader.remarks[-1]
+
+
+def test_thumbnail_stream_is_not_read(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as file:
+        small, large = (file.add_stream("libx264", rate=25) for _ in range(2))
+        large.disposition = av.stream.Disposition.default
+        for stream, (height, width) in ((small, (48, 64)), (large, (96, 128))):
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for stream, pictures in ((small, np.zeros((1, 48, 64, 3), np.uint8)), (large, walking_square(30))):
+            for picture in pictures:
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+            file.mux(stream.encode())
+    reader, shown = read(tmp_path / "a.mp4")
+    assert (len(shown), shown[0].shape) == (30, (96, 128, 3))
+    assert "it holds 2 video streams; only stream 1 is read" in reader.remarks[0]
+
+
+@pytest.mark.parametrize("start", [1.2, 1.0])
+def test_overlapping_recordings_are_joined(tmp_path, start):
+    first = encode(tmp_path / "a.ts", 40).read_bytes()
+    second = encode(tmp_path / "b.ts", 40, times=start + np.arange(40) / 25).read_bytes()
+    (tmp_path / "joined.ts").write_bytes(first + second)
+    reader, shown = read(tmp_path / "joined.ts")
+    assert (len(shown), reader.numbers) == (80, list(range(80)))
+    assert reader.times == pytest.approx(np.arange(80) / 25, abs=0.05)
+    assert "its clock goes back at 1.60 s" in reader.remarks[0]
 
 
 def test_joined_recordings_are_read_to_the_end(tmp_path):
