@@ -72,6 +72,11 @@ REMOVED = {  # old key of params.yaml: what to do instead
 }
 
 
+LONGEST_NAME = 100  # characters; names become parts of file names, which have 255 bytes at most
+_NUMBER = re.compile(r"0o[0-7_]+|[0-9_]+([eE][-+]?[0-9]+)?")  # in YAML 1.2, which DVC reads
+_NOT_TEXT = "{0}.{1}: YAML takes it for a number, a date or a word like true; choose another name, such as {0}-{1}"
+
+
 class Machine(Section):
     """Hardware settings of this machine. They affect speed; another device changes results only by rounding."""
 
@@ -254,6 +259,8 @@ class Params(Section):
                 continue
             typed[kind] = {}
             for name, section in values[kind].items():
+                if not isinstance(name, str):
+                    raise ValueError(_NOT_TEXT.format(kind, name))
                 if kind == "model" and is_fusion(name):
                     raise ValueError(f"model.{name}: a fusion has a section of its own; move it to fusion.{name}")
                 try:
@@ -283,6 +290,10 @@ class Params(Section):
                         f"{kind}.{name}: not a name for a folder; use letters, digits, - and _ "
                         f"(DVC takes a dot for a level), and not 'raw' or {FUSED!r}"
                     )
+                if len(name) > LONGEST_NAME:
+                    raise ValueError(f"{kind}.{name[:20]}...: {len(name)} characters; use at most {LONGEST_NAME}")
+                if not _is_text(name):
+                    raise ValueError(_NOT_TEXT.format(kind, name))
         for name in self.calibrate.datasets:
             if name not in self.dataset:
                 known = ", ".join(self.dataset) or "none"
@@ -329,6 +340,11 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         data = path.read_bytes()
         encoding = text_encoding(data)
         if not encoding.startswith("utf-8"):  # DVC reads the file, too, and only in UTF-8
+            try:
+                data.decode(encoding)
+            except UnicodeDecodeError as error:
+                found = f"byte 0x{data[error.start]:02x} at {error.start}"
+                raise VadError(f"{path}: not in UTF-8 ({found}); save it in UTF-8 with an editor") from error
             name = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")  # as iconv spells it
             raise VadError(
                 f"{path}: not in UTF-8 (it looks like {name}); save it in UTF-8, or: "
@@ -347,6 +363,14 @@ def load_params(path: Path | str = "params.yaml") -> Params:
         raise VadError(f"{path}: {_first_fault(error)}") from error
     except VadError as error:
         raise VadError(f"{path}: {error}") from error
+
+
+def _is_text(name: str) -> bool:
+    """Whether YAML reads a name without quotes as text, both in version 1.1 (PyYAML) and in 1.2 (DVC)."""
+    try:
+        return yaml.safe_load(name) == name and not _NUMBER.fullmatch(name)
+    except ValueError:  # a date that does not exist, such as 2024-13-01
+        return False
 
 
 def _first_fault(error: ValidationError, prefix: str = "") -> str:

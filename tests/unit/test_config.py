@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import pytest
+import ruamel.yaml
 import yaml
 
 from tests.helpers.project import ROOT
@@ -220,6 +221,72 @@ def test_names_that_dvc_cannot_take_are_refused(tmp_path, kind):
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(VadError, match=r"front\.door"):
+        load_params(path)
+
+
+def named(folder, name):
+    data = {"street": {"format": "street"}, name: {"format": "street"}}
+    (folder / "params.yaml").write_text(yaml.safe_dump({**smallest(), "dataset": data}))
+    return load_params(folder / "params.yaml")
+
+
+def reads(read, name) -> bool:
+    try:
+        return read(name) == name
+    except ValueError:  # no such date
+        return False
+
+
+TEXTS = ["yard", "1e", "2cams", "e1", "0o8", "0xG", "2024-1", "n", "1e3a", "tRue", "0b2"]
+NO_TEXTS = [
+    "1e3",
+    "1e-3",
+    "1_0e3",
+    "0o7",
+    "1",
+    "08",
+    "12_",
+    "0x1F",
+    "0b1",
+    "1_000",
+    "true",
+    "True",
+    "null",
+    "on",
+    "off",
+    "yes",
+    "2024-01-01",
+    "2024-13-01",
+]
+
+
+@pytest.mark.parametrize("name", TEXTS + NO_TEXTS)
+def test_names_are_text_in_both_versions_of_yaml(tmp_path, name):
+    dvc = ruamel.yaml.YAML(typ="safe", pure=True).load
+    assert (reads(yaml.safe_load, name) and reads(dvc, name)) == (name in TEXTS)
+    if name in TEXTS:
+        assert name in named(tmp_path, name).dataset
+    else:
+        with pytest.raises(VadError, match=rf"dataset\.{name}: .*choose another name, such as dataset-{name}"):
+            named(tmp_path, name)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+@pytest.mark.parametrize("name", [12, True, 1.5, None])
+def test_names_that_are_no_text_are_refused(tmp_path, kind, name):
+    assert f"{kind}.{name}: YAML takes it for a number" in fault(tmp_path, {**smallest(), kind: {name: {}}})
+
+
+def test_names_have_100_characters_at_most(tmp_path):
+    assert "y" * 100 in named(tmp_path, "y" * 100).dataset
+    with pytest.raises(VadError, match=r"dataset\.y{20}\.\.\.: 101 characters; use at most 100"):
+        named(tmp_path, "y" * 101)
+
+
+def test_text_in_no_known_encoding_is_refused_without_a_command(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"seed: 1 # \x81\n")
+    with pytest.raises(VadError, match=r"not in UTF-8 \(byte 0x81 at 10\); save it in UTF-8 with an editor$"):
         load_params(path)
 
 
