@@ -41,12 +41,15 @@ class Layout:
     description: description of the expected folder tree, for error messages.
     published: the archives that make up the data set; empty if it is not published.
     endings: endings of the footage. A file with one of them that does not belong is in the wrong folder.
+    depth: function that returns how deep the data set begins if a file belongs to it. Of several paths of one file, the
+        first one with the smallest depth is taken.
     """
 
     belongs: Callable[[PurePosixPath], bool]
     description: str
     published: tuple[Published, ...] = ()
     endings: frozenset[str] = frozenset()
+    depth: Callable[[PurePosixPath], int] = lambda path: 0
 
     def reason_against(self, path: PurePosixPath) -> str | None:
         """Return why a file is not part of the data set, or None if it is."""
@@ -129,7 +132,7 @@ def find_folder(raw: Path, wanted: str, layout: Layout) -> Path:
             raise VadError(f"{raw}: two folders {wanted} ({found[0]}, {found[1]}); set source to the one data set")
         if found:
             return found[0]
-    raise VadError(f"{raw}: no folder {wanted}; expected {layout.description}")
+    raise VadError(f"{raw}: no folder {wanted}; expected {layout.description}{left_out_said(raw)}")
 
 
 def left_out(raw: Path, used: Iterable[Path] = ()) -> LeftOut:
@@ -156,6 +159,11 @@ def left_out_lines(found: LeftOut) -> list[str]:
         named = "" if reason == HIDDEN else ": " + ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
         lines.append(f"left out, {reason} ({len(paths)}){named}")
     return lines
+
+
+def left_out_said(raw: Path) -> str:
+    """Return what the source of ``raw`` holds but ``raw`` does not, in brackets for an error message."""
+    return _said(left_out(raw))
 
 
 def _copy(source: Path, raw: Path, layout: Layout, say: Callable[[str], None]) -> None:
@@ -190,13 +198,14 @@ def _copy(source: Path, raw: Path, layout: Layout, say: Callable[[str], None]) -
 def _walk(source: Path, layout: Layout) -> tuple[dict[PurePosixPath, Path], LeftOut]:
     """Return the files of a data set below ``source``, and what was left out.
 
-    Every file is taken once, a video also if it has several hard links. Links are followed last, those of upper folders
-    first: they are left out if they lead to nothing new.
+    Every file is taken once, a video also if it has several hard links, by the first path of the smallest depth (see
+    :class:`Layout`). Links are followed last, those of upper folders first: they are left out if they lead to nothing new.
     """
     files: dict[PurePosixPath, Path] = {}
     left_out: LeftOut = {}
-    taken: set[Path | tuple[int, int]] = set()
+    taken: dict[Path | tuple[int, int], PurePosixPath] = {}  # identity of a file: the path that is taken
     again: list[Path] = []  # further paths of files that are taken
+    moved: list[Path] = []  # paths in whose place a path of smaller depth is taken
     unused: dict[Path, tuple[str, Path]] = {}  # real path of a file that does not belong: reason, path below source
     visits: Counter[Path] = Counter()  # of the folders that links lead to
     links: list[Path] = []
@@ -207,18 +216,25 @@ def _walk(source: Path, layout: Layout) -> tuple[dict[PurePosixPath, Path], Left
 
     def take(path: Path) -> None:
         real = Path(os.path.realpath(path))  # without an error for a link to itself
-        reason = layout.reason_against(PurePosixPath(path.relative_to(source)))
+        relative = PurePosixPath(path.relative_to(source))
+        reason = layout.reason_against(relative)
         if reason:
             if real not in taken:
                 unused.setdefault(real, (reason, path))
         elif not path.is_file():
             leave_out("a link to nothing" if path.is_symlink() else "no regular file", path)
-        elif _identity_of(real) in taken:
-            again.append(path)
         else:
-            taken.update((real, _identity_of(real)))
+            earlier = taken.get(_identity_of(real))
+            if earlier and layout.depth(relative) >= layout.depth(earlier):
+                again.append(path)
+                return
+            if earlier:
+                moved.append(files.pop(earlier))
+                if moved[-1].resolve() != real:
+                    again.append(moved[-1])  # a hard link
+            taken[real] = taken[_identity_of(real)] = relative
             unused.pop(real, None)
-            files[PurePosixPath(path.relative_to(source))] = path
+            files[relative] = path
 
     def walk(top: Path) -> None:
         def unreadable(error: OSError) -> None:
@@ -238,14 +254,14 @@ def _walk(source: Path, layout: Layout) -> tuple[dict[PurePosixPath, Path], Left
             if not path.is_dir():
                 take(path)
                 continue
-            real, before, known = path.resolve(), len(files) + len(links), len(again)
+            real, before, known = path.resolve(), len(files) + len(moved) + len(links), len(again)
             if real in [parent.resolve() for parent in path.parents]:
                 leave_out("a link to a folder that it is in", path)
                 continue
             visits[real] += 1
             if visits[real] <= MOST_VISITS:
                 walk(path)
-            if len(files) + len(links) == before:
+            if len(files) + len(moved) + len(links) == before:
                 del again[known:]
                 leave_out("a link to a folder with nothing new in it", path)
     leave_out("a link to a file that is taken already", *again)
@@ -342,6 +358,9 @@ def _printable(path: PurePath) -> str:
 
 
 def _nothing(source: Path, layout: Layout, left_out: LeftOut) -> VadError:
-    lines = left_out_lines({reason: paths for reason, paths in left_out.items() if reason != HIDDEN})
-    said = f" ({'; '.join(lines)})" if lines else ""
+    said = _said({reason: paths for reason, paths in left_out.items() if reason != HIDDEN})
     return VadError(f"{source}: holds no footage of this format; expected {layout.description}{said}")
+
+
+def _said(found: LeftOut) -> str:
+    return f" ({'; '.join(left_out_lines(found))})" if found else ""

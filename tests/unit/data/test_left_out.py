@@ -124,6 +124,28 @@ def test_links_to_folders_that_are_not_used_themselves(tmp_path):
     }
 
 
+@pytest.mark.parametrize("folder", ["pool/test", "pool/testing", "zoo/train"])
+def test_link_into_a_folder_of_that_name_elsewhere(source, folder):
+    encode(source / folder / "b.mp4", 3)
+    (source / "train/p").symlink_to(f"../{folder}")
+    assert delivered(source) == (["2024-05-01-a"], {})
+    assert sorted(path.name for path in (source.parent / "raw/train").rglob("*.mp4")) == ["b.mp4", "n.mp4"]
+    assert not (source.parent / "raw" / folder).exists()
+
+
+def test_hard_link_of_a_video_in_a_folder_that_is_not_used(source):
+    encode(source / "pool/test/b.mp4", 3)
+    (source / "test/b.mp4").hardlink_to(source / "pool/test/b.mp4")
+    taken = "a link to a file that is taken already"
+    assert delivered(source) == (["2024-05-01-a", "b"], {taken: ["pool/test/b.mp4"]})
+
+
+def test_folder_without_readable_videos_names_what_is_in_it(source):
+    (source / "test/2024-05-01/a.mp4").rename(source / "test/x.rm")
+    with pytest.raises(VadError, match=r"no videos in test .*\(left out, ending \.rm \(1\): test/x\.rm\)$"):
+        delivered(source)
+
+
 def test_links_below_links_are_followed(tmp_path):
     source = tmp_path / "source"
     encode(source / "store/normal/n.mp4", 3)

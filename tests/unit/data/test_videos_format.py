@@ -133,6 +133,13 @@ def test_missing_table_is_named(tmp_path):
         prepare(settings, tmp_path / "raw", lambda line: None)
 
 
+def test_folder_as_table_is_named(tmp_path):
+    make(tmp_path / "source")
+    settings = VideosConfig(format="videos", source=str(tmp_path / "source"), labels="test")
+    with pytest.raises(VadError, match=r"raw/test: a folder; name a CSV file in dataset\.\*\.labels"):
+        prepare(settings, tmp_path / "raw", lambda line: None)
+
+
 def test_flat_folder_is_refused(tmp_path):
     write_video(tmp_path / "source/a.avi", 5)
     settings = VideosConfig(format="videos", source=str(tmp_path / "source"))

@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import PositiveFloat
 
-from vadcore.data.delivery import Layout, check_delivered, deliver
+from vadcore.data.delivery import Layout, check_delivered, deliver, left_out_said
 from vadcore.data.formats.base import Clip, StoredConfig, register_format
 from vadcore.data.formats.clip_files import clip_name, footage_clip, natural_key, videos_in
 from vadcore.data.video import VIDEO_ENDINGS, VideoReader
@@ -72,7 +72,10 @@ def _layout(config: VideosConfig) -> Layout:
             return True
         return path.suffix.lower() in VIDEO_ENDINGS and any(part.lower() in TRAIN + TEST for part in path.parts[:-1])
 
-    return Layout(belongs, _EXPECTED, endings=VIDEO_ENDINGS)
+    def depth(path: PurePosixPath) -> int:
+        return next((n for n, part in enumerate(path.parts) if part.lower() in TRAIN + TEST), 0)
+
+    return Layout(belongs, _EXPECTED, endings=VIDEO_ENDINGS, depth=depth)
 
 
 def prepare(config: VideosConfig, raw: Path, say: Callable[[str], None] = print) -> None:
@@ -80,7 +83,7 @@ def prepare(config: VideosConfig, raw: Path, say: Callable[[str], None] = print)
     deliver(config, raw, _layout(config), say)
     if config.labels:
         root = _root(raw)
-        test = _split_folder(root, TEST)
+        test = _split_folder(raw, root, TEST)
         marked = _by_clip(root / config.labels, test, _named(test))
         say(f"{root / config.labels}: {sum(map(len, marked.values()))} intervals in {len(marked)} clips")
         for line in _overlaps(marked, root / config.labels):
@@ -96,7 +99,7 @@ def clips(config: VideosConfig, raw: Path) -> list[Clip]:
     """
     check_delivered(raw)
     root = _root(raw)
-    train, test = _split_folder(root, TRAIN), _split_folder(root, TEST)
+    train, test = _split_folder(raw, root, TRAIN), _split_folder(raw, root, TEST)
     rate = config.frames_per_second
     found = [footage_clip("train", video, name, fps=rate) for video, name in _named(train)]
     tested = _named(test)
@@ -154,6 +157,8 @@ def read_intervals(table: Path) -> list[tuple[str, Interval]]:
         text = decode_text(table.read_bytes())
     except FileNotFoundError:
         raise VadError(f"{table}: missing; correct dataset.*.labels or put the file there") from None
+    except IsADirectoryError:
+        raise VadError(f"{table}: a folder; name a CSV file in dataset.*.labels") from None
     if "\0" in text:
         raise VadError(f"{table}: not a CSV file; save it as one")
     lines = text.splitlines()
@@ -212,8 +217,8 @@ def _frame(text: str, table: Path, line: int) -> float:
 def _by_clip(table: Path, test: Path, tested: list[tuple[Path, str]]) -> dict[str, list[Interval]]:
     """Group the intervals by clip name. The CSV may give the clip name, or the path with or without extension.
 
-    If no clip has exactly that name, one whose name differs only in case, accents or leading zeros is taken. Raises
-    :class:`VadError` if a name fits no clip or several.
+    If no clip has exactly that name, one whose name differs only in case, leading zeros or the form of accents is taken.
+    Raises :class:`VadError` if a name fits no clip or several.
     """
     spelled: list[dict[str, set[str]]] = [{}, {}, {}]  # exactly, in NFC, without regard to case and zeros
     shown = {name: video.relative_to(test).as_posix() for video, name in tested}
@@ -271,7 +276,7 @@ def _root(raw: Path) -> Path:
         found = [path for path in sorted(candidates) if path.is_dir() and (_has(path, TRAIN) or _has(path, TEST))]
         if len(found) == 1:
             return found[0]
-    raise VadError(f"{raw}: no folders train and test; expected {_EXPECTED}")
+    raise VadError(f"{raw}: no folders train and test; expected {_EXPECTED}{left_out_said(raw)}")
 
 
 def _has(folder: Path, names: tuple[str, ...]) -> bool:
@@ -282,10 +287,12 @@ def _folders(folder: Path, names: tuple[str, ...]) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name.lower() in names)
 
 
-def _split_folder(root: Path, names: tuple[str, ...]) -> Path:
+def _split_folder(raw: Path, root: Path, names: tuple[str, ...]) -> Path:
     found = _folders(root, names)
     if not found:
-        raise VadError(f"{root}: no folder {names[0]} (or {names[1]}); expected {_EXPECTED}")
+        raise VadError(
+            f"{raw}: no videos in {names[0]} (or {names[1]}) that can be read; expected {_EXPECTED}{left_out_said(raw)}"
+        )
     if len(found) > 1:
         raise VadError(f"{root}: two folders {found[0].name} and {found[1].name}; put their videos into one of them")
     return found[0]
