@@ -66,7 +66,19 @@ def test_avenue_without_leading_zeros(tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    [["1", "2", "10"], ["01", "02", "10"], ["a", "b"], ["Test1", "Test2", "Test10"], ["01_0014", "01_0015", "02_0001"]],
+    [
+        ["1", "2", "10"],
+        ["01", "02", "10"],
+        ["a", "b"],
+        ["Test1", "Test2", "Test10"],
+        ["01_0014", "01_0015", "02_0001"],
+        ["2024-01-31", "2024-02-01"],
+        ["01-02-2024", "02-02-2024"],
+        ["Jan_1", "Jan_2", "Jan_10"],
+        ["Jan_a", "Jan_b"],
+        ["decor", "marina"],
+        ["05_01_1500", "06_02_1600"],
+    ],
 )
 def test_order_beyond_doubt(names):
     names = sorted(names, key=natural_key)
@@ -74,7 +86,20 @@ def test_order_beyond_doubt(names):
 
 
 @pytest.mark.parametrize(
-    "names", [["cam1_2", "cam2_1", "cam10_1"], ["a2", "a10", "b1"], ["a1", "B2"], ["2 copy", "10"]]
+    "names",
+    [
+        ["cam1_2", "cam2_1", "cam10_1"],
+        ["a2", "a10", "b1"],
+        ["a1", "B2"],
+        ["2 copy", "10"],
+        ["01-02-2024", "31-01-2024"],
+        ["01_31_2023", "02_01_2022"],
+        ["cam-1.2.2024", "cam-31.1.2024"],
+        ["Feb_1", "Jan_1"],
+        ["1-february", "2-january"],
+        ["April24", "March24"],
+        ["sept", "sep"],
+    ],
 )
 def test_doubtful_order_is_refused(names):
     with pytest.raises(VadError, match=r"gt\.mat: .*order of the test clips is in doubt"):

@@ -132,7 +132,8 @@ def one_a_clip(entries: Sequence[Intervals], clips: Sequence[str], source: Path)
     """Return the entries of a list without names as a list: entry k belongs to clip k in natural order.
 
     Raises :class:`VadError` unless there is one entry per test clip and the order of the clips is beyond doubt: their names
-    differ in one number only (``Test1``, ``Test2``, ``Test10``), or they have the same order as text and in natural order.
+    differ in one number only (``Test1``, ``Test2``, ``Test10``), or they have the same order as text and in natural order,
+    and do not differ in the name of a month or in a date that does not begin with the year.
 
     clips: names of the test clips in natural order.
     """
@@ -146,7 +147,8 @@ def one_a_clip(entries: Sequence[Intervals], clips: Sequence[str], source: Path)
     numbers = [tuple(map(int, _DIGITS.findall(clip))) for clip in clips]
     varying = [len(set(column)) > 1 for column in zip(*numbers, strict=False)]
     numbered_only = len(frames) == 1 and sum(varying) <= 1 and len(set(numbers)) == len(numbers)
-    if not numbered_only and list(clips) != sorted(clips):
+    dated = len({tuple(_DATE.findall(clip.lower())) for clip in clips}) > 1
+    if not numbered_only and (dated or list(clips) != sorted(clips)):
         raise VadError(
             f"{source}: its entries have no names, and the order of the test clips is in doubt "
             f"({', '.join(clips[:4])}, ...); name the clips 01, 02, ... in the order of the entries"
@@ -164,6 +166,10 @@ def pairing(entries: Sequence[Intervals], clips: Sequence[str], source: Path) ->
 
 
 _DIGITS = re.compile(r"\d+")
+_MONTHS = "jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+_DATE = re.compile(  # whose order is another one than that of its letters: 31-01-2024, 1_31_2024, Jan
+    rf"(?<!\d)\d{{1,2}}[-_.]\d{{1,2}}[-_.](?:19|20)\d\d(?!\d)|(?<![a-z])(?:{_MONTHS}|nov(?:ember)?|dec(?:ember)?)(?![a-z])"
+)
 LONGEST = 180  # characters of a clip name
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
