@@ -95,6 +95,7 @@ def extract_clip(
                 "size": settings.size,
                 "color": settings.color,
                 "group": clip.group,
+                "pixels": getattr(kept.source, "pixels", None),
                 # Training footage is normal by definition; test footage may have no labels.
                 "labelled": labels is not None or clip.split == "train",
                 "abnormal": intervals(kept_labels),
@@ -119,17 +120,20 @@ def _lost(marked: list[list[int]], numbers: list[int], source: str) -> list[str]
 
 
 def compared(frames: ClipStore, clips: Iterable[Clip] = ()) -> list[str]:
-    """Return sentences about clips of a data set that have different frame rates or picture sizes, or equal content.
+    """Return sentences about clips that differ in frame rate, picture size or type of pixels, or have equal content.
 
     clips: the clips of the data set, whose content is compared. Those that are not in the store are ignored.
     """
     rates: dict[float, list[ClipId]] = {}
     sizes: dict[tuple[int, ...], list[ClipId]] = {}
+    pixels: dict[str, list[ClipId]] = {}
     arrays = frames.arrays()
     for name, array in arrays.items():
         attributes: Mapping[str, Any] = array.attrs
         rates.setdefault(attributes["fps"], []).append(name)
         sizes.setdefault(array.shape[1:3], []).append(name)
+        if attributes.get("pixels"):
+            pixels.setdefault(attributes["pixels"], []).append(name)
     remarks = []
     if rates and max(rates) > min(rates) * (1 + SAME_RATE):
         said = _counted({f"{rate:g} frames a second": rates[rate] for rate in sorted(rates)})
@@ -143,6 +147,11 @@ def compared(frames: ClipStore, clips: Iterable[Clip] = ()) -> list[str]:
         remarks.append(
             f"clips have different picture sizes: {said}; systems without an image_size need one size: set dataset.*.size: "
             f"[{height}, {width}]"
+        )
+    if len(pixels) > 1:
+        remarks.append(
+            f"clips have different types of pixels: {_counted(pixels)}; uint8 is taken as it is, others are scaled by "
+            "dataset.*.pixel_range (without it uint16 by 0 and 65535): save all clips with one type"
         )
     contents: dict[str, dict[Path, ClipId]] = {}
     sources = {ClipId(clip.split, clip.name): clip.source for clip in clips}

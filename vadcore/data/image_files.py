@@ -39,6 +39,7 @@ class ImageReader:
     Attributes
     ----------
     remarks: sentences about the pictures. Complete after the last picture.
+    pixels: type of the pixels in the files, such as ``uint16``. None before the first picture.
 
     Raises :class:`VadError` if there are no files, or a file is missing, unreadable, truncated or of another size.
     """
@@ -48,6 +49,7 @@ class ImageReader:
             raise VadError("no image files to read; the clip's folder is empty: delete it or put its frames there")
         self.paths, self.pixel_range = [Path(path) for path in paths], pixel_range
         self.remarks: list[str] = []
+        self.pixels: str | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         mode = cv2.IMREAD_GRAYSCALE if self._is_grey() else cv2.IMREAD_ANYCOLOR
@@ -58,7 +60,7 @@ class ImageReader:
             )
         for path in self.paths:
             picture = _decode(path, mode)
-            first = picture if first is None else first
+            first, self.pixels = (picture if first is None else first), str(picture.dtype)
             if picture.shape[:2] != first.shape[:2]:
                 raise VadError(
                     f"{path}: {_size(picture.shape)} pixels where the clip's first frame, {self.paths[0].name}, has "

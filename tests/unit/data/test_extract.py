@@ -11,6 +11,7 @@ from tests.helpers.footage import pictures
 from vadcore.data.extract import compared, extract_clip
 from vadcore.data.formats import clips
 from vadcore.data.formats.base import Clip, DatasetConfig
+from vadcore.data.formats.frames import FramesConfig
 from vadcore.data.formats.videos import VideosConfig
 from vadcore.data.store import ClipId, ClipStore
 from vadcore.data.windows import Segment, split_at_pauses
@@ -283,3 +284,29 @@ def test_differences_between_clips_are_said(folder, urls):
     assert [
         remark for remark in said() if "train/a, test/a, test/again; test footage must not be in the training" in remark
     ]
+
+
+def test_types_of_pixels_that_differ_between_clips_are_said(tmp_path, urls):
+    shown = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    stored = {
+        "training/frames/1/0.png": shown.astype(np.uint16) + 7000,
+        "training/frames/2/0.png": shown.astype(np.uint16) + 7000,
+        "testing/frames/a/0.png": shown,
+        "testing/frames/b/0.tif": shown.astype(np.float32) + 7000,
+    }
+    for name, picture in stored.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / name), picture)
+    config = FramesConfig(format="frames", source=str(tmp_path), pixel_range=(7000, 7255))
+    found = clips(config, tmp_path)
+    for clip in found[:2]:
+        extract_clip(clip, config, *urls)
+    store = ClipStore(urls[0], "frames")
+    assert compared(store) == []
+    for clip in found[2:]:
+        extract_clip(clip, config, *urls)
+    assert all(np.array_equal(store.read(clip)[0, ..., 0], shown) for clip in store.clips())
+    (remark,) = compared(store)
+    assert (
+        "types of pixels: uint16 in 2 clips, uint8 in 1 (test/a), float32 in 1 (test/b); uint8 is taken as it" in remark
+    )
