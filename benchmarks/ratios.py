@@ -145,7 +145,7 @@ def extraction(clips, config, folder: Path) -> list[dict]:
         return sum(extract_clip(clip, config, *urls).frames for clip in clips)
 
     bare, one = side_by_side(lambda: bare_extraction(clips), ours)
-    rows = [row("extraction, one process, against a bare OpenCV loop", "frames/s", bare, one, 0.70)]
+    rows = [row("extraction, one process, against a bare loop", "frames/s", bare, one, 0.70)]
 
     # Scaling: many copies of the clips through the pipeline's own pool, including its start-up. A single process is
     # limited to one core, because its decoder and compressor would otherwise use two.
@@ -164,7 +164,7 @@ def extraction(clips, config, folder: Path) -> list[dict]:
 
     single, double = side_by_side(pooled(1), pooled(2), warm_up=0, rounds=1)  # one long round, already warm from above
     alone, both = side_by_side(lambda: bare_processes(clips, 1), lambda: bare_processes(clips, 2), warm_up=0)
-    rows.append(row("two bare OpenCV loops on two cores, against one on one", "frames/s", alone, both, None))
+    rows.append(row("two bare loops on two cores, against one on one", "frames/s", alone, both, None))
     rows.append(row("extraction, two processes on two cores, against one on one", "frames/s", single, double, None))
     return rows
 
