@@ -108,30 +108,8 @@ def _index(path: Path, _identity) -> VideoIndex:
     with opened_video(path) as (container, stream):
         kind = container.format.name.split(",")[0]
         tick = float(stream.time_base)
-        # In an AVI file the index tells the place of a frame, also after damage.
-        places = (
-            {entry.pos + 8: entry.timestamp for entry in stream.index_entries if entry.size} if kind == "avi" else {}
-        )
-        stamps: list[tuple[int | None, int | None]] = []
-        moved: dict[int, int] = {}
-        found: set[int] = set()
-        torn = False
-        samples, ticks, others_end = 0, 0, 0.0
-        for packet in packets(container):
-            if packet.stream_index != stream.index:
-                if packet.pts is not None:
-                    others_end = max(others_end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-                continue
-            samples += 1
-            if packet.size and not packet.is_discard:
-                torn = packet.is_corrupt
-                place = places.get(packet.pos)
-                if place is not None and packet.dts is not None:
-                    found.add(place)
-                    if place != packet.dts:
-                        moved[packet.dts] = place
-                stamps.append((packet.pts, packet.dts if place is None else place))
-                ticks = packet.duration or 0
+        read = _read_packets(container, stream, kind)
+        stamps, moved = read.stamps, read.moved
         codec = stream.codec_context.name.removeprefix("lib")
         if not stamps:
             raise VadError(f"{path}: holds no picture ({codec}); copy it again, or delete it")
@@ -140,9 +118,6 @@ def _index(path: Path, _identity) -> VideoIndex:
             remarks.append(
                 f"it holds {len(shown_streams(container))} video streams; only stream {stream.index} is read"
             )
-        if found:
-            stamps += [(None, place) for place in places.values() if place not in found]
-            stamps.sort(key=lambda stamp: -1 if stamp[1] is None else stamp[1])
         own = stream.codec_context.framerate if kind in _RAW_STREAMS else None
         stated = [
             float(rate) for rate in (own, stream.average_rate, stream.guessed_rate) if rate and rate <= HIGHEST_RATE
@@ -165,10 +140,10 @@ def _index(path: Path, _identity) -> VideoIndex:
             presented = decoded = _filled(shown, timed)
         else:
             pairs = [(shown[number], stamps[number][1]) for number in timed]
-            read, decoded = np.array([(time, time if dts is None else dts) for time, dts in pairs]).T
-            presented, decoded = (without_spikes(part, tick) for part in (read, decoded))
-            moved |= {int(a): int(b) for a, b in zip(read, presented, strict=True) if a != b}
-            if spikes := int((read != presented).sum()):
+            stored, decoded = np.array([(time, time if dts is None else dts) for time, dts in pairs]).T
+            presented, decoded = (without_spikes(part, tick) for part in (stored, decoded))
+            moved |= {int(a): int(b) for a, b in zip(stored, presented, strict=True) if a != b}
+            if spikes := int((stored != presented).sum()):
                 time_remarks.append(f"{spikes} of its frames have wrong times; they are estimated from the others")
         if len(presented) > 2 and np.mean(np.diff(presented) == 0) > _SAME:
             return _without_times(codec, stated[0] if stated else 0.0, len(stamps), tick, kind in _ENDLESS, remarks)
@@ -180,11 +155,11 @@ def _index(path: Path, _identity) -> VideoIndex:
         seconds = (order - order[0]) * tick
         fps = _rate(seconds, stated)
         times = _on_grid(seconds, fps, tick)
-        unknown = _states_no_length(kind, container, stream, samples, path)
-        cut_off = _cut_off(kind, container, stream, samples, order, ticks, fps, others_end, path)
+        unknown = _states_no_length(kind, container, stream, read.samples, path)
+        cut_off = _cut_off(kind, container, stream, read, order, fps, path)
         cut_off = 0 if unknown and kind == "avi" else cut_off
         time_remarks += _time_remarks(times, fps, resets, stated)
-        if not cut_off and (torn or (kind == "mpegts" and _in_a_packet(path))):
+        if not cut_off and (read.torn or (kind == "mpegts" and _in_a_packet(path))):
             remarks.append(f"its last packet is cut off; {END_UNKNOWN}")
         if kind == "mpeg" and _ends_with_zeros(path):
             remarks.append(f"its last packet holds zeros, as a failing disk leaves them; {END_UNKNOWN}")
@@ -197,6 +172,48 @@ def _index(path: Path, _identity) -> VideoIndex:
         stamped = order if identified else None
         said_of = tuple(remarks), tuple(time_remarks)
         return VideoIndex(codec, fps, times, stamped, kind == "avi", moved, tick, cut_off, kind in _ENDLESS, *said_of)
+
+
+@dataclass
+class _Packets:
+    """The packets of a video stream.
+
+    stamps: times of presentation and of decoding of each frame, ticks. moved: as in :class:`VideoIndex`. samples: number of
+    packets, with hidden ones. ticks: duration of the last one. torn: whether it is cut off. others_end: when the other
+    streams end, seconds.
+    """
+
+    stamps: list[tuple[int | None, int | None]]
+    moved: dict[int, int]
+    samples: int = 0
+    ticks: int = 0
+    torn: bool = False
+    others_end: float = 0.0
+
+
+def _read_packets(container, stream, kind: str) -> _Packets:
+    """Read all packets. In an AVI file, its index tells the place of each frame, also of frames that are not found."""
+    places = {entry.pos + 8: entry.timestamp for entry in stream.index_entries if entry.size} if kind == "avi" else {}
+    read, found = _Packets([], {}), set()
+    for packet in packets(container):
+        if packet.stream_index != stream.index:
+            if packet.pts is not None:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                read.others_end = max(read.others_end, end)
+            continue
+        read.samples += 1
+        if packet.size and not packet.is_discard:
+            place = places.get(packet.pos)
+            if place is not None and packet.dts is not None:
+                found.add(place)
+                if place != packet.dts:
+                    read.moved[packet.dts] = place
+            read.stamps.append((packet.pts, packet.dts if place is None else place))
+            read.ticks, read.torn = packet.duration or 0, packet.is_corrupt
+    if found:
+        read.stamps += [(None, place) for place in places.values() if place not in found]
+        read.stamps.sort(key=lambda stamp: -1 if stamp[1] is None else stamp[1])
+    return read
 
 
 def _times_of_decoding(path: Path) -> bool:
@@ -381,20 +398,20 @@ def _on_grid(seconds: np.ndarray, fps: float, tick: float) -> np.ndarray:
     return np.where(close, number / fps, seconds)
 
 
-def _cut_off(kind, container, stream, samples, order, ticks, fps, others_end, path) -> int:
+def _cut_off(kind, container, stream, read: _Packets, order, fps, path) -> int:
     """Return the number of frames missing at the end, for the containers that state their length."""
     if kind == "mov":
-        return max(0, len(stream.index_entries) - samples)
+        return max(0, len(stream.index_entries) - read.samples)
     tick = float(stream.time_base)
     if kind == "avi":
         return max(0, int(stream.frames) - round((order[-1] + 1 - min(order[0], 0)) * tick * fps)) if fps else 0
     if kind not in ("matroska", "flv", "asf", "mxf") or not fps:
         return 0
-    end = (order[-1] + (ticks or 1 / fps / tick)) * tick
-    missing = _stated_seconds(kind, container, path) - max(end, others_end)
+    end = (order[-1] + (read.ticks or 1 / fps / tick)) * tick
+    missing = _stated_seconds(kind, container, path) - max(end, read.others_end)
     if kind == "asf":
         missing -= order[0] * tick  # FFmpeg writes a duration that is too long by the time of the first frame
-    if (others_end > end and missing < _SOUND_ERROR) or (kind == "flv" and missing < _FLV_ERROR):
+    if (read.others_end > end and missing < _SOUND_ERROR) or (kind == "flv" and missing < _FLV_ERROR):
         return 0
     return max(0, int(missing * fps + 0.5))
 
